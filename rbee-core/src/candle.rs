@@ -1,4 +1,4 @@
-//! [`CandleWorker`]: a model in this process, computed by candle.
+//! [`CandleWorker`]: a model in this process, run by candle.
 
 mod added_tokens;
 mod bert;
@@ -58,18 +58,18 @@ use crate::{
     worker::{Capabilities, OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
 };
 
-/// What a [`CandleWorker`] computes with.
+/// The device of a [`CandleWorker`].
 ///
-/// The tests of this crate run on the processor; on a GPU the same code runs through candle's own kernels, and whether
-/// a stream can be continued there to the last bit has not been shown.
+/// The tests of this crate run on the processor. On a GPU the same code runs with candle's own kernels; it has not been
+/// shown that a stream can be continued there bit for bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CandleDevice {
     /// The processor.
     #[default]
     Cpu,
-    /// The NVIDIA GPU of this number, as CUDA counts; needs feature `cuda`.
+    /// The NVIDIA GPU with this CUDA number; needs feature `cuda`.
     Cuda(usize),
-    /// The Apple GPU of this number; needs feature `metal`.
+    /// The Apple GPU with this number; needs feature `metal`.
     Metal(usize),
 }
 
@@ -83,7 +83,7 @@ impl CandleDevice {
         opened.map_err(|source| LoadFault::Device { device: self.to_string(), source })
     }
 
-    /// The index a hive gives it: 0 is the processor, GPUs follow.
+    /// The index of the device on a hive: 0 is the processor, GPUs follow.
     fn hive_index(self) -> u32 {
         match self {
             Self::Cpu => 0,
@@ -104,7 +104,7 @@ impl fmt::Display for CandleDevice {
     }
 }
 
-/// The type that weights are kept in, and most of the arithmetic is done in.
+/// The data type of the weights, and of most of the arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CandleDtype {
     /// 32-bit floats.
@@ -115,7 +115,7 @@ pub enum CandleDtype {
     Bf16,
 }
 
-/// How a [`CandleWorker`] is to be loaded.
+/// The options of a [`CandleWorker`].
 ///
 /// ```
 /// use rbee_core::candle::CandleOptions;
@@ -126,34 +126,34 @@ pub enum CandleDtype {
 /// ```
 #[derive(Clone, Debug)]
 pub struct CandleOptions {
-    /// The worker's name; a random one by default.
+    /// Its id; random by default.
     pub id: WorkerId,
     /// The hive it belongs to; the one inside this process by default.
     pub hive: HiveId,
-    /// The model it is known to serve.
+    /// The model reference that it reports.
     pub model: ModelRef,
-    /// Where it listens, for a worker in a process of its own.
+    /// Its address, if it runs in a separate process.
     pub url: Option<Arc<str>>,
     /// The revision of the hive's state at which it appears.
     pub since: u64,
-    /// What it computes with; the processor by default.
+    /// Its device; the processor by default.
     pub device: CandleDevice,
-    /// The devices it is reported on, by the hive's index. By default the one of `device`: 0 for the processor, the
-    /// GPU's number plus 1 for a GPU.
+    /// The devices that it reports, by the hive's index. By default that of `device`: 0 for the processor, the GPU's
+    /// number plus 1 for a GPU.
     pub devices: Option<Vec<u32>>,
-    /// The type of the weights in memory. By default 32-bit floats on the processor, and what the files hold on a GPU;
-    /// a model that makes vectors takes 32-bit floats only.
+    /// The type of the weights in memory. By default 32-bit floats on the processor, and the type in the files on a
+    /// GPU; a model that makes vectors supports 32-bit floats only.
     pub dtype: Option<CandleDtype>,
-    /// How many threads it computes with on the processor, at most as many as there are cores, which is the default.
-    /// The results do not depend on it.
+    /// The number of threads on the processor, at most the number of cores, which is the default. The results do not
+    /// depend on it.
     pub threads: Option<NonZeroUsize>,
-    /// The longest prompt and answer together, in tokens, at least 2: the model's own limit, but at most this. Where
-    /// none is given, at most 32,768, because memory grows with it.
+    /// The longest prompt and answer together, in tokens, at least 2: the model's own limit, but at most this. `None`:
+    /// at most 32,768, because memory grows with it.
     pub context: Option<u32>,
 }
 
 impl CandleOptions {
-    /// A worker of this process on the processor, with all else by default.
+    /// A worker of this process on the processor, with the defaults of all other options.
     pub fn new(model: ModelRef) -> Self {
         Self {
             id: WorkerId::random(),
@@ -188,30 +188,30 @@ impl CandleOptions {
 }
 
 /// A model in this process, one run at a time: of the Llama family, which continues text, or of the BERT family, which
-/// makes vectors of texts. `config.json` says which.
+/// makes vectors of texts. `config.json` determines which.
 ///
 /// It reads a directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
-/// shards with `model.safetensors.index.json`), and where they are there `generation_config.json`,
-/// `tokenizer_config.json` and `chat_template.jinja`. What a file says that this engine cannot do is refused, with the
-/// file and the value named, before memory is taken for it.
+/// shards with `model.safetensors.index.json`), and if they exist `generation_config.json`, `tokenizer_config.json` and
+/// `chat_template.jinja`. A value that this engine does not support is refused, with the file and the value in the
+/// message, before memory is allocated for the model.
 ///
-/// Vectors are pooled and brought to length 1 as `modules.json` and `1_Pooling/config.json` say, which the
-/// sentence-transformers library writes; without them they are the mean of a text's tokens, at length 1. A text that is
-/// longer than the model allows is refused, and never cut. `default_prompt_name` and modules of other kinds are
-/// refused while loading.
+/// Vectors are pooled and normalized to length 1 as `modules.json` and `1_Pooling/config.json` specify, which the
+/// sentence-transformers library writes; without these files a vector is the mean of a text's tokens, at length 1. A
+/// text that is longer than the model allows is refused, and never cut. `default_prompt_name` and modules of other
+/// kinds are refused at load.
 ///
-/// A conversation is rendered by the model's own template and encoded as the transformers library does it. That means
-/// that the name of a special token in the text of a message becomes that token: who passes on text of strangers and
-/// does not want that removes those names before.
+/// A conversation is rendered by the model's own template and encoded as the transformers library does it. Text of the
+/// request never becomes a control token, even if it contains the name of one; the exceptions are
+/// [`Prompt::Raw`](crate::request::Prompt::Raw), and tokens like `<think>` in an assistant's message, which the model's
+/// own answer shows as text.
 ///
-/// A stream can be continued: the tokens so far are computed again as the first worker computed them, which takes as
-/// long as it took to generate them, and gives the same stream to the last bit where
-/// [`numerics`](WorkerInfo::numerics) are equal. Only a template that asks for the date can undo that.
+/// A stream can be continued: the tokens so far are computed again as the first worker computed them. That takes as
+/// long as their generation took, and gives the same stream bit for bit if [`numerics`](WorkerInfo::numerics) are
+/// equal. The only exception is a template that uses the date.
 ///
-/// The computation has a thread of its own, and a thread pool of its own with it; async threads only pass messages on.
-/// Dropping a stream ends its run between two tokens, or between two chunks of 128 tokens of its prompt, or between two
-/// batches of 512 tokens of its texts. Dropping the
-/// worker ends the thread and frees the memory.
+/// The computation has its own thread with its own thread pool; async threads only pass messages on. Dropping a stream
+/// ends its run between two tokens, or between two chunks of 128 tokens of its prompt, or between two batches of 512
+/// tokens of its texts. Dropping the worker ends the thread and frees the memory.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -232,14 +232,14 @@ pub struct CandleWorker {
 }
 
 impl CandleWorker {
-    /// Loads a model from its directory, or from one `.safetensors` file with the other files beside it. Progress is
-    /// told in bytes of the weights. Dropping the future gives the load up.
+    /// Loads a model from its directory, or from one `.safetensors` file with the other files next to it. The progress
+    /// is in bytes of the weights. Dropping the future stops the load.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`] where a file is missing, [`ErrorKind::ModelIncompatible`] where one is damaged or
-    /// says what this engine cannot do, [`ErrorKind::Unsupported`] where the device is not there or was not built in,
-    /// [`ErrorKind::InsufficientVram`] where the model does not fit it, [`ErrorKind::Config`] for an option out of
-    /// range.
+    /// [`ErrorKind::ModelNotFound`] if a file is missing, [`ErrorKind::ModelIncompatible`] if a file is damaged or
+    /// contains a value that this engine does not support, [`ErrorKind::Unsupported`] if the device does not exist or
+    /// its support was not built in, [`ErrorKind::InsufficientVram`] if the model does not fit into it,
+    /// [`ErrorKind::Config`] for an option out of range.
     pub async fn load(
         path: impl AsRef<Path>,
         options: CandleOptions,
@@ -271,26 +271,26 @@ impl CandleWorker {
     }
 }
 
-/// What a load found out.
+/// The results of a load.
 struct Facts {
     capabilities: Capabilities,
     numerics: String,
     weight_bytes: u64,
 }
 
-/// A load under way.
+/// A current load.
 struct Loading<'a> {
     dir: PathBuf,
-    /// The file with the weights, where that was named itself.
+    /// The file with the weights, if the path names one.
     file: Option<PathBuf>,
     options: &'a CandleOptions,
     progress: &'a Progress,
-    /// Has the one who wanted it gone away?
+    /// True if the caller has disconnected.
     gone: &'a dyn Fn() -> bool,
 }
 
 impl Loading<'_> {
-    /// Reads these parts, and says how much memory they take.
+    /// Reads these parts, and returns the memory that they take.
     fn read(
         &self,
         checkpoint: &mut Checkpoint,
@@ -307,7 +307,7 @@ impl Loading<'_> {
         Ok((tensors, bytes))
     }
 
-    /// The device as numerics have it: a GPU is itself only.
+    /// The device in the numerics: a GPU is equal only to itself.
     fn place(&self) -> String {
         format!("{} of hive {}", self.options.device, self.options.hive)
     }
@@ -348,9 +348,9 @@ impl Worker for CandleWorker {
         Ok(Box::pin(futures_util::stream::poll_fn(move |context| outputs.poll_recv(context))))
     }
 
-    /// Busy as long as the thread is at a run, also where its stream was dropped already. An engine that has not ended a
-    /// step for much longer than its steps take is not well. The memory is that of the
-    /// weights; keys and values of a run come on top while it lasts.
+    /// Busy as long as the thread works on a run, even if the run's stream was dropped already. Unhealthy if the
+    /// current step takes much longer than the engine's steps usually take. The memory is that of the weights; keys and
+    /// values of a run are added while it lasts.
     async fn health(&self) -> Result<WorkerHealth> {
         if !self.engine.is_alive() {
             return Err(Error::new(ErrorKind::WorkerLost, "the worker's engine has ended"));

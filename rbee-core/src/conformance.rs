@@ -1,7 +1,7 @@
-//! Suites that every implementation of a trait must pass; exported so that third parties can run them too.
+//! Test suites that every implementation of a trait must pass; public so that third parties can also run them.
 //!
-//! Each module has a function `check` that runs all of its checks and panics with a sentence where the implementation
-//! breaks the contract. A test of an implementation is that one call:
+//! Each module has a function `check` that runs all of its checks and panics with a sentence if the implementation
+//! breaks the contract. The test of an implementation is that one call:
 //!
 //! ```
 //! use rbee_core::{FnScheduler, LeastLoaded, Placement, Scheduler, conformance};
@@ -16,7 +16,8 @@
 //! conformance::scheduler::check(&my_policy);
 //! ```
 //!
-//! That the suites catch what they are for is tested too: each is run against implementations that break one rule.
+//! Tests of the suites check that they detect broken implementations: each suite runs on implementations that break one
+//! rule.
 
 pub mod hive;
 pub mod registry;

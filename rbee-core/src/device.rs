@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
-    /// The processor and the machine's main memory.
+    /// The processor and the main memory of the machine.
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
@@ -14,17 +14,17 @@ pub enum DeviceKind {
     Metal,
 }
 
-/// Something a model can be loaded on.
+/// A device that a model can be loaded on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its number on this hive; 0 is the processor.
+    /// Its number on the hive; 0 is the processor.
     pub index: u32,
     /// What it computes with.
     pub kind: DeviceKind,
-    /// What its maker calls it.
+    /// The name that its vendor gives it.
     pub name: String,
-    /// All of its memory, in bytes.
+    /// Its total memory, in bytes.
     pub memory_total: u64,
-    /// What of it is free, in bytes.
+    /// Its free memory, in bytes.
     pub memory_free: u64,
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What stands before the 64 hexadecimal digits.
+/// The text before the 64 hexadecimal digits.
 const PREFIX: &str = "sha256:";
 
 /// A SHA-256, shown as `sha256:` and 64 hexadecimal digits in lower case.
@@ -24,12 +24,12 @@ const PREFIX: &str = "sha256:";
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// A digest of these 32 bytes, which are one already.
+    /// The digest with these 32 bytes; nothing is hashed.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes of it.
+    /// Its 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -39,7 +39,7 @@ impl Digest {
         Self(Sha256::digest(bytes.as_ref()).into())
     }
 
-    /// The 64 hexadecimal digits without what stands before them.
+    /// The 64 hexadecimal digits without the prefix.
     pub fn hex(&self) -> String {
         hex(&self.0)
     }
@@ -61,7 +61,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Fills `bytes` from exactly that many pairs of lower-case hexadecimal digits; else says no.
+/// Fills `bytes` from exactly that many pairs of lower-case hexadecimal digits. Returns false if the text is anything
+/// else.
 pub(crate) fn unhex(text: &str, bytes: &mut [u8]) -> bool {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),
@@ -89,7 +90,7 @@ impl FromStr for Digest {
         text.strip_prefix(PREFIX).and_then(Self::from_hex).ok_or_else(|| {
             let shown: String = text.chars().take(80).collect();
             let message = format!(
-                "{shown:?} is no digest; allowed is {PREFIX} and 64 hexadecimal digits in lower case"
+                "{shown:?} is not a digest; allowed is {PREFIX} and 64 hexadecimal digits in lower case"
             );
             Error::new(ErrorKind::InvalidRequest, message)
         })
@@ -120,7 +121,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A digest in the making.
+/// A digest that is being computed.
 #[derive(Clone, Default)]
 pub(crate) struct Hasher(Sha256);
 
@@ -133,7 +134,7 @@ impl Hasher {
         Digest(self.0.finalize().into())
     }
 
-    /// Reads to the end, and calls `tell` with the bytes of every read.
+    /// Reads to the end, and calls `tell` with the number of bytes of every read.
     pub(crate) fn read(
         mut self,
         mut from: impl Read,

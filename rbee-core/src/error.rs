@@ -1,9 +1,9 @@
 //! The one error type of rbee and the one table of what each kind of error means.
 //!
-//! Every failure that crosses a public boundary is an [`Error`]: a [`ErrorKind`] that programs decide by,
-//! a sentence for people that names the thing, the value and what is allowed, and the cause it came from.
-//! What a kind implies (may it be tried again? does it speak against the worker? which HTTP status? what is a tenant
-//! told?) stands in a single table in this file, so that no two places of the code can disagree about it.
+//! Every failure that crosses a public boundary is an [`Error`]: an [`ErrorKind`] that programs branch on, a sentence
+//! for people that names the thing, the value and what is allowed, and the cause. One table in this file defines what a
+//! kind implies (whether the job may be retried, whether the worker is at fault, the HTTP status, the sentence for a
+//! tenant), so that no two places in the code can disagree about it.
 //!
 //! A message is for the operator: it may name machines, devices and paths. A tenant reads [`Error::redacted`], which has
 //! the fixed sentence of the kind, unless the code that made the error wrote a message for the client too.
@@ -14,47 +14,47 @@ use serde::{Deserialize, Serialize};
 
 mod plain;
 
-/// A `Result` whose error is [`Error`] unless said otherwise.
+/// A `Result` whose error is [`Error`] by default.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Declares [`ErrorKind`] and its table in one place.
 macro_rules! error_kinds {
     ($( $(#[$doc:meta])* $kind:ident = $code:literal, retryable: $retryable:literal, blames_worker: $blames:literal, status: $status:literal, openai: $openai:literal, summary: $summary:literal; )*) => {
-        /// What sort of failure this is; programs branch on this and never on the message.
+        /// The kind of a failure. Programs branch on it and never on the message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum ErrorKind { $( $(#[$doc])* #[serde(rename = $code)] $kind, )* }
 
         impl ErrorKind {
-            /// Every kind there is, in the order of the table.
+            /// All kinds, in the order of the table.
             pub const ALL: &'static [ErrorKind] = &[$(ErrorKind::$kind),*];
 
-            /// The stable upper-case code by which the kind is known outside the process.
+            /// The stable upper-case code of the kind outside the process.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$kind => $code),* }
             }
 
-            /// May the queen try the same job again, here or elsewhere?
+            /// True if the queen may retry the same job, on this worker or another.
             pub const fn is_retryable(self) -> bool {
                 match self { $(Self::$kind => $retryable),* }
             }
 
-            /// Does it count against the health of the worker that gave it?
+            /// True if the failure counts against the health of the worker that returned it.
             pub const fn blames_worker(self) -> bool {
                 match self { $(Self::$kind => $blames),* }
             }
 
-            /// The HTTP status an API answers with.
+            /// The HTTP status that an API answers with.
             pub const fn http_status(self) -> u16 {
                 match self { $(Self::$kind => $status),* }
             }
 
-            /// The `type` an OpenAI-compatible API calls it by.
+            /// The `type` of the error in an OpenAI-compatible API.
             pub const fn openai_type(self) -> &'static str {
                 match self { $(Self::$kind => $openai),* }
             }
 
-            /// The sentence that a tenant reads in place of a message that is for the operator.
+            /// The sentence that a tenant reads instead of the message for the operator.
             pub const fn summary(self) -> &'static str {
                 match self { $(Self::$kind => $summary),* }
             }
@@ -65,33 +65,33 @@ macro_rules! error_kinds {
 error_kinds! {
     /// A value is malformed or out of range.
     InvalidRequest = "INVALID_REQUEST", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error", summary: "the request has a value that is malformed or not allowed";
-    /// A well-formed wish that the worker or backend at hand cannot fulfil.
+    /// A well-formed request that the worker or backend cannot fulfil.
     Unsupported = "UNSUPPORTED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error", summary: "the model cannot do what the request asks for";
     /// The prompt does not fit into the context of the model.
     ContextExceeded = "CONTEXT_EXCEEDED", retryable: false, blames_worker: false, status: 400, openai: "invalid_request_error", summary: "the prompt is longer than the context of the model";
-    /// No token, or not the right one.
+    /// No token, or a wrong one.
     Unauthorized = "UNAUTHORIZED", retryable: false, blames_worker: false, status: 401, openai: "authentication_error", summary: "access is refused";
-    /// The token is right, but does not allow this.
+    /// The token is valid, but does not allow this.
     PermissionDenied = "PERMISSION_DENIED", retryable: false, blames_worker: false, status: 403, openai: "permission_error", summary: "this is not allowed";
     /// A job, hive or worker of that name does not exist.
     NotFound = "NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error", summary: "what was asked for does not exist";
-    /// The path exists, but not with this method.
+    /// The path exists, but does not accept this method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", retryable: false, blames_worker: false, status: 405, openai: "invalid_request_error", summary: "the path does not take this method";
-    /// Something of that name is there already and differs.
+    /// A thing of that name exists already and differs.
     Conflict = "CONFLICT", retryable: false, blames_worker: false, status: 409, openai: "conflict_error", summary: "something of that name exists already and differs";
     /// The body, or a part of it, is larger than allowed.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", retryable: false, blames_worker: false, status: 413, openai: "invalid_request_error", summary: "the request is larger than allowed";
-    /// The body is of a content type that is not read here.
+    /// The content type of the body is not accepted.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", retryable: false, blames_worker: false, status: 415, openai: "invalid_request_error", summary: "the content type is not read here; allowed is application/json";
-    /// The model is not known, or its files are not where they should be.
+    /// The model is not known, or its files are missing.
     ModelNotFound = "MODEL_NOT_FOUND", retryable: false, blames_worker: false, status: 404, openai: "not_found_error", summary: "the model is not known here, or its files cannot be found";
-    /// The files are there, but damaged or of a kind that the worker does not know.
+    /// The files exist, but are damaged or of a kind that the worker does not support.
     ModelIncompatible = "MODEL_INCOMPATIBLE", retryable: false, blames_worker: false, status: 422, openai: "invalid_request_error", summary: "the files of the model are damaged, or of a kind that cannot be loaded";
     /// No device has enough free memory for the model.
     InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "there is not enough free memory for the model";
     /// The tenant's budget or number of concurrent jobs is used up.
     QuotaExceeded = "QUOTA_EXCEEDED", retryable: false, blames_worker: false, status: 429, openai: "insufficient_quota", summary: "the quota is used up";
-    /// The tenant asks too often.
+    /// The tenant sends requests too often.
     RateLimited = "RATE_LIMITED", retryable: false, blames_worker: false, status: 429, openai: "rate_limit_error", summary: "the requests come too fast";
     /// The queue is at its limit and no worker is idle.
     SystemAtCapacity = "SYSTEM_AT_CAPACITY", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the queue is full; try again later";
@@ -99,53 +99,54 @@ error_kinds! {
     Rejected = "REJECTED", retryable: false, blames_worker: false, status: 403, openai: "permission_error", summary: "the scheduling policy refused the job";
     /// The job waited in the queue for as long as its priority allows.
     QueueTimeout = "QUEUE_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error", summary: "the job waited in the queue for too long";
-    /// The job ran for as long as it may.
+    /// The job ran for as long as it is allowed to.
     JobTimeout = "JOB_TIMEOUT", retryable: false, blames_worker: false, status: 504, openai: "server_error", summary: "the job ran for too long";
     /// The deadline that the client set has passed or cannot be met.
     DeadlineExceeded = "DEADLINE_EXCEEDED", retryable: false, blames_worker: false, status: 504, openai: "server_error", summary: "the job cannot be done by its deadline";
-    /// The client asked for the end, or went away.
+    /// The client cancelled the job, or disconnected.
     Cancelled = "CANCELLED", retryable: false, blames_worker: false, status: 499, openai: "server_error", summary: "the job was cancelled";
-    /// All slots of the worker were taken after all; costs the job nothing.
+    /// All slots of the worker were taken in the meantime. Does not use up an attempt of the job.
     WorkerBusy = "WORKER_BUSY", retryable: true, blames_worker: false, status: 503, openai: "server_error", summary: "the service is busy; try again";
-    /// The worker, or the way to it, is gone.
+    /// The worker, or the connection to it, is gone.
     WorkerLost = "WORKER_LOST", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "the service failed while it ran the job";
-    /// An attempt could not begin on the worker, or ended there for a reason that no job can have: nobody listens, it was
-    /// stopped on purpose, or it was lost with its machine. Costs the job nothing.
+    /// An attempt could not begin on the worker, or ended there for a reason that the job cannot have caused: nothing
+    /// listens, the worker was stopped on purpose, or it was lost with its machine. Does not use up an attempt of the
+    /// job.
     WorkerUnreachable = "WORKER_UNREACHABLE", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "a part of the service cannot be reached";
-    /// The worker broke its contract: it failed, stalled, panicked or talked nonsense.
+    /// The worker broke its contract: it failed, stalled, panicked or sent invalid data.
     WorkerFault = "WORKER_FAULT", retryable: true, blames_worker: true, status: 502, openai: "server_error", summary: "the service failed while it ran the job";
     /// A model was not loaded in time.
     SpawnTimeout = "SPAWN_TIMEOUT", retryable: true, blames_worker: false, status: 504, openai: "server_error", summary: "the model was not loaded in time";
-    /// The machine is not reachable.
+    /// The machine cannot be reached.
     HiveUnreachable = "HIVE_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error", summary: "a part of the service cannot be reached";
-    /// The model hub did not answer, or not as a hub should.
+    /// The model hub did not answer, or its answer was not valid.
     HubUnreachable = "HUB_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error", summary: "the model cannot be fetched at the moment";
-    /// The queen was restarted while the job ran, and the job may not be run again.
+    /// The queen was restarted while the job ran, and the job must not be run again.
     QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service was restarted while the job ran, and the job cannot be run again";
-    /// The queen is going down and takes no more jobs.
+    /// The queen is shutting down and accepts no more jobs.
     ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service is going down and takes no more jobs";
-    /// The events of a job broke off before its end, because the queen goes down or the job is another queen's now. The job
-    /// may go on: it is asked for by its id, or under its idempotency key.
+    /// The events of a job stopped before its end, because the queen is shutting down or another queen now owns the
+    /// job. The job may go on: request it by its id, or with its idempotency key.
     Interrupted = "JOB_INTERRUPTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the events of the job broke off before its end; ask for the job again";
     /// The durable store cannot be written or read; nothing was accepted.
     Storage = "STORAGE", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service cannot store what it needs to; nothing was accepted";
-    /// A hive's budget for models would do, but models that are in use or being fetched take too much of it.
+    /// A hive's budget for models is large enough, but models that are in use or being downloaded take too much of it.
     DiskInUse = "DISK_IN_USE", retryable: true, blames_worker: false, status: 507, openai: "server_error", summary: "there is no room for the model at the moment";
     /// Another queen owns the row that was to be written.
     Fenced = "FENCED", retryable: false, blames_worker: false, status: 409, openai: "conflict_error", summary: "another instance of the service is responsible for this";
     /// A setting is unknown or out of range.
     Config = "CONFIG", retryable: false, blames_worker: false, status: 500, openai: "server_error", summary: "the service is not configured for this";
-    /// A defect in rbee or in code it was given (a policy that panicked, say).
+    /// A defect in rbee or in code that it was given (for example a policy that panicked).
     Internal = "INTERNAL", retryable: false, blames_worker: false, status: 500, openai: "server_error", summary: "the service failed";
 }
 
 impl ErrorKind {
-    /// The kind with this [`code`](Self::code), if there is one.
+    /// The kind with this [`code`](Self::code); `None` if there is none.
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.code() == code)
     }
 
-    /// Does an attempt that ends with this use up one of the job's tries? Not if the job cannot be the cause.
+    /// True if an attempt that ends with this kind uses up one of the job's attempts: only if the job can be the cause.
     pub const fn costs_a_try(self) -> bool {
         !matches!(self, Self::WorkerBusy | Self::WorkerUnreachable | Self::HiveUnreachable)
     }
@@ -170,9 +171,9 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// A failure: its kind, a sentence for people, when to try again (where that is known) and the cause.
+/// A failure: its kind, a sentence for people, the time of the next retry (if known) and the cause.
 ///
-/// Cloning is cheap; the same failure may be told to every reader of a job.
+/// Cloning is cheap: every reader of a job can receive the same failure.
 ///
 /// ```
 /// use rbee_core::{Error, ErrorKind};
@@ -185,7 +186,7 @@ struct Inner {
 pub struct Error(Arc<Inner>);
 
 impl Error {
-    /// A failure of this kind. The message names the thing, the value and what is allowed. It is for the operator, and
+    /// A failure of this kind. The message names the thing, the value and what is allowed. It is for the operator and
     /// may name machines and paths: a tenant reads the [summary](ErrorKind::summary) of the kind instead.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner {
@@ -199,8 +200,8 @@ impl Error {
         }))
     }
 
-    /// A failure of this kind whose message is about the client's own request and limits alone. Everyone may read it, so it
-    /// must not name a machine, a device, a worker, or a path that the client did not send.
+    /// A failure of this kind whose message is only about the client's own request and limits. Everyone may read it, so
+    /// it must not name a machine, a device, a worker, or a path that the client did not send.
     ///
     /// ```
     /// use rbee_core::{Error, ErrorKind};
@@ -215,13 +216,13 @@ impl Error {
         Self::new(kind, message.clone()).with_client_message(message)
     }
 
-    /// Sets what a client reads in place of the message. The same rules apply as for [`for_client`](Self::for_client).
+    /// Sets the text that a client reads instead of the message. The rules of [`for_client`](Self::for_client) apply.
     pub fn with_client_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         Arc::make_mut(&mut self.0).client_message = Some(message.into());
         self
     }
 
-    /// Keeps what caused the failure; shown by [`std::error::Error::source`].
+    /// Stores the cause of the failure; [`std::error::Error::source`] returns it.
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.0).source = Some(Arc::new(source));
         self
@@ -245,7 +246,7 @@ impl Error {
         self
     }
 
-    /// Puts what was being done before the message: `context: message`. The client's message stays as it is.
+    /// Adds the operation in front of the message: `context: message`. The client's message stays as it is.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         let inner = Arc::make_mut(&mut self.0);
         inner.message = format!("{context}: {}", inner.message).into();
@@ -267,9 +268,9 @@ impl Error {
         self.0.client_message.as_deref()
     }
 
-    /// The error as a tenant may read it: kind and time to come back, and the message that was written for the client, or
-    /// else the [summary](ErrorKind::summary) of the kind. A parameter is named only beside a message for the client. This
-    /// is the one place that decides what a tenant reads of an error.
+    /// The error as a tenant may read it: the kind, the time of the next retry, and the message for the client, or else
+    /// the [summary](ErrorKind::summary) of the kind. It has a parameter only together with a message for the client.
+    /// This is the only function that decides which parts of an error a tenant reads.
     pub fn redacted(&self) -> Self {
         let own = self.0.client_message.clone();
         let has_own = own.is_some();
@@ -284,17 +285,17 @@ impl Error {
         }))
     }
 
-    /// The parameter of the request that is at fault, where it is one.
+    /// The parameter of the request that is at fault, if any.
     pub fn param(&self) -> Option<&str> {
         self.0.param.as_deref()
     }
 
-    /// When a new try can succeed, where that is known.
+    /// The time after which a retry can succeed, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// How many bytes would have to be free that are not, where that is the trouble and is known.
+    /// The missing free bytes, if a lack of memory or disk space is the cause and the number is known.
     pub fn short_bytes(&self) -> Option<u64> {
         self.0.short_bytes
     }

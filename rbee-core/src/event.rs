@@ -1,4 +1,4 @@
-//! What workers say about a run, and what readers of a job see.
+//! The outputs of workers and the events that readers of a job see.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::Error, id::WorkerId};
 
-/// Why a run came to its proper end.
+/// The reason why a run ended normally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finish {
-    /// The model ended its answer, or a stop text was met.
+    /// The model ended its answer, or generated a stop text.
     Stop,
-    /// The answer is as long as it may be.
+    /// The answer reached its maximum length.
     Length,
 }
 
 impl Finish {
-    /// The name OpenAI's API has for it.
+    /// The name in OpenAI's API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -26,30 +26,31 @@ impl Finish {
     }
 }
 
-/// Tokens counted.
+/// Token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// Tokens of the answer, the end-of-text token included.
+    /// Tokens of the answer, including the end-of-text token.
     pub completion_tokens: u32,
 }
 
-/// What a worker measured of a run so far.
+/// Measurements of a run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Tokens of the prompt, with those of an answer that is continued.
+    /// Tokens of the prompt, including those of an answer that is continued.
     pub prompt_tokens: u32,
-    /// How long the prompt took to compute.
+    /// The time to compute the prompt.
     pub prefill: Duration,
 }
 
-/// One item of the stream a [`Worker`](crate::Worker) answers with. It has no number: the job's log numbers.
+/// One item of the stream that a [`Worker`](crate::Worker) returns. It has no number: the job's event log assigns it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// The next token.
     Token {
-        /// Its id in the model's vocabulary, where the engine tells. Without ids a stream cannot be continued elsewhere.
+        /// Its id in the model's vocabulary, if the engine reports it. Without ids a stream cannot be continued
+        /// elsewhere.
         id: Option<u32>,
         /// The text that it completes: whole characters only, so it may be empty.
         text: Box<str>,
@@ -58,15 +59,15 @@ pub enum Output {
     Vectors(Vec<Vec<f32>>),
     /// Measurements.
     Metrics(Metrics),
-    /// The run goes on, although there is nothing to give yet: see
-    /// [`Capabilities::heartbeats`](crate::worker::Capabilities::heartbeats). It has no place in the job's log, and no reader
-    /// sees it.
+    /// The run goes on, although there is no output yet: see
+    /// [`Capabilities::heartbeats`](crate::worker::Capabilities::heartbeats). It is not stored in the job's event log,
+    /// and no reader sees it.
     Heartbeat,
-    /// The proper end; nothing follows. A stream that ends without it is a fault of the worker.
+    /// The normal end; nothing follows. A stream that ends without it is a fault of the worker.
     End {
-        /// Why it ended.
+        /// The reason for the end.
         finish: Finish,
-        /// Tokens counted.
+        /// Token counts.
         usage: Usage,
     },
 }
@@ -74,35 +75,35 @@ pub enum Output {
 /// One event of a job, as its readers see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobEvent {
-    /// The position: `started` is 0, token *k* is *k*, the end of *n* tokens is *n* + 1. Metrics have none.
+    /// The position: `started` is 0, token *k* is *k*, the end of *n* tokens is *n* + 1. `None` for metrics.
     ///
-    /// The numbers depend on the tokens alone, so that a restarted queen gives the same ones again.
+    /// The numbers depend only on the tokens, so that a restarted queen assigns the same ones again.
     pub seq: Option<u64>,
-    /// What happened.
+    /// The event.
     pub kind: EventKind,
 }
 
-/// What happened to a job.
+/// The kind of an event of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
     /// A worker began.
     Started(Started),
     /// The next token.
     Token {
-        /// Its id in the model's vocabulary, where the engine tells.
+        /// Its id in the model's vocabulary, if the engine reports it.
         id: Option<u32>,
         /// The text that it completes; may be empty.
         text: Box<str>,
     },
-    /// The vectors asked for.
+    /// The requested vectors.
     Vectors(Arc<Vec<Vec<f32>>>),
     /// Measurements of the worker.
     Metrics(Metrics),
-    /// The proper end. Nothing follows.
+    /// The normal end. Nothing follows.
     End {
-        /// Why it ended.
+        /// The reason for the end.
         finish: Finish,
-        /// Tokens counted.
+        /// Token counts.
         usage: Usage,
     },
     /// The job failed or was cancelled. Nothing follows.
@@ -110,33 +111,33 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Is this the one event after which nothing follows?
+    /// True if this is the last event of the job.
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::End { .. } | Self::Error(_))
     }
 }
 
-/// What happened to a job, lent by its log: see [`JobEvents::poll_read`](crate::queen::JobEvents::poll_read).
+/// An event of a job, borrowed from its event log: see [`JobEvents::poll_read`](crate::queen::JobEvents::poll_read).
 #[derive(Clone, Copy, Debug)]
 pub enum EventRef<'a> {
     /// A worker began.
     Started(Started),
     /// The next token.
     Token {
-        /// Its id in the model's vocabulary, where the engine tells.
+        /// Its id in the model's vocabulary, if the engine reports it.
         id: Option<u32>,
         /// The text that it completes; may be empty.
         text: &'a str,
     },
-    /// The vectors asked for.
+    /// The requested vectors.
     Vectors(&'a Arc<Vec<Vec<f32>>>),
     /// Measurements of the worker.
     Metrics(Metrics),
-    /// The proper end. Nothing follows.
+    /// The normal end. Nothing follows.
     End {
-        /// Why it ended.
+        /// The reason for the end.
         finish: Finish,
-        /// Tokens counted.
+        /// Token counts.
         usage: Usage,
     },
     /// The job failed or was cancelled. Nothing follows.
@@ -144,12 +145,12 @@ pub enum EventRef<'a> {
 }
 
 impl EventRef<'_> {
-    /// Is this the one event after which nothing follows?
+    /// True if this is the last event of the job.
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::End { .. } | Self::Error(_))
     }
 
-    /// The same, to be kept.
+    /// The same event, owned.
     pub fn to_kind(&self) -> EventKind {
         match *self {
             Self::Started(started) => EventKind::Started(started),
@@ -178,25 +179,24 @@ impl<'a> From<&'a EventKind> for EventRef<'a> {
 /// Where and when a job began to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// The worker that began; a later one may have continued. `None` where that is no longer known, because the queen
-    /// was restarted.
+    /// The worker that began; another one may have continued. `None` if unknown, because the queen was restarted.
     pub worker: Option<WorkerId>,
     /// How long the job had waited in the queue.
     pub queue_wait: Duration,
 }
 
-/// How a job ended.
+/// The result of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Properly.
+    /// Ended normally.
     Complete {
-        /// Why it ended.
+        /// The reason for the end.
         finish: Finish,
-        /// Tokens counted.
+        /// Token counts.
         usage: Usage,
     },
-    /// With an error.
+    /// Ended with an error.
     Failed(Error),
-    /// By the client's wish, or because the client went away.
+    /// Cancelled by the client, or because the client disconnected.
     Cancelled,
 }

@@ -1,4 +1,4 @@
-//! Opening the files of models, so that links do not lead out of the directories in which clients may name models.
+//! Opens the files of models, so that links do not lead out of the directories in which clients may name models.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// The directories of this process in which clients may name models, as absolute paths.
 static ROOTS: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
 
-/// Why a file was not opened, or not used.
+/// The reason why a file was not opened, or not used.
 #[derive(Debug)]
 struct LeadsOut;
 
@@ -26,18 +26,19 @@ impl fmt::Display for LeadsOut {
 
 impl std::error::Error for LeadsOut {}
 
-/// Keeps the files of models below this directory in it: a model that lies below it is only read from files that are
-/// below it in truth, or below another directory that was given here, whatever links there are. For a directory in
-/// which clients may name models, and others may write.
+/// Confines the files of models below this directory: a model that lies below it is only read from files whose real
+/// path is below it, or below another confined directory, whatever links there are. Use it for a directory in which
+/// clients may name models, and in which others may write.
 ///
-/// It holds for all of this process, for as long as it runs, and for the workers that it starts. Models elsewhere are
-/// read through any links. Engines of others open files by themselves: theirs are checked before the engine is started.
+/// It applies to the whole process, for as long as it runs, and to the workers that it starts. Models elsewhere are
+/// read through any links. Third-party engines open files themselves: their files are checked before the engine is
+/// started.
 ///
-/// A relative path is that of the current directory. It does not matter by which links or `..` the directory is spelled
-/// here, or in the path of a model.
+/// A relative path starts at the current directory. It does not matter which links or `..` are in the path given here,
+/// or in the path of a model.
 pub fn confine_model_files(directory: impl Into<PathBuf>) {
     let directory = directory.into();
-    // It fails for an empty path, or if there is no current directory: then nothing is there to be read.
+    // It fails for an empty path, or if there is no current directory: then there is nothing to read.
     let directory = std::path::absolute(&directory).unwrap_or(directory);
     let mut roots = ROOTS.write().unwrap_or_else(PoisonError::into_inner);
     if !roots.contains(&directory) {
@@ -45,19 +46,19 @@ pub fn confine_model_files(directory: impl Into<PathBuf>) {
     }
 }
 
-/// Checks a directory that a program was configured with, to be given to [`confine_model_files`]: it must be there, for
-/// otherwise a mistake in its name would leave models unconfined.
+/// Checks a configured directory for [`confine_model_files`]: it must exist, because otherwise a mistake in its name
+/// would leave models unconfined.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] that names the directory.
 pub fn check_file_root(directory: &Path) -> Result<()> {
     let why = match std::fs::metadata(directory) {
         Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => "it is no directory".to_owned(),
+        Ok(_) => "it is not a directory".to_owned(),
         Err(cause) => cause.to_string(),
     };
     let message = format!(
-        "{}: {why}; name a directory that is there, in which clients may name models, or leave it out",
+        "{}: {why}; name an existing directory in which clients may name models, or leave it out",
         directory.display()
     );
     Err(Error::new(ErrorKind::Config, message))
@@ -68,7 +69,7 @@ pub fn confined_directories() -> Vec<PathBuf> {
     ROOTS.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Opens a file of a model, or a directory to look at where it is. It does not wait for a pipe's other end.
+/// Opens a file of a model, or a directory to find its real path. It does not wait for the other end of a pipe.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -87,12 +88,12 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Returns true for the error that says that a link leads out.
+/// Returns true if the error says that a link leads out.
 pub(crate) fn leads_out(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<LeadsOut>())
 }
 
-/// Checks the file that was opened, not the path it was opened by: the path may lead elsewhere by now.
+/// Checks the opened file, not its path: the path may lead elsewhere by now.
 fn check(path: &Path, file: &File) -> io::Result<()> {
     let roots = ROOTS.read().unwrap_or_else(PoisonError::into_inner);
     if !leads_through(path, &roots) {
@@ -106,13 +107,13 @@ fn check(path: &Path, file: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, LeadsOut))
 }
 
-/// Returns true if what this path names is confined.
+/// Returns true if the target of this path is confined.
 pub(crate) fn is_confined(path: &Path) -> bool {
     leads_through(path, &ROOTS.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Does the path lead through one of these directories, however both are spelled? What others can change is below them
-/// alone, and not on the way to them.
+/// Returns true if the path leads through one of these directories, however both are spelled. Others can change only
+/// what is below them, not the way to them.
 fn leads_through(path: &Path, roots: &[PathBuf]) -> bool {
     if roots.is_empty() {
         return false;
@@ -127,7 +128,7 @@ fn leads_through(path: &Path, roots: &[PathBuf]) -> bool {
     path.ancestors().any(|part| part.canonicalize().is_ok_and(is_below))
 }
 
-/// Where an open file is, without links.
+/// The path of an open file, without links.
 fn real_path(path: &Path, file: &File) -> io::Result<PathBuf> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -144,7 +145,7 @@ fn real_path(path: &Path, file: &File) -> io::Result<PathBuf> {
     }
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
     {
-        // The system does not say it of a handle.
+        // The system does not report the path of a handle.
         let _ = file;
         path.canonicalize()
     }
@@ -157,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// A root that is confined, and a directory beside it with a file that no client may read.
+    /// A root that is confined, and a directory next to it with a file that no client may read.
     fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
@@ -205,7 +206,7 @@ mod tests {
         for path in ["model/plain", "model/inside", "other-name/plain", "other-name/inside"] {
             assert_eq!(text(open(&root.join(path)).unwrap()), "plain", "{path}");
         }
-        // By another way it is nobody's business.
+        // Through another path it is not confined.
         assert_eq!(text(open(&secret).unwrap()), "secret");
     }
 

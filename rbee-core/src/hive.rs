@@ -35,74 +35,75 @@ pub use crate::device::{Device, DeviceKind};
 pub use crate::hive_address::HiveAddress;
 pub use crate::progress::{Progress, ProgressUpdate};
 
-/// A worker as its hive reports it.
+/// The report of a hive about one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerReport {
-    /// Who it is.
+    /// Its identity.
     pub info: WorkerInfo,
-    /// How it is.
+    /// Its health.
     pub health: WorkerHealth,
 }
 
-/// Everything a hive knows of itself. Other fields may be added, so it is made from its default, which is empty.
+/// The full report of a hive about itself. Other fields may be added, so create it from its default, which is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HiveReport {
-    /// Grows with every change on the hive: a report older than a worker says nothing about it.
+    /// The revision; it grows with every change on the hive. A report older than a worker says nothing about the
+    /// worker.
     pub rev: u64,
-    /// What models can be loaded on.
+    /// The devices that models can be loaded on.
     pub devices: Vec<Device>,
     /// The models on its disk.
     pub models: Vec<ModelOnDisk>,
-    /// The workers that are usable now.
+    /// The workers that can be used now.
     pub workers: Vec<WorkerReport>,
 }
 
-/// Something that happened on a hive.
+/// An event on a hive.
 #[derive(Clone, Debug)]
 pub enum HiveEvent {
     /// The whole state; the first event of every subscription.
     Report(Box<HiveReport>),
-    /// A worker is gone that nobody asked to stop.
+    /// A worker ended that nobody asked to stop.
     Exited {
         /// The worker.
         worker: WorkerId,
-        /// Why, with the last words of its engine where there are any.
+        /// The reason, with the last output of its engine if there is any.
         why: Error,
     },
 }
 
-/// One machine: it starts and stops workers and reports facts. It decides nothing. The models on its disk are part of it:
-/// [`ModelHost`].
+/// The agent of one machine: it starts and stops workers and reports facts. It makes no decisions. It includes the
+/// models on the machine's disk: [`ModelHost`].
 ///
-/// Implementations are proved by [`conformance::hive`](crate::conformance::hive) (feature `conformance`).
+/// Test implementations with [`conformance::hive`](crate::conformance::hive) (feature `conformance`).
 #[async_trait]
 pub trait HiveBackend: ModelHost {
-    /// Makes the hive ready, claims it for this life of the queen, keeps the claim alive, and tells what happens. To make
-    /// it ready is to adopt what runs already, or else to deploy and run it, which may take minutes. Idempotent: a queen
+    /// Makes the hive ready, claims it for this run of the queen, renews the claim, and returns the hive's events. To
+    /// make it ready, it adopts a running hive, or deploys and starts one, which may take minutes. Idempotent: a queen
     /// calls it again when the stream has ended, also after a [`shutdown`](Self::shutdown).
     ///
-    /// The first event is a full report, taken after the subscription, so that nothing falls between the two. The stream
-    /// ends when the link does; that makes the hive suspect, not dead.
+    /// The first event is a full report, taken after the subscription, so that no event is lost between the two. The
+    /// stream ends when the connection does; the hive is then suspect, not dead.
     ///
-    /// A younger life of the queen takes over at once. A hive that is a daemon of its own refuses an epoch that is more
-    /// than 1,000 above that of an owner that is alive, and takes any epoch once the lease of its owner has run out.
+    /// A newer run of the queen takes over at once. A hive that is a separate daemon refuses an epoch that is more than
+    /// 1,000 above that of a living owner, and accepts any epoch once the lease of its owner has expired.
     ///
     /// # Errors
     /// [`ErrorKind::HiveUnreachable`](crate::ErrorKind::HiveUnreachable) if the machine does not answer,
     /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if another queen owns the hive.
     async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>>;
 
-    /// The whole state, now.
+    /// The current full report.
     async fn report(&self) -> Result<HiveReport>;
 
-    /// Starts a worker of this name, and returns when it is usable. Idempotent: for a worker that is there already,
-    /// or is being started, it answers with that one.
+    /// Starts a worker with this id, and returns when it is usable. Idempotent: if the worker exists or is being
+    /// started, the call returns that one.
     ///
     /// # Errors
     /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound),
     /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible),
-    /// [`ErrorKind::InsufficientVram`](crate::ErrorKind::InsufficientVram), or whatever ended its engine.
+    /// [`ErrorKind::InsufficientVram`](crate::ErrorKind::InsufficientVram), or the failure that ended its engine.
     async fn spawn(
         &self,
         id: WorkerId,
@@ -110,13 +111,13 @@ pub trait HiveBackend: ModelHost {
         progress: Progress,
     ) -> Result<Arc<dyn Worker>>;
 
-    /// A worker that is there already: to use it again after the queen was restarted.
+    /// An existing worker: to use it again after a restart of the queen.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it is not there.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if it does not exist.
     async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>>;
 
-    /// Stops a worker, by force if it has not ended within `grace`. Idempotent: one that is not there is stopped.
+    /// Stops a worker, by force if it has not ended within `grace`. Idempotent: no error if the worker does not exist.
     async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()>;
 
     /// Stops every worker and the hive itself.

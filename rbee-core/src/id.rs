@@ -1,4 +1,4 @@
-//! Names of things: jobs, workers, hives, queens, tenants, leases.
+//! Identifiers of jobs, workers, hives, queens, tenants and leases.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -15,12 +15,13 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new random one (UUID version 4).
+            /// A new random identifier (UUID version 4).
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
 
-            /// One made of 128 bits the caller chose; the version and variant bits of UUID v4 are set over them.
+            /// An identifier from 128 bits that the caller chose; the version and variant bits of UUID v4 are set over
+            /// them.
             pub fn from_random_bits(bits: u128) -> Self {
                 Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
             }
@@ -75,7 +76,7 @@ macro_rules! text_id {
             /// Checks and takes the name.
             ///
             /// # Errors
-            /// [`ErrorKind::InvalidRequest`] where the text is empty, too long or has another character in it.
+            /// [`ErrorKind::InvalidRequest`] if the text is empty, is too long or contains another character.
             pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
                 let text = text.as_ref();
                 let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -135,39 +136,39 @@ text_id! {
     HiveId, "hive id"
 }
 text_id! {
-    /// The lasting name of a queen. Two queens that live at the same time have different ones.
+    /// The permanent name of a queen. Two queens that run at the same time have different names.
     QueenId, "queen id"
 }
 text_id! {
-    /// The name of a tenant: whose quota a job counts against.
+    /// The name of a tenant, whose quota a job counts against.
     TenantId, "tenant id"
 }
 text_id! {
-    /// A mark that follows one request through queen, hive and worker, and into every log line.
+    /// An identifier that follows one request through queen, hive and worker, and into every log line.
     CorrelationId, "correlation id"
 }
 
 impl HiveId {
-    /// The hive inside the application's own process, `local`.
+    /// The hive inside the process of the application, `local`.
     pub fn local() -> Self {
         Self("local".into())
     }
 }
 
 impl QueenId {
-    /// A new random one.
+    /// A new random identifier.
     pub fn random() -> Self {
         Self(Uuid::new_v4().hyphenated().to_string().into())
     }
 }
 
 impl CorrelationId {
-    /// The name of a job.
+    /// The correlation id that is the id of a job.
     pub(crate) fn of_job(job: JobId) -> Self {
         Self(job.to_string().into())
     }
 
-    /// A new random one.
+    /// A new random identifier.
     pub fn random() -> Self {
         Self(Uuid::new_v4().hyphenated().to_string().into())
     }
@@ -177,11 +178,11 @@ impl CorrelationId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LeaseId(pub u64);
 
-/// One question put to the scheduler.
+/// One request to the scheduler for a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ticket(pub u64);
 
-/// One life of a queen at its store. Grows with every opening; what an older one writes is refused.
+/// One run of a queen at its store. Grows with every opening; writes of an older run are refused.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

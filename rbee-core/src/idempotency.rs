@@ -1,4 +1,4 @@
-//! Submitting twice what shall be done once.
+//! Idempotency keys: repeated submissions of a request that must run once.
 
 mod named;
 
@@ -15,18 +15,18 @@ use crate::{
 /// The longest key, in characters.
 const MAX_KEY: usize = 255;
 
-/// A key under which a client may submit the same request again, after a broken connection for instance, without
-/// having it done again. It counts within one tenant, for as long as the job is kept.
+/// A key under which a client may submit the same request again, for example after a broken connection, without a
+/// second run. It is valid within one tenant, for as long as the job is kept.
 ///
 /// Named and used like the `Idempotency-Key` header of HTTP APIs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
     /// The client's key: 1 to 255 visible ASCII characters.
     pub key: Box<str>,
-    /// Which one it is of the jobs that were submitted together under the key, from 0.
+    /// The index, from 0, among the jobs that were submitted together under the key.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub part: u32,
-    /// What tells one request from another.
+    /// A hash that distinguishes requests.
     pub fingerprint: u64,
 }
 
@@ -36,17 +36,17 @@ fn is_zero(part: &u32) -> bool {
 }
 
 impl Idempotency {
-    /// Checks the key, and takes the fingerprint of what was asked for.
+    /// Checks the key, and computes the fingerprint of the request.
     pub(crate) fn new(key: &str, part: u32, request: &impl Serialize) -> Result<Self> {
         check(key)?;
-        // Whatever is in a request can be written as JSON.
+        // Every request can be written as JSON.
         let bytes = serde_json::to_vec(request).unwrap_or_default();
         Ok(Self { key: key.into(), part, fingerprint: prefix::hash(prefix::START, &bytes) })
     }
 
-    /// The job of this key and part: the same one every time, in every life of the queen.
+    /// The job of this key and part: always the same one, in every run of the queen.
     pub(crate) fn job(&self, tenant: Option<&TenantId>) -> JobId {
-        // No tenant's name has a slash in it or is empty.
+        // No name of a tenant contains a slash or is empty.
         let mut name = tenant.map(ToString::to_string).unwrap_or_default();
         name.push('/');
         self.put_name(&mut name);
@@ -55,7 +55,7 @@ impl Idempotency {
 }
 
 impl Idempotency {
-    /// Key and part. No key has a space in it, so no part is called as another key is.
+    /// Key and part. No key contains a space, so key and part together cannot equal another key.
     fn put_name(&self, out: &mut String) {
         out.push_str(&self.key);
         if self.part > 0 {
@@ -75,7 +75,7 @@ fn check(key: &str) -> Result<()> {
     Ok(())
 }
 
-/// As it is stored: the fingerprint in 16 hexadecimal digits, then the key, then a space and the part if that is not 0.
+/// The stored form: the fingerprint in 16 hexadecimal digits, then the key, then a space and the part if it is not 0.
 impl fmt::Display for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut name = String::with_capacity(self.key.len());
@@ -98,7 +98,7 @@ impl FromStr for Idempotency {
             Some(Self { key: key.into(), part, fingerprint })
         });
         parsed.ok_or_else(|| {
-            Error::new(ErrorKind::Storage, format!("{text:?} is no stored idempotency key"))
+            Error::new(ErrorKind::Storage, format!("{text:?} is not a stored idempotency key"))
         })
     }
 }

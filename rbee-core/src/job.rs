@@ -1,4 +1,4 @@
-//! Jobs: what is fixed at admission, and the states a job goes through.
+//! Jobs: the values that are fixed at admission, and the states of a job.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -16,52 +16,52 @@ use crate::{
 
 pub use crate::idempotency::Idempotency;
 
-/// An admitted request: everything is checked, and nothing changes any more.
+/// An admitted request: every value is checked, and none changes any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Its name.
     pub id: JobId,
     /// The model, with aliases resolved.
     pub model: ModelRef,
-    /// Which jobs go first.
+    /// Its priority.
     pub priority: Priority,
-    /// What to do.
+    /// Its task.
     pub task: Task,
     /// The seed of the sampling; always concrete, so that another worker can continue the stream.
     pub seed: u64,
     /// Keys of the prompt's prefixes, shortest first (see [`WorkerHealth::warm`](crate::worker::WorkerHealth::warm)).
     pub prefix: Arc<[u64]>,
-    /// How long it may run, counted from its first start.
+    /// The longest time that it may run, from its first start.
     pub timeout: Duration,
-    /// How long everything may take, counted from its submission.
+    /// The longest time for everything, from its submission.
     pub deadline: Option<Duration>,
-    /// It goes on without a reader, and its result is kept.
+    /// True if it goes on without a reader, and its result is kept.
     pub detached: bool,
-    /// Whose quota it counts against.
+    /// The tenant whose quota it counts against.
     pub tenant: Option<TenantId>,
-    /// Its rank among the jobs of its model, tenant and priority, as the policy gave it: lower goes first, and of equals
-    /// the one that came first.
+    /// Its rank among the jobs of its model, tenant and priority, set by the policy: lower goes first; of equal ranks,
+    /// the one that arrived first.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rank: i64,
-    /// The mark it carries through every log.
+    /// The identifier of the request in every log.
     pub correlation_id: CorrelationId,
-    /// Repeating the submission with this key gives this job again.
+    /// Its idempotency key: another submission with this key returns this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Arc<Idempotency>>,
 }
 
 impl Job {
-    /// Does it go on when its client goes away? Then its client can come back, and its answer is kept for as long as its
-    /// record.
+    /// True if it goes on when its client disconnects. Then its client can come back, and its answer is kept for as
+    /// long as its record.
     pub fn outlives_its_client(&self) -> bool {
         self.detached || self.idempotency.is_some()
     }
 }
 
-/// Checks that a repeated submission under an idempotency key asks for the same.
+/// Checks that a repeated submission under an idempotency key is the same request.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] if it asks for something else.
+/// [`ErrorKind::Conflict`] if it is another request.
 pub(crate) fn check_repeat(job: &Job, before: Option<&Idempotency>) -> Result<()> {
     if job.idempotency.as_deref() == before {
         return Ok(());
@@ -85,22 +85,22 @@ fn is_zero(rank: &i64) -> bool {
 pub enum JobState {
     /// Accepted, not running.
     Queued,
-    /// A worker is at it.
+    /// A worker runs it.
     Running,
-    /// Ended properly.
+    /// Ended normally.
     Complete,
     /// Ended with an error.
     Failed,
-    /// Ended by the client's wish.
+    /// Cancelled by the client.
     Cancelled,
 }
 
 impl JobState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 5] =
         [Self::Queued, Self::Running, Self::Complete, Self::Failed, Self::Cancelled];
 
-    /// The name it is stored by.
+    /// The name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -111,12 +111,12 @@ impl JobState {
         }
     }
 
-    /// The state of this stored name.
+    /// The state with this stored name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
-    /// Has it not ended?
+    /// True if the job has not ended.
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Queued | Self::Running)
     }
@@ -128,8 +128,8 @@ impl fmt::Display for JobState {
     }
 }
 
-/// What is known of a job's progress. The ways from one state to another are methods of [`LiveJob`], which consume
-/// it; [`EndedJob`] has none, so a job that ended cannot start, and cannot end again.
+/// The progress of a job. The transitions between states are methods of [`LiveJob`], which consume it; [`EndedJob`] has
+/// none, so an ended job cannot start, and cannot end again.
 ///
 /// ```
 /// use rbee_core::{job::{JobStatus, LiveJob}, time::WallTime, JobState, Outcome, WorkerId};
@@ -141,9 +141,9 @@ impl fmt::Display for JobState {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum JobStatus {
-    /// It goes on.
+    /// The job has not ended.
     Live(LiveJob),
-    /// It is over.
+    /// The job has ended.
     Ended(EndedJob),
 }
 
@@ -157,23 +157,23 @@ pub struct LiveJob {
 /// A job that has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndedJob {
-    /// How it ended.
+    /// Its result.
     pub outcome: Outcome,
-    /// The last worker that was at it.
+    /// The last worker that ran it.
     pub worker: Option<WorkerId>,
-    /// When it first started, where it did.
+    /// The time of its first start, if it started.
     pub started_at: Option<WallTime>,
     /// When it ended.
     pub completed_at: WallTime,
 }
 
 impl LiveJob {
-    /// Accepted, never started.
+    /// A job that was accepted and never started.
     pub const fn queued() -> Self {
         Self { worker: None, started_at: None }
     }
 
-    /// Puts together what a store holds: on a worker (running) or on none (queued), and first started then.
+    /// A status from stored values: on a worker (running) or on none (queued), and the time of its first start.
     pub const fn from_parts(worker: Option<WorkerId>, started_at: Option<WallTime>) -> Self {
         Self { worker, started_at }
     }
@@ -183,29 +183,29 @@ impl LiveJob {
         Self { worker: Some(worker), started_at: self.started_at.or(Some(at)) }
     }
 
-    /// The attempt is over and the job waits for another.
+    /// The attempt is over, and the job waits for the next one.
     pub fn requeued(self) -> Self {
         Self { worker: None, ..self }
     }
 
-    /// The end.
+    /// The job ends.
     pub fn ended(self, outcome: Outcome, at: WallTime) -> EndedJob {
         EndedJob { outcome, worker: self.worker, started_at: self.started_at, completed_at: at }
     }
 
-    /// The worker that is at it.
+    /// The worker that runs it.
     pub const fn worker(&self) -> Option<WorkerId> {
         self.worker
     }
 
-    /// When it first started.
+    /// The time of its first start.
     pub const fn started_at(&self) -> Option<WallTime> {
         self.started_at
     }
 }
 
 impl JobStatus {
-    /// The state by name.
+    /// The name of its state.
     pub const fn state(&self) -> JobState {
         match self {
             Self::Live(live) if live.worker.is_some() => JobState::Running,
@@ -218,7 +218,7 @@ impl JobStatus {
         }
     }
 
-    /// When it first started, where it did.
+    /// The time of its first start, if it started.
     pub const fn started_at(&self) -> Option<WallTime> {
         match self {
             Self::Live(live) => live.started_at,
@@ -226,7 +226,7 @@ impl JobStatus {
         }
     }
 
-    /// The worker that is or was last at it.
+    /// The worker that runs it, or ran it last.
     pub const fn worker(&self) -> Option<WorkerId> {
         match self {
             Self::Live(live) => live.worker,

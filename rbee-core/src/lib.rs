@@ -1,7 +1,7 @@
 //! rbee: an orchestrator for language models that lives inside your application.
 //!
-//! A [`Queen`] takes [`Request`]s, keeps them in a durable queue, decides which worker runs each one, streams the
-//! tokens back, retries what fails, and records how everything ended.
+//! A [`Queen`] accepts [`Request`]s, keeps them in a durable queue, selects the worker that runs each one, streams the
+//! tokens back, retries failed attempts, and records how every job ended.
 //!
 //! ```
 //! use rbee_core::{Queen, Request};
@@ -19,35 +19,35 @@
 //! # }
 //! ```
 //!
-//! # The seams
+//! # Traits
 //!
-//! Everything a queen stands on is a trait with a default, and each can be replaced:
+//! Each part that a queen depends on is a trait with a default implementation, and each can be replaced:
 //!
-//! | trait | what it is | here |
+//! | trait | what it is | implementations here |
 //! |---|---|---|
-//! | [`Worker`] | one loaded model | `CandleWorker` (feature `candle`) |
-//! | [`HiveBackend`] | one machine | [`InProcessHive`] |
-//! | [`Registry`] | what must survive a restart | `SqliteRegistry` (feature `sqlite`), [`MemoryRegistry`] |
-//! | [`Scheduler`] | where a job goes, now | [`LeastLoaded`], [`FnScheduler`], `RhaiScheduler` (feature `rhai`) |
+//! | [`Worker`] | one loaded model | `candle::CandleWorker` (feature `candle`) |
+//! | [`HiveBackend`] | the agent of one machine | [`InProcessHive`] |
+//! | [`Registry`] | the store that survives a restart | `SqliteRegistry` (feature `sqlite`), [`MemoryRegistry`] |
+//! | [`Scheduler`] | selects the worker of a job | [`LeastLoaded`], [`FnScheduler`], `RhaiScheduler` (feature `rhai`) |
 //!
-//! The feature `conformance` brings the suites that prove an implementation, and doubles to test an application with.
+//! The feature `conformance` adds test suites for implementations of these traits, and test doubles for applications.
 //!
-//! # How it is made
+//! # Design
 //!
-//! Every decision is made by the [`engine`]: a state machine without input, output, clock or chance of its own. The
-//! queen is the asynchronous shell around it, and [`sim`] runs it in virtual time.
+//! The [`engine`] makes every decision: a state machine that does no I/O and has no clock and no random numbers of its
+//! own. The queen is the asynchronous driver of the engine, and [`sim`] runs the engine in virtual time.
 //!
 //! # Features
 //!
 //! - `sqlite` (default): the durable registry.
-//! - `rhai` (default): policies written as scripts.
-//! - `rules`: policies written as rules in YAML, which are compiled to scripts.
+//! - `rhai` (default): policies as Rhai scripts.
+//! - `rules`: policies as rules in YAML, which are compiled to Rhai scripts; includes `rhai`.
 //! - `metrics`: counters, histograms and gauges, for a recorder of the crate `metrics`.
-//! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` run it on
-//!   GPUs.
-//! - `hub`: downloads of models from a hub into the [`ModelStore`].
+//! - `candle`: the worker that runs models of the Llama and BERT families in this process; `cuda` and `metal` include
+//!   it and run it on GPUs.
+//! - `hub`: downloads of models from a hub into the [`ModelStore`](models::ModelStore).
 //! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
-//! - `conformance`, `test-util`: suites and doubles for tests.
+//! - `conformance`: test suites for implementations; includes `test-util`, the test doubles.
 
 #[cfg(feature = "candle")]
 pub mod candle;

@@ -1,8 +1,8 @@
-//! What a queen counts and measures, by way of the facade crate `metrics`: whichever recorder the application
-//! installs gets it, and where there is none it costs next to nothing.
+//! The metrics of a queen, by way of the facade crate `metrics`: the recorder that the application installs receives
+//! them. Without a recorder they cost almost nothing.
 //!
-//! Labels are bounded: no job, no worker and no text of a client is one. A model is one only where a worker has it,
-//! and only so many of them; the others are `other`.
+//! The number of labels is bounded: no job, no worker and no text of a client is a label. A model is a label only if a
+//! worker has it, and only for the first 100; the others are `other`.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ macro_rules! table {
     ($( $name:ident = $text:literal, $kind:ident, $unit:ident, $help:literal; )*) => {
         $( const $name: &str = $text; )*
 
-        /// Tells the recorder that is installed what every figure means. Without it they have no help text.
+        /// Describes every metric to the installed recorder. Without this call the metrics have no help text.
         pub fn describe() {
             $( ::metrics::$kind!($text, Unit::$unit, $help); )*
         }
@@ -41,16 +41,16 @@ macro_rules! table {
 }
 
 table! {
-    JOBS = "rbee_jobs_total", describe_counter, Count, "Jobs that ended, by outcome and, where they failed, by the code of the error.";
+    JOBS = "rbee_jobs_total", describe_counter, Count, "Jobs that ended, by outcome and, if they failed, by the code of the error.";
     REFUSED = "rbee_jobs_refused_total", describe_counter, Count, "Jobs that were not accepted, by the code of the error.";
     RETRIES = "rbee_retries_total", describe_counter, Count, "Attempts that failed and were followed by another, by the code of the error.";
     TOKENS = "rbee_tokens_total", describe_counter, Count, "Tokens of prompts that were computed, and of answers, by model.";
     SCALED = "rbee_optimizer_total", describe_counter, Count, "Workers that the autoscaler started or stopped, by what it did.";
-    EVICTIONS = "rbee_evictions_total", describe_counter, Count, "Workers that were stopped to make room for another model.";
+    EVICTIONS = "rbee_evictions_total", describe_counter, Count, "Workers that were stopped to free memory for another model.";
     SPAWNS = "rbee_spawns_total", describe_counter, Count, "Workers that were started, by outcome.";
     POLICY_FAULTS = "rbee_policy_faults_total", describe_counter, Count, "Decisions that the built-in policy took because the chosen one failed.";
     WORKER_FAILURES = "rbee_worker_failures_total", describe_counter, Count, "Workers that failed so often that they get no jobs until a probe succeeds.";
-    UNRECORDED = "rbee_jobs_unrecorded_total", describe_counter, Count, "Jobs whose end was told before it was recorded, because the store failed.";
+    UNRECORDED = "rbee_jobs_unrecorded_total", describe_counter, Count, "Jobs whose end was reported before it was recorded, because the store failed.";
     SCHEDULING = "rbee_scheduling_seconds", describe_histogram, Seconds, "How long the scheduler took for one decision.";
     QUEUE_WAIT = "rbee_queue_wait_seconds", describe_histogram, Seconds, "How long jobs waited before their first start.";
     FIRST_TOKEN = "rbee_time_to_first_token_seconds", describe_histogram, Seconds, "From a job's submission to its first token, by model; jobs whose first attempt failed are left out.";
@@ -58,7 +58,7 @@ table! {
     QUEUE_DEPTH = "rbee_queue_depth", describe_gauge, Count, "Jobs that wait, by priority.";
     RUNNING = "rbee_jobs_running", describe_gauge, Count, "Jobs on a worker.";
     WORKERS = "rbee_workers", describe_gauge, Count, "Workers, by state.";
-    HIVE_ONLINE = "rbee_hive_online", describe_gauge, Count, "1 where the hive answers, 0 where it does not.";
+    HIVE_ONLINE = "rbee_hive_online", describe_gauge, Count, "1 if the hive answers, 0 if it does not.";
     STORE_FAILED = "rbee_store_failed", describe_gauge, Count, "1 while the store cannot be written and no job is accepted, else 0.";
     MEMORY_FREE = "rbee_device_memory_free_bytes", describe_gauge, Bytes, "Memory of a device that is free.";
     MEMORY_TOTAL = "rbee_device_memory_total_bytes", describe_gauge, Bytes, "Memory of a device.";
@@ -89,12 +89,12 @@ pub(crate) fn scheduled(took: Duration) {
     histogram!(SCHEDULING).record(took);
 }
 
-/// The first token of a job is there, after this long.
+/// The first token of a job came, after this long.
 pub(crate) fn first_token(model: &ModelRef, after: Duration) {
     histogram!(FIRST_TOKEN, "model" => label(model)).record(after);
 }
 
-/// An attempt has ended: what it computed.
+/// An attempt has ended: the tokens that it computed.
 pub(crate) fn computed(model: &ModelRef, prompt: u32, answer: u32) {
     let model = label(model);
     for (kind, tokens) in [("prompt", prompt), ("completion", answer)] {
@@ -104,7 +104,7 @@ pub(crate) fn computed(model: &ModelRef, prompt: u32, answer: u32) {
     }
 }
 
-/// A worker was started, or could not be.
+/// A worker was started, or the start failed.
 pub(crate) fn spawned(is_ready: bool, took: Duration) {
     counter!(SPAWNS, "outcome" => if is_ready { "ready" } else { "failed" }).increment(1);
     if is_ready {
@@ -112,7 +112,7 @@ pub(crate) fn spawned(is_ready: bool, took: Duration) {
     }
 }
 
-/// Something that the engine thought worth a count.
+/// An event of the engine that is counted.
 pub(crate) fn noted(note: &Note) {
     match note {
         Note::Evicted(..) => counter!(EVICTIONS).increment(1),
@@ -144,7 +144,7 @@ pub(crate) fn noted(note: &Note) {
     }
 }
 
-/// How everything is at this moment.
+/// The current state of the gauges.
 pub(crate) fn gauges(
     view: &ClusterView,
     counters: Counters,
@@ -194,7 +194,7 @@ fn state(worker: &WorkerView) -> &'static str {
     }
 }
 
-/// The model, as long as there are few.
+/// The label of the model; `other` if there are too many.
 fn label(model: &ModelRef) -> String {
     static SEEN: Mutex<BTreeSet<ModelRef>> = Mutex::new(BTreeSet::new());
     bounded(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner), model).to_owned()

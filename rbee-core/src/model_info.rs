@@ -1,8 +1,7 @@
-//! What a model is, read from the heads of its files: nothing is loaded.
+//! Facts about a model, read from the headers of its files: nothing is loaded.
 //!
-//! The readers are written for files that come from anywhere. What is damaged is found here, before memory is taken or
-//! a process is started for it: a weight file that is shorter than its header says, a shard that is missing, tensors
-//! that lie on one another.
+//! The readers accept files from untrusted sources. They find damage before memory is allocated or a process is
+//! started: a weight file that is shorter than its header says, a missing shard, tensors that overlap.
 
 mod config;
 pub(crate) mod embedding;
@@ -26,27 +25,27 @@ use files::{FileFault, Found};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelFormat {
-    /// `.safetensors` files with JSON beside them, as the transformers library writes them.
+    /// `.safetensors` files with JSON files next to them, as the transformers library writes them.
     Safetensors,
-    /// One `.gguf` file with everything in it, or the parts of one.
+    /// One `.gguf` file that contains everything, or the parts of one.
     Gguf,
 }
 
-/// What a model is for.
+/// The task of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelTask {
-    /// It continues text.
+    /// The model continues text.
     Generate,
-    /// It makes vectors of texts.
+    /// The model makes vectors of texts.
     Embed,
-    /// Something else, or its files do not tell.
+    /// Another task, or the files do not say.
     Other,
 }
 
-/// What a model's files say about it, from headers and configuration alone.
+/// The facts in a model's files, from headers and configuration alone.
 ///
-/// What the files do not say, or say in a way that is not known here, is `None` and never a guess.
+/// A fact that the files do not state, or state in an unknown form, is `None` and never a guess.
 ///
 /// ```
 /// use rbee_core::models::{MemoryNeed, ModelFormat, ModelInfo, ModelTask};
@@ -62,59 +61,59 @@ pub enum ModelTask {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
-    /// How the weights are stored.
+    /// The format of the weights.
     pub format: ModelFormat,
-    /// The family, in the file's own word: `llama`, `qwen3`, `bert`.
+    /// The family, as the file spells it: `llama`, `qwen3`, `bert`.
     pub architecture: String,
-    /// What it is for.
+    /// The task of the model.
     pub task: ModelTask,
-    /// How many numbers the model has learned; none where weights are packed in a way that hides it.
+    /// The number of parameters; `None` if the weights are packed in a way that hides it.
     pub parameters: Option<u64>,
     /// The size of the weights as they are stored, in bytes.
     pub weights_bytes: u64,
     /// The type that most of the weights are stored in: `BF16`, `Q4_K`.
     pub dtype: String,
-    /// How the weights were quantized, `Q4_K_M` or `gptq` for instance; none where they are plain numbers.
+    /// The quantization of the weights, for example `Q4_K_M` or `gptq`; `None` if they are plain numbers.
     pub quantization: Option<String>,
-    /// The longest text that it was made for, in tokens.
+    /// The longest text that the model was made for, in tokens.
     pub context: Option<u32>,
-    /// The size of its vocabulary.
+    /// The size of the vocabulary.
     pub vocab: Option<u32>,
     /// The number of layers.
     pub layers: Option<u32>,
-    /// The width of the model: numbers that stand for one token between two layers.
+    /// The width of the model: the numbers that represent one token between two layers.
     pub hidden: Option<u32>,
-    /// Attention heads of a layer.
+    /// Attention heads per layer.
     pub heads: Option<u32>,
-    /// Attention heads of a layer that keep keys and values; where layers differ, the most.
+    /// Attention heads per layer that keep keys and values; the maximum if layers differ.
     pub kv_heads: Option<u32>,
     /// The width of an attention head.
     pub head_dim: Option<u32>,
-    /// What it keeps of each token while it works; none where that is not known.
+    /// The size of the KV cache per token; `None` if unknown.
     pub kv_cache: Option<KvCache>,
-    /// Does it come with a template for conversations? [`chat_template`](Self::chat_template) reads it.
+    /// True if the model has a chat template. [`chat_template`](Self::chat_template) reads it.
     pub has_chat_template: bool,
-    /// The name of its license, or of the file that holds it.
+    /// The name of the license, or of the file that contains it.
     pub license: Option<String>,
-    /// How it makes vectors, for a model that does.
+    /// The pooling of a model that makes vectors.
     pub embedding: Option<EmbeddingInfo>,
 }
 
 impl ModelInfo {
     /// Reads a directory, or one `.safetensors` or `.gguf` file.
     ///
-    /// A directory has `config.json` with `model.safetensors` or its shards, or else one `.gguf` file or all parts of
-    /// one. It reads headers, so it takes milliseconds; but it blocks.
+    /// A directory contains `config.json` with `model.safetensors` or its shards, or else one `.gguf` file or all parts
+    /// of one. Only headers are read, so this takes milliseconds; but it blocks.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where a file is missing or cannot be read, and
-    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) where one is damaged or cut off. The
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) if a file is missing or cannot be read, and
+    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) if a file is damaged or truncated. The
     /// message names the file.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         Ok(describe(path.as_ref())?.0)
     }
 
-    /// The text of the model's chat template, where it has one. It blocks.
+    /// The text of the model's chat template; `None` if it has none. It blocks.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -123,7 +122,7 @@ impl ModelInfo {
     }
 }
 
-/// What is known of the model, and its chat template.
+/// The facts about the model, and its chat template.
 fn describe(path: &Path) -> Found<(ModelInfo, Option<String>)> {
     let metadata = std::fs::metadata(path).map_err(|source| FileFault::unreadable(path, source))?;
     let has_extension = |wanted: &str| path.extension().is_some_and(|is| is == wanted);

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{digest::Digest, model_info::ModelInfo, model_ref::ModelRef};
 
-/// What a worker of a model can do at most on one machine, as far as whoever makes the workers there knows it beforehand.
+/// The limits of a worker of a model on one machine, as far as they are known before the worker starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerLimits {
-    /// Runs at once; as many as it is told to where not given.
+    /// Concurrent runs; `None` if the start order decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slots: Option<u32>,
-    /// The longest prompt and answer together, in tokens. Memory is reckoned with sequences of this length.
+    /// The longest prompt and answer together, in tokens. Memory is estimated with sequences of this length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
 }
@@ -31,19 +31,19 @@ pub struct ModelOnDisk {
     pub model: ModelRef,
     /// The size of its files, in bytes.
     pub bytes: u64,
-    /// What names its content, where the hive keeps it in a store.
+    /// The digest of its content, if the hive keeps it in a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// What its files say about it, where they are in a form that is known.
+    /// The facts in its files, if their format is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Arc<ModelInfo>>,
-    /// What a worker of it can do at most.
+    /// The limits of a worker of the model.
     #[serde(default, skip_serializing_if = "WorkerLimits::are_none")]
     pub limits: WorkerLimits,
 }
 
 impl ModelOnDisk {
-    /// A model of this size, of which nothing else is known.
+    /// A model of this size; nothing else is known about it.
     pub fn new(model: ModelRef, bytes: u64) -> Self {
         Self { model, bytes, digest: None, info: None, limits: WorkerLimits::default() }
     }

@@ -11,7 +11,7 @@ pub const MAX_MODEL_REF_BYTES: usize = 1024;
 
 /// A checked, normalized reference to a model. Cheap to clone and to compare.
 ///
-/// Whatever it names stays below the directory it is resolved in: parts such as `..` do not parse.
+/// The target always stays below the directory in which the reference is resolved: parts such as `..` do not parse.
 ///
 /// ```
 /// use rbee_core::{models::ModelSource, ModelRef};
@@ -24,7 +24,7 @@ pub const MAX_MODEL_REF_BYTES: usize = 1024;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelRef(Arc<str>);
 
-/// Where a [`ModelRef`] points.
+/// The target of a [`ModelRef`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelSource<'a> {
     /// A repository of a model hub.
@@ -33,14 +33,14 @@ pub enum ModelSource<'a> {
         org: &'a str,
         /// The repository.
         repo: &'a str,
-        /// Branch, tag or commit.
+        /// The branch, tag or commit.
         revision: Option<&'a str>,
-        /// One file of it, by its path there.
+        /// One file of the repository, by its path there.
         file: Option<&'a str>,
     },
     /// A file or directory on the queen's machine.
     File(&'a Path),
-    /// A name that the catalog, or a worker, knows.
+    /// A name that the model catalog, or a worker, knows.
     Alias(&'a str),
 }
 
@@ -48,7 +48,7 @@ impl ModelRef {
     /// A reference to a file or directory; the path must be absolute.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] where it is not absolute, not UTF-8, or has a `..` in it.
+    /// [`ErrorKind::InvalidRequest`] if the path is not absolute, is not UTF-8, or contains `..`.
     pub fn file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = path
@@ -62,7 +62,7 @@ impl ModelRef {
         &self.0
     }
 
-    /// Is this what the other one, which may name a branch or no file, stands or stood for?
+    /// True if this reference is a resolved form of the other one, which may name a branch or no file.
     ///
     /// ```
     /// # use rbee_core::ModelRef;
@@ -87,7 +87,7 @@ impl ModelRef {
         }
     }
 
-    /// Where it points.
+    /// The target of the reference.
     pub fn source(&self) -> ModelSource<'_> {
         if let Some(path) = self.0.strip_prefix("file:") {
             return ModelSource::File(Path::new(path));
@@ -97,13 +97,13 @@ impl ModelRef {
         };
         let (rest, file) = split(rest, "::file=");
         let (name, revision) = split(rest, "@");
-        // A value of this type was parsed, so the slash is there; without one the whole is the organization.
+        // A value of this type was parsed, so it contains the slash; without one, the whole text is the organization.
         let (org, repo) = name.split_once('/').unwrap_or((name, ""));
         ModelSource::Hub { org, repo, revision, file }
     }
 }
 
-/// Is the revision one commit, for ever?
+/// True if the revision is a commit, which never changes.
 pub(crate) fn is_commit(revision: &str) -> bool {
     let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     revision.len() == 40 && revision.bytes().all(is_digit)
@@ -124,7 +124,7 @@ fn malformed(text: &str, why: impl fmt::Display) -> Error {
     )
 }
 
-/// A part of a hub name: like a file name, never `.` or `..`.
+/// Checks a part of a hub name: like a file name, never `.` or `..`.
 fn check_name(text: &str, what: &str, part: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if part.is_empty() {
@@ -139,12 +139,12 @@ fn check_name(text: &str, what: &str, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// A relative path below a repository, or a revision such as `refs/pr/1`.
+/// Checks a relative path in a repository, or a revision such as `refs/pr/1`.
 fn check_path(text: &str, what: &str, path: &str) -> Result<()> {
     path.split('/').try_for_each(|part| check_name(text, what, part))
 }
 
-/// `//` and `/./` fold; `..` is refused, because a reference never escapes its directory.
+/// Normalizes a path: `//` and `/./` are folded. `..` is refused, because a reference must not leave its directory.
 fn normal_file(text: &str, path: &str) -> Result<String> {
     if !path.starts_with('/') {
         return Err(malformed(text, "the path is not absolute"));

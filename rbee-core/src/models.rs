@@ -1,4 +1,4 @@
-//! The files of models on one machine: what they are, where they lie, and how they get there.
+//! Models on one machine: the facts about them, where their files are stored, and how the files get there.
 
 mod disk;
 mod files;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 /// A policy as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicySource {
-    /// What it is written in.
+    /// Its language.
     pub language: PolicyLanguage,
     /// The text.
     pub text: Arc<str>,
 }
 
-/// What a policy is written in.
+/// The language of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyLanguage {
@@ -24,10 +24,10 @@ pub enum PolicyLanguage {
 }
 
 impl PolicyLanguage {
-    /// All of them.
+    /// All languages.
     pub const ALL: [Self; 2] = [Self::Rhai, Self::Yaml];
 
-    /// The name it is stored by.
+    /// The name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rhai => "rhai",

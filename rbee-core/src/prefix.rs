@@ -1,8 +1,8 @@
-//! Keys of prompt prefixes, by which a policy can tell where a prompt's beginning is already computed.
+//! Keys of prompt prefixes. With them a policy can find a worker that has already computed the beginning of a prompt.
 //!
-//! The queen has no tokenizer, so the keys are made over the canonical text: one key for the prompt up to the end
-//! of each message, or of each block of a bare text. Two prompts that begin alike share their first keys. Workers
-//! report the keys of the prefixes they hold warm.
+//! The queen has no tokenizer, so the keys are computed from the canonical text: one key for the prompt up to the end
+//! of each message, or of each block of a bare text. Two prompts with the same beginning share their first keys.
+//! Workers report the keys of the prefixes that they have in memory.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -11,9 +11,9 @@ use std::{
 
 use crate::task::{Prompt, Task};
 
-/// Bytes of bare text for one key.
+/// Bytes of bare text per key.
 const BLOCK_BYTES: usize = 1024;
-/// Keys kept for one prompt; the later ones of a longer prompt are left out.
+/// Keys kept per prompt; the later ones of a longer prompt are left out.
 const MAX_KEYS: usize = 64;
 
 /// FNV-1a, 64 bit: small, and the same on every machine and in every version.
@@ -44,7 +44,7 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
         Task::Generate { prompt: Prompt::Text(text), .. } => {
             text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS).map(|block| key(&[block])).collect()
         }
-        // Its tokens may be others than those of the same bare text.
+        // Its tokens may differ from those of the same bare text.
         Task::Generate { prompt: Prompt::Raw(text), .. } => {
             let blocks = text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS);
             blocks.map(|block| key(&[b"raw", block])).collect()
@@ -53,11 +53,12 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
     }
 }
 
-/// The same keys, as they may be kept when the text they were made of may not: equal ones stay equal, and who does not
-/// know the secret cannot tell what text a key stands for, not even by trying.
+/// The same keys in a form that may be kept when the text must not be: equal keys stay equal, and without the secret
+/// nobody can find out the text of a key, not even by trying texts.
 pub(crate) fn veiled(keys: &[u64], secret: u64) -> Arc<[u64]> {
     let veil = |key: &u64| {
-        // A keyed hash. That another compiler may hash otherwise does no harm: no secret outlives its process.
+        // A keyed hash. Another compiler may use another hash, which does no harm: no secret is used after its process
+        // ended.
         let mut hasher = DefaultHasher::new();
         (secret, key).hash(&mut hasher);
         hasher.finish()

@@ -1,19 +1,19 @@
-//! Which jobs go first.
+//! The priority of a job.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which jobs go first.
+/// The priority of a job.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Somebody is waiting.
+    /// A person waits for the answer.
     #[default]
     Interactive,
-    /// Nobody is waiting; it is done when there is room, and never starved.
+    /// Nobody waits; the job runs when there is capacity, and it never starves.
     Batch,
 }
 
@@ -21,7 +21,7 @@ impl Priority {
     /// Both, the more urgent first.
     pub const ALL: [Self; 2] = [Self::Interactive, Self::Batch];
 
-    /// The name it is stored by.
+    /// The name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Interactive => "interactive",

@@ -1,4 +1,4 @@
-//! Directories and files that are for their owner alone.
+//! Directories and files that only their owner may access.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -8,23 +8,23 @@ use std::{
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Names of a directory that are looked at, to tell whose it is.
+/// The most names that are checked in a directory to find out whether it belongs to this program.
 const MOST_NAMES: usize = 10_000;
 
-/// Makes a directory that only its owner can look into, or checks that this one is.
+/// Creates a directory that only its owner can access, or checks that an existing one is private.
 ///
-/// - One that is not there is made, with all above it, for its owner alone (mode 0700).
-/// - One that is there and is the caller's own, and closed to others, is taken as it is.
-/// - One that others can look into is closed to them if it is the caller's own, and either empty or full of what this
-///   program has made: `is_ours` says so of the names in it, all belong to the caller, and none is a symbolic link or a directory
-///   that others can write in.
-///   It is never taken away from others otherwise: they may need it.
-/// - One that others can write in is closed to them only if it is empty: they may have put files with such names in it.
+/// - A missing directory is created, with all its missing parents, for its owner alone (mode 0700).
+/// - An existing directory that belongs to the caller and is closed to others is used as it is.
+/// - A directory that others can read is closed to them if it belongs to the caller, and is either empty or contains
+///   only entries of this program: `is_ours` returns true for their names, all belong to the caller, and none is a
+///   symbolic link or a directory that others can write to. Otherwise it is never closed to them: they may need it.
+/// - A directory that others can write to is closed to them only if it is empty: they may have put files with such
+///   names in it.
 ///
-/// On systems without modes it is made if it is not there, and that is all.
+/// On systems without modes the directory is created if it is missing, and nothing else is done.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] that names the directory, what is wrong with it and what to do.
+/// [`ErrorKind::Config`] that names the directory, the problem and what to do.
 pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -> Result<()> {
     let failed = |cause: io::Error| unusable(path, cause);
     let mut builder = DirBuilder::new();
@@ -34,7 +34,7 @@ pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -
     builder.create(path).map_err(failed)?;
     #[cfg(unix)]
     {
-        // What is looked at is what is changed: the handle stays with one directory, whatever becomes of the path.
+        // The checks and the changes use the same handle, which stays with one directory, whatever happens to the path.
         let directory = File::open(path).map_err(failed)?;
         if let Some(open) = must_be_closed(path, &directory, is_ours)? {
             close(path, &directory, &open)?;
@@ -45,11 +45,11 @@ pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -
     Ok(())
 }
 
-/// A directory that others can look into, and that may be closed to them.
+/// A directory that others can access, and that may be closed to them.
 #[cfg(unix)]
 struct Open {
     mode: u32,
-    /// Others can write in it, and it was empty.
+    /// Others can write to it, and it was empty.
     must_stay_empty: bool,
 }
 
@@ -108,7 +108,7 @@ fn close(path: &Path, directory: &File, open: &Open) -> Result<()> {
         directory.set_permissions(mode).map_err(|cause| unusable(path, cause))
     };
     set(0o700)?;
-    // Somebody may have put a file into it after it was looked at; now nobody can anymore.
+    // Somebody may have created a file in it after the check; from now on nobody can.
     if open.must_stay_empty {
         let names = names(directory).map_err(|cause| unusable(path, cause))?;
         if names.is_none_or(|names| !names.is_empty()) {
@@ -120,14 +120,14 @@ fn close(path: &Path, directory: &File, open: &Open) -> Result<()> {
     Ok(())
 }
 
-/// Checks that what has this name in the directory belongs to the user, and is neither a symbolic link nor a directory
-/// that others can write in.
+/// Checks that the entry with this name in the directory belongs to the user, and is neither a symbolic link nor a
+/// directory that others can write to.
 #[cfg(unix)]
 fn is_own(directory: &File, name: &str, user: u32) -> Result<(), String> {
     use rustix::fs::{AtFlags, FileType, statat};
 
     let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|cause| format!("cannot be looked at: {cause}"))?;
+        .map_err(|cause| format!("cannot be checked: {cause}"))?;
     if found.st_uid != user {
         return Err(format!("belongs to user {}", found.st_uid));
     }
@@ -164,7 +164,7 @@ fn refused(path: &Path, why: &str) -> Error {
     Error::new(ErrorKind::Config, message)
 }
 
-/// The names in a directory; `None` if there are too many for one of ours, or one that is no text.
+/// The names in a directory; `None` if there are too many for a directory of this program, or if one is not UTF-8.
 #[cfg(unix)]
 fn names(directory: &File) -> io::Result<Option<Vec<String>>> {
     let mut names = Vec::new();
@@ -179,22 +179,22 @@ fn names(directory: &File) -> io::Result<Option<Vec<String>>> {
     Ok(Some(names))
 }
 
-/// Opens a file of a [private directory](private_directory) with these options. One that is made is for its owner alone
-/// (mode 0600). One that is there must be a regular file that belongs to the caller: a symbolic link is not followed, so
-/// that nobody has the caller write to, or read from, another file.
+/// Opens a file of a [private directory](private_directory) with these options. A new file is created for its owner
+/// alone (mode 0600). An existing file must be a regular file that belongs to the caller: a symbolic link is not
+/// followed, so that nobody can make the caller write to, or read from, another file.
 ///
-/// The options must not ask to truncate, which would happen before the file is looked at; flags of the system that were
-/// set in them are replaced. On systems without modes the file is opened, and that is all.
+/// The options must not ask to truncate, which would happen before the file is checked; system flags that were set in
+/// them are replaced. On systems without modes the file is opened, and nothing else is done.
 ///
 /// # Errors
-/// What the system says, and [`io::ErrorKind::PermissionDenied`] for a file that is not the caller's.
+/// The system's error, and [`io::ErrorKind::PermissionDenied`] for a file that does not belong to the caller.
 pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
         let denied = |why: String| io::Error::new(io::ErrorKind::PermissionDenied, why);
-        // Opening a pipe does not wait for its other end.
+        // Opening a pipe must not wait for its other end.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         let opened = options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path);
         let file = opened.map_err(|cause| {
@@ -222,8 +222,8 @@ pub fn open_own(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     options.open(path)
 }
 
-/// What to say of a file with a secret in it that others can read or change: the mode, and how to keep them out.
-/// `None` if they cannot, or there is no such file. `-` and other things that are no files are nobody's.
+/// A warning about a file with a secret that others can read or change: the mode, and how to deny them access. `None`
+/// if they cannot, or if there is no such file. `-` and other things that are not files give `None`.
 pub fn exposed(path: &Path) -> Option<String> {
     #[cfg(unix)]
     {
@@ -311,7 +311,8 @@ mod tests {
         }
     }
 
-    /// Gives a file away, without following it; not if the user who runs the tests may not.
+    /// Gives a file to another user, without following links; returns false if the user who runs the tests must not do
+    /// that.
     fn given_away(path: &Path) -> bool {
         let given = std::os::unix::fs::lchown(path, Some(65_534), None);
         if let Err(error) = &given {
@@ -408,7 +409,8 @@ mod tests {
 
     #[test]
     fn a_directory_of_another_user_is_refused_and_left_as_it_is() {
-        // Whoever runs the tests: either the root directory is another's, or it can be given away.
+        // For any user who runs the tests: either the root directory belongs to another user, or the file can be given
+        // away.
         let dir = tempfile::tempdir().unwrap();
         let path = made(dir.path(), "given-away", 0o755);
         let given = match std::os::unix::fs::chown(&path, Some(65_534), None) {

@@ -1,17 +1,17 @@
-//! Reports of how far a long operation is.
+//! Progress reports of a long operation.
 
 use std::{fmt, sync::Arc};
 
-/// How far a long piece of work has come.
+/// The progress of a long operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProgressUpdate {
-    /// What is done, in bytes or in steps.
+    /// The finished part, in bytes or in steps.
     pub done: u64,
-    /// What is to be done, where that is known.
+    /// The total, if known.
     pub total: Option<u64>,
 }
 
-/// Where a backend tells how far it has come. Each call counts as a sign of life.
+/// The receiver of a backend's progress reports. Each report counts as a heartbeat.
 #[derive(Clone)]
 pub struct Progress(Arc<dyn Fn(ProgressUpdate) + Send + Sync>);
 
@@ -21,12 +21,12 @@ impl Progress {
         Self(Arc::new(tell))
     }
 
-    /// For those who do not want to know.
+    /// A receiver that ignores every update.
     pub fn ignore() -> Self {
         Self::new(|_| {})
     }
 
-    /// Tells.
+    /// Reports an update.
     pub fn update(&self, done: u64, total: Option<u64>) {
         (self.0)(ProgressUpdate { done, total });
     }

@@ -1,4 +1,4 @@
-//! The [`Registry`] trait: what must survive a restart.
+//! The [`Registry`] trait: the store of the state that survives a restart.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -33,19 +33,19 @@ pub use records::{
 #[cfg(feature = "sqlite")]
 pub use sqlite::{BackupStatus, Backups, Durability, Restored, SqliteOptions, SqliteRegistry};
 
-/// Versions of the policy that a store keeps: the newest.
+/// The number of policy versions that a store keeps: the newest ones.
 pub const POLICIES_KEPT: u64 = 100;
 
-/// One thing to write. A list of them is written together or not at all, in order.
+/// One write. The store writes a list of them together or not at all, in order.
 ///
-/// A change to a job or hive that the store does not know is ignored: it may have been removed meanwhile.
+/// A change to a job or hive that the store does not know is ignored: it may have been removed in the meantime.
 ///
-/// The list of changes is complete on purpose, and not `non_exhaustive`: a store that ignored a change that it does not
-/// know would lose it. A new kind of change is to break every store until it writes that kind too.
+/// The list of changes is deliberately complete, and not `non_exhaustive`: a store that ignored an unknown change would
+/// lose it. A new kind of change must break every store until the store writes that kind too.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// A job was accepted. Its owner becomes the one who records. A job of that id that is there already stays as it
-    /// is, so that a repeated record does no harm.
+    /// A job was accepted. Its owner becomes the owner that records it. A job with an id that is stored already stays
+    /// as it is, so that a repeated record does no harm.
     JobQueued(Box<JobRecord>),
     /// An attempt begins.
     JobRunning {
@@ -55,54 +55,54 @@ pub enum Change {
         worker: WorkerId,
         /// 1 for the first.
         attempt: u32,
-        /// When.
+        /// The time.
         at: WallTime,
-        /// The numerics of the worker. They replace what is stored only while no chunk is.
+        /// The numerics of the worker. They replace the stored ones only while no token chunk is stored.
         numerics: Arc<str>,
     },
     /// The attempt is over, and the job waits for another.
     JobRequeued {
         /// The job.
         job: JobId,
-        /// Attempts begun that count: see [`ErrorKind::costs_a_try`](crate::ErrorKind::costs_a_try).
+        /// The number of begun attempts that count: see [`ErrorKind::costs_a_try`](crate::ErrorKind::costs_a_try).
         attempts: u32,
     },
-    /// A stretch of the answer, with which [`JobRecord::restarts`] begins anew. Written only where exactly `at` chunks are stored, and passed over elsewhere, so that
-    /// a late or repeated one does no harm.
+    /// A part of the answer; it sets [`JobRecord::restarts`] to 0. Written only if exactly `at` token chunks are
+    /// stored, and otherwise ignored, so that a late or repeated one does no harm.
     JobTokens {
         /// The job.
         job: JobId,
-        /// How many chunks come before.
+        /// The number of token chunks before these.
         at: u32,
-        /// The chunks.
+        /// The token chunks.
         chunks: Vec<TokenChunk>,
     },
-    /// The vectors of an answer. They replace those that are stored; a job that has ended stays as it is.
+    /// The vectors of an answer. They replace the stored ones; a job that has ended stays as it is.
     JobVectors {
         /// The job.
         job: JobId,
         /// One for each input.
         vectors: Arc<Vec<Vec<f32>>>,
     },
-    /// The end. A job that has ended already keeps its first end.
+    /// The job ended. A job that has ended already keeps its first end.
     JobEnded {
         /// The job.
         job: JobId,
-        /// How it ended.
+        /// Its result.
         outcome: Outcome,
-        /// When.
+        /// The time.
         at: WallTime,
-        /// Tokens that its tenant has used with it. They are added to the tenant's usage of that day (UTC).
+        /// Tokens that its tenant used for it. They are added to the tenant's usage of that day (UTC).
         used_tokens: u64,
-        /// The text of the request stays.
+        /// True if the text of the request stays.
         keep_request: bool,
-        /// The answer stays: its chunks and its vectors. They are whole then, because what was missing of them is written
-        /// before the end, and the record [says so](JobRecord::output_kept).
+        /// True if the answer stays: its token chunks and its vectors. They are complete then, because missing ones are
+        /// written before the end, and [`JobRecord::output_kept`] is set.
         keep_output: bool,
     },
-    /// A hive was added or has changed. Its owner becomes the one who records.
+    /// A hive was added or has changed. Its owner becomes the owner that records it.
     HivePut(Box<HiveRecord>),
-    /// A hive was removed, and its models with it, and what is remembered of its workers.
+    /// A hive was removed, together with its models and the records of its workers.
     HiveGone(HiveId),
     /// A model is on the disk of a hive.
     ModelPut(ModelRecord),
@@ -113,9 +113,9 @@ pub enum Change {
         /// The model.
         model: ModelRef,
     },
-    /// There is something to remember of a worker, or something else than before.
+    /// The record of a worker is new or has changed.
     WorkerPut(WorkerRecord),
-    /// There is nothing more to remember of a worker: it is gone, or like any other.
+    /// The record of a worker is no longer needed: the worker is gone, or has no special state.
     WorkerGone {
         /// Its hive.
         hive: HiveId,
@@ -124,45 +124,45 @@ pub enum Change {
     },
     /// A tenant was added, or its limits or keys have changed.
     TenantPut(TenantRecord),
-    /// A tenant was removed. What it used today is remembered, should it come back.
+    /// A tenant was removed. Its usage of today is kept, in case it is added again.
     TenantGone(TenantId),
-    /// A version of the policy came into force; the oldest beyond [`POLICIES_KEPT`] are dropped. A version that is
-    /// there already stays as it is.
+    /// A version of the policy became active; the oldest versions beyond [`POLICIES_KEPT`] are dropped. A version that
+    /// is stored already stays as it is.
     PolicyPut(Box<PolicyRecord>),
 }
 
-/// What a queen finds in the store when it opens, or takes over later.
+/// The state that a queen gets from the store when it opens the store, or takes over rows later.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The name of this ownership.
+    /// The epoch of this ownership.
     pub epoch: Epoch,
-    /// Live jobs that are now this queen's, in the order of the queue, with request and chunks.
+    /// Live jobs that this queen now owns, in the order of the queue, with request and token chunks.
     pub jobs: Vec<JobRecord>,
-    /// Hives that are now this queen's.
+    /// Hives that this queen now owns.
     pub hives: Vec<HiveRecord>,
     /// Models on those hives.
     pub models: Vec<ModelRecord>,
-    /// What is remembered of workers on those hives.
+    /// Records of workers on those hives.
     pub workers: Vec<WorkerRecord>,
     /// All tenants.
     pub tenants: Vec<TenantRecord>,
 }
 
-/// Which jobs to list. The default asks for the newest 100.
+/// The filter of a job listing. The default selects the newest 100.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFilter {
-    /// This one alone.
+    /// Only this job.
     pub id: Option<JobId>,
-    /// Of this tenant.
+    /// Only jobs of this tenant.
     pub tenant: Option<TenantId>,
-    /// In one of these states; empty is any.
+    /// Only jobs in one of these states; all states if empty.
     pub states: Vec<JobState>,
-    /// Older than the job of this [order](JobRecord::order): the last one of the page before.
+    /// Only jobs older than the job of this [order](JobRecord::order): the last one of the previous page.
     pub before: Option<u64>,
-    /// At most so many; 1 to 1,000.
+    /// The most jobs to list; 1 to 1,000.
     pub limit: usize,
-    /// With the request and the answer, its chunks and vectors. Without it they are left empty; the outline is there in
-    /// any case.
+    /// Include the request and the answer, with its token chunks and vectors. Otherwise they are empty; the outline is
+    /// always included.
     pub with_text: bool,
 }
 
@@ -180,19 +180,19 @@ impl Default for JobFilter {
 }
 
 impl JobFilter {
-    /// One job, with everything that is stored of it.
+    /// One job, with everything that is stored about it.
     pub fn one(id: JobId) -> Self {
         Self { id: Some(id), limit: 1, with_text: true, ..Self::default() }
     }
 }
 
-/// Which versions of the policy to list. The default asks for all that are kept.
+/// The filter of a policy listing. The default selects all stored versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PolicyFilter {
-    /// This one alone.
+    /// Only this version.
     pub version: Option<u64>,
-    /// At most so many: the newest.
+    /// The most versions to list: the newest.
     pub limit: u64,
 }
 
@@ -203,7 +203,7 @@ impl Default for PolicyFilter {
 }
 
 impl PolicyFilter {
-    /// The version of this number.
+    /// The version with this number.
     pub fn one(version: u64) -> Self {
         Self { version: Some(version), limit: 1 }
     }
@@ -214,63 +214,65 @@ impl PolicyFilter {
     }
 }
 
-/// What must survive a restart: jobs, hives, the catalog of models, tenants.
+/// The store of the state that survives a restart: jobs, hives, the model catalog, tenants.
 ///
-/// Every job and hive has an owner: one life of one queen, named by its [`Epoch`]. So two queens can share a store,
-/// and an old one that comes back from the dead cannot write over a young one. The owner is alive while its lease is;
-/// a store that can tell sooner that the owner's process has died need not wait for the lease to run out.
+/// Every job and hive has an owner: one run of one queen, named by its [`Epoch`]. So two queens can share a store, and
+/// an old run that resumes after a pause cannot overwrite the rows of a newer one. The owner is alive while its lease
+/// is valid; a store that can detect earlier that the owner's process has died need not wait for the lease to expire.
 ///
-/// Implementations are proved by [`conformance::registry`](crate::conformance::registry) (feature `conformance`).
+/// Test implementations with [`conformance::registry`](crate::conformance::registry) (feature `conformance`).
 #[async_trait]
 pub trait Registry: fmt::Debug + Send + Sync + 'static {
-    /// Begins a life: an epoch greater than every one before, by one or a few, because hives take a step of more than
-    /// 1,000 from a living owner for a mistake. Takes over the rows of every owner that is no longer alive, and those of
-    /// earlier lives of the same queen, alive or not; jobs among them are [marked](JobRecord::taken_over). A life whose rows
-    /// were taken over, some or none, is superseded: it can write nothing any more.
+    /// Opens the store for a new run of a queen: its epoch is greater than every previous one, by a small step, because
+    /// hives reject a step of more than 1,000 from a living owner as a mistake. Takes over the rows of every owner that
+    /// is no longer alive, and those of previous runs of the same queen, alive or not; jobs among them are
+    /// [marked](JobRecord::taken_over). A run whose rows were taken over, even if it had none, is superseded: it can
+    /// write nothing any more.
     ///
-    /// A job that is taken over while it runs has one more of its [`restarts`](JobRecord::restarts).
+    /// Increases [`restarts`](JobRecord::restarts) of a job that is taken over while it runs.
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot>;
 
-    /// Writes all changes, in order, or none. When it returns they survive the death of this process. Without changes it
-    /// shows whether this life may write, and whether the store can.
+    /// Writes all changes, in order, or none. When it returns, they survive the death of this process. Without changes
+    /// it checks that this run may write, and that the store works.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if a job or hive that is named belongs to another owner,
-    /// or this life was superseded. [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the store fails: the queen
-    /// admits no jobs then, and hands the same changes in again until they are taken. The error's
-    /// [`retry_after`](crate::Error::retry_after) is set if the cause may pass by itself (a full disk, a lock). Any
-    /// other kind refuses these changes for good. Nothing is written in any of these cases.
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if a job or hive in the changes belongs to another owner, or if
+    /// this run was superseded. [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the store fails: the queen then
+    /// admits no jobs, and submits the same changes again until they are accepted. The error's
+    /// [`retry_after`](crate::Error::retry_after) is set if the cause may go away (a full disk, a lock). Any other kind
+    /// refuses these changes permanently. Nothing is written in any of these cases.
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()>;
 
-    /// Keeps the ends of jobs that [`record`](Self::record) cannot write because the store fails, where they survive the
-    /// death of this process: whoever takes over those jobs finds them ended. They are recorded all the same once the
-    /// store can be written; an empty list says that they are. A store that has no such place refuses, which is the
-    /// default: those jobs run again if the process dies meanwhile.
+    /// Keeps the ends of jobs that [`record`](Self::record) cannot write because the store fails, in a place where they
+    /// survive the death of this process: the queen that takes over those jobs finds them ended. They are still
+    /// recorded once the store can be written; an empty list reports that they are. A store without such a place
+    /// refuses, which is the default: those jobs run again if the process dies in the meantime.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if there is no such place,
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if it has no room or fails. None of them is kept then.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if it has no free space or fails. None of the ends is kept
+    /// then.
     async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
         let _ = (epoch, ends);
         let message = "this store cannot keep ends of jobs while it fails";
         Err(crate::error::Error::new(crate::error::ErrorKind::Unsupported, message))
     }
 
-    /// A sign of life; to be given at a third of the lease. Answers with what was taken over meanwhile from owners
-    /// that are no longer alive, and with all tenants, whoever has changed them.
+    /// The heartbeat of the owner; call it every third of the lease. Returns the rows that were taken over since then
+    /// from owners that are no longer alive, and all tenants, no matter which queen changed them.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) where this life was superseded.
+    /// [`ErrorKind::Fenced`](crate::ErrorKind::Fenced) if this run was superseded.
     async fn renew(&self, epoch: Epoch) -> Result<Snapshot>;
 
-    /// Ends this life in good order: another queen may take over all its rows at once. Jobs that run are queued again, and
-    /// the attempt under way does not count. Idempotent.
+    /// Ends this run cleanly: another queen may take over all its rows at once. Running jobs are queued again, and the
+    /// current attempt does not count. Idempotent.
     async fn release(&self, epoch: Epoch) -> Result<()>;
 
     /// Lists jobs, of every owner, the newest first.
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>>;
 
-    /// Lists versions of the policy, the newest last. One that is not kept is not listed.
+    /// Lists versions of the policy, the newest last. A version that is not stored is not listed.
     async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>>;
 }
 

@@ -1,4 +1,4 @@
-//! What an application asks for, before it is admitted.
+//! The request of an application, before it is admitted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 
 pub use crate::task::{Prompt, Sampling, Task};
 
-/// One request to a [`Queen`](crate::Queen): what to do, with which model, and on what terms.
+/// One request to a [`Queen`](crate::Queen): the task, the model, and the conditions.
 ///
 /// ```
 /// use rbee_core::Request;
@@ -40,7 +40,7 @@ pub struct Request {
     detached: bool,
     correlation_id: Option<CorrelationId>,
     idempotency_key: Option<String>,
-    /// Which one it is of so many that share the key.
+    /// Its index and the number of requests that share the key.
     idempotency_part: Option<(u32, u32)>,
 }
 
@@ -85,7 +85,7 @@ impl Request {
         Self::new(model, Task::Embed { inputs: inputs.into_iter().map(Into::into).collect() })
     }
 
-    /// Adds a turn of the conversation; on a bare text it is added to the text.
+    /// Adds a turn to the conversation; for a bare text, it is appended to the text.
     pub fn message(mut self, role: Role, content: impl Into<String>) -> Self {
         match &mut self.task {
             Task::Generate { prompt: Prompt::Chat(messages), .. } => {
@@ -110,7 +110,7 @@ impl Request {
         self
     }
 
-    /// Adds what the person says.
+    /// Adds a message of the user.
     pub fn user(self, content: impl Into<String>) -> Self {
         self.message(Role::User, content)
     }
@@ -120,7 +120,7 @@ impl Request {
         self.message(Role::System, content)
     }
 
-    /// Changes the sampling. On a request for vectors there is none, and nothing changes.
+    /// Changes the sampling. No effect on a request for vectors, which has no sampling.
     pub fn sampling(mut self, change: impl FnOnce(&mut Sampling)) -> Self {
         if let Task::Generate { sampling, .. } = &mut self.task {
             change(sampling);
@@ -133,7 +133,7 @@ impl Request {
         self.sampling(|sampling| sampling.max_tokens = Some(tokens))
     }
 
-    /// 0 (always the likeliest token) to 2; 1 where not given.
+    /// 0 (always the likeliest token) to 2; 1 by default.
     pub fn temperature(self, temperature: f32) -> Self {
         self.sampling(|sampling| sampling.temperature = temperature)
     }
@@ -144,7 +144,7 @@ impl Request {
         self.sampling(|sampling| sampling.stop.push(text))
     }
 
-    /// The same seed gives the same tokens. A random one is taken where none is given.
+    /// Sets the seed. The same seed gives the same tokens. Random by default.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -156,46 +156,47 @@ impl Request {
         self
     }
 
-    /// Whose quota it counts against.
+    /// The tenant whose quota it counts against.
     pub fn tenant(mut self, tenant: TenantId) -> Self {
         self.tenant = Some(tenant);
         self
     }
 
-    /// How long it may run, counted from its start.
+    /// The longest time that it may run, from its start.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How long everything may take, counted from now.
+    /// The longest time for everything, from now.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Goes on when its [`JobHandle`](crate::JobHandle) is dropped; the result is kept until the retention ends.
+    /// Makes the job continue when its [`JobHandle`](crate::JobHandle) is dropped; the result is kept until the
+    /// retention ends.
     pub fn detached(mut self) -> Self {
         self.detached = true;
         self
     }
 
-    /// The mark by which the request is found in the logs of every machine it touched.
+    /// The identifier of the request in the logs of every machine.
     pub fn correlation_id(mut self, id: CorrelationId) -> Self {
         self.correlation_id = Some(id);
         self
     }
 
-    /// Submitting the same again with the same key gives the job of the first time: 1 to 255 visible ASCII
-    /// characters. The job goes on when its handle is dropped, and its answer is kept as long as its record: who uses a
-    /// key means to come back for the answer.
+    /// Sets the idempotency key, 1 to 255 visible ASCII characters: submitting the same request again with the same key
+    /// returns the first job. The job continues when its handle is dropped, and its answer is kept as long as its
+    /// record, because the client may come back for the answer.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
         self
     }
 
-    /// One of `count` requests that are submitted together under one key; `part` counts from 0. Each has a job of its own,
-    /// which no other key leads to. The same key with another count is another request.
+    /// Marks it as one of `count` requests that are submitted together under one key; `part` counts from 0. Each has
+    /// its own job, which no other key can return. The same key with another count is another request.
     pub fn idempotency_part(mut self, part: u32, count: u32) -> Self {
         self.idempotency_part = Some((part, count)).filter(|_| count > 1);
         self
@@ -206,17 +207,17 @@ impl Request {
         &self.model
     }
 
-    /// The tenant, where there is one.
+    /// The tenant, if any.
     pub(crate) fn whose(&self) -> Option<&TenantId> {
         self.tenant.as_ref()
     }
 
-    /// Is the seed named? If not, the queen draws one.
+    /// True if the seed is set. If not, the queen chooses one at random.
     pub(crate) fn has_seed(&self) -> bool {
         self.seed.is_some()
     }
 
-    /// Checks everything and fixes everything: from here on nothing about the job changes.
+    /// Checks and fixes all values: from here on nothing about the job changes.
     pub(crate) fn into_job(
         self,
         model: ModelRef,

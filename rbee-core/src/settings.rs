@@ -1,4 +1,4 @@
-//! Every number that can be set, with its default and its bounds.
+//! All settings with numbers, with their defaults and bounds.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,128 +25,132 @@ pub enum KeepRequests {
     Always,
 }
 
-/// Whom a queen serves.
+/// The users of a queen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// A home or a lab: tenants are optional, and no limits hold unless they are set.
+    /// A home or a lab: tenants are optional, and there are no limits unless they are set.
     #[default]
     Home,
-    /// Strangers: every request needs a tenant, limits hold for all, and the policy is built in.
+    /// Unknown users: every request needs a tenant, limits apply to all, and the policy is built in.
     Platform,
 }
 
-/// Whether tenants may name models by `hf:` and `file:` references, beside aliases and the models of their limits.
+/// Whether tenants may name models by `hf:` and `file:` references, in addition to aliases and the models of their
+/// limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantReferences {
     /// They may not.
     #[default]
     Off,
-    /// They may; the hub is asked for such models without a token, so that only public ones can be had.
+    /// They may; the request to the hub for such a model has no token, so that only public models are available.
     Public,
-    /// They may; the hub is asked with the token of the queen, so that whatever its owner has access to can be had.
+    /// They may; the request to the hub has the queen's token, so that all models are available that its owner can
+    /// access.
     WithHubToken,
 }
 
-/// The settings of a [`Queen`](crate::Queen). `Settings::default()` is what most want.
+/// The settings of a [`Queen`](crate::Queen). `Settings::default()` suits most applications.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Whom the queen serves. [`Mode::Home`].
+    /// The users of the queen. [`Mode::Home`].
     pub mode: Mode,
-    /// The limits that hold where a tenant sets none of its own, limit by limit. None.
+    /// The limits of tenants that set none of their own, limit by limit. None.
     pub default_limits: TenantLimits,
-    /// Whether tenants may name models by reference. A tenant whose limits name models has those alone in any case.
+    /// Whether tenants may name models by reference. A tenant whose limits name models may use only those in any case.
     /// [`TenantReferences::Off`]; anything else needs `tenant_models_budget`.
     pub tenant_references: TenantReferences,
-    /// Bytes on the disk of each hive that models from the hub may take together which only tenants' references asked for;
-    /// those used longest ago make room. None.
+    /// The most bytes on the disk of each hive for models from the hub that only references of tenants requested; the
+    /// least recently used ones are evicted. None.
     pub tenant_models_budget: Option<u64>,
-    /// Waiting jobs from which on a new one is accepted only if a worker is idle, or its tenant has less than an equal share
-    /// of them; none at twice as many. 1,000.
+    /// The number of waiting jobs from which a new job is accepted only if a worker is idle, or its tenant has less
+    /// than an equal share of the waiting jobs; at twice this number none is accepted. 1,000.
     pub queue_capacity: usize,
     /// How long an interactive job may wait in the queue. 10 minutes.
     pub interactive_wait: Duration,
     /// How long a batch job may wait in the queue. 24 hours.
     pub batch_wait: Duration,
-    /// After this many interactive jobs in a row a waiting batch job gets its turn. 8.
+    /// After this many interactive jobs in a row, a waiting batch job runs next. 8.
     pub interactive_per_batch: u32,
-    /// How long a job may run, from its first start, where the request does not say. 5 minutes.
+    /// How long a job may run, from its first start, if the request does not set it. 5 minutes.
     pub job_timeout: Duration,
-    /// The longest that a request may ask for. 30 minutes.
+    /// The longest run time that a request may set. 30 minutes.
     pub max_job_timeout: Duration,
-    /// Tries after the first one. Only those count that the job can be the cause of: see
+    /// Retries after the first attempt. An attempt counts only if the job can be the cause of its failure: see
     /// [`ErrorKind::costs_a_try`](crate::ErrorKind::costs_a_try). 3.
     pub retries: u32,
-    /// The delay before the first retry, where no other worker is ready; it doubles with each. 1 second.
+    /// The delay before the first retry, if no other worker is ready; it doubles with each retry. 1 second.
     pub retry_delay: Duration,
     /// The longest delay before a retry. 60 seconds.
     pub max_retry_delay: Duration,
     /// Faults in a row after which a worker gets no more jobs until a probe succeeds. 3.
     pub worker_faults: u32,
-    /// A worker that gives nothing for this long, not even a heartbeat, has stalled. 2 minutes.
+    /// A worker without output for this long, not even a heartbeat, has stalled. 2 minutes.
     pub stall_timeout: Duration,
-    /// A worker whose stream is silent for this long, and for three times its longest usual gap, is suspected: it gets no
-    /// jobs until it is known to be well, and the stream goes on elsewhere if another worker can take it over. 3 seconds.
+    /// A worker whose stream is silent for this long, and for three times its longest usual gap, is suspect: it gets no
+    /// jobs until it is known to be healthy, and the stream continues elsewhere if another worker can take it over. 3
+    /// seconds.
     pub suspect_after: Duration,
-    /// How often in a row a queen may end, other than in good order, while the job runs, without more of its answer
-    /// recorded in between. Such an end costs the job no try. 20.
+    /// How often in a row a queen may end uncleanly while the job runs, without more of its answer recorded between the
+    /// ends. Such an end uses up no attempt of the job. 20.
     pub restarts: u32,
     /// How long a worker may take from its spawn until it is ready. 300 seconds.
     pub spawn_timeout: Duration,
-    /// How long a download may go without progress. 600 seconds.
+    /// How long a download may make no progress. 600 seconds.
     pub provision_silence: Duration,
-    /// How long an attempt that was told to end may take before its slot counts as free, and how long a worker that
-    /// is stopped has before it is stopped by force. 5 seconds.
+    /// How long an aborted attempt may take to end before its slot counts as free, and how long a stopped worker has
+    /// before it is stopped by force. 5 seconds.
     pub abort_grace: Duration,
     /// How often waiting jobs are matched with workers although nothing changed. 5 seconds.
     pub autoscale_interval: Duration,
-    /// How long the first job of a model's queue has waited when one more worker is started, where there is room
-    /// without an eviction. 10 seconds; longer where the model takes longer to load.
+    /// How long the first job of a model's queue must wait before one more worker is started, if there is free memory
+    /// without an eviction. 10 seconds; longer if the model takes longer to load.
     pub scale_up_after: Duration,
-    /// How long a worker started so is idle when it is stopped again, and for how long no other is started then.
-    /// 5 minutes.
+    /// How long such an additional worker must be idle before it is stopped again, and how long no other is started
+    /// after that. 5 minutes.
     pub scale_back_after: Duration,
-    /// How long a worker that is not pinned may be idle before it is stopped. None: for ever.
+    /// How long a worker that is not pinned may be idle before it is stopped. None: no limit.
     pub keep_alive: Option<Duration>,
-    /// The same for single models, by alias or reference. A reference to a repository, or to a branch of it, means every
-    /// commit and every file of it that has no time of its own.
+    /// The same for single models, by alias or reference. A reference to a repository, or to a branch of it, applies to
+    /// every commit and every file of it without its own time.
     pub model_keep_alive: BTreeMap<String, Duration>,
-    /// How long a worker stays loaded at least before it makes room for another model, so that models that take turns are
-    /// not loaded for each job. 10 seconds; 0: no such time.
+    /// How long a worker must stay loaded before it can be evicted for another model, so that models that alternate are
+    /// not loaded for each job. 10 seconds; 0: no minimum.
     pub min_loaded: Duration,
-    /// Memory that the workers of a hive may take together, in bytes, by the hive's name; so much of a machine is rbee's,
-    /// the rest stays with its owner. A hive that is not named: what its devices have.
+    /// The most memory of all workers of a hive together, in bytes, by the hive's name; the rest of the machine stays
+    /// with its owner. For a hive that is not named: the memory of its devices.
     pub hive_memory: BTreeMap<String, u64>,
-    /// How often every hive is asked how it is. 15 seconds.
+    /// How often the state of every hive is polled. 15 seconds.
     pub probe_interval: Duration,
-    /// How long it may take to answer. 5 seconds.
+    /// How long a hive may take to answer. 5 seconds.
     pub probe_timeout: Duration,
-    /// How long a hive may be offline before its jobs fail over and its workers are forgotten. 45 seconds.
+    /// How long a hive may be offline before its jobs fail over and the queen forgets its workers. 45 seconds.
     pub hive_lost_after: Duration,
-    /// How long the store holds this queen's rows for it without a sign of life. 30 seconds.
+    /// How long the store keeps this queen's rows for it without a heartbeat. 30 seconds.
     pub owner_lease: Duration,
-    /// How long the events of an ended job stay in memory for readers that come back. 10 minutes.
+    /// How long the events of an ended job stay in memory for readers that reconnect. 10 minutes.
     pub events_kept: Duration,
-    /// Memory for the events of all jobs, in bytes; ended jobs' are dropped first, oldest first. 64 MiB.
+    /// The memory for the events of all jobs, in bytes; events of ended jobs are dropped first, the oldest first. 64
+    /// MiB.
     pub events_bytes: usize,
-    /// The longest answer of one job, in bytes; a worker that says more is at fault. 16 MiB.
+    /// The longest answer of one job, in bytes; a worker that generates more is at fault. 16 MiB.
     pub max_answer_bytes: usize,
     /// The longest prompt, all its messages or inputs together, in bytes. 1 MiB.
     pub max_prompt_bytes: usize,
     /// The most inputs of one request for vectors. 2,048.
     pub max_embed_inputs: usize,
-    /// Decisions of the scheduler that are kept so that they can be explained; 0 keeps none. 1,000.
+    /// The number of scheduler decisions that are kept for explanations; 0 keeps none. 1,000.
     pub decisions_kept: usize,
-    /// The most recorded jobs that one replay of a policy takes: the newest. 100,000.
+    /// The most recorded jobs in one replay of a policy: the newest. 100,000.
     pub replay_jobs: usize,
     /// How long one replay of a policy may take. 5 minutes.
     pub replay_limit: Duration,
     /// When the text of a request may stay in the store.
     pub keep_requests: KeepRequests,
-    /// Continue a stream on a worker with other numerics where none with the same is there. The text stays
-    /// plausible, but it is no longer the stream that the first worker would have given. Off.
+    /// Continue a stream on a worker with other numerics if there is none with the same. The text stays plausible, but
+    /// it is no longer the stream that the first worker would have generated. Off.
     pub continue_across_numerics: bool,
 }
 

@@ -1,23 +1,23 @@
-//! What a model is asked to do: the prompt, the sampling, or the texts to embed.
+//! The task of a model: the prompt and the sampling, or the texts to embed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, invalid};
 
-/// Who says a [`Message`].
+/// The author of a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions that stand above the conversation.
+    /// Instructions for the conversation.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
 }
 
 impl Role {
-    /// The name chat templates know it by.
+    /// The name in chat templates.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -30,13 +30,13 @@ impl Role {
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who says it.
+    /// Its author.
     pub role: Role,
-    /// What is said.
+    /// Its text.
     pub content: String,
 }
 
-/// What a model continues.
+/// The text that a model continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prompt {
@@ -44,12 +44,12 @@ pub enum Prompt {
     Chat(Vec<Message>),
     /// Bare text. The text of a control token in it is text.
     Text(String),
-    /// Bare text in which the text of a control token, like `<|fim_prefix|>`, stands for that token. Whoever writes it
-    /// can write a system turn too, so it is for text that an application trusts.
+    /// Bare text in which the text of a control token, like `<|fim_prefix|>`, stands for that token. Its author can
+    /// also write a system turn, so use it only for text that the application trusts.
     Raw(String),
 }
 
-/// How the next token is chosen, and when to stop.
+/// How the next token is chosen, and when the answer ends.
 ///
 /// The order of the steps: repetition penalty, temperature, top-k, top-p, min-p.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// Texts that end the answer and are not part of it; at most 4.
     pub stop: Vec<String>,
-    /// The longest answer, in tokens; as long as the model's context allows where not given.
+    /// The longest answer, in tokens; `None`: as long as the model's context allows.
     pub max_tokens: Option<u32>,
 }
 
@@ -85,7 +85,7 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// Checks every value against what is allowed.
+    /// Checks every value.
     ///
     /// # Errors
     /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) that names the parameter, its value and what is allowed.
@@ -133,15 +133,15 @@ fn range(name: &'static str, value: f32, ok: impl Fn(f32) -> bool, allowed: &str
     }
 }
 
-/// What is to be done with the model.
+/// The task of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// Continue a text, token by token.
     Generate {
-        /// What to continue.
+        /// The text to continue.
         prompt: Prompt,
-        /// How.
+        /// The sampling.
         sampling: Sampling,
     },
     /// Turn each text into a vector.
@@ -152,7 +152,7 @@ pub enum Task {
 }
 
 impl Task {
-    /// Size of all text in it, in bytes.
+    /// The size of all its text, in bytes.
     pub fn text_bytes(&self) -> usize {
         match self {
             Self::Generate { prompt: Prompt::Chat(messages), .. } => {

@@ -1,4 +1,4 @@
-//! Tenants: who shares a fleet, what each may use, and what it has used.
+//! Tenants: the users of a shared fleet, their limits and their usage.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,24 +15,24 @@ use crate::{
     time::WallTime,
 };
 
-/// What a tenant may use. `None` is no limit of its own: where there are
-/// [`default_limits`](crate::Settings::default_limits), those hold.
+/// The limits of a tenant. `None` is no limit of its own: the limit of
+/// [`default_limits`](crate::Settings::default_limits) applies, if there is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantLimits {
-    /// Tokens on one day (UTC), of prompts and answers.
+    /// Tokens per day (UTC), of prompts and answers.
     pub daily_tokens: Option<u64>,
-    /// Jobs at once, waiting and running.
+    /// Concurrent jobs, waiting and running.
     pub concurrent_jobs: Option<u32>,
-    /// Requests in a minute.
+    /// Requests per minute.
     pub requests_per_minute: Option<u32>,
-    /// Tokens in a minute, of prompts and answers.
+    /// Tokens per minute, of prompts and answers.
     pub tokens_per_minute: Option<u32>,
     /// The priorities that its requests may have.
     pub priorities: Option<BTreeSet<Priority>>,
-    /// The models that it may use, by alias or reference. An alias is for whatever it stands for at the time.
+    /// The models that it may use, by alias or reference. An alias allows the model that it currently stands for.
     pub models: Option<BTreeSet<String>>,
-    /// Its share of a fleet that is fully used, beside the shares of the others. 1 by default.
+    /// Its weight in the shares of a fully used fleet. 1 by default.
     pub weight: u32,
 }
 
@@ -51,10 +51,10 @@ impl Default for TenantLimits {
 }
 
 impl TenantLimits {
-    /// Models and priorities that may be named.
+    /// The most models or priorities that can be listed.
     const MOST_NAMES: usize = 256;
 
-    /// These, and the others where nothing is set here. The weight is no limit, and stays.
+    /// These limits, and `others` for those that are not set here. The weight is not a limit, and stays.
     ///
     /// ```
     /// use rbee_core::tenant::TenantLimits;
@@ -81,7 +81,7 @@ impl TenantLimits {
         }
     }
 
-    /// Checks every value against what is allowed.
+    /// Checks every value.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] that names the limit, its value and what is allowed.
@@ -112,14 +112,14 @@ impl TenantLimits {
         }
     }
 
-    /// Checks that every model is named by something that stands for one.
+    /// Checks that every model resolves to a reference.
     pub(crate) fn check_models(&self, resolve: impl Fn(&str) -> Result<ModelRef>) -> Result<()> {
         self.models.iter().flatten().try_for_each(|name| {
             resolve(name).map(drop).map_err(|error| error.with_param("models"))
         })
     }
 
-    /// The same limits, with what every alias among the models stands for beside it: that is what jobs carry.
+    /// The same limits, with the references of all aliases added to the models: jobs carry references.
     pub(crate) fn with_references(mut self, aliases: &BTreeMap<String, ModelRef>) -> Self {
         if let Some(models) = &mut self.models {
             let meant = models.iter().filter_map(|name| aliases.get(name)).map(ToString::to_string);
@@ -129,44 +129,44 @@ impl TenantLimits {
     }
 }
 
-/// A key of a tenant, without what would let anybody use it.
+/// An API key of a tenant, without the secret itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     /// The SHA-256 of the key, in lower-case hexadecimal.
     pub hash: String,
-    /// What it is for, in words.
+    /// A description of its purpose.
     pub label: String,
-    /// When it was issued.
+    /// The time of issue.
     pub created_at: WallTime,
 }
 
-/// A tenant, as a scheduler sees it.
+/// The scheduler's view of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantView {
     /// Its name.
     pub id: TenantId,
-    /// What it may use: its own limits, and the default ones where it has none.
+    /// Its limits: its own ones, and the default limits for those that it does not set.
     pub limits: Arc<TenantLimits>,
     /// Tokens it has used today (UTC).
     pub used_today: u64,
-    /// Jobs it has now, waiting and running.
+    /// Its current jobs, waiting and running.
     pub live_jobs: u32,
 }
 
 impl TenantView {
-    /// Tokens it may still use today; `None` where there is no limit.
+    /// The tokens that it may still use today; `None` if there is no limit.
     pub fn remaining_today(&self) -> Option<u64> {
         self.limits.daily_tokens.map(|limit| limit.saturating_sub(self.used_today))
     }
 
-    /// Are its tokens of today used up, or does it have more jobs at once than it may? A job that is about to be placed is
-    /// one of those it has.
+    /// True if its tokens of today are used up, or it has more concurrent jobs than allowed. The job that is about to
+    /// be placed counts as one of its jobs.
     pub fn is_over_quota(&self) -> bool {
         self.remaining_today() == Some(0)
             || self.limits.concurrent_jobs.is_some_and(|limit| self.live_jobs > limit)
     }
 
-    /// Are its tokens of today used up, or would one more job be more at once than it may have?
+    /// True if its tokens of today are used up, or one more job would exceed its concurrent jobs.
     pub fn is_at_quota(&self) -> bool {
         self.is_over_quota()
             || self.limits.concurrent_jobs.is_some_and(|limit| self.live_jobs == limit)

@@ -1,4 +1,4 @@
-//! Time as the engine sees it: handed in, never asked for.
+//! Time in the engine: always an input, never read from a clock.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// A moment on the queen's own monotonic clock, in microseconds since it started. Decisions use this one.
+/// A point in time on the queen's own monotonic clock, in microseconds since it started. Used for decisions.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -34,7 +34,7 @@ impl Add<Duration> for Time {
     }
 }
 
-/// How long after `earlier` this is; zero where it is before.
+/// The time from `earlier` to this; zero if this is before `earlier`.
 impl Sub for Time {
     type Output = Duration;
 
@@ -43,7 +43,7 @@ impl Sub for Time {
     }
 }
 
-/// A moment on the wall clock, in milliseconds since 1970-01-01 UTC. Records carry this one.
+/// A point in time on the wall clock, in milliseconds since 1970-01-01 UTC. Used in records.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
@@ -61,7 +61,7 @@ impl WallTime {
         self.0
     }
 
-    /// What the clock of this machine says. Zero where it stands before 1970.
+    /// The time of this machine's clock. Zero if the clock is before 1970.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -81,7 +81,7 @@ impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.as_millis() / 1_000;
         let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-        // Days to a date of the Gregorian calendar, in years that begin in March.
+        // Days to a date of the Gregorian calendar, with years that begin in March.
         let shifted = days + 719_468;
         let (era, of_era) = (shifted / 146_097, shifted % 146_097);
         let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -103,7 +103,7 @@ impl Add<Duration> for WallTime {
     }
 }
 
-/// The present moment on both clocks.
+/// The current time on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// For decisions.

@@ -20,46 +20,46 @@ mod echo;
 #[cfg(feature = "test-util")]
 pub use echo::{EchoBuilder, EchoFault, EchoGate, EchoRun, EchoWorker};
 
-/// What a worker can do. Other fields may be added, so it is made from its default, which is nothing.
+/// The capabilities of a worker. Other fields may be added, so create it from its default, which has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// It continues text.
+    /// True if it continues text.
     pub generate: bool,
-    /// It makes vectors.
+    /// True if it makes vectors.
     pub embed: bool,
-    /// It can go on from tokens that another worker generated, and draws the same random numbers at the same
+    /// True if it can continue from tokens that another worker generated, and draws the same random numbers at the same
     /// position: a stream continued here is the same stream.
     pub resume: bool,
     /// The longest prompt and answer together, in tokens.
     pub context_tokens: Option<u32>,
-    /// While a run has nothing to give, its stream has an [`Output::Heartbeat`] after every step of the computation that
-    /// ends later than half a second after the last output. The step itself sends it: when the computation hangs, the
+    /// True if a run without output has an [`Output::Heartbeat`] in its stream after every step of the computation that
+    /// ends later than half a second after the last output. The step itself sends it: if the computation hangs, the
     /// heartbeats stop.
     #[serde(default)]
     pub heartbeats: bool,
 }
 
-/// Who a worker is: fixed for its life.
+/// The identity of a worker: fixed for its lifetime.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
     /// Its name.
     pub id: WorkerId,
     /// The hive it belongs to.
     pub hive: HiveId,
-    /// The model it has loaded.
+    /// Its loaded model.
     pub model: ModelRef,
-    /// The engine, `candle` for instance.
+    /// The engine, for example `candle`.
     pub backend: Arc<str>,
     /// The devices of its hive that it runs on, by index.
     pub devices: Vec<u32>,
-    /// Where it listens; none for a worker inside this process.
+    /// Its address; `None` for a worker inside this process.
     pub url: Option<Arc<str>>,
-    /// How many runs it can do at once; at least 1.
+    /// The most concurrent runs; at least 1.
     pub slots: u32,
-    /// What it can do.
+    /// Its capabilities.
     pub capabilities: Capabilities,
-    /// Everything the exact numbers depend on: engine, build, instruction set or device, data types. A stream is
+    /// Everything that the exact numbers depend on: engine, build, instruction set or device, data types. A stream is
     /// continued only on a worker with equal numerics, because only there it is the same stream.
     pub numerics: Arc<str>,
     /// The revision of the hive's state at which the worker appeared: an older report says nothing about it.
@@ -80,7 +80,7 @@ impl WorkerInfo {
         Self::named(WorkerId::random(), model, backend)
     }
 
-    /// The same for a worker that has a name already.
+    /// The same for a worker whose id is known.
     pub(crate) fn named(id: WorkerId, model: ModelRef, backend: impl Into<Arc<str>>) -> Self {
         let backend = backend.into();
         Self {
@@ -98,50 +98,51 @@ impl WorkerInfo {
     }
 }
 
-/// How a worker is.
+/// The health of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerHealth {
-    /// Runs under way.
+    /// Current runs.
     pub busy: u32,
-    /// Keys of the prompt prefixes that it has computed and kept (the queen made the keys: [`Job::prefix`]).
+    /// Keys of the prompt prefixes that it has computed and kept in memory (the queen computes the keys:
+    /// [`Job::prefix`]).
     pub warm: Vec<u64>,
-    /// Memory it holds on its devices, in bytes, where it can tell.
+    /// Its memory on its devices, in bytes, if known.
     pub vram_bytes: Option<u64>,
 }
 
-/// What of a job is done already.
+/// The part of a job that is already done.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Tokens generated so far. Their number is the position the sampling goes on from.
+    /// Tokens generated so far. Their number is the position at which the sampling continues.
     pub tokens: Vec<u32>,
-    /// How much text, in bytes, readers have of them: the rest was held back, and is to be said again.
+    /// The number of text bytes that readers have received: the rest was held back, and must be sent again.
     pub text_bytes: usize,
 }
 
 impl Resume {
-    /// Is there nothing to continue?
+    /// True if there is nothing to continue.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 }
 
-/// One attempt at a job: what a worker is given.
+/// The input of a worker for one attempt at a job.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The job.
     pub job: Arc<Job>,
     /// 1 for the first attempt.
     pub attempt: u32,
-    /// What earlier attempts produced.
+    /// The output of earlier attempts.
     pub resume: Resume,
 }
 
-/// What a worker answers with: outputs, the last of them an [`Output::End`], or an error at any point.
+/// The stream that a worker returns: outputs, the last of them an [`Output::End`], or an error at any point.
 pub type OutputStream = BoxStream<'static, Result<Output>>;
 
 /// One loaded model.
 ///
-/// Implementations are proved by [`conformance::worker`](crate::conformance::worker) (feature `conformance`).
+/// Test implementations with [`conformance::worker`](crate::conformance::worker) (feature `conformance`).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -170,20 +171,20 @@ pub type OutputStream = BoxStream<'static, Result<Output>>;
 /// ```
 #[async_trait]
 pub trait Worker: fmt::Debug + Send + Sync + 'static {
-    /// Who it is.
+    /// Its identity.
     fn info(&self) -> &Arc<WorkerInfo>;
 
     /// Begins a run. Dropping the future or the stream cancels it, within 200 ms or between two tokens.
     ///
-    /// The stream is drained as fast as it gives; a worker need not buffer more than a few outputs.
+    /// The queen drains the stream as fast as it produces; a worker need not buffer more than a few outputs.
     ///
     /// # Errors
-    /// An error here means that nothing was produced. [`ErrorKind::WorkerBusy`](crate::ErrorKind::WorkerBusy) where
-    /// all slots are taken, [`ErrorKind::ContextExceeded`](crate::ErrorKind::ContextExceeded) where the prompt is too
-    /// long, [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what it cannot do.
+    /// An error here means that nothing was produced. [`ErrorKind::WorkerBusy`](crate::ErrorKind::WorkerBusy) if all
+    /// slots are taken, [`ErrorKind::ContextExceeded`](crate::ErrorKind::ContextExceeded) if the prompt is too long,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a run beyond its capabilities.
     async fn execute(&self, run: Run) -> Result<OutputStream>;
 
-    /// How it is. Must answer while runs are under way.
+    /// Its health. Must answer during runs.
     async fn health(&self) -> Result<WorkerHealth>;
 }
 

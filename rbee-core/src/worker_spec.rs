@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model_ref::ModelRef;
 
-/// A worker to be started. Other fields may be added, so it is made with [`new`](Self::new); change the fields that differ.
+/// The order to start a worker. Other fields may be added, so create it with [`new`](Self::new); change the fields that
+/// differ.
 ///
 /// ```
 /// use rbee_core::WorkerSpec;
@@ -20,19 +21,19 @@ use crate::model_ref::ModelRef;
 pub struct WorkerSpec {
     /// The model to load.
     pub model: ModelRef,
-    /// Runs it shall do at once, where the engine can; at least 1.
+    /// Concurrent runs, if the engine supports them; at least 1.
     pub slots: u32,
     /// The devices to load it on, by index.
     pub devices: Vec<u32>,
-    /// Memory it is expected to take, in bytes, over all its devices.
+    /// The expected memory, in bytes, over all its devices.
     pub need_bytes: u64,
-    /// Where the model lies on the hive's disk. The hive says so itself, where its store has the model.
+    /// The path of the model on the hive's disk. The hive sets it itself if its store has the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
 }
 
 impl WorkerSpec {
-    /// A worker with one slot and no device, that takes no memory that is known of.
+    /// A worker with one slot, without devices and with unknown memory.
     pub fn new(model: ModelRef) -> Self {
         Self { model, slots: 1, devices: Vec::new(), need_bytes: 0, path: None }
     }

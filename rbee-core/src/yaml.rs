@@ -1,8 +1,8 @@
-//! YAML as a tree in which every value has its line.
+//! YAML as a tree in which every value has a line number.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-/// The most lists and maps inside one another.
+/// The greatest depth of nested lists and maps.
 const MOST_DEPTH: usize = 16;
 
 /// A value and its line.
@@ -15,7 +15,7 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
-    /// The text as it is written; `plain` if it is not in quotes.
+    /// The text as written; `plain` if it is not in quotes.
     Scalar {
         text: String,
         plain: bool,
@@ -31,7 +31,7 @@ pub(crate) struct YamlEntry {
     pub(crate) node: Node,
 }
 
-/// Why a text is not accepted, with the line.
+/// The reason why a text is not accepted, with the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed {
     pub(crate) line: usize,
@@ -39,7 +39,7 @@ pub(crate) struct Malformed {
 }
 
 impl Node {
-    /// The value as a message shows it: shortened, on one line.
+    /// The value for a message: shortened, on one line.
     pub(crate) fn shown(&self) -> String {
         const MOST: usize = 60;
         let text = match &self.value {
@@ -54,7 +54,7 @@ impl Node {
     }
 }
 
-/// Reads the one document of a text; `None` if it is empty.
+/// Parses the only document of a text; `None` if it is empty.
 pub(crate) fn parse(text: &str) -> Result<Option<Node>, Malformed> {
     let mut events = Events { parser: Parser::new_from_str(text), line: 1 };
     let mut root = None;
@@ -88,7 +88,9 @@ impl<'a> Events<'a> {
                 line: error.marker().line(),
                 message: format!("this is not YAML: {}", error.info()),
             }),
-            None => Err(Malformed { line: self.line, message: "the document breaks off".into() }),
+            None => {
+                Err(Malformed { line: self.line, message: "the document ends too early".into() })
+            }
         }
     }
 }
@@ -138,7 +140,7 @@ fn node(
                 entries.push(YamlEntry { key, line, node });
             }
         }
-        // An alias can make a small text into an endless tree.
+        // An alias can turn a small text into an endless tree.
         Event::Alias(_) => return malformed(span, "anchors and aliases are not allowed here"),
         _ => return malformed(span, "a value is missing"),
     };

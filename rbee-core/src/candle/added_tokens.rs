@@ -1,4 +1,4 @@
-//! The tokens that a tokenizer cuts out of a text before its model sees it, and which of them control the model.
+//! The tokens that a tokenizer finds in a text before its model processes it, and which of them control the model.
 
 use std::{cmp::Reverse, collections::HashMap, ops::Range};
 
@@ -11,28 +11,28 @@ use super::prompt::{is_replaceable, joined};
 
 /// The added tokens of a tokenizer.
 ///
-/// A **control token** is one that only the chat template, or whoever is allowed to, may produce:
+/// A **control token** is one that only the chat template, or a trusted caller, may produce:
 /// - those that the tokenizer calls special;
 /// - those written `<|…|>`, with either kind of bar;
-/// - other marks, like `<think>` or `[INST]`, that the chat template writes, or the tokenizer's configuration names as
-///   begin or end of a text.
+/// - other tokens, like `<think>` or `[INST]`, that the chat template writes, or that the tokenizer's configuration
+///   names as begin or end of a text.
 ///
-/// What remains is ordinary text that has a token: runs of white space, HTML tags, single characters.
+/// The others are ordinary text that has a token: runs of white space, HTML tags, single characters.
 #[derive(Debug, Default)]
 pub(super) struct AddedTokens {
-    /// Those that are looked for in the text as it is.
+    /// Tokens that are searched for in the original text.
     plain: TokenSet,
-    /// Those that are looked for in the normalized text, by their normalized text.
+    /// Tokens that are searched for in the normalized text, by their normalized text.
     normalized: TokenSet,
     normalizer: Option<NormalizerWrapper>,
-    /// The texts of the control tokens: as they are, and normalized.
+    /// The texts of the control tokens: original and normalized.
     control: HashMap<u32, [String; 2]>,
     /// Control tokens that a model's answer shows as text.
     shown: TokenSet,
 }
 
 impl AddedTokens {
-    /// The tokens of a tokenizer. `written` is what its templates write.
+    /// The tokens of a tokenizer. `written` is the text that its templates write.
     pub(super) fn new(tokenizer: &Tokenizer, written: &str) -> tokenizers::Result<Self> {
         let mut tokens: Vec<(u32, AddedToken)> =
             tokenizer.get_added_tokens_decoder().into_iter().collect();
@@ -57,7 +57,7 @@ impl AddedTokens {
             let set = if token.normalized { &mut normalized } else { &mut plain };
             set.push(TokenEntry::new(id, &token, text.get(), is_control));
         }
-        // One that is part of another could make it appear.
+        // A token that is part of another could make it appear.
         shown.retain(|entry| {
             let others = control.iter().filter(|(id, _)| **id != entry.id);
             !others.flat_map(|(_, texts)| texts).any(|text| text.contains(&entry.text))
@@ -71,13 +71,13 @@ impl AddedTokens {
         })
     }
 
-    /// Cuts the tokens that are looked for in the text as it is out of it; a control token only if `allowed` says so of
-    /// its place. The parts are the whole text.
+    /// Splits the text at the tokens that are searched for in the original text; at a control token only if `allowed`
+    /// returns true for its position. The parts together are the whole text.
     pub(super) fn cut(&self, text: &str, allowed: impl Fn(&Range<usize>) -> bool) -> Vec<Part> {
         self.plain.cut(text, allowed)
     }
 
-    /// The same for those that are looked for in the normalized text.
+    /// The same for tokens that are searched for in the normalized text.
     pub(super) fn cut_normalized(
         &self,
         text: &str,
@@ -91,7 +91,7 @@ impl AddedTokens {
         self.control.get(&id).is_some_and(|texts| texts.iter().any(|own| own == text))
     }
 
-    /// The parts of a caller's text that are a control token's text, or could become part of one beside other text.
+    /// The parts of a caller's text that are a control token's text, or could become part of one next to other text.
     pub(super) fn suspicious(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = self.plain.suspicious(text);
         match &self.normalizer {
@@ -143,7 +143,7 @@ fn is_piped(text: &str) -> bool {
     })
 }
 
-/// A part of a text, and the token that it is; without one it is text.
+/// A part of a text, and its token; `None` for text.
 pub(super) type Part = (Option<u32>, Range<usize>);
 
 #[derive(Clone, Debug)]
@@ -163,7 +163,7 @@ impl TokenEntry {
     }
 }
 
-/// Tokens that are looked for in the same text.
+/// Tokens that are searched for in the same text.
 #[derive(Debug, Default)]
 struct TokenSet {
     control: Vec<TokenEntry>,
@@ -172,10 +172,10 @@ struct TokenSet {
     ordinary: Vec<TokenEntry>,
     /// Finds the ordinary tokens as the tokenizer does: from the left, the longest.
     find_ordinary: Option<AhoCorasick>,
-    /// The texts of the control tokens in order, and the same with each of them backwards.
+    /// The texts of the control tokens in order, and the same texts reversed.
     forwards: Vec<String>,
     backwards: Vec<String>,
-    /// The bytes of the longest control token.
+    /// The length of the longest control token, in bytes.
     longest: usize,
 }
 
@@ -207,7 +207,7 @@ impl TokenSet {
         !self.control.is_empty()
     }
 
-    /// Control tokens come first, so that text beside them cannot hide one.
+    /// Control tokens come first, so that text next to them cannot hide one.
     fn cut(&self, text: &str, allowed: impl Fn(&Range<usize>) -> bool) -> Vec<Part> {
         let mut parts = Vec::new();
         for (token, range) in placed(text, self.chosen(text, allowed)) {
@@ -225,7 +225,7 @@ impl TokenSet {
         parts
     }
 
-    /// The control tokens in allowed places: from the left, the longest.
+    /// The control tokens in allowed positions: from the left, the longest.
     fn chosen(
         &self,
         text: &str,
@@ -283,7 +283,7 @@ impl TokenSet {
     }
 }
 
-/// Returns true if one of the texts, which are in order, begins so and is longer.
+/// Returns true if one of the texts, which are in order, begins with this text and is longer.
 fn begins_longer(texts: &[String], beginning: &str) -> bool {
     let first = texts.partition_point(|text| text.as_str() <= beginning);
     texts.get(first).is_some_and(|text| text.starts_with(beginning))
@@ -293,8 +293,8 @@ fn reversed(text: &str) -> String {
     text.chars().rev().collect()
 }
 
-/// The whole text, in parts: tokens take the white space beside them that they want, and single words stand alone.
-/// This is how the tokenizer itself does it.
+/// The whole text, in parts: tokens take the white space next to them that they include, and single-word tokens need
+/// word boundaries. The tokenizer itself does the same.
 fn placed<'a>(
     text: &str,
     found: impl IntoIterator<Item = (&'a TokenEntry, Range<usize>)>,

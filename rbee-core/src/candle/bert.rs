@@ -1,4 +1,4 @@
-//! Models of the BERT family: their configuration, checked, and the model behind it.
+//! Models of the BERT family: their checked configuration, and the model itself.
 
 use std::{collections::HashMap, fmt, path::Path};
 
@@ -17,7 +17,7 @@ use super::{
     weights::{Checkpoint, Part},
 };
 
-/// The families that differ in how they count positions.
+/// The families, which count positions differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Bert,
@@ -25,7 +25,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// The family of a class of the transformers library, where it is one of these.
+    /// The family of a class of the transformers library, if it is one of these.
     fn of(class: &str) -> Option<Self> {
         match class {
             "BertModel" | "BertForMaskedLM" => Some(Self::Bert),
@@ -46,7 +46,7 @@ impl Family {
         }
     }
 
-    /// What stands before the names of the tensors where they are part of a larger model.
+    /// The prefix of the names of the tensors if they are part of a larger model.
     fn prefix(self) -> &'static str {
         match self {
             Self::Bert => "bert.",
@@ -55,7 +55,7 @@ impl Family {
     }
 }
 
-/// The numbers that the engine builds the model with.
+/// The values that the engine builds the model from.
 #[derive(Clone, Debug)]
 pub(super) struct BertConfig {
     pub(super) family: Family,
@@ -64,7 +64,7 @@ pub(super) struct BertConfig {
     inner: usize,
     layers: usize,
     heads: usize,
-    /// Rows of the table of positions.
+    /// The number of rows in the table of positions.
     positions: usize,
     types: usize,
     padding: u32,
@@ -73,7 +73,7 @@ pub(super) struct BertConfig {
 }
 
 impl BertConfig {
-    /// Reads `config.json`, where it is that of a model of this family.
+    /// Reads `config.json`; `None` if it is not that of a model of this family.
     pub(super) fn load(dir: &Path) -> Loaded<Option<Self>> {
         let path = dir.join("config.json");
         let map = files::parse_object(&path, &files::read(&path, MAX_CONFIG_BYTES)?)?;
@@ -91,7 +91,7 @@ impl BertConfig {
     pub(super) fn longest(&self) -> usize {
         match self.family {
             Family::Bert => self.positions,
-            // Positions begin behind that of the padding.
+            // Positions begin after that of the padding.
             Family::Roberta => self.positions.saturating_sub(self.padding as usize + 1),
         }
     }
@@ -103,7 +103,7 @@ impl BertConfig {
         let prefix = if checkpoint.has(&format!("{prefix}{probe}")) { prefix } else { "" };
         let parts: Vec<Part> =
             self.parts().map(|(name, shape)| (format!("{prefix}{name}"), shape)).collect();
-        // What was trained on top of it, and tables of positions.
+        // The tensors of training heads, and tables of positions.
         checkpoint.check(self.family.name(), &parts, |name| {
             let name = name.strip_prefix(prefix).unwrap_or(name);
             ["pooler.", "cls.", "lm_head."].iter().any(|head| name.starts_with(head))
@@ -205,7 +205,7 @@ impl ConfigFields<'_> {
     }
 }
 
-/// The type that these models are computed in: candle's masks are no numbers in shorter ones.
+/// The data type of these models: candle's masks are not valid numbers in shorter types.
 pub(super) const DTYPE: DType = DType::F32;
 
 enum Layers {
@@ -221,7 +221,7 @@ pub(super) struct Bert {
 }
 
 impl Bert {
-    /// Builds the model of tensors that were checked against this configuration.
+    /// Builds the model from tensors that were checked against this configuration.
     pub(super) fn new(
         config: &BertConfig,
         tensors: HashMap<String, Tensor>,

@@ -1,4 +1,4 @@
-//! A loaded model that continues text, with all that turns a job into tokens.
+//! A loaded model that continues text, with everything that converts a job into tokens.
 
 use candle_core::DType;
 
@@ -20,7 +20,7 @@ use crate::{
     worker::{Capabilities, Run},
 };
 
-/// The model, and how it is spoken to.
+/// The model, its tokenizer and its template.
 #[derive(Debug)]
 pub(super) struct CausalLm {
     pub(super) model: GenerationModel,
@@ -35,7 +35,7 @@ impl CausalLm {
         let mut config = ModelConfig::load(dir, options.context)?;
         let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
         let parts: Vec<Part> = config.tensors().collect();
-        // Old files carry tables along, and some a copy of weights that are tied.
+        // Old files contain tables, and some contain a copy of tied weights.
         checkpoint.check("Llama", &parts, |name| {
             name.ends_with(".rotary_emb.inv_freq")
                 || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
@@ -45,7 +45,7 @@ impl CausalLm {
         let written = template.as_ref().map(ChatTemplate::written).unwrap_or_default();
         let codec = Codec::load(dir, vocab, &written)?;
         if config.eos.is_empty() {
-            // Nothing in the configuration ends a text; the tokenizer may know what does.
+            // No token in the configuration ends a text; the tokenizer may have one.
             config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
         }
         let device = options.device.open()?;
@@ -73,7 +73,7 @@ impl CausalLm {
         Ok((Self { model, template, context: config.context }, facts))
     }
 
-    /// Everything about a run that can be refused, before anything is computed.
+    /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: Run) -> Result<Plan> {
         let Task::Generate { prompt, sampling } = &run.job.task else {
             return Err(Error::for_client(

@@ -1,7 +1,7 @@
-//! A model's configuration: `config.json` and `generation_config.json`, brought into one checked form.
+//! A model's configuration: `config.json` and `generation_config.json`, converted into one checked form.
 //!
-//! Files of different ages say the same thing in different places. Whatever is not understood is refused rather than
-//! ignored, because a model with a wrong constant does not fail: it talks nonsense.
+//! Files of different versions contain the same value in different places. An unknown value is refused rather than
+//! ignored, because a model with a wrong constant does not fail: it generates wrong text.
 
 use std::{
     ops::RangeInclusive,
@@ -16,15 +16,15 @@ use super::{
     files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES},
 };
 
-/// The longest context that is offered where the options set none: the memory of keys and values grows with it.
+/// The longest context that is offered if the options set none: the memory of keys and values grows with it.
 pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
-/// The longest context at all.
+/// The longest possible context.
 pub(super) const MAX_CONTEXT: u32 = 1 << 20;
 
-/// What is known of a model before its weights are read.
+/// The facts about a model before its weights are read.
 #[derive(Debug)]
 pub(super) struct ModelConfig {
-    /// The numbers the engine builds the model with.
+    /// The values that the engine builds the model from.
     pub(super) llama: Config,
     /// The longest prompt and answer together, in tokens.
     pub(super) context: u32,
@@ -54,7 +54,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Every tensor the model is built of, with its shape.
+    /// Every tensor of the model, with its shape.
     pub(super) fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
         let c = &self.llama;
         let kv = c.hidden_size / c.num_attention_heads * c.num_key_value_heads;
@@ -123,8 +123,8 @@ impl ConfigFields<'_> {
             bos_token_id: None,
             eos_token_id: None,
             rope_scaling,
-            // The engine makes its tables this long, so the context bounds them. It also compares the number of
-            // key heads with this one and drops what is beyond, so it is never less than that.
+            // The engine makes its tables this long, so the context limits them. It also compares the number of key
+            // heads with this value and drops the heads beyond it, so the value is never less than that number.
             max_position_embeddings: (context as usize).max(kv_heads),
             tie_word_embeddings: match self.get("tie_word_embeddings") {
                 None => false,
@@ -156,8 +156,8 @@ impl ConfigFields<'_> {
         }
     }
 
-    /// The base of the rotary embedding and its scaling. transformers 5 writes both into `rope_parameters`; before
-    /// that the base stood alone and the scaling in `rope_scaling`.
+    /// The base of the rotary embedding and its scaling. transformers 5 writes both into `rope_parameters`; older
+    /// versions wrote the base as a separate key and the scaling in `rope_scaling`.
     fn rope(&self) -> Loaded<(f32, Option<Llama3RopeConfig>)> {
         const BASE: RangeInclusive<f64> = 1.0..=1e12;
         let nested = match self.object("rope_parameters")? {
@@ -217,7 +217,7 @@ impl ConfigFields<'_> {
     }
 }
 
-/// Where a path names a model: its directory, and the file with the weights where that was named itself.
+/// The directory of a model at this path, and the file with the weights if the path names it.
 pub(super) fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
     let metadata = std::fs::metadata(path)
         .map_err(|source| FileFault::Missing { path: path.to_owned(), source })?;

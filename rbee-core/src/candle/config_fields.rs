@@ -1,4 +1,4 @@
-//! Values of a configuration, taken out by name: what is not as it must be is an error that names file and key.
+//! Values of a configuration, read by name: an invalid value is an error that names file and key.
 
 use std::{ops::RangeInclusive, path::Path};
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::files::{LoadFault, Loaded, shown};
 
-/// The keys of one JSON object, with the file and the way to the object for messages.
+/// The keys of one JSON object, with the file and the path of the object for messages.
 pub(super) struct ConfigFields<'a> {
     pub(super) file: &'a Path,
     pub(super) at: String,
@@ -19,7 +19,7 @@ impl<'a> ConfigFields<'a> {
         Self { file, at, map }
     }
 
-    /// A value; `null` counts as absent, as it does for those who write these files.
+    /// A value; `null` counts as absent, because the libraries that write these files use it that way.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
@@ -68,7 +68,7 @@ impl<'a> ConfigFields<'a> {
         }
     }
 
-    /// A value that must be this one where it is given at all: the engine knows no other.
+    /// Checks that a value, if present, is this one: the engine supports no other.
     pub(super) fn only(&self, key: &str, allowed: Value) -> Loaded<()> {
         match self.get(key) {
             Some(value) if *value != allowed => Err(self.bad(key, value, &allowed.to_string())),
@@ -91,7 +91,7 @@ impl<'a> ConfigFields<'a> {
     }
 }
 
-/// A range as it is shown in a message.
+/// A range, for a message.
 pub(super) fn span<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
     format!("{} to {}", range.start(), range.end())
 }

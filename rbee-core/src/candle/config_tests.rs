@@ -70,7 +70,7 @@ fn the_context_is_the_models_bounded_by_the_options() {
     assert_eq!((config(None), config(Some(100)), config(Some(9_999))), (512, 100, 512));
     let long = read(&json!({"max_position_embeddings": 131072})).unwrap();
     assert_eq!(long.context, DEFAULT_CONTEXT);
-    // The engine takes this for a limit on the number of key heads too.
+    // The engine uses this value also as a limit on the number of key heads.
     let short = read(&json!({"max_position_embeddings": 2, "num_key_value_heads": 4})).unwrap();
     assert_eq!((short.context, short.llama.max_position_embeddings), (2, 4));
 }

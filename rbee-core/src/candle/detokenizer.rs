@@ -1,17 +1,18 @@
-//! Tokens to text, chunk by chunk: whole characters only, stop texts matched, nothing said twice.
+//! Tokens to text, step by step: whole characters only, stop texts matched, no text sent twice.
 
 use super::{stop::StopFilter, tokenizer::Codec};
 
-/// Turns tokens into chunks of text that, put together, are the text of all tokens.
+/// Converts tokens into parts of text; all parts together are the text of all tokens.
 #[derive(Debug)]
 enum Decoder {
-    /// Each token is some bytes. Those of an unfinished character wait.
+    /// Each token is some bytes. The bytes of an unfinished character wait.
     Bytes(Utf8),
-    /// What a token says depends on its neighbors. The last ones that have been said are decoded again with the new.
+    /// The text of a token depends on its neighbors. The last sent tokens are decoded again together with the new one.
     Window { tokens: Vec<u32>, said: usize },
 }
 
-/// How many tokens may wait for the end of a character: more than any has bytes, so what waits longer is no character.
+/// The most tokens that wait for the end of a character: more than any character has bytes, so longer sequences are not
+/// a character.
 const MOST_WAITING: usize = 8;
 
 impl Decoder {
@@ -48,7 +49,7 @@ impl Decoder {
     }
 }
 
-/// Bytes to characters. What is no UTF-8 becomes U+FFFD in the same places as if all bytes were converted at once.
+/// Bytes to characters. Invalid UTF-8 becomes U+FFFD in the same positions as if all bytes were converted at once.
 #[derive(Debug, Default)]
 struct Utf8 {
     /// The beginning of a character; less than four bytes.
@@ -81,10 +82,10 @@ impl Utf8 {
     }
 }
 
-/// Why tokens and bytes of an earlier attempt do not belong together.
+/// The reason why tokens and bytes of an earlier attempt do not match.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ResumeFault {
-    #[error("a stop text ends at token {at} of {tokens}; a stream that has ended cannot go on")]
+    #[error("a stop text ends at token {at} of {tokens}; a stream that has ended cannot continue")]
     AfterTheEnd { at: usize, tokens: usize },
     #[error(
         "{said} bytes of text; the tokens make at most {most}, and it must end between characters"
@@ -97,9 +98,9 @@ pub(super) enum ResumeFault {
 pub(super) struct Detokenizer {
     decoder: Decoder,
     filter: StopFilter,
-    /// Text that earlier tokens made and nobody has: it goes out with the next chunk.
+    /// Text of earlier tokens that nobody has received: it is sent with the next part.
     backlog: String,
-    /// Bytes that readers have already, still to come from the filter.
+    /// Bytes that readers have already, and that the filter will still return.
     skip: usize,
 }
 
@@ -113,7 +114,7 @@ impl Detokenizer {
         Self { decoder, filter: StopFilter::new(stops), backlog: String::new(), skip: 0 }
     }
 
-    /// Takes in the tokens of an earlier attempt. All of their text counts as not yet said.
+    /// Processes the tokens of an earlier attempt. All of their text counts as not yet sent.
     pub(super) fn replay(&mut self, codec: &Codec, tokens: &[u32]) -> Result<(), ResumeFault> {
         for (at, token) in tokens.iter().enumerate() {
             if self.stopped() {
@@ -126,8 +127,8 @@ impl Detokenizer {
         Ok(())
     }
 
-    /// Readers have the first `said` bytes of what was replayed. The worker that said them may have held back more
-    /// than this one does, or less.
+    /// Marks the first `said` bytes of the replayed text as received by readers. The worker that sent them may have
+    /// held back more than this one does, or less.
     pub(super) fn said(&mut self, said: usize) -> Result<(), ResumeFault> {
         let (text, held) = (&self.backlog, self.filter.held());
         let between = if said <= text.len() {
@@ -144,12 +145,12 @@ impl Detokenizer {
         Ok(())
     }
 
-    /// Has a stop text been met?
+    /// True if a stop text was generated.
     pub(super) fn stopped(&self) -> bool {
         self.filter.stopped()
     }
 
-    /// The text that goes out with this token.
+    /// The text to send with this token.
     pub(super) fn push(&mut self, codec: &Codec, token: u32) -> String {
         let decoded = self.decoder.push(codec, token);
         let text = self.filter.push(&decoded);

@@ -1,7 +1,7 @@
 //! A loaded model that makes vectors of texts.
 //!
-//! Texts of about one length are computed together, in batches that are small enough for a look at whether somebody
-//! still wants them. What stands beside a text in its batch is masked and does not change its vector, up to rounding.
+//! Texts of similar length are computed together, in batches that are small enough to check for cancellation between
+//! them. The padding after a text in its batch is masked and does not change its vector, up to rounding.
 
 use std::{cmp::Reverse, time::Instant};
 
@@ -26,13 +26,13 @@ use crate::{
     worker::{Capabilities, Run},
 };
 
-/// Tokens of a batch, padding included; a longer text is a batch of its own. More at once is hardly faster on a
-/// processor, and a batch is not to last.
+/// Tokens of a batch, padding included; a longer text is a separate batch. Larger batches are hardly faster on a
+/// processor, and a batch must be short.
 const BATCH_TOKENS: usize = 512;
-/// Vectors shorter than this are not made longer, so that nothing is divided by zero.
+/// Vectors shorter than this are not normalized, to avoid a division by zero.
 const LEAST_LENGTH: f32 = 1e-12;
 
-/// The model, and how its vectors are made one.
+/// The model, and the pooling of its vectors.
 #[derive(Debug)]
 pub(super) struct Embedder {
     model: Box<dyn Encoder>,
@@ -88,14 +88,14 @@ impl Embedder {
         Ok((Self { model: Box::new(model), codec, pooling, normalize, longest }, facts))
     }
 
-    /// Everything about a run that can be refused, before anything is computed.
+    /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: &Run) -> Result<Plan> {
         let unsupported = |what| Err(Error::for_client(ErrorKind::Unsupported, what));
         let Task::Embed { inputs } = &run.job.task else {
             return unsupported("the model continues no text; it makes embeddings");
         };
         if !run.resume.is_empty() {
-            return unsupported("embeddings are not continued; they are made anew");
+            return unsupported("embeddings cannot be continued; they are computed again");
         }
         let refuse = |kind, message| Err(Error::for_client(kind, message).with_param("input"));
         if inputs.is_empty() {
@@ -125,7 +125,7 @@ impl Embedder {
         Ok(Plan { texts, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) })
     }
 
-    /// Makes the vectors, in the order of the texts, and returns the end; or `None` where nobody wants them any more.
+    /// Computes the vectors, in the order of the texts, and returns the end; `None` if the run was cancelled.
     pub(super) fn embed(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
         let begun = Instant::now();
         let mut vectors = vec![Vec::new(); plan.texts.len()];
@@ -157,7 +157,7 @@ impl Embedder {
         let all = self.model.encode(texts)?;
         let mut pooled = Vec::with_capacity(texts.len());
         for (index, tokens) in texts.iter().enumerate() {
-            // What is behind the text is padding.
+            // The rows after the text are padding.
             let of_text = all.get(index)?.narrow(0, 0, tokens.len())?;
             pooled.push(match self.pooling {
                 Pooling::Mean => of_text.mean(0)?,
@@ -169,7 +169,7 @@ impl Embedder {
         Tensor::stack(&pooled, 0)?.to_vec2()
     }
 
-    /// The vector as it is given, or `None` where it is not made of numbers.
+    /// The final vector; `None` if it contains values that are not finite numbers.
     fn finish(&self, mut vector: Vec<f32>) -> Option<Vec<f32>> {
         if self.normalize {
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(LEAST_LENGTH);
@@ -201,13 +201,13 @@ fn batches(texts: &[Vec<u32>]) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The pooling of a pipeline in which this engine can do every step.
+/// The pooling of a pipeline of which this engine supports every step.
 fn supported(pipeline: &Pipeline, loading: &Loading<'_>) -> Loaded<Pooling> {
     if let Some(step) = &pipeline.unknown {
         let what = format!("has a module {step}; allowed are Transformer, Pooling and Normalize");
         return Err(LoadFault::defect(&loading.dir.join("modules.json"), what));
     }
-    // What would change the texts before they are encoded.
+    // Settings that would change the texts before they are encoded.
     for (file, key) in [
         ("config_sentence_transformers.json", "default_prompt_name"),
         ("sentence_bert_config.json", "do_lower_case"),

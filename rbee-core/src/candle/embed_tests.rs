@@ -1,4 +1,4 @@
-//! Batches, poolings and cancellation, with an encoder that tells what it is asked.
+//! Batches, poolings and cancellation, with an encoder that records its calls.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,10 +7,10 @@ use candle_core::Device;
 use super::*;
 use crate::model_info::Pooling;
 
-/// Texts and tokens of each batch that was asked for.
+/// The number of texts and tokens of each requested batch.
 type Asked = Arc<Mutex<Vec<(usize, usize)>>>;
 
-/// Gives each token the vector (its id, minus its id), and notes the shapes it is asked for.
+/// Returns the vector (id, minus id) for each token, and records the shapes of its calls.
 #[derive(Debug, Default)]
 struct Plain(Asked);
 
@@ -21,7 +21,7 @@ impl Encoder for Plain {
         let mut numbers = Vec::new();
         for text in texts {
             for at in 0..longest {
-                // Padding is large, so that whoever counts it in is found out.
+                // Padding is large, so that counting it is detected.
                 let id = text.get(at).map_or(1e6, |id| *id as f32);
                 numbers.extend([id, -id]);
             }
@@ -38,7 +38,7 @@ fn embedder(pooling: Pooling, normalize: bool) -> (Embedder, Asked) {
     (Embedder { model: Box::new(model), codec, pooling, normalize, longest: 1_000 }, asked)
 }
 
-/// Takes outputs until so many batches were asked for.
+/// Takes outputs until this many batches were requested.
 struct Until {
     asked: Asked,
     most: usize,
@@ -79,7 +79,7 @@ fn each_pooling_sees_the_tokens_of_its_text_and_no_padding() {
     }
     let unit = vectors(&embedder(Pooling::Cls, true).0, &[vec![3], vec![0]]);
     assert!((unit[0][0] - 0.5_f32.sqrt()).abs() < 1e-6, "{unit:?}");
-    assert_eq!(unit[1], [0.0, 0.0], "nothing is divided by nothing");
+    assert_eq!(unit[1], [0.0, 0.0], "there is no division by zero");
 }
 
 #[test]

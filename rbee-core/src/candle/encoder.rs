@@ -1,4 +1,4 @@
-//! What the making of vectors needs of a model.
+//! The model interface for making vectors.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The thread that loads a model and runs it, and the door to it for async callers.
+//! The thread that loads a model and runs it, and the async interface to it.
 
 use std::{
     any::Any,
@@ -29,17 +29,17 @@ use crate::{
     worker::Run,
 };
 
-/// Outputs that wait for their reader; more stall the run, and it alone.
+/// The most outputs that wait for their reader; more stall only this run.
 const OUTPUTS: usize = 8;
-/// After so long without an output the next step that ends gives a heartbeat.
+/// After this time without an output, the next finished step sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// A loaded model.
 #[derive(Debug)]
 pub(super) enum Engine {
-    /// It continues text.
+    /// A model that continues text.
     Text(Box<CausalLm>),
-    /// It makes vectors.
+    /// A model that makes vectors.
     Vectors(Box<Embedder>),
 }
 
@@ -50,7 +50,7 @@ enum Plan {
 }
 
 impl Engine {
-    /// Everything about a run that can be refused, before anything is computed.
+    /// Checks everything about a run that can be refused, before anything is computed.
     fn plan(&self, run: Run) -> Result<Plan> {
         match self {
             Self::Text(causal_lm) => causal_lm.plan(run).map(Plan::Text),
@@ -58,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// Runs to the end, which is returned, or until nobody wants more.
+    /// Runs to the end, which is returned; `None` if the run was cancelled.
     fn run(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
         match (self, plan) {
             (Self::Text(causal_lm), Plan::Text(plan)) => generate(&causal_lm.model, plan, sink),
@@ -68,7 +68,7 @@ impl Engine {
     }
 }
 
-/// The right to the one run at a time; given back when dropped.
+/// The right to the only run at a time; released when dropped.
 #[derive(Debug)]
 struct Slot(Arc<AtomicBool>);
 
@@ -86,7 +86,7 @@ struct Command {
     slot: Slot,
 }
 
-/// The door. Dropping it ends the thread, between two tokens where a run is under way.
+/// The async interface. Dropping it ends the thread, between two tokens if a run is active.
 #[derive(Debug)]
 pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
@@ -102,8 +102,8 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    /// Starts the thread with its pool of `threads`, and loads there. The loader is told by its argument whether the
-    /// caller has gone away.
+    /// Starts the thread with its pool of `threads`, and loads there. The loader gets a function that returns true if
+    /// the caller has disconnected.
     pub(super) async fn start<T: Send + 'static>(
         threads: usize,
         load: impl FnOnce(&dyn Fn() -> bool) -> Loaded<(Engine, T)> + Send + 'static,
@@ -114,7 +114,7 @@ impl Handle {
         let stopped = stop.clone();
         let heartbeat = Arc::new(Heartbeat::new());
         let beaten = heartbeat.clone();
-        // The engine runs on a thread of the pool its kernels use, so that no step crosses threads needlessly.
+        // The engine runs on a thread of the pool that its kernels use, so that no step crosses threads needlessly.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("rbee-candle-{index}"))
@@ -126,7 +126,7 @@ impl Handle {
                 .map_err(|source| LoadFault::Engine { source: source.into() });
             let gone = || ready.is_closed();
             let result = runtime.and_then(|runtime| {
-                // Every file is checked before it is used; this is the last line, for what the checks do not know.
+                // Every file is checked before it is used; this catches failures that the checks do not cover.
                 let loaded = catch_unwind(AssertUnwindSafe(|| load(&gone)));
                 let (engine, rest) = loaded.unwrap_or_else(|panic| {
                     let what = panic_message(&*panic);
@@ -140,7 +140,7 @@ impl Handle {
                         serve(&engine, inbox, &stopped, &runtime, &beaten);
                     }
                 }
-                // Nobody may be waiting any more; then nobody wants to know.
+                // The caller may be gone; then nobody needs the result.
                 Err(fault) => drop(ready.send(Err(fault))),
             }
         });
@@ -149,17 +149,17 @@ impl Handle {
         Ok((Self { commands, busy, heartbeat, stop }, rest))
     }
 
-    /// Is a run under way?
+    /// True if a run is active.
     pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// How long the step under way takes, if that is so long that it must hang.
+    /// The duration of the current step, if it is so long that the step must hang.
     pub(super) fn hangs_for(&self) -> Option<Duration> {
         self.heartbeat.hangs_for()
     }
 
-    /// Is the thread there?
+    /// True if the thread is running.
     pub(super) fn is_alive(&self) -> bool {
         !self.commands.is_closed()
     }
@@ -169,14 +169,14 @@ impl Handle {
         if self.busy.swap(true, Ordering::AcqRel) {
             return Err(Error::new(
                 ErrorKind::WorkerBusy,
-                "the worker has 1 slot, and a run is under way",
+                "the worker has 1 slot, and a run is active",
             ));
         }
         let slot = Slot(self.busy.clone());
         let (reply, accepted) = oneshot::channel();
         let (outputs, receiver) = mpsc::channel(OUTPUTS + 1);
         let command = Command { run, reply, outputs, slot };
-        // Who holds the slot is the only one who sends, so there is room unless the thread is gone.
+        // Only the holder of the slot sends, so there is capacity unless the thread is gone.
         self.commands.try_send(command).map_err(|_| lost())?;
         accepted.await.map_err(|_| lost())??;
         Ok(receiver)
@@ -195,7 +195,7 @@ fn serve(
     heartbeat: &Heartbeat,
 ) {
     while let Some(Command { run, reply, outputs, slot }) = inbox.blocking_recv() {
-        // A room of its own for the last word: a slow reader does not keep the thread from its next run.
+        // Reserved capacity for the last output: a slow reader does not keep the thread from its next run.
         let Ok(last) = outputs.clone().try_reserve_owned() else {
             continue;
         };
@@ -217,7 +217,7 @@ fn serve(
         let mut sink = ChannelSink { outputs, stop, runtime, heartbeat, last: Instant::now() };
         let result = guarded(|| engine.run(&plan, &mut sink));
         heartbeat.pause();
-        // Free before the end is told, so that who has seen the end can begin anew.
+        // Released before the end is sent, so that a reader of the end can begin a new run.
         drop((plan, slot));
         let word = match result {
             Ok(Some(end)) => Ok(end),
@@ -250,7 +250,7 @@ struct ChannelSink<'a> {
     stop: &'a CancellationToken,
     runtime: &'a Runtime,
     heartbeat: &'a Heartbeat,
-    /// When the last output was given.
+    /// The time of the last output.
     last: Instant,
 }
 
@@ -286,7 +286,7 @@ impl Sink for ChannelSink<'_> {
         self.heartbeat.beat();
         if self.last.elapsed() >= HEARTBEAT {
             self.last = Instant::now();
-            // A reader that has not taken the last outputs yet knows that the run goes on.
+            // A reader that has not taken the last outputs yet knows that the run continues.
             let _ = self.outputs.try_send(Ok(Output::Heartbeat));
         }
     }

@@ -1,4 +1,4 @@
-//! The thread and its door, with models that misbehave in the place of the bundled one.
+//! The thread and its interface, with models that misbehave instead of the bundled one.
 
 use std::{
     sync::{
@@ -21,11 +21,11 @@ use crate::{
     worker::Resume,
 };
 
-/// Tells of each call, and does what it is told to.
+/// Reports each call, and follows its orders.
 #[derive(Debug)]
 struct Puppet {
     orders: Mutex<Receiver<Order>>,
-    /// Last, so that whoever sees it end knows that the rest is gone.
+    /// The last field, so that when this channel ends everything else has been dropped.
     calls: Sender<usize>,
 }
 
@@ -56,7 +56,7 @@ impl Sequence for PuppetSequence<'_> {
     }
 }
 
-/// An engine with a puppet for a model: its door, what it tells of, and its strings.
+/// An engine with such a model: its interface, the model's reports, and the sender of orders.
 async fn puppet() -> (Handle, Receiver<usize>, Sender<Order>) {
     let (calls, told) = channel();
     let (strings, orders) = channel();
@@ -133,7 +133,7 @@ async fn a_dropped_stream_ends_a_long_prompt_between_two_chunks_and_is_busy_unti
         }
     };
     tokio::time::timeout(bound, free).await.expect("the slot was not given back");
-    // The next call is the next run's, so the second chunk was never begun.
+    // The next call belongs to the next run, so the second chunk was never begun.
     strings.send(Order::GoOn).unwrap();
     last(handle.execute(run("x", 1)).await.unwrap()).await.unwrap();
     assert_eq!(told.recv_timeout(bound), Ok(2));
@@ -157,7 +157,7 @@ async fn dropping_the_door_ends_a_run_that_waits_for_its_reader() {
     let (handle, told, strings) = puppet().await;
     (0..40).for_each(|_| strings.send(Order::GoOn).unwrap());
     let outputs = handle.execute(run("x", 30)).await.unwrap();
-    // The prompt, and the tokens that there is room for beside the metrics; nobody reads them.
+    // The prompt, and as many tokens as the buffer holds in addition to the metrics; nobody reads them.
     for _ in 0..OUTPUTS {
         told.recv_timeout(Duration::from_secs(10)).unwrap();
     }

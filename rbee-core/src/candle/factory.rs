@@ -1,4 +1,4 @@
-//! Making candle workers where a hive wants them.
+//! The factory of candle workers for a hive.
 
 use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
@@ -18,8 +18,8 @@ use crate::{
 
 /// Loads models with candle, for an [`InProcessHive`](crate::InProcessHive).
 ///
-/// Device 0 of the hive is the processor. A GPU needs the feature `cuda` or `metal`; there, device *n* + 1 is the
-/// GPU that the driver counts as *n*.
+/// Device 0 of the hive is the processor. A GPU needs the feature `cuda` or `metal`; then device *n* + 1 is the GPU
+/// with the driver's number *n*.
 ///
 /// ```
 /// use rbee_core::{CandleFactory, InProcessHive};
@@ -28,9 +28,9 @@ use crate::{
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CandleFactory {
-    /// Threads that a worker computes with on the processor; all cores where not given.
+    /// The threads of a worker on the processor; all cores by default.
     pub threads: Option<NonZeroUsize>,
-    /// The longest prompt and answer together, in tokens; the model's own limit where not given.
+    /// The longest prompt and answer together, in tokens; the model's own limit by default.
     pub context: Option<u32>,
 }
 
@@ -43,7 +43,7 @@ impl CandleFactory {
             _ => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "model {} is to be loaded on devices {:?}; candle loads it on one",
+                    "model {} was ordered on devices {:?}; candle supports one device",
                     spec.model, spec.devices
                 ),
             )),
@@ -83,12 +83,12 @@ impl WorkerFactory for CandleFactory {
             (None, ModelSource::File(path)) => Some(path),
             (path, _) => path,
         };
-        // A directory without a model in it is refused before a worker is planned for it.
+        // A directory without a model is refused before a worker is planned for it.
         if let Some(at) = at
             && at.is_dir()
             && !at.join("config.json").is_file()
         {
-            let message = format!("{} is no model: it has no config.json", at.display());
+            let message = format!("{} is not a model: it has no config.json", at.display());
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         }
         crate::hive::files_of(model, path).await

@@ -1,14 +1,14 @@
-//! Why a model could not be loaded.
+//! The reasons why a model could not be loaded.
 
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
 pub(super) use crate::model_info::files::*;
 
-/// The longest tokenizer that is read, in bytes; those of large vocabularies have some 35 MB.
+/// The largest tokenizer that is read, in bytes; those of large vocabularies have about 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
-/// What went wrong.
+/// The failure of a load.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadFault {
     #[error(transparent)]
@@ -19,7 +19,7 @@ pub(super) enum LoadFault {
     DeviceMemory { device: String, source: candle_core::Error },
     #[error("{what}")]
     Option { what: String },
-    #[error("loading was given up")]
+    #[error("loading was stopped")]
     GivenUp,
     #[error("the engine could not start: {source}")]
     Engine { source: Box<dyn std::error::Error + Send + Sync> },

@@ -1,9 +1,9 @@
-//! One run: prompt in, tokens out. No thread, no channel, no clock but the one that measures the prefill.
+//! One run: prompt in, tokens out. It uses no thread and no channel, and only the clock that measures the prefill.
 //!
-//! A run that continues another makes the very calls the first one made: the prompt in the same chunks, then each token
-//! that was generated alone. The matrix kernels round differently for one row than for many, so tokens that were
-//! computed one by one must be computed one by one again if the stream is to be the same to the last bit. It costs what
-//! generating them cost.
+//! A run that continues another makes exactly the calls of the first one: the prompt in the same chunks, then each
+//! generated token separately. The matrix kernels round differently for one row than for many, so tokens that were
+//! computed one by one must be computed one by one again for a stream that is equal bit for bit. This costs as much as
+//! generating them.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::{
     worker::Resume,
 };
 
-/// Tokens of the prompt that are computed at once. Part of what the exact numbers depend on: it never varies.
+/// Tokens of the prompt that are computed at once. The exact numbers depend on it, so it never varies.
 pub(super) const PREFILL_CHUNK: usize = 128;
 
 /// A run, checked against the model.
@@ -35,7 +35,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Checks a prompt and what is to be continued against the context and the vocabulary.
+    /// Checks a prompt and the tokens to continue against the context and the vocabulary.
     pub(super) fn new(
         prompt: Vec<u32>,
         sampling: Sampling,
@@ -59,9 +59,7 @@ impl Plan {
         let limit = sampling.max_tokens.map_or(room, |most| room.min(most as usize));
         if resume.tokens.len() > limit {
             let count = resume.tokens.len();
-            return Err(invalid(format!(
-                "resume has {count} tokens; this run has room for {limit}"
-            )));
+            return Err(invalid(format!("resume has {count} tokens; this run allows {limit}")));
         }
         if let Some(bad) = resume.tokens.iter().find(|token| **token as usize >= vocab) {
             return Err(invalid(format!(
@@ -80,19 +78,19 @@ fn invalid(message: String) -> Error {
     Error::for_client(ErrorKind::InvalidRequest, message)
 }
 
-/// Where the outputs of a run go.
+/// The receiver of a run's outputs.
 pub(super) trait Sink {
-    /// Takes an output; false where nobody wants more.
+    /// Takes an output; returns false if the run was cancelled.
     fn put(&mut self, output: Output) -> bool;
-    /// A step of the computation begins, with so many tokens.
+    /// A step of the computation begins, with this many tokens.
     fn step(&mut self, _tokens: usize) {}
-    /// The step has ended, and gives no output.
+    /// The step has ended without an output.
     fn beat(&mut self) {}
-    /// Does nobody want more?
+    /// Returns true if the run was cancelled.
     fn closed(&self) -> bool;
 }
 
-/// What a model needs to speak.
+/// The parts of a model that the generation needs.
 #[derive(Debug)]
 pub(super) struct GenerationModel {
     pub(super) model: Box<dyn Model>,
@@ -101,7 +99,7 @@ pub(super) struct GenerationModel {
     pub(super) vocab: usize,
 }
 
-/// Generates until the end, which is returned, or until nobody wants more.
+/// Generates until the end, which is returned; `None` if the run was cancelled.
 pub(super) fn generate(
     model: &GenerationModel,
     plan: &Plan,
@@ -183,13 +181,13 @@ pub(super) fn generate(
     }
 }
 
-/// How an answer that is as long as it may be ended: its last bytes, where they are no character, may yet have
-/// completed a stop text.
+/// The end of an answer of maximum length: its last bytes, if they are not a whole character, may still have completed
+/// a stop text.
 fn last_word(text: &Detokenizer) -> Finish {
     if text.stopped() { Finish::Stop } else { Finish::Length }
 }
 
-/// The logits after prompt and earlier tokens, or `None` where nobody wants them any more.
+/// The logits after the prompt and earlier tokens; `None` if the run was cancelled.
 fn prefill(
     sequence: &mut dyn Sequence,
     plan: &Plan,

@@ -1,4 +1,4 @@
-//! The bundled model against what the transformers library answers with it, token by token.
+//! The bundled model compared with the output of the transformers library, token by token.
 
 use std::{
     path::Path,
@@ -141,7 +141,7 @@ fn prompts_are_rendered_and_encoded_as_transformers_does() {
     }
 }
 
-/// The calls made of a model, each with its tokens and the exact logits it gave.
+/// The calls of a model, each with its tokens and the exact resulting logits.
 type Calls = Arc<Mutex<Vec<(Vec<u32>, Vec<u32>)>>>;
 
 #[derive(Debug)]
@@ -167,12 +167,12 @@ impl Sequence for RecorderSequence<'_> {
 #[test]
 fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
     let mut engine = bundled_engine();
-    // Whatever the model wishes, it goes on.
+    // The model's end tokens are ignored.
     engine.model.eos.clear();
     let calls = Calls::default();
     engine.model.model = Box::new(Recorder(engine.model.model, calls.clone()));
     let sampling = Sampling { max_tokens: Some(24), ..Sampling::default() };
-    // Two chunks of prompt, the second not whole.
+    // Two chunks of prompt, the second not full.
     let prompt: Vec<u32> = (0..200).map(|n| 10 + n * 37 % 1000).collect();
     let run = |resume| {
         let (context, vocab) = (engine.context, engine.model.vocab);

@@ -1,30 +1,30 @@
-//! How the computation goes on, for those who ask from outside.
+//! The progress of the computation, readable from outside.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// A step that takes no longer than this is no reason to worry.
+/// A step that takes no longer than this is always normal.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// How long a step may take if it is not known how long steps take.
+/// The longest time of a step if the usual time is unknown.
 const UNKNOWN: Duration = Duration::from_secs(30);
-/// The computation hangs if a step takes so many times as long as steps took lately, for each of its tokens.
+/// The computation hangs if a step takes this many times as long, per token, as recent steps took.
 const TIMES: u64 = 4;
 
-/// Beaten by the thread that computes, after each step: a chunk of the prompt, a token, a batch of texts.
+/// Updated by the thread that computes, after each step: a chunk of the prompt, a token, a batch of texts.
 ///
-/// A token that is computed alone takes longer than one among many, so the longest time for a token bounds every step.
+/// A token that is computed alone takes longer than one among many, so the longest time for a token limits every step.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     zero: Instant,
-    /// When the step under way began, in microseconds.
+    /// The start of the current step, in microseconds.
     since: AtomicU64,
-    /// Tokens of the step under way; 0 if it is another kind of work.
+    /// Tokens of the current step; 0 for other work.
     tokens: AtomicU64,
-    /// The longest that one token took lately, in nanoseconds; 0 if none was computed.
+    /// The longest recent time of one token, in nanoseconds; 0 if none was computed.
     for_token: AtomicU64,
-    /// A run is under way, and it is not its reader that it waits for.
+    /// True if a run is active and is not waiting for its reader.
     computes: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ impl Heartbeat {
         u64::try_from(self.zero.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// A run begins. What was slow once is forgotten bit by bit.
+    /// A run begins. Old slow steps lose weight gradually.
     pub(super) fn begin(&self) {
         let known = self.for_token.load(Ordering::Relaxed);
         self.for_token.store(known - known / 8, Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Heartbeat {
         self.computes.store(false, Ordering::Release);
     }
 
-    /// A step with so many tokens begins; 0 for any other work.
+    /// A step with this many tokens begins; 0 for other work.
     pub(super) fn step(&self, tokens: usize) {
         self.tokens.store(tokens as u64, Ordering::Relaxed);
         self.since.store(self.now(), Ordering::Release);
@@ -67,7 +67,7 @@ impl Heartbeat {
         let tokens = self.tokens.swap(0, Ordering::Relaxed);
         let (step, limit) = (self.under_way(), self.limit(tokens));
         self.since.store(self.now(), Ordering::Release);
-        // One that took too long may have been interrupted.
+        // A step that took too long may have been interrupted.
         let step = u64::try_from(step.min(limit).as_nanos()).unwrap_or(u64::MAX);
         if let Some(one) = step.checked_div(tokens) {
             // Only the thread that computes writes it.
@@ -81,7 +81,7 @@ impl Heartbeat {
         Duration::from_micros(self.now().saturating_sub(since))
     }
 
-    /// How long a step with so many tokens takes at the most.
+    /// The longest normal time of a step with this many tokens.
     fn limit(&self, tokens: u64) -> Duration {
         match (tokens, self.for_token.load(Ordering::Relaxed)) {
             (0, _) | (_, 0) => UNKNOWN,
@@ -91,7 +91,7 @@ impl Heartbeat {
         }
     }
 
-    /// How long the step under way takes, if that is so long that it must hang.
+    /// The duration of the current step, if it is so long that the step must hang.
     pub(super) fn hangs_for(&self) -> Option<Duration> {
         if !self.computes.load(Ordering::Acquire) {
             return None;
@@ -105,7 +105,7 @@ impl Heartbeat {
 mod tests {
     use super::*;
 
-    /// A heartbeat that has been at a step of so many tokens for so long, after one token had taken so long.
+    /// A heartbeat that has been at a step of this many tokens for `taken`, after one token had taken `for_token`.
     fn at(tokens: usize, for_token: Duration, taken: Duration) -> Heartbeat {
         let heartbeat = Heartbeat::new();
         heartbeat.for_token.store(for_token.as_nanos() as u64, Ordering::Relaxed);

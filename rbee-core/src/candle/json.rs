@@ -1,11 +1,11 @@
-//! JSON as Python's `json.dumps` lays it out, which is what chat templates were trained with.
+//! JSON in the layout of Python's `json.dumps`, with which chat templates were trained.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-/// The value as Python writes it: `", "` and `": "` between things on one line, or each on a line of its own.
+/// The value as Python writes it: with `", "` and `": "` on one line, or with each item on its own line.
 pub(super) fn python_json(
     value: &impl Serialize,
     indent: Option<usize>,

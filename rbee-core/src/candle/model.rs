@@ -1,7 +1,6 @@
-//! What the generation needs of a model, and the Llama family behind it.
+//! The model interface for generation, and the Llama family behind it.
 //!
-//! The trait is small on purpose: it is the seam at which a batched engine can take the place of this one, which
-//! computes one sequence at a time.
+//! The trait is small on purpose: a batched engine can replace this one, which computes one sequence at a time.
 
 use std::{collections::HashMap, fmt};
 
@@ -19,22 +18,22 @@ pub(super) trait Model: fmt::Debug + Send {
 
 /// One text that grows.
 pub(super) trait Sequence {
-    /// Adds tokens and gives the logits of what may follow them.
+    /// Adds tokens and returns the logits of the next token.
     ///
-    /// The last bits of the logits may depend on how many tokens came at once, and on nothing else.
+    /// The last bits of the logits may depend on how many tokens were added at once, and on nothing else.
     fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>>;
 }
 
 /// A model of the Llama family.
 pub(super) struct LlamaModel {
     llama: Llama,
-    /// Without tokens; to be cloned for each sequence.
+    /// A cache without tokens; it is cloned for each sequence.
     empty: Cache,
     device: Device,
 }
 
 impl LlamaModel {
-    /// Builds the model of tensors that were checked against this configuration.
+    /// Builds the model from tensors that were checked against this configuration.
     pub(super) fn new(
         config: &ModelConfig,
         tensors: HashMap<String, Tensor>,

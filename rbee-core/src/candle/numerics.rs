@@ -1,17 +1,17 @@
-//! What the exact numbers depend on, as text.
+//! Everything that the exact numbers depend on, as text.
 
 use candle_core::{DType, Device};
 
-/// The release of candle this was built with. A test compares it with the lock file.
+/// The candle release of this build. A test compares it with the lock file.
 pub(super) const CANDLE_VERSION: &str = "0.11.1";
 
-/// Engine, device, instruction set, type, and how much is computed at once, of a worker: with all of them equal, so are the tokens.
+/// Engine, device, instruction set, data type, and chunk size of a worker: if all are equal, so are the tokens.
 ///
-/// A GPU's kernels differ from one model of GPU to the next, and candle does not tell which it runs on: there the
-/// numbers count as equal on the very same device only, `gpu` of its hive.
+/// The kernels differ between GPU models, and candle does not report the GPU model: so the numbers count as equal only
+/// on the same device, `gpu` of its hive.
 ///
-/// The number of threads is not among them: the kernels divide rows and columns of a product among threads, never the
-/// sum that makes one number.
+/// The number of threads is not included: the kernels divide rows and columns of a product among threads, never the sum
+/// of a single number.
 pub(super) fn numerics(device: &Device, gpu: &str, dtype: DType, at_once: &str) -> String {
     let place = match device {
         Device::Cpu => format!("cpu {}", instruction_set()),
@@ -22,8 +22,9 @@ pub(super) fn numerics(device: &Device, gpu: &str, dtype: DType, at_once: &str) 
     format!("rbee/{version} candle/{CANDLE_VERSION} {place} {dtype} {at_once}")
 }
 
-/// What the processor kernels choose by. Some choose when the program starts and some when it is compiled;
-/// exponentials come from the C library of the system; and long sums are cut into parts that fit the first cache.
+/// The properties by which the processor kernels are selected. Some are selected when the program starts and some when
+/// it is compiled; exponentials come from the C library of the system; and long sums are split into parts that fit into
+/// the first-level cache.
 fn instruction_set() -> String {
     let compiled = [
         (cfg!(target_feature = "avx512f"), "avx512f"),
@@ -58,7 +59,7 @@ fn detected() -> String {
     found.join(",")
 }
 
-/// Other processors have what their architecture demands.
+/// Other processors have the instruction set that their architecture requires.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
 fn detected() -> String {
     "native".into()

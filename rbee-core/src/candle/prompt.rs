@@ -1,8 +1,8 @@
 //! The text of a prompt, and which parts of it come from the request.
 //!
-//! A chat template computes: it trims, cuts and joins what it is given. To know afterwards which characters of its
-//! output are the caller's, each of them is given to it as a *stand-in*, a private-use character that occurs nowhere
-//! else in the request. What comes out is turned back, and the places of the stand-ins are the caller's.
+//! A chat template computes: it trims, cuts and joins its input. To know afterwards which characters of its output are
+//! the caller's, each of them is replaced by a *stand-in*, a private-use character that occurs nowhere else in the
+//! request. The output is converted back, and the positions of the stand-ins are the caller's.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -50,7 +50,7 @@ impl PromptText {
 }
 
 /// Returns true if a character can be replaced by a stand-in. White space is trimmed by templates, and the others are
-/// escaped where a template writes JSON: both must stay what they are.
+/// escaped if a template writes JSON: both must stay unchanged.
 pub(super) fn is_replaceable(character: char) -> bool {
     !(character.is_whitespace() || character.is_control() || matches!(character, '"' | '\\'))
 }
@@ -58,15 +58,15 @@ pub(super) fn is_replaceable(character: char) -> bool {
 /// The stand-ins of one request.
 #[derive(Debug)]
 pub(super) struct StandIns {
-    /// Characters of the request that are stand-ins for nothing.
+    /// Characters of the request that cannot be used as stand-ins.
     taken: HashSet<char>,
     ascii: [Option<char>; 128],
     others: HashMap<char, char>,
-    /// What each stand-in stands for, from the first one on; `None` for those that are taken.
+    /// The original character of each stand-in, from the first one on; `None` for those that cannot be used.
     originals: Vec<Option<char>>,
 }
 
-/// There are not enough stand-ins for the characters of a request.
+/// The error that there are not enough stand-ins for the characters of a request.
 #[derive(Debug)]
 pub(super) struct Exhausted;
 
@@ -88,7 +88,7 @@ impl StandIns {
         Self { taken, ascii: [None; 128], others: HashMap::new(), originals: Vec::new() }
     }
 
-    /// The text with stand-ins in these byte ranges, which are in order.
+    /// The text with stand-ins in these byte ranges, which must be in order.
     pub(super) fn put_in(
         &mut self,
         text: &str,
@@ -133,7 +133,7 @@ impl StandIns {
         Ok(stand_in)
     }
 
-    /// The text with the original characters; the places of the stand-ins are the caller's.
+    /// The text with the original characters; the positions of the stand-ins are the caller's.
     pub(super) fn take_out(&self, text: &str) -> PromptText {
         let mut out = PromptText { text: String::with_capacity(text.len()), caller: Vec::new() };
         for character in text.chars() {
@@ -152,7 +152,7 @@ impl StandIns {
     }
 }
 
-/// Where characters are of this kind.
+/// The ranges of characters of this kind.
 pub(super) fn places(text: &str, is: impl Fn(char) -> bool) -> Vec<Range<usize>> {
     let mut places: Vec<Range<usize>> = Vec::new();
     for (at, character) in text.char_indices().filter(|(_, character)| is(*character)) {
@@ -178,7 +178,7 @@ pub(super) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     joined
 }
 
-/// What of the first ranges is in none of the second; both are joined.
+/// The parts of the first ranges that are in none of the second; both are joined.
 pub(super) fn without(ranges: &[Range<usize>], out: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut left = Vec::with_capacity(ranges.len() + out.len());
     for range in ranges {

@@ -12,9 +12,9 @@ fn what_was_put_in_comes_out_and_its_places_are_the_callers() {
     let out = stand_ins.take_out(&format!("<b>{put_in}!"));
     assert_eq!(out.text, format!("<b>{text}!"));
     assert!(out.is_trusted_at(&(0..3)) && !out.is_trusted_at(&(2..4)));
-    assert!(out.is_trusted_at(&(4..5)), "white space is nobody's");
+    assert!(out.is_trusted_at(&(4..5)), "white space is not the caller's");
     assert!(out.is_trusted_at(&(out.text.len() - 1..out.text.len())));
-    // The private-use character of the caller has a stand-in that is another character.
+    // The private-use character of the caller is replaced by another stand-in.
     assert!(!put_in.contains('\u{100000}'));
 }
 

@@ -1,14 +1,14 @@
-//! Choosing the next token.
+//! Sampling: the choice of the next token.
 //!
-//! The steps are those of [`Sampling`], in its order. Everything after the logits is computed in 64-bit floats from
-//! the logits, the seed and the position, so the choice at a position does not depend on what was drawn before it:
-//! that is what lets another worker continue a stream.
+//! The steps are those of [`Sampling`], in its order. Everything after the logits is computed in 64-bit floats from the
+//! logits, the seed and the position, so the choice at a position does not depend on earlier choices: this allows
+//! another worker to continue a stream.
 
 use std::cmp::Ordering;
 
 use crate::task::Sampling;
 
-/// The logits were not numbers: the model, or the device, is broken.
+/// The error for logits that are not finite numbers: the model, or the device, is broken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotFinite {
     /// The first token with such a logit.
@@ -36,13 +36,13 @@ impl Sampler {
             top_p: sampling.top_p.into(),
             min_p: sampling.min_p.into(),
             penalty: sampling.repetition_penalty,
-            // Seeds are small numbers that people choose; mixed, neighbors have nothing in common.
+            // Seeds are often small numbers; the mixing makes the keys of neighboring seeds unrelated.
             key: mix(seed ^ 0x7262_6565_2d63_616e),
             seen: vec![false; vocab],
         }
     }
 
-    /// Notes tokens of the prompt or of the answer.
+    /// Records tokens of the prompt or of the answer.
     pub(super) fn note(&mut self, tokens: &[u32]) {
         for token in tokens {
             if let Some(seen) = self.seen.get_mut(*token as usize) {
@@ -76,7 +76,7 @@ impl Sampler {
         }
         for (logit, seen) in logits.iter_mut().zip(&self.seen) {
             if *seen {
-                // A negative logit grows less likely by multiplication.
+                // A negative logit becomes less likely by multiplication.
                 let penalised =
                     if *logit > 0.0 { *logit / self.penalty } else { *logit * self.penalty };
                 *logit = penalised.clamp(f32::MIN, f32::MAX);
@@ -84,8 +84,8 @@ impl Sampler {
         }
     }
 
-    /// Each filter keeps a beginning of the list ordered by likelihood, so the list is ordered no further than the
-    /// filters look.
+    /// Each filter keeps the beginning of the list in order of likelihood, so the list is sorted only as far as the
+    /// filters need.
     fn filter(&self, logits: &[f32], weight: impl Fn(f32) -> f64) -> Vec<(f64, u32)> {
         let likelier = |a: &u32, b: &u32| -> Ordering {
             let (x, y) = (logits[*a as usize], logits[*b as usize]);
@@ -146,7 +146,7 @@ fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// The candidate on which the draw falls, a number from 0 up to 1.
+/// The candidate for this random number, which is from 0 up to 1.
 fn pick(candidates: impl Iterator<Item = (f64, u32)> + Clone, draw: f64) -> u32 {
     let total: f64 = candidates.clone().map(|(weight, _)| weight).sum();
     let mut left = draw * total;

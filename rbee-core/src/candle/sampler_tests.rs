@@ -23,7 +23,7 @@ fn drawn(sampling: &Sampling, logits: &[f32]) -> Vec<usize> {
     (0..logits.len()).filter(|token| counts[*token] > 0).collect()
 }
 
-/// Logits of these probabilities.
+/// The logits of these probabilities.
 fn logits(shares: &[f32]) -> Vec<f32> {
     shares.iter().map(|share| share.ln()).collect()
 }
@@ -32,7 +32,7 @@ fn logits(shares: &[f32]) -> Vec<f32> {
 fn at_temperature_0_the_first_of_the_likeliest_is_taken() {
     let cold = sampling(|s| s.temperature = 0.0);
     assert_eq!(drawn(&cold, &[0.0, 3.0, 3.0, 1.0]), [1]);
-    // A temperature next to 0 overflows nothing.
+    // A temperature close to 0 causes no overflow.
     let cool = sampling(|s| s.temperature = 1e-40);
     assert_eq!(drawn(&cool, &[0.0, 3.0, -1e38, 1.0]), [1]);
 }
@@ -49,7 +49,7 @@ fn tokens_are_drawn_as_often_as_their_probability_says() {
         let counts = counts(&sampling(change), &logits(&shares), draws);
         for (count, share) in counts.iter().zip(shares) {
             let (found, expected) = (*count as f64 / draws as f64, f64::from(share));
-            // Five standard deviations of a share of this many draws.
+            // Five standard deviations of this share in this many draws.
             let tolerance = 5.0 * (expected * (1.0 - expected) / draws as f64).sqrt();
             assert!((found - expected).abs() < tolerance, "{found} for {expected}");
         }
@@ -72,13 +72,13 @@ fn each_filter_keeps_what_it_says() {
 #[test]
 fn the_filters_come_in_their_order() {
     let shares = logits(&[0.4, 0.3, 0.2, 0.1]);
-    // Of the two that top-k leaves, the first has 0.57: top-p is of what is left, not of all.
+    // Of the two that top-k leaves, the first has 0.57: top-p applies to the rest, not to all tokens.
     let both = sampling(|s| (s.top_k, s.top_p) = (2, 0.5));
     assert_eq!(drawn(&both, &shares), [0]);
     // Temperature comes before top-p: at 2 the first two have 0.58, at 1 they have 0.7.
     let warm = sampling(|s| (s.temperature, s.top_p) = (2.0, 0.65));
     assert_eq!(drawn(&warm, &shares), [0, 1, 2]);
-    // The penalty comes before temperature 0 chooses.
+    // The penalty is applied before temperature 0 chooses.
     let penalty = sampling(|s| (s.temperature, s.repetition_penalty) = (0.0, 2.0));
     let mut sampler = Sampler::new(&penalty, 1, 3);
     sampler.note(&[0, 2]);
@@ -136,7 +136,7 @@ proptest! {
         let choose = || Sampler::new(&sampling, seed, values.len()).choose(&mut values.clone(), position);
         let token = choose().unwrap();
         prop_assert_eq!(choose().unwrap(), token);
-        // What is drawn passes each filter by itself.
+        // Each drawn token passes each filter by itself.
         let likelier = values.iter().filter(|value| **value > values[token as usize]).count();
         prop_assert!(top_k == 0 || likelier < top_k as usize);
     }

@@ -1,9 +1,9 @@
-//! Stop texts, matched across the borders of tokens.
+//! Stop texts, matched across token boundaries.
 
-/// Lets text through until one of the stop texts is complete, and holds back what may become one.
+/// Passes text on until one of the stop texts is complete, and holds back text that may become one.
 ///
-/// What comes out depends on the text alone, never on how it was cut into tokens: of several stop texts the one that
-/// is complete first counts, and of those that are complete at the same place the longest.
+/// The output depends only on the text, never on its division into tokens: the stop text that is complete first counts,
+/// and of several that are complete at the same position the longest.
 #[derive(Debug)]
 pub(super) struct StopFilter {
     stops: Vec<String>,
@@ -20,17 +20,17 @@ impl StopFilter {
         }
     }
 
-    /// Has a stop text been met? Nothing is let through after it.
+    /// True if a stop text was found. No text is passed on after it.
     pub(super) fn stopped(&self) -> bool {
         self.stopped
     }
 
-    /// What is held back now.
+    /// The text that is held back now.
     pub(super) fn held(&self) -> &str {
         &self.held
     }
 
-    /// Takes the next text and gives what is certain not to be part of a stop text.
+    /// Takes the next text and returns the part that is certainly not part of a stop text.
     pub(super) fn push(&mut self, text: &str) -> String {
         if self.stopped {
             return String::new();
@@ -51,13 +51,13 @@ impl StopFilter {
         std::mem::replace(&mut self.held, rest)
     }
 
-    /// Gives what is held back: the text is over, so it will not become a stop text.
+    /// Returns the text that is held back: the text is over, so it cannot become a stop text.
     pub(super) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 }
 
-/// The length of the longest end of `text` that is a beginning of `stop`, but not all of it.
+/// The length of the longest end of `text` that is a beginning of `stop`, but not all of `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
     let longest = text.len().min(stop.len() - 1);
     (1..=longest)

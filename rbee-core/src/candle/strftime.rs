@@ -1,4 +1,4 @@
-//! The date for chat templates that ask for it, in UTC.
+//! The date for chat templates that use it, in UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,8 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// The time in C's notation. Of its letters those that stand in chat templates are known: `a A b B d e H I j m M p S y
-/// Y %`; another is left as it is.
+/// The time in C's format. The letters used in chat templates are supported: `a A b B d e H I j m M p S y Y %`; others
+/// stay unchanged.
 pub(super) fn strftime(format: &str, time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, seconds) = (seconds / 86_400, seconds % 86_400);

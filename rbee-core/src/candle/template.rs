@@ -1,15 +1,15 @@
-//! The model's chat template: a conversation to one text.
+//! The model's chat template: converts a conversation into one text.
 //!
-//! Templates are written for Jinja as the transformers library sets it up, and are as foreign as the weights: what one
-//! may compute and write is bounded.
+//! Templates are written for Jinja as the transformers library configures it, and are as untrusted as the weights:
+//! their steps and their output are limited.
 //!
-//! The control tokens that a template writes count, and those that somebody writes in a message do not. So a
-//! conversation is rendered twice. First with stand-ins (see [`PromptText`]) for what could be taken for a control
-//! token, and no others: this is the text. Then with stand-ins for all characters of the messages, which shows for each
-//! character of the text where it comes from, however the template has cut and joined the messages. A template that
-//! compares messages with words of its own, or changes their letters, may give another text this time: then it is tried
-//! with stand-ins for all but letters and digits. If that gives another text too (like a template that removes what is
-//! before `</think>`, in a message that has it), what the first one shows has to do.
+//! The control tokens that a template writes count, and those in the text of a message do not. So a conversation is
+//! rendered twice. First with stand-ins (see [`PromptText`]) only for text that could be taken for a control token:
+//! this gives the text. Then with stand-ins for all characters of the messages, which shows the origin of each
+//! character of the text, however the template has cut and joined the messages. A template that compares messages with
+//! its own words, or changes their letters, may give another text in the second pass: then it is rendered with
+//! stand-ins for all characters except letters and digits. If that also gives another text (for example a template that
+//! removes the text before `</think>`, in a message that contains it), the result of the first pass is used.
 
 use std::{
     io,
@@ -37,12 +37,12 @@ use crate::{
     task::{Message, Role},
 };
 
-/// Steps a template may take; the largest known take some thousands for each message.
+/// The most steps of a template; the largest known templates take some thousands for each message.
 const FUEL: u64 = 50_000_000;
 /// The longest rendered conversation, in bytes.
 const MAX_RENDERED_BYTES: usize = 8 << 20;
 const NAME: &str = "chat_template";
-/// How `raise_exception` marks its errors. What a template says to its user, the user shall read.
+/// The mark of errors from `raise_exception`. The user must see these messages of a template.
 const RAISED: &str = "\u{1}raised:";
 
 /// A compiled chat template.
@@ -61,7 +61,7 @@ pub(super) struct TokenNames {
     pub(super) eos: Option<String>,
 }
 
-/// The chat template of a model's directory, where it has one, and the names of its special tokens.
+/// The chat template of a model's directory, if it has one, and the names of its special tokens.
 pub(super) fn load(dir: &Path) -> Loaded<(Option<ChatTemplate>, TokenNames)> {
     let config_path = dir.join("tokenizer_config.json");
     let config = files::read_object(&config_path, MAX_CONFIG_BYTES)?.unwrap_or_default();
@@ -108,7 +108,7 @@ fn token(
     }
 }
 
-/// The template that stands in `tokenizer_config.json`: a text, or the one named `default` of a list.
+/// The template in `tokenizer_config.json`: a text, or the one named `default` of a list.
 fn configured(path: &Path, config: &Map<String, serde_json::Value>) -> Loaded<Option<String>> {
     use serde_json::Value as Json;
     let odd = || {
@@ -163,7 +163,7 @@ impl ChatTemplate {
         Ok(Self { path, environment, bos, eos })
     }
 
-    /// What the template is made of, with the names of special tokens: the control tokens in it are those it writes.
+    /// The source of the template, with the names of special tokens: the control tokens in it are those that it writes.
     pub(super) fn written(&self) -> String {
         let source = self.environment.get_template(NAME);
         let source = source.as_ref().map_or("", |template| template.source());
@@ -174,13 +174,13 @@ impl ChatTemplate {
             .join("\n")
     }
 
-    /// The conversation as the model is to read it, up to where the model speaks.
+    /// The conversation as the model must read it, up to the start of the model's answer.
     pub(super) fn render(&self, messages: &[Message], tokens: &AddedTokens) -> Result<PromptText> {
         let contents = || messages.iter().map(|message| message.content.as_str());
         let shown: Vec<Vec<Range<usize>>> = messages
             .iter()
             .map(|message| match message.role {
-                // An answer that is sent back gives the tokens that it was made of.
+                // An answer that is sent back gives the same tokens as when it was generated.
                 Role::Assistant => tokens.shown(&message.content),
                 Role::System | Role::User => Vec::new(),
             })
@@ -222,7 +222,7 @@ impl ChatTemplate {
     ) -> Result<String> {
         let fault = |cause: minijinja::Error| self.fault(&cause);
         let template = self.environment.get_template(NAME).map_err(fault)?;
-        // A token that the model does not have is undefined, as it is for transformers; null would be written "none".
+        // A token that the model does not have is undefined, as in transformers; null would be written as "none".
         let name = |token: &Option<String>| token.as_deref().map_or(Value::UNDEFINED, Value::from);
         let message = |(message, content): (&Message, String)| {
             Value::from_pairs([
@@ -244,7 +244,7 @@ impl ChatTemplate {
         })
     }
 
-    /// A refusal by the template speaks of the messages; whatever else goes wrong in it speaks of the template.
+    /// A refusal by the template is about the messages; any other failure is about the template.
     fn fault(&self, cause: &minijinja::Error) -> Error {
         if let Some(said) = cause.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
             let message = format!("messages are refused by the model's chat template: {said}");

@@ -1,4 +1,4 @@
-//! Text to tokens, and what each token stands for.
+//! Text to tokens, and tokens to text.
 
 use std::{
     collections::HashSet,
@@ -24,17 +24,17 @@ pub(super) struct Codec {
     tokenizer: Tokenizer,
     special: HashSet<u32>,
     added: AddedTokens,
-    /// Each token stands for bytes of its own, whatever stands beside it.
+    /// True if each token stands for fixed bytes, independent of its neighbors.
     byte_level: bool,
 }
 
 impl Codec {
-    /// Reads `tokenizer.json`; its tokens must all be known to a model of this vocabulary. `written` is what the
-    /// model's templates write: marks in it are control tokens.
+    /// Reads `tokenizer.json`; all its tokens must be valid for a model of this vocabulary. `written` is the text that
+    /// the model's templates write: added tokens in it are control tokens.
     pub(super) fn load(dir: &Path, vocab: usize, written: &str) -> Loaded<Self> {
         let path = dir.join("tokenizer.json");
         let bytes = files::read(&path, MAX_TOKENIZER_BYTES)?;
-        // The library is lenient with text that is not JSON in places; a first look gives the better message.
+        // The library accepts some text that is not JSON; checking it first gives the better message.
         files::parse_object(&path, &bytes)?;
         let mut tokenizer = Tokenizer::from_bytes(&bytes)
             .map_err(|source| LoadFault::malformed(&path, "is not a tokenizer", source))?;
@@ -76,8 +76,7 @@ impl Codec {
 
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
     ///
-    /// What comes from the request never becomes a control token. Other text gives the tokens that it gives to the
-    /// tokenizer by itself.
+    /// Text of the request never becomes a control token. Other text gives the tokens that the tokenizer alone gives.
     pub(super) fn encode(&self, prompt: &PromptText, add_special_tokens: bool) -> Result<Vec<u32>> {
         let encoded = if prompt.is_trusted() {
             self.tokenizer.encode_fast(prompt.text.as_str(), add_special_tokens)
@@ -94,7 +93,7 @@ impl Codec {
         })
     }
 
-    /// The steps of the tokenizer, with control tokens cut out only of what does not come from the request.
+    /// The steps of the tokenizer, with control tokens only in text that does not come from the request.
     fn encode_apart(&self, prompt: &PromptText) -> tokenizers::Result<Encoding> {
         let mut chunks = PreTokenizedString::from(prompt.text.as_str());
         chunks.split(|_, chunk| {
@@ -116,8 +115,8 @@ impl Codec {
         chunks.into_encoding(None, 0, OffsetType::None)
     }
 
-    /// The model's tokens of a chunk of text. Some models have control tokens in their own vocabulary, and find them in
-    /// any text: there the text is tokenized in smaller parts.
+    /// The model's tokens of a part of text. Some models have control tokens in their own vocabulary, and find them in
+    /// any text: for them the text is tokenized in smaller parts.
     fn tokenize(
         &self,
         prompt: &PromptText,
@@ -174,30 +173,30 @@ impl Codec {
         self.tokenizer.token_to_id(token)
     }
 
-    /// The text of tokens that stand together, special tokens left out.
+    /// The text of neighboring tokens, without special tokens.
     pub(super) fn decode(&self, tokens: &[u32]) -> String {
-        // Decoding fails only in decoders that no Llama tokenizer has; what cannot be said is left out.
+        // Decoding fails only in decoders that no Llama tokenizer has; tokens that cannot be decoded are left out.
         self.tokenizer.decode(tokens, true).unwrap_or_default()
     }
 
-    /// Does each token stand for bytes of its own?
+    /// True if each token stands for fixed bytes.
     pub(super) fn is_byte_level(&self) -> bool {
         self.byte_level
     }
 
-    /// The bytes that a token of a byte-level vocabulary stands for; none for special tokens.
+    /// The bytes of a token of a byte-level vocabulary; empty for special tokens.
     pub(super) fn bytes(&self, token: u32) -> Vec<u8> {
         if self.special.contains(&token) {
             return Vec::new();
         }
         let text = self.tokenizer.id_to_token(token).unwrap_or_default();
         let bytes: Option<Vec<u8>> = text.chars().map(byte).collect();
-        // A token added later is written plainly.
+        // A token that was added later is stored as plain text.
         bytes.unwrap_or_else(|| text.into_bytes())
     }
 }
 
-/// A chunk of text in parts, those that are a token with the token.
+/// A part of text, split at its tokens.
 fn split(
     chunk: &NormalizedString,
     parts: Vec<Part>,
@@ -210,7 +209,7 @@ fn split(
     parts.into_iter().filter_map(cut).collect()
 }
 
-/// Returns true if nothing in this range of a normalized chunk comes from the request.
+/// Returns true if nothing in this range of a normalized part comes from the request.
 fn is_trusted(
     prompt: &PromptText,
     chunk: &NormalizedString,
@@ -221,8 +220,8 @@ fn is_trusted(
     original.is_some_and(|range| prompt.is_trusted_at(&(start + range.start..start + range.end)))
 }
 
-/// Byte-level vocabularies write each byte as a character that can be seen: those of Latin-1 that can are themselves,
-/// the others stand from U+0100 on, in their order.
+/// Byte-level vocabularies write each byte as a visible character: the visible characters of Latin-1 stand for
+/// themselves, the others start at U+0100, in order.
 fn byte(character: char) -> Option<u8> {
     let seen = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let code = u32::from(character);

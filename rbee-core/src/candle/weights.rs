@@ -1,7 +1,7 @@
 //! The weights: safetensors files, checked against the configuration before anything is built from them.
 //!
-//! A file is read tensor by tensor into memory of its own. Mapping it instead would save the copy, but a mapped file
-//! that another process shortens kills this one with a signal, and this one is somebody's application.
+//! A file is read tensor by tensor into separate memory. Mapping it would save the copy, but if another process
+//! shortens a mapped file, this process is killed by a signal, and this process belongs to an application.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,30 +14,30 @@ use candle_core::{DType, Device, Tensor};
 use super::files::{FileFault, LoadFault, Loaded, shown};
 use crate::model_info::safetensors::{TensorEntry, WeightFiles};
 
-/// How much is read between two looks at whether the load is still wanted.
+/// The bytes that are read between two checks whether the load was cancelled.
 const CHUNK_BYTES: usize = 4 << 20;
 
 /// The checked contents of a model's weight files.
 #[derive(Debug)]
 pub(super) struct Checkpoint(WeightFiles);
 
-/// A tensor that a model is built of: its name and its shape.
+/// A tensor of a model: its name and its shape.
 pub(super) type Part = (String, Vec<usize>);
 
 impl Checkpoint {
-    /// Reads the headers of the one file named, or of what the directory holds.
+    /// Reads the headers of the named file, or of the files in the directory.
     pub(super) fn open(dir: &Path, file: Option<&Path>) -> Loaded<Self> {
         Ok(Self(WeightFiles::open(dir, file)?))
     }
 
-    /// Is there a tensor of this name?
+    /// True if there is a tensor with this name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.tensors.contains_key(name)
     }
 
-    /// Compares what is there with the parts that a model of this `family` must have by its configuration.
+    /// Compares the tensors in the files with those that a model of this `family` must have by its configuration.
     ///
-    /// What is left over would change the results were it used, so `idle` must know it to be of no use.
+    /// An additional tensor could change the results, so `idle` must know that it has no effect.
     pub(super) fn check(
         &self,
         family: &str,
@@ -82,13 +82,13 @@ impl Checkpoint {
         }
     }
 
-    /// The type that this tensor was stored in; that of the embeddings tells for most of the weights.
+    /// The stored type of this tensor; the type of the embeddings is that of most of the weights.
     pub(super) fn stored_dtype(&self, name: &str) -> DType {
         self.0.tensors.get(name).and_then(dtype).unwrap_or(DType::F32)
     }
 
-    /// Reads these parts, which were checked. `progress` hears of the bytes done and in all, and says whether the load
-    /// is still wanted.
+    /// Reads these parts, which were checked. `progress` gets the bytes done and in total, and returns true if the load
+    /// must continue.
     pub(super) fn read(
         &mut self,
         parts: &[Part],
@@ -104,7 +104,7 @@ impl Checkpoint {
                 Some((name, entry, dtype(entry)?))
             })
             .collect();
-        // In the order they lie on the disk.
+        // In their order on the disk.
         wanted.sort_by_key(|(_, entry, _)| (entry.shard, entry.offset));
         let total = wanted.iter().map(|(_, entry, _)| entry.bytes).sum();
         let mut done = 0;
@@ -134,7 +134,7 @@ impl Checkpoint {
     }
 }
 
-/// The type of a tensor, where it is one that models are computed with.
+/// The type of a tensor, if models can be computed with it.
 fn dtype(entry: &TensorEntry) -> Option<DType> {
     match &*entry.dtype {
         "F32" => Some(DType::F32),

@@ -1,4 +1,4 @@
-//! What every [`HiveBackend`] must do.
+//! The contract of [`HiveBackend`].
 //!
 //! ```no_run
 //! # async fn example(hive: std::sync::Arc<dyn rbee_core::HiveBackend>) -> rbee_core::Result<()> {
@@ -33,7 +33,7 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-/// Panics with the sentence where the contract is broken.
+/// Panics with the sentence if the condition is false.
 macro_rules! must {
     ($holds:expr, $($sentence:tt)+) => {
         assert!($holds, "hive contract broken: {}", format_args!($($sentence)+))
@@ -43,21 +43,21 @@ macro_rules! must {
 mod subscriptions;
 mod workers;
 
-/// How long one call may take.
+/// The longest time of one call.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long nothing must happen where nothing may.
+/// How long to watch for events that must not occur.
 const QUIET: Duration = Duration::from_millis(300);
 /// How long a worker may take to stop before it is forced.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs every check on the hive, which nobody else uses and nobody has claimed yet; it is shut down in the end.
+/// Runs every check on the hive, which must be unused and not claimed yet; it is shut down at the end.
 ///
-/// It can spawn `good`. It cannot spawn `bad`, whose model does not exist or is damaged. The model of `good` is
-/// removed from the hive towards the end, and provisioned again where the hive can do that. One call may take two
-/// minutes; with paused tokio time a hive without real waits is checked at once.
+/// The hive must be able to spawn `good`. It must not be able to spawn `bad`, whose model does not exist or is damaged.
+/// The model of `good` is removed from the hive towards the end, and provisioned again if the hive supports that. One
+/// call may take two minutes; with paused tokio time a hive without real waits is checked at once.
 ///
 /// # Panics
-/// With a sentence that says which part of the contract is broken.
+/// With a sentence that names the broken part of the contract.
 pub async fn check(hive: Arc<dyn HiveBackend>, good: WorkerSpec, bad: WorkerSpec) {
     let suite = Suite { hive, good, bad, rev: Mutex::new(0) };
     suite.watch_makes_the_hive_ready_and_is_idempotent().await;
@@ -75,11 +75,11 @@ pub async fn check(hive: Arc<dyn HiveBackend>, good: WorkerSpec, bad: WorkerSpec
     suite.shutdown_leaves_nothing().await;
 }
 
-/// Checks that the death of a worker nobody asked to stop is told. `kill` lets the worker of this name die by any
-/// means but [`HiveBackend::stop`].
+/// Checks that the death of a worker that nobody asked to stop is reported. `kill` ends the worker with this id by any
+/// means except [`HiveBackend::stop`].
 ///
 /// # Panics
-/// With a sentence that says what is broken.
+/// With a sentence that names the broken part of the contract.
 pub async fn a_death_is_told<K>(
     hive: Arc<dyn HiveBackend>,
     good: WorkerSpec,
@@ -97,8 +97,8 @@ pub async fn a_death_is_told<K>(
         match event {
             Some(HiveEvent::Report(_)) => {}
             Some(HiveEvent::Exited { worker, why }) => {
-                must!(worker == id, "worker {id} died, and the death of {worker} was told");
-                must!(!why.message().is_empty(), "the death of {id} was told without a reason");
+                must!(worker == id, "worker {id} died, and the death of {worker} was reported");
+                must!(!why.message().is_empty(), "the death of {id} was reported without a reason");
                 break;
             }
             None => must!(false, "the subscription ended when worker {id} died"),
@@ -108,7 +108,7 @@ pub async fn a_death_is_told<K>(
     must!(find(&report, id).is_none(), "worker {id} died and is still reported");
 }
 
-/// Waits for the future, but not for ever.
+/// Waits for the future, for a limited time.
 async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
     match timeout(LIMIT, future).await {
         Ok(done) => done,
@@ -124,7 +124,7 @@ struct Suite {
     hive: Arc<dyn HiveBackend>,
     good: WorkerSpec,
     bad: WorkerSpec,
-    /// The highest revision seen.
+    /// The highest revision so far.
     rev: Mutex<u64>,
 }
 
@@ -144,7 +144,7 @@ impl Suite {
         report
     }
 
-    /// What holds for every report.
+    /// Checks the rules for every report.
     fn look_at(&self, report: &HiveReport) {
         let mut highest = self.rev.lock().unwrap_or_else(PoisonError::into_inner);
         must!(report.rev >= *highest, "the revision fell from {highest} to {}", report.rev);
@@ -265,7 +265,7 @@ impl Suite {
             );
         }
         let worker = bounded("worker", self.hive.worker(id)).await;
-        must!(worker.is_err(), "after shutdown worker {id} is still given out");
+        must!(worker.is_err(), "after shutdown worker {id} is still returned");
         self.ok("a second shutdown", self.hive.shutdown(GRACE)).await;
     }
 }

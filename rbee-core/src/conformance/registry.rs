@@ -1,6 +1,6 @@
-//! What every [`Registry`] must do.
+//! The contract of [`Registry`].
 //!
-//! Give [`check`] a way to make an empty store, or call the checks one by one, each with a store of its own:
+//! Give [`check`] a function that creates an empty store, or call the checks one by one, each with a new store:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,25 +37,25 @@ use crate::{registry::Registry, time::WallTime};
 
 /// One store, empty at first.
 ///
-/// A store whose clock can be moved implements all of it, and the suite never waits. One that lives by the real clock
-/// keeps what is given here: leases are short then, and the suite sleeps through them.
+/// A store with an adjustable clock implements all methods, and the suite never waits. A store with the real clock
+/// keeps the default methods: leases are short then, and the suite sleeps until they expire.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A new handle of the store: what a process gets that opens it. Earlier handles may still be in use, by what
-    /// stands for other processes; when all have been dropped, the next one is what comes after a restart.
+    /// A new handle of the store, like that of a process that opens it. Earlier handles may still be in use, as if by
+    /// other processes; when all have been dropped, the next one is like the first after a restart.
     async fn handle(&self) -> Arc<dyn Registry>;
 
-    /// The lease that the queens of the suite ask for. While it runs, an owner with a handle counts as alive.
+    /// The lease of the suite's queens. Until it expires, an owner with a handle counts as alive.
     fn lease(&self) -> Duration {
         Duration::from_secs(1)
     }
 
-    /// Lets this much time pass on the clock of the store. Sleeps, unless it is overridden.
+    /// Advances the clock of the store by this time. Sleeps by default.
     async fn advance(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
 
-    /// The present moment on the clock of the store.
+    /// The current time on the clock of the store.
     fn now(&self) -> WallTime {
         WallTime::now()
     }
@@ -63,10 +63,10 @@ pub trait Subject: Send + Sync {
 
 macro_rules! suite {
     ($($module:ident: $($check:ident),+;)+) => {
-        /// Runs every check, each on a store of its own.
+        /// Runs every check, each on a new store.
         ///
         /// # Panics
-        /// With a sentence that says which rule the implementation breaks.
+        /// With a sentence that names the broken rule.
         pub async fn check<S: Subject>(mut fresh: impl AsyncFnMut() -> S) {
             $($($module::$check(&fresh().await).await;)+)+
         }

@@ -1,4 +1,4 @@
-//! What every [`Scheduler`] must do, shown on seeded random clusters.
+//! The contract of [`Scheduler`], checked on seeded random clusters.
 //!
 //! ```
 //! use rbee_core::{LeastLoaded, conformance};
@@ -24,20 +24,20 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-/// Random clusters that [`check`] asks about.
+/// The number of random clusters in [`check`].
 const SCENES: u64 = 400;
-/// Workers of the large cluster.
+/// The number of workers in the large cluster.
 const MANY: usize = 10_000;
-/// What a decision about them may take, also without optimization and on a busy machine.
+/// The longest time of a decision about them, also without compiler optimization and on a busy machine.
 const LONGEST: Duration = Duration::from_secs(1);
-/// Candidates that an explanation may list.
+/// The most candidates in an explanation.
 const MOST_CANDIDATES: usize = 1024;
 
-/// Asks the scheduler about some hundreds of clusters, an empty one and one of 10,000 workers.
+/// Calls the scheduler for some hundreds of clusters, an empty one and one of 10,000 workers.
 ///
-/// The engine must accept the answers; they must be the same for the same question, and take at most a second. The same
-/// holds for the explanations, which must come to the same decisions. What the scheduler says about itself must always
-/// be the same. A message names a random cluster by its seed: [`check_seed`] asks about that one alone.
+/// Its answers must be valid for the engine, must be the same for the same question, and must take at most a second.
+/// The same applies to the explanations, which must contain the same decisions. The scheduler's info must always be the
+/// same. A message names a random cluster by its seed: [`check_seed`] checks only that one.
 ///
 /// # Panics
 /// If the scheduler breaks the contract; the message says how.
@@ -51,7 +51,7 @@ pub fn check(scheduler: &dyn Scheduler) {
     check_many(scheduler);
 }
 
-/// Asks the scheduler about the random cluster of this seed.
+/// Calls the scheduler for the random cluster of this seed.
 ///
 /// # Panics
 /// As [`check`].
@@ -66,7 +66,7 @@ pub fn check_seed(scheduler: &dyn Scheduler, seed: u64) {
     );
 }
 
-/// The queen reads it once, when the scheduler comes into force.
+/// The queen reads it once, when the scheduler becomes active.
 fn check_info(scheduler: &dyn Scheduler) {
     let info = scheduler.info();
     let again = scheduler.info();
@@ -84,7 +84,7 @@ fn check_empty(scheduler: &dyn Scheduler) {
     }
 }
 
-/// Questions that were asked before must not matter.
+/// Earlier questions must not matter.
 fn check_order_of_questions(scheduler: &dyn Scheduler) {
     let scenes: Vec<Scene> = (0..40).map(Scene::random).collect();
     let ask = |scene: &Scene| scheduler.place(&scene.ask, &scene.cluster).ok();
@@ -114,11 +114,11 @@ fn check_many(scheduler: &dyn Scheduler) {
     }
 }
 
-/// Asks, and checks the answer and the explanation.
+/// Calls the scheduler, and checks the answer and the explanation.
 fn answer(scheduler: &dyn Scheduler, scene: &Scene, name: &str) -> Placement {
     let (ask, cluster) = (&scene.ask, &scene.cluster);
     let placement = scheduler.place(ask, cluster).unwrap_or_else(|error| {
-        panic!("{name}: a proper question was answered with a fault: {error}")
+        panic!("{name}: a valid question was answered with an error: {error}")
     });
     match &placement {
         Placement::Assign(worker) => check_assign(ask, cluster, *worker, name),
@@ -137,7 +137,7 @@ fn answer(scheduler: &dyn Scheduler, scene: &Scene, name: &str) -> Placement {
     placement
 }
 
-/// Why the worker must not get the job; none where it may.
+/// The reason why the worker must not get the job; `None` if it may.
 fn unfit(ask: &Ask, cluster: &ClusterView, worker: &WorkerView) -> Option<&'static str> {
     let info = &worker.info;
     let capable = match ask.job.task {
@@ -177,24 +177,27 @@ fn check_assign(ask: &Ask, cluster: &ClusterView, id: WorkerId, name: &str) {
 
 fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec, name: &str) {
     let Some(hive) = cluster.hive(id) else {
-        panic!("{name}: a worker is to start on hive {id}, which does not exist");
+        panic!("{name}: the decision starts a worker on hive {id}, which does not exist");
     };
-    assert!(hive.online, "{name}: a worker is to start on hive {id}, which is offline");
+    assert!(hive.online, "{name}: the decision starts a worker on hive {id}, which is offline");
     assert!(
         !ask.refused.contains_key(id),
-        "{name}: a worker is to start on hive {id}, which has refused to"
+        "{name}: the decision starts a worker on hive {id}, which has refused to"
     );
     let (model, wanted) = (&spec.model, &ask.job.model);
     assert!(
         model == wanted,
-        "{name}: a worker is to start with model {model}; the job needs {wanted}"
+        "{name}: the decision starts a worker with model {model}; the job needs {wanted}"
     );
-    assert!(spec.slots > 0, "{name}: a worker is to start with no slots; allowed is at least 1");
+    assert!(
+        spec.slots > 0,
+        "{name}: the decision starts a worker with no slots; allowed is at least 1"
+    );
     let devices: BTreeSet<u32> = spec.devices.iter().copied().collect();
     let known = |index: &u32| hive.devices.iter().any(|device| device.index == *index);
     assert!(
         devices.len() == spec.devices.len() && devices.iter().all(known),
-        "{name}: a worker is to start on devices {:?} of hive {id}; it has {:?}",
+        "{name}: the decision starts a worker on devices {:?} of hive {id}; it has {:?}",
         spec.devices,
         hive.devices
     );
@@ -203,18 +206,18 @@ fn check_spawn(ask: &Ask, cluster: &ClusterView, id: &HiveId, spec: &WorkerSpec,
 fn check_evict(cluster: &ClusterView, hive: &HiveId, evict: &[WorkerId], name: &str) {
     let mut seen = BTreeSet::new();
     for id in evict {
-        assert!(seen.insert(id), "{name}: worker {id} is to be stopped twice");
+        assert!(seen.insert(id), "{name}: the decision stops worker {id} twice");
         let Some(worker) = cluster.worker(*id) else {
-            panic!("{name}: worker {id} is to be stopped, which does not exist");
+            panic!("{name}: the decision stops worker {id}, which does not exist");
         };
         let home = &worker.info.hive;
         assert!(
             home == hive,
-            "{name}: worker {id} of hive {home} is to be stopped to make room on hive {hive}"
+            "{name}: the decision stops worker {id} of hive {home} for a worker on hive {hive}"
         );
         assert!(
             worker.is_evictable(),
-            "{name}: worker {id} is to be stopped, which is busy, pinned or on its way: {worker:?}"
+            "{name}: the decision stops worker {id}, which is busy, pinned or not ready: {worker:?}"
         );
     }
 }

@@ -1,7 +1,8 @@
-//! What every [`Worker`] must do.
+//! The contract of [`Worker`].
 //!
-//! [`check`] runs every check; each can be run alone. A check panics with a sentence that says what was broken. Waits are
-//! bounded by tokio's clock, so do not pause it for a worker that computes on threads of its own or in another process.
+//! [`check`] runs every check; each can be run alone. A check panics with a sentence that names the broken rule. Waits
+//! are limited by tokio's clock, so do not pause it for a worker that computes on its own threads or in another
+//! process.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -41,24 +42,24 @@ pub use vectors::{
     dropped_vectors_free_the_slot, long_texts_are_typed_errors, vectors_belong_to_their_texts,
 };
 
-/// How long one answer, and anything else that is waited for, may take.
+/// The longest time of one answer, and of any other wait.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A worker under test, idle and used by nobody else, with a prompt that it answers at some length: 24 tokens or more.
+/// A worker under test, idle and not used by others, with a prompt that gives a long answer: 24 tokens or more.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The worker.
     pub worker: Arc<dyn Worker>,
-    /// What it is asked to continue.
+    /// The text that it continues.
     pub prompt: Prompt,
-    /// The seed of the runs that the checks compare; choose another where the model happens to say too little with it.
+    /// The seed of the runs that the checks compare; choose another one if the model's answer to it is too short.
     pub seed: u64,
-    /// How long what is no computation may take: to tell of health, to refuse a run, to let go of one that was dropped.
+    /// The longest time of operations without computation: reporting health, refusing a run, ending a dropped run.
     pub promptness: Duration,
 }
 
 impl Subject {
-    /// A worker and a prompt, with some seed.
+    /// A worker and a prompt, with a default seed.
     pub fn new(worker: Arc<dyn Worker>, prompt: Prompt) -> Self {
         Self { worker, prompt, seed: 11, promptness: Duration::from_secs(5) }
     }
@@ -91,7 +92,7 @@ impl Subject {
         bounded("execute", self.worker.execute(run)).await
     }
 
-    /// Runs to the end and checks what holds for every answer.
+    /// Runs to the end and checks the rules for every answer.
     async fn answer(&self, run: Run) -> CollectedAnswer {
         let resumed = run.resume.tokens.len() as u64;
         let most = match &run.job.task {
@@ -101,15 +102,15 @@ impl Subject {
         let stream = self
             .begin(run)
             .await
-            .unwrap_or_else(|error| panic!("the worker refused a proper run: {error:?}"));
+            .unwrap_or_else(|error| panic!("the worker refused a valid run: {error:?}"));
         let answer = CollectedAnswer::collect(stream)
             .await
-            .unwrap_or_else(|error| panic!("a proper run failed: {error:?}"));
+            .unwrap_or_else(|error| panic!("a valid run failed: {error:?}"));
         let count = resumed + answer.tokens.len() as u64;
         assert_eq!(
             u64::from(answer.usage.completion_tokens),
             count,
-            "usage counts other tokens than were given"
+            "the usage does not match the tokens of the answer"
         );
         if let Some(most) = most {
             assert!(count <= most, "{count} tokens were given; max_tokens is {most}");
@@ -121,7 +122,7 @@ impl Subject {
         answer
     }
 
-    /// Waits until no run is under way.
+    /// Waits until no run is active.
     async fn idle(&self, after: &str) {
         let waited = tokio::time::timeout(self.promptness, async {
             while self.busy().await > 0 {
@@ -133,11 +134,11 @@ impl Subject {
 
     async fn busy(&self) -> u32 {
         let health = bounded("health", self.worker.health()).await;
-        health.unwrap_or_else(|error| panic!("the worker does not tell how it is: {error:?}")).busy
+        health.unwrap_or_else(|error| panic!("health failed: {error:?}")).busy
     }
 }
 
-/// What a run gave.
+/// The outputs of a run.
 #[derive(Clone, Debug, PartialEq)]
 struct CollectedAnswer {
     tokens: Vec<(Option<u32>, String)>,
@@ -184,7 +185,7 @@ async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// Every check of this module.
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn check(subject: &Subject) {
     identity_is_stable(subject).await;
     if subject.worker.info().capabilities.generate {
@@ -206,7 +207,7 @@ pub async fn check(subject: &Subject) {
     identity_is_stable(subject).await;
 }
 
-/// [`Worker::info`] is whole, and the same every time.
+/// [`Worker::info`] is complete, and the same every time.
 pub async fn identity_is_stable(subject: &Subject) {
     let first = subject.worker.info().clone();
     assert!(first.slots > 0, "slots is 0; allowed is at least 1");
@@ -221,7 +222,7 @@ pub async fn identity_is_stable(subject: &Subject) {
     assert_eq!(first, *subject.worker.info(), "info changed");
 }
 
-/// A run gives at most `max_tokens` tokens, then one End with the right numbers, then nothing.
+/// A run has at most `max_tokens` tokens, then one End with the right counts, then nothing.
 pub async fn an_answer_ends_once_and_counts_right(subject: &Subject) {
     for most in [1, 2, 7, 24] {
         let sampling = Sampling { max_tokens: Some(most), ..Sampling::default() };
@@ -238,7 +239,7 @@ pub async fn an_answer_ends_once_and_counts_right(subject: &Subject) {
     }
 }
 
-/// A stop text ends the answer before it.
+/// A stop text ends the answer, and is not part of it.
 pub async fn stop_texts_end_the_answer_and_are_no_part_of_it(subject: &Subject) {
     let sampling = |stop| Sampling { max_tokens: Some(24), stop, ..Sampling::default() };
     let whole = subject.answer(subject.run(subject.seed, sampling(Vec::new()))).await.text();

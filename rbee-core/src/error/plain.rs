@@ -1,5 +1,5 @@
-//! Errors as plain data, with everything that they say, so that a recorded run can be read back. This is for files that the
-//! operator alone reads: what a tenant reads of an error is [`Error::redacted`].
+//! Errors as plain data, with all their messages and causes, so that a recorded run can be read back. Only the operator
+//! reads such files: a tenant reads [`Error::redacted`].
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ struct Plain<'a> {
     short_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     param: Option<Cow<'a, str>>,
-    /// What each cause says, the nearest first.
+    /// The message of each cause, the nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     causes: Vec<String>,
 }
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for Error {
     }
 }
 
-/// What is left of a cause: what it said.
+/// A cause of which only the message is kept.
 #[derive(Debug)]
 struct Cause {
     text: String,

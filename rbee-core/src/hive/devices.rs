@@ -1,4 +1,4 @@
-//! What models can be loaded on here.
+//! The devices of this machine that models can be loaded on.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,22 +19,23 @@ mod usage;
 
 use usage::Usage;
 
-/// How long a reading is good for.
+/// How long a reading stays valid.
 const FRESH: Duration = Duration::from_millis(200);
-/// How long a reading may take; a sick driver hangs.
+/// How long a reading may take; a faulty driver hangs.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// This machine's devices and their memory.
+/// The devices of this machine and their memory.
 ///
-/// - Index 0 is the processor with the main memory: what the operating system calls available, not more than a
+/// - Index 0 is the processor with the main memory: what the operating system reports as available, but not more than a
 ///   container's control group allows.
-/// - With the feature `nvml`, index *n* + 1 is the NVIDIA GPU that the driver numbers *n*, in the order of the PCI
-///   bus. That is CUDA's ordinal *n* where `CUDA_DEVICE_ORDER` is `PCI_BUS_ID` and `CUDA_VISIBLE_DEVICES` is not set;
-///   by CUDA's own default the fastest GPU comes first, so on a machine with unlike GPUs set the former. A GPU that
-///   does not tell its memory is left out, and the others keep their numbers. No driver, no GPUs: that is no error.
-/// - Apple GPUs are not reported yet; models there can be loaded on the processor's memory, which they share.
+/// - With the feature `nvml`, index *n* + 1 is the NVIDIA GPU with the driver's number *n*, in the order of the PCI
+///   bus. That is CUDA's ordinal *n* if `CUDA_DEVICE_ORDER` is `PCI_BUS_ID` and `CUDA_VISIBLE_DEVICES` is not set; by
+///   CUDA's own default the fastest GPU comes first, so set the former on a machine with different GPUs. A GPU that
+///   does not report its memory is left out, and the others keep their numbers. A machine without a driver has no GPUs,
+///   which is not an error.
+/// - Apple GPUs are not reported yet; models there can be loaded into the processor's memory, which the GPUs share.
 ///
-/// A reading costs well under a millisecond on a thread of its own, and is good for 200 ms. Clones share it.
+/// A reading takes well under a millisecond on a separate thread, and stays valid for 200 ms. Clones share it.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -48,13 +49,13 @@ pub struct Devices(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     last: Mutex<Last>,
-    /// What processes took when that was last read.
+    /// The memory use of processes at the last reading.
     usage: Mutex<Option<(Instant, Arc<Usage>)>>,
-    /// Held by the one thread that asks the system; made by the first.
+    /// Held by the only thread that queries the system; the first one creates it.
     probe: Arc<tokio::sync::Mutex<Option<Probe>>>,
 }
 
-/// What is known without asking the system.
+/// The state that is known without a query.
 #[derive(Debug, Default)]
 enum Last {
     #[default]
@@ -71,12 +72,12 @@ impl Inner {
 }
 
 impl Devices {
-    /// The devices of this machine; they are looked for at the first reading.
+    /// The devices of this machine; they are detected at the first reading.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Always these devices, whatever the machine has.
+    /// Always these devices, independent of the machine.
     pub fn fixed(devices: Vec<Device>) -> Self {
         let this = Self::default();
         this.fix(devices);
@@ -87,8 +88,8 @@ impl Devices {
         *self.0.last() = Last::Fixed(devices);
     }
 
-    /// The devices with their memory as it is now. Where the system does not answer within seconds: as it was last,
-    /// or none.
+    /// The devices with their current memory. If the system does not answer within seconds: the last known state, or no
+    /// devices.
     pub async fn read(&self) -> Vec<Device> {
         if let Some(devices) = self.known(Some(FRESH)) {
             return devices;
@@ -97,11 +98,11 @@ impl Devices {
         let read = async {
             let mut probe = probe.lock_owned().await;
             if let Some(devices) = self.known(Some(FRESH)) {
-                // Somebody else has asked meanwhile.
+                // Another caller has read them in the meantime.
                 return Some(devices);
             }
             let read = move || probe.get_or_insert_with(Probe::new).read();
-            // It fails where the runtime is shut down or the probe panicked; either way there is no reading.
+            // It fails if the runtime is shut down or the probe panicked; in both cases there is no reading.
             tokio::task::spawn_blocking(read).await.ok()
         };
         match timeout(LIMIT, read).await {
@@ -119,9 +120,9 @@ impl Devices {
         }
     }
 
-    /// Memory that a process and those it started take on these devices, in bytes: on the processor what of theirs is
-    /// resident, on an NVIDIA GPU (feature `nvml`) what the driver says. None where that is not known; inside a container,
-    /// for instance, the driver may number processes in another way.
+    /// The memory that a process and its descendants take on these devices, in bytes: on the processor their resident
+    /// memory, on an NVIDIA GPU (feature `nvml`) the value of the driver. `None` if unknown; inside a container, for
+    /// example, the driver may use other process ids.
     pub async fn taken_by(&self, process: u32, devices: &[u32]) -> Option<u64> {
         self.usage().await?.of(process, counted_on(devices))
     }
@@ -149,7 +150,7 @@ impl Devices {
         timeout(LIMIT, read).await.ok()?
     }
 
-    /// What was read not longer ago than this.
+    /// The last reading, if it is not older than this.
     fn known(&self, within: Option<Duration>) -> Option<Vec<Device>> {
         match &*self.0.last() {
             Last::Nothing => None,
@@ -159,7 +160,7 @@ impl Devices {
     }
 }
 
-/// Asks the system. Blocks.
+/// Queries the system. Blocks.
 #[derive(Debug)]
 struct Probe {
     system: Option<System>,
@@ -223,7 +224,7 @@ impl Probe {
 
 /// Total and available memory of a machine inside a control group that may use `limit` bytes and holds `held`.
 ///
-/// Not the group's own count of free memory: that takes cached files for used ones, and a machine that has just
+/// Does not use the group's own count of free memory: that counts cached files as used, and a machine that has just
 /// read a model from its disk would seem full.
 fn within(total: u64, available: u64, limit: u64, held: u64) -> (u64, u64) {
     if limit == 0 || limit >= total {

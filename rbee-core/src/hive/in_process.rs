@@ -35,15 +35,18 @@ use load::Load;
 use order::Order;
 use shared::Shared;
 
-/// A hive inside the application's own process: workers that it was given, and workers that its factory makes.
+/// A hive inside the application's own process: workers that the application gave to it, and workers that its factory
+/// makes.
 ///
-/// - A worker that is stopped leaves the report and takes no new runs from here; its runs under way end when their
-///   streams are dropped, and its memory is given back when the last user of it lets go.
-/// - A `file:` reference of this machine is checked where it lies and not copied, so
-///   [`remove_model`](crate::hive::ModelHost::remove_model) forgets the reference and deletes nothing: the files are the user's.
-///   Models from elsewhere lie in its [store](Self::with_store), if it has one, and are removed from there.
-/// - A load belongs to the hive, not to who asked for it: it goes on when its callers go away, and ends in the report.
-/// - When the hive is dropped its workers are stopped.
+/// - A stopped worker is removed from the report and gets no new runs from this hive; its current runs end when their
+///   streams are dropped, and its memory is freed when its last user drops it.
+/// - A `file:` reference of this machine is checked in place and not copied, so
+///   [`remove_model`](crate::hive::ModelHost::remove_model) removes the reference and deletes no files: they belong to
+///   the user. Models from other places are kept in its [store](Self::with_store), if it has one, and removed from
+///   there.
+/// - A load belongs to the hive, not to its caller: it continues when its callers disconnect, and the worker appears in
+///   the report.
+/// - When the hive is dropped, its workers are stopped.
 ///
 /// ```
 /// # #[cfg(feature = "test-util")]
@@ -70,7 +73,7 @@ impl Default for InProcessHive {
 }
 
 impl InProcessHive {
-    /// A hive of the name `local`, without workers, that reports this machine's devices.
+    /// A hive with the name `local`, without workers, that reports this machine's devices.
     pub fn new() -> Self {
         Self {
             info: HiveInfo::local(HiveId::local()),
@@ -81,14 +84,14 @@ impl InProcessHive {
         }
     }
 
-    /// Gives it this name.
+    /// Sets its name.
     pub fn with_id(mut self, id: HiveId) -> Self {
         self.info.id = id;
         self
     }
 
-    /// Adds a worker that is there from the start. It must carry the name of this hive and a name of its own;
-    /// [`start`](Self::start) fails if it does not.
+    /// Adds a worker that exists from the start. It must have the name of this hive and a unique id; otherwise
+    /// [`start`](Self::start) fails.
     pub fn with_worker(mut self, worker: Arc<dyn Worker>) -> Self {
         let info = worker.info().clone();
         {
@@ -100,8 +103,8 @@ impl InProcessHive {
         self
     }
 
-    /// Lets it spawn the workers that this factory makes. Without one it has no devices to load models on, and
-    /// reports none.
+    /// Sets the factory that makes its workers. Without one the hive has no devices to load models on, and reports
+    /// none.
     pub fn with_factory(mut self, factory: impl WorkerFactory) -> Self {
         let factory: Arc<dyn WorkerFactory> = Arc::new(factory);
         self.factory = Some(factory.clone());
@@ -109,20 +112,20 @@ impl InProcessHive {
         self
     }
 
-    /// Keeps the models that it fetches in this store. Without one it fetches none.
+    /// Sets the store of the models that it fetches. Without one it fetches none.
     pub fn with_store(mut self, store: ModelStore) -> Self {
         self.store = Some(store);
         self
     }
 
-    /// Reports these devices, whatever the machine has.
+    /// Reports these devices, independent of the machine.
     pub fn with_devices(self, devices: Vec<Device>) -> Self {
         self.shared.devices.fix(devices);
         self
     }
 
-    /// Begins with this revision, where it is higher: for a hive whose workers outlive it, and that must not seem older
-    /// to a queen than the one before it.
+    /// Begins with at least this revision: for a hive whose workers outlive it, and that must not seem older to a queen
+    /// than its predecessor.
     pub fn with_revision(self, rev: u64) -> Self {
         {
             let mut state = self.shared.state();
@@ -131,12 +134,12 @@ impl InProcessHive {
         self
     }
 
-    /// Takes in a worker that is there already, found again after a restart for instance, and gives it out with the
-    /// revision at which it appeared. One of that name that it has already stays.
+    /// Adopts an existing worker, for example one that was found after a restart, and returns it with the revision at
+    /// which it appeared. If a worker with that id exists already, that one stays.
     pub fn adopt(&self, worker: Arc<dyn Worker>) -> Arc<dyn Worker> {
         let id = worker.info().id;
         let mut known = None;
-        // Found or not: what a worker has loaded already it needs no more than the memory for.
+        // It may be missing in the store: a worker that has loaded its model does not need the files any more.
         let in_use =
             self.store.as_ref().and_then(|store| store.open_model(&worker.info().model).ok()?);
         let adopted = self.shared.change(|state| match state.workers.get(&id) {
@@ -156,8 +159,8 @@ impl InProcessHive {
         adopted.or(known).unwrap_or(worker)
     }
 
-    /// A worker is gone that nobody asked to stop: it leaves the report, and subscribers are told. Says whether there
-    /// was one of that name. Its runs under way end as its streams do.
+    /// Removes a worker that ended although nobody asked it to stop from the report, and notifies the subscribers.
+    /// Returns true if there was a worker with that id. Its current runs end when its streams do.
     pub fn lost(&self, id: WorkerId, why: Error) -> bool {
         let lost = self.shared.change(|state| {
             let worker = state.workers.remove(&id)?;
@@ -168,11 +171,11 @@ impl InProcessHive {
         lost.is_some()
     }
 
-    /// Makes it ready, also after a shutdown, without claiming it for a queen. [`watch`](HiveBackend::watch) does this
-    /// first. Idempotent.
+    /// Makes the hive ready, also after a shutdown, without claiming it for a queen. [`watch`](HiveBackend::watch) does
+    /// this first. Idempotent.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it was given a worker of another hive, or two of one name.
+    /// [`ErrorKind::Config`] if the application gave it a worker of another hive, or two workers with the same id.
     pub async fn start(&self) -> Result<()> {
         self.check_given()?;
         self.take_stock().await;
@@ -190,7 +193,7 @@ impl InProcessHive {
         self.shared.link.borrow().check(&self.info.id)
     }
 
-    /// Are the workers that it was given fit for it?
+    /// Checks the workers that the application gave to the hive.
     fn check_given(&self) -> Result<()> {
         let wrong = |message| Err(Error::new(ErrorKind::Config, message));
         let mut names = BTreeSet::new();
@@ -211,7 +214,7 @@ impl InProcessHive {
         Ok(())
     }
 
-    /// Can a worker of this sort be made here?
+    /// Checks that a worker of this kind can be made here.
     async fn check_spec(&self, spec: &WorkerSpec) -> Result<()> {
         let wrong = |message| Err(Error::new(ErrorKind::InvalidRequest, message));
         if spec.slots == 0 {
@@ -229,7 +232,7 @@ impl InProcessHive {
         Ok(())
     }
 
-    /// The load of this worker, begun if need be, or the worker itself.
+    /// The load of this worker, begun if needed, or the worker itself.
     fn load(
         &self,
         id: WorkerId,
@@ -237,7 +240,7 @@ impl InProcessHive {
         in_use: Option<InUse>,
     ) -> Result<ControlFlow<Arc<dyn Worker>, Load>> {
         let mut state = self.shared.state();
-        // Under the lock: who shuts down says so before taking it, so nothing begins behind its back.
+        // Checked under the lock: a shutdown sets its flag before it takes the lock, so nothing begins after it.
         self.check()?;
         if let Some(worker) = state.workers.get(&id) {
             return Ok(ControlFlow::Break(worker.clone()));
@@ -269,22 +272,22 @@ impl InProcessHive {
     }
 }
 
-/// For tests of what happens around a hive.
+/// For tests that involve a hive.
 #[cfg(feature = "test-util")]
 impl InProcessHive {
-    /// Lets a worker die that nobody asked to stop; says whether there was one of that name. Its runs under way go
-    /// on, as [`EchoWorker`](crate::worker::EchoWorker) can end those itself.
+    /// Ends a worker that nobody asked to stop; returns true if there was one with that id. Its current runs continue,
+    /// because an [`EchoWorker`](crate::worker::EchoWorker) can end those itself.
     pub fn kill(&self, id: WorkerId) -> bool {
         self.lost(id, Error::new(ErrorKind::WorkerLost, format!("worker {id} was killed")))
     }
 
-    /// Cuts the link: subscriptions and spawns under way end, and every call fails, until
-    /// [`reconnect`](Self::reconnect). Workers and loads go on.
+    /// Cuts the connection: current subscriptions and spawns end, and every call fails until
+    /// [`reconnect`](Self::reconnect). Workers and loads continue.
     pub fn disconnect(&self) {
         self.shared.link.send_modify(|link| link.end(LinkState::Cut));
     }
 
-    /// Mends a link that was cut.
+    /// Restores the connection.
     pub fn reconnect(&self) {
         self.shared.link.send_if_modified(|link| {
             let cut = link.state == LinkState::Cut;
@@ -335,7 +338,7 @@ impl HiveBackend for InProcessHive {
                 }
                 outcome = load.outcome(&progress) => outcome,
             };
-            // What was given up before this call is not what this call asked for.
+            // A load that was abandoned before this call does not count for this call.
             if !over {
                 return outcome;
             }
@@ -361,7 +364,7 @@ impl HiveBackend for InProcessHive {
             state.in_use.remove(&id);
             state.workers.remove(&id)
         });
-        // Outside the lock: what a worker does when it is dropped is not ours to know.
+        // Outside the lock: the drop of a worker may run any code.
         drop(worker);
         if let Some(load) = load {
             load.end(grace).await;

@@ -1,4 +1,4 @@
-//! Who a hive is, and how it is reached.
+//! The identity and the address of a hive.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use crate::{
     id::HiveId,
 };
 
-/// Who a hive is and how it is reached: fixed for its life.
+/// The identity and the address of a hive: fixed for the lifetime of the hive.
 ///
-/// Other fields may be added, so it is made with [`local`](Self::local) or [`http`](Self::http); change the fields that
+/// Other fields may be added, so create it with [`local`](Self::local) or [`http`](Self::http); change the fields that
 /// differ.
 ///
 /// ```
@@ -27,31 +27,31 @@ use crate::{
 pub struct HiveInfo {
     /// Its name.
     pub id: HiveId,
-    /// The machine's own name, or the name it is reached by.
+    /// The host name of the machine, or the name that it is reached by.
     pub hostname: String,
-    /// The port of its HTTP API; 0 if it has none, or none that stays the same.
+    /// The port of its HTTP API; 0 if it has none, or a port that changes.
     pub port: u16,
-    /// How it is reached.
+    /// Its address.
     pub address: HiveAddress,
-    /// What its owner says of it: see [`HiveView::labels`](crate::cluster::HiveView::labels).
+    /// The labels set by its owner: see [`HiveView::labels`](crate::cluster::HiveView::labels).
     pub labels: BTreeMap<String, String>,
 }
 
 impl HiveInfo {
-    /// A hive on the queen's machine, in its process or beside it.
+    /// A hive on the queen's machine, in its process or in another one.
     pub fn local(id: HiveId) -> Self {
         let hostname = sysinfo::System::host_name().unwrap_or_default();
         Self { id, hostname, port: 0, address: HiveAddress::Local, labels: BTreeMap::new() }
     }
 
-    /// A hive that is reached over HTTP, at this host and port.
+    /// A hive with an HTTP API, at this host and port.
     pub fn http(id: HiveId, hostname: impl Into<String>, port: u16) -> Self {
         let hostname = hostname.into();
         Self { id, hostname, port, address: HiveAddress::Http, labels: BTreeMap::new() }
     }
 }
 
-/// Reads a label, `region=eu`, into its name and its value.
+/// Parses a label, `region=eu`, into its name and its value.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRequest`] if there is no `=`, the name is not 1 to 64 letters, digits, `.`, `_` or `-`, or the
@@ -68,7 +68,7 @@ pub fn parse_label(text: &str) -> Result<(String, String)> {
         _ => {
             let shown: String = text.chars().take(80).collect();
             let message = format!(
-                "{shown:?} is no label; allowed is name=value, region=eu for instance, with a name of letters, \
+                "{shown:?} is not a label; allowed is name=value, region=eu for instance, with a name of letters, \
                  digits, '.', '_' and '-'"
             );
             Err(Error::new(ErrorKind::InvalidRequest, message))

@@ -11,20 +11,20 @@ use crate::{
     models::{Damage, ModelFiles},
 };
 
-/// The models on the disk of one machine: they are put there, given to other machines, verified and removed.
+/// The models on the disk of one machine: fetched, sent to other machines, verified and removed.
 ///
-/// Every [`HiveBackend`](crate::HiveBackend) is one, so a model is asked of the hive itself.
+/// Every [`HiveBackend`](crate::HiveBackend) is also a model host, so the hive itself is asked for a model.
 #[async_trait]
 pub trait ModelHost: fmt::Debug + Send + Sync + 'static {
-    /// The hive whose disk it is, and how it is reached. It stays the same for the life of the hive.
+    /// The hive that owns the disk, and its address. It stays the same for the lifetime of the hive.
     fn info(&self) -> &HiveInfo;
 
-    /// Puts the model on the hive's disk if it is missing, and tells what it is. Idempotent; many who ask at once
-    /// wait for one and the same fetch.
+    /// Puts the model on the hive's disk if it is missing, and returns facts about it. Idempotent; concurrent callers
+    /// wait for the same fetch.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`] if it is not to be had there, [`ErrorKind::ModelIncompatible`] if its files are
-    /// damaged or not a model's, [`ErrorKind::Unsupported`] if the hive cannot take it from there.
+    /// [`ErrorKind::ModelNotFound`] if the origin does not have it, [`ErrorKind::ModelIncompatible`] if its files are
+    /// damaged or are not a model, [`ErrorKind::Unsupported`] if the hive cannot fetch from that origin.
     async fn provision(
         &self,
         model: &ModelRef,
@@ -32,18 +32,18 @@ pub trait ModelHost: fmt::Debug + Send + Sync + 'static {
         progress: Progress,
     ) -> Result<ModelOnDisk>;
 
-    /// The files of a model that is on the hive's disk, to be read by another. By default none are given.
+    /// The files of a model on the hive's disk, for another machine to read. By default none are given.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`] if it is not there, [`ErrorKind::Unsupported`] if the hive gives none away.
+    /// [`ErrorKind::ModelNotFound`] if it is not on the disk, [`ErrorKind::Unsupported`] if the hive gives no files.
     async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         let message = format!("hive {} gives no files of model {model} away", self.info().id);
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 
-    /// Reads every file of a model in the hive's store again, and tells which are not what they should be. Those are
-    /// put aside, so that they are never used; the next [`provision`](Self::provision) fetches them again, and them
-    /// alone. By default the hive keeps no checksums.
+    /// Reads every file of a model in the hive's store again, and returns the damaged ones. Those are moved aside and
+    /// never used; the next [`provision`](Self::provision) fetches only those again. By default the hive keeps no
+    /// checksums.
     ///
     /// # Errors
     /// [`ErrorKind::ModelNotFound`] if its store does not have the model, [`ErrorKind::Unsupported`] if it has no store.

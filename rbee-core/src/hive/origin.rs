@@ -1,16 +1,16 @@
-//! Where a hive takes the files of a model from.
+//! The origin of a model's files.
 
 use std::sync::Arc;
 
 use crate::models::{HubAccess, ModelFiles};
 
-/// Where a hive is to take the files of a model from, if it does not have them.
+/// The place from which a hive fetches the files of a model that it does not have.
 #[derive(Clone, Debug)]
 pub enum ModelOrigin {
-    /// From its own machine: a `file:` reference, or a model that only the hive knows.
+    /// The hive's own machine: a `file:` reference, or a model that only the hive knows.
     Here,
-    /// From the hub, into its store.
+    /// The hub; the files go into the hive's store.
     Hub(HubAccess),
-    /// From another place, into its store.
+    /// Another place; the files go into the hive's store.
     Files(Arc<dyn ModelFiles>),
 }

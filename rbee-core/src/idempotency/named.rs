@@ -1,7 +1,7 @@
-//! The bits of an identifier that follows from a name, as in UUIDs of version 5 (RFC 9562): a SHA-1 of the two.
+//! The bits of an identifier that is derived from a name, as in UUIDs of version 5 (RFC 9562): a SHA-1 of both.
 //!
-//! The hash guards nothing here. The same name leads to the same job for as long as there are databases, so the function
-//! never changes. It is written out because a crate for it would be part of every application's build.
+//! The hash has no security purpose. The same name must lead to the same job for as long as there are databases, so the
+//! function never changes. It is written out here because a crate for it would be part of every application's build.
 
 /// The namespace of object identifiers (RFC 9562, section 6.6).
 const NAMESPACE: u128 = 0x6ba7_b812_9dad_11d1_80b4_00c0_4fd4_30c8;
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(words(long), "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
     }
 
-    /// Every length around the border of one block, of two and of three.
+    /// All lengths around the boundaries of one block, two blocks and three blocks.
     #[test]
     fn a_name_has_the_identifier_that_the_standard_gives_it() {
         for length in 0..200 {

@@ -1,4 +1,4 @@
-//! What a queen counts and measures: in this build nothing. The feature `metrics` changes that.
+//! The metrics of a queen, which are off in this build. The feature `metrics` turns them on.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the configuration beside safetensors files says about the model in them.
+//! Facts about a model in safetensors files, from the configuration files next to them.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,7 +12,7 @@ use super::{
     safetensors::{WeightFiles, is_float},
 };
 
-/// Reads a directory, or a file with the rest beside it; with its chat template.
+/// Reads a directory, or a file with the other files next to it; together with its chat template.
 pub(super) fn read(dir: &Path, file: Option<&Path>) -> Found<(ModelInfo, Option<String>)> {
     let path = dir.join("config.json");
     let config = files::parse_object(&path, &files::read(&path, MAX_CONFIG_BYTES)?)?;
@@ -49,7 +49,7 @@ fn tied(config: &Map<String, Value>) -> bool {
     config.get("tie_word_embeddings") == Some(&Value::Bool(true))
 }
 
-/// What the weights add up to.
+/// The totals of the weights.
 struct Weights {
     parameters: Option<u64>,
     bytes: u64,
@@ -63,7 +63,7 @@ impl Weights {
         for (name, entry) in &files.tensors {
             bytes += entry.bytes;
             *types.entry(&*entry.dtype).or_default() += entry.bytes;
-            // Tables that can be computed, and a second copy of weights, are nothing that was learned.
+            // Tables that can be computed, and a second copy of weights, are not parameters.
             let copied = name.ends_with(".inv_freq") || (tied && name == "lm_head.weight");
             if !is_float(&entry.dtype) {
                 packed += entry.bytes;
@@ -73,7 +73,7 @@ impl Weights {
         }
         let most = types.into_iter().max_by_key(|(_, bytes)| *bytes);
         Self {
-            // A few whole numbers are positions and the like; many are weights, several to a number.
+            // A few integers are positions and the like; many are packed weights, several per number.
             parameters: (packed <= bytes / 100).then_some(parameters),
             bytes,
             dtype: most.map_or_else(|| "unknown".into(), |(name, _)| shown(name)),
@@ -81,7 +81,7 @@ impl Weights {
     }
 }
 
-/// `config.json`, with the part of it that is about text.
+/// `config.json`, and the part of it about text.
 struct Config<'a> {
     whole: &'a Map<String, Value>,
     text: &'a Map<String, Value>,
@@ -93,7 +93,7 @@ impl<'a> Config<'a> {
         Self { whole, text }
     }
 
-    /// The first of these keys that is a positive whole number.
+    /// The first of these keys with a positive integer.
     fn number(&self, keys: &[&str]) -> Option<u32> {
         let numbers = keys.iter().filter_map(|key| self.text.get(*key)?.as_u64());
         numbers.filter_map(|number| u32::try_from(number).ok()).find(|number| *number > 0)
@@ -104,7 +104,7 @@ impl<'a> Config<'a> {
         named.map_or_else(|| "unknown".into(), shown)
     }
 
-    /// Does it look at a whole text at once, and keep nothing?
+    /// True if the model processes a whole text at once, and keeps no KV cache.
     fn is_encoder(&self) -> bool {
         let kind = self.architecture();
         let decoder = self.whole.get("is_decoder") == Some(&Value::Bool(true));
@@ -171,7 +171,7 @@ impl<'a> Config<'a> {
         self.number(&["head_dim"]).or_else(by_heads)
     }
 
-    /// The positions that can be used: RoBERTa and its kin keep the first ones, up to that of the padding, free.
+    /// The positions that can be used: RoBERTa and similar models reserve the first ones, up to that of the padding.
     fn context(&self) -> Option<u32> {
         let keys = ["max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "n_ctx"];
         let positions = self.number(&keys)?;
@@ -186,7 +186,7 @@ impl<'a> Config<'a> {
         if self.is_encoder() {
             return Some(KvCache::default());
         }
-        // Compressed keys and values are kept differently by every engine.
+        // Each engine stores compressed keys and values differently.
         if self.number(&["kv_lora_rank"]).is_some() {
             return None;
         }
@@ -202,7 +202,7 @@ impl<'a> Config<'a> {
             names.filter(|name| wanted(name)).count() as u64
         };
         let sliding = if window > 0 { count(&|kind| kind == "sliding_attention") } else { 0 };
-        // Layers that carry a state of fixed size, or none, do not grow with the text.
+        // Layers with a state of fixed size, or without a state, do not grow with the text.
         let growing = match kinds {
             Some(_) => count(&|kind| kind.ends_with("attention") && kind != "linear_attention"),
             None => layers,
@@ -216,8 +216,8 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The chat template of a directory: a file of its own, else in `tokenizer_config.json`, the one called `default` where
-/// there are several.
+/// The chat template of a directory: a separate file, else in `tokenizer_config.json`; the one named `default` if there
+/// are several.
 fn chat_template(dir: &Path) -> Found<Option<String>> {
     if let Some(bytes) = files::read_optional(&dir.join("chat_template.jinja"), MAX_CONFIG_BYTES)? {
         return Ok(Some(String::from_utf8_lossy(&bytes).into_owned()));

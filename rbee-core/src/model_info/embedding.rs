@@ -1,4 +1,4 @@
-//! How a model makes vectors: what the sentence-transformers library writes beside it.
+//! Pooling of a model that makes vectors, from the files of the sentence-transformers library.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,31 +7,31 @@ use serde_json::{Map, Value};
 
 use super::files::{self, FileFault, Found, MAX_CONFIG_BYTES, shown};
 
-/// Lengths from here on are how "no limit" is written in places.
+/// Lengths from here on mean "no limit" in some files.
 const NO_LIMIT: u64 = 1 << 30;
 
-/// How the vectors of a text's tokens become one.
+/// The method that combines the vectors of a text's tokens into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// Their mean.
+    /// The mean.
     Mean,
-    /// That of the first token.
+    /// The vector of the first token.
     Cls,
-    /// The largest of each number.
+    /// The maximum of each number.
     Max,
-    /// That of the last token.
+    /// The vector of the last token.
     Last,
 }
 
-/// How a model makes vectors.
+/// The vectors of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EmbeddingInfo {
     /// The length of a vector.
     pub dimension: Option<u32>,
-    /// How tokens become one vector; none for a way that has no name here.
+    /// The pooling; `None` for a method that is not supported here.
     pub pooling: Option<Pooling>,
-    /// Are vectors brought to length 1?
+    /// True if vectors are normalized to length 1.
     pub normalize: bool,
     /// The longest text, in tokens.
     pub max_tokens: Option<u32>,
@@ -41,22 +41,22 @@ pub struct EmbeddingInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pipeline {
     pub(crate) pooling: Option<Pooling>,
-    /// Where the pooling was named.
+    /// The file that names the pooling.
     pub(crate) pooling_file: PathBuf,
     pub(crate) normalize: bool,
-    /// The longest text by what stands beside the model; `config.json` may allow less.
+    /// The longest text by the files next to the model; `config.json` may allow less.
     pub(crate) max_tokens: Option<u32>,
-    /// A step that has no name here.
+    /// A step that is not known here.
     pub(crate) unknown: Option<String>,
-    /// Was it written for vectors at all?
+    /// True if the model has files for making vectors.
     pub(crate) is_written: bool,
 }
 
 impl Pipeline {
-    /// Reads `modules.json` and what it leads to, and the limits of length.
+    /// Reads `modules.json` and the files that it names, and the limits of length.
     ///
-    /// A model without any of it has its tokens' mean taken and brought to length 1, which is what those who compare
-    /// vectors expect.
+    /// For a model without these files, the pooling is the mean of its tokens, normalized to length 1, which most users
+    /// of vectors expect.
     pub(crate) fn read(dir: &Path) -> Found<Self> {
         let modules_path = dir.join("modules.json");
         let mut pipeline = Self {
@@ -95,7 +95,7 @@ impl Pipeline {
                         matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
                     if !plain || place.contains(['\\', ':']) {
                         let what = format!(
-                            "the path of a module is {:?}; allowed are names of directories beside it",
+                            "the path of a module is {:?}; allowed are names of directories next to it",
                             shown(place)
                         );
                         return Err(FileFault::defect(&modules_path, what));
@@ -111,7 +111,7 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// What of it is told.
+    /// The public part of these facts.
     pub(super) fn info(&self, hidden: Option<u32>, context: Option<u32>) -> EmbeddingInfo {
         let max_tokens = match (self.max_tokens, context) {
             (Some(most), Some(context)) => Some(most.min(context)),
@@ -126,7 +126,7 @@ impl Pipeline {
     }
 }
 
-/// The one pooling that is switched on, where it is one that is known.
+/// The one pooling that is enabled; `None` if it is not known here.
 fn pooling(config: &Map<String, Value>) -> Option<Pooling> {
     if let Some(Value::String(name)) = config.get("pooling_mode") {
         return match name.as_str() {

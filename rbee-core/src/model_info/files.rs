@@ -1,4 +1,4 @@
-//! Reading a model's files, with every way they can be wrong named.
+//! Reading of a model's files, with an error for each kind of damage.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use crate::{
 /// The longest configuration file or template that is read, in bytes.
 pub(crate) const MAX_CONFIG_BYTES: u64 = 4 << 20;
 
-/// Why a model's file is of no use.
+/// The reason why a model's file cannot be used.
 #[derive(Debug)]
 pub(crate) enum FileFault {
     Missing {
@@ -124,7 +124,7 @@ pub(crate) fn open(path: &Path) -> Found<(File, u64)> {
         return Err(FileFault::defect(path, "is not a regular file"));
     }
     let file = file_roots::open(path).map_err(unreadable)?;
-    // It may be another by now.
+    // The path may name another file by now.
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(FileFault::defect(path, "is not a regular file"));
@@ -132,7 +132,7 @@ pub(crate) fn open(path: &Path) -> Found<(File, u64)> {
     Ok((file, metadata.len()))
 }
 
-/// The whole of a small file, or `None` where there is none.
+/// The content of a small file; `None` if it does not exist.
 pub(crate) fn read_optional(path: &Path, most: u64) -> Found<Option<Vec<u8>>> {
     let (file, _) = match open(path) {
         Ok(opened) => opened,
@@ -140,7 +140,7 @@ pub(crate) fn read_optional(path: &Path, most: u64) -> Found<Option<Vec<u8>>> {
         Err(fault) => return Err(fault),
     };
     let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long from one that just fits, also where it grows.
+    // One byte more than allowed, to detect a file that is too long, even if it grows.
     file.take(most + 1)
         .read_to_end(&mut bytes)
         .map_err(|source| FileFault::unreadable(path, source))?;
@@ -151,7 +151,7 @@ pub(crate) fn read_optional(path: &Path, most: u64) -> Found<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// The whole of a small file that must be there.
+/// The content of a small file that must exist.
 pub(crate) fn read(path: &Path, most: u64) -> Found<Vec<u8>> {
     read_optional(path, most)?.ok_or_else(|| FileFault::Missing {
         path: path.to_owned(),
@@ -159,7 +159,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Found<Vec<u8>> {
     })
 }
 
-/// A JSON object in a file, or `None` where there is no such file.
+/// A JSON object in a file; `None` if there is no such file.
 pub(crate) fn read_object(path: &Path, most: u64) -> Found<Option<Map<String, Value>>> {
     read_optional(path, most)?.map(|bytes| parse_object(path, &bytes)).transpose()
 }
@@ -173,7 +173,7 @@ pub(crate) fn parse_object(path: &Path, bytes: &[u8]) -> Found<Map<String, Value
     }
 }
 
-/// A value as it is shown in a message: short, whatever it is.
+/// A value for a message: always short.
 pub(crate) fn shown(value: impl std::fmt::Display) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {

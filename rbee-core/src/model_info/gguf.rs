@@ -1,7 +1,6 @@
-//! GGUF files: the header, read without the data behind it.
+//! GGUF files: the header, without the data after it.
 //!
-//! Everything in it is believed only as far as the file goes: no count and no length is used before the bytes that it
-//! speaks of were read.
+//! The header is not trusted: no count and no length is used before the bytes that it describes were read.
 
 mod facts;
 mod split;
@@ -25,9 +24,9 @@ const MAX_HEADER_BYTES: u64 = 256 << 20;
 const MAX_VALUES: u64 = 1 << 16;
 const MAX_TENSORS: u64 = 1 << 17;
 const MAX_NAME_BYTES: u64 = 1 << 16;
-/// Texts up to this length are kept, the longest being chat templates; longer ones are passed over.
+/// The longest text that is kept, in bytes; the longest texts are chat templates. Longer texts are ignored.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
-/// Lists of numbers up to this length are kept (a number for each layer); of longer ones the length alone.
+/// The longest list of numbers that is kept (one number per layer); of longer lists only the length is kept.
 const MAX_LIST: u64 = 4_096;
 const MAX_DEPTH: u32 = 4;
 const MAX_DIMENSIONS: u32 = 8;
@@ -36,13 +35,13 @@ const MAX_DIMENSIONS: u32 = 8;
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
     Whole(u64),
-    /// A negative whole number, or a fraction; nothing that is used here is one.
+    /// A negative integer, or a fraction; no such value is used here.
     Number,
     Bool(bool),
     Text(String),
-    /// Whole numbers (1 for true), where all of a short list are.
+    /// Integers (1 for true), if all values of a short list are integers.
     List(Vec<u64>),
-    /// So many values that are not kept.
+    /// The number of values that are not kept.
     Long(u64),
 }
 
@@ -50,25 +49,25 @@ enum Value {
 #[derive(Debug)]
 struct TensorInfo {
     name: String,
-    /// How it is stored, where that is known.
+    /// Its type; `None` if not known here.
     stored: Option<TensorType>,
     elements: u64,
-    /// From the beginning of the data.
+    /// From the beginning of the data, in bytes.
     offset: u64,
     bytes: Option<u64>,
 }
 
-/// What stands before the data.
+/// The part of the file before the data.
 #[derive(Debug)]
 struct Header {
     values: BTreeMap<String, Value>,
     tensors: Vec<TensorInfo>,
-    /// The size of what follows the header.
+    /// The size of the data after the header.
     data_bytes: u64,
 }
 
 impl Header {
-    /// Reads the header of one file, and checks that the file has the data it speaks of.
+    /// Reads the header of one file, and checks that the file contains the data that it describes.
     fn open(path: &Path) -> Found<Self> {
         let (file, size) = files::open(path)?;
         let mut reader = Reader {
@@ -82,7 +81,7 @@ impl Header {
         Ok(header)
     }
 
-    /// Tensors lie within the data, and no two on the same bytes.
+    /// Checks that tensors are within the data, and do not overlap.
     fn check(&self, path: &Path) -> Found<()> {
         let mut by_offset: Vec<&TensorInfo> = self.tensors.iter().collect();
         by_offset.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
@@ -129,7 +128,7 @@ impl Header {
 struct Reader<'a> {
     path: &'a Path,
     source: BufReader<File>,
-    /// Bytes that may yet be read.
+    /// Bytes that may still be read.
     left: u64,
     size: u64,
 }
@@ -139,7 +138,7 @@ impl Reader<'_> {
         FileFault::defect(self.path, what)
     }
 
-    /// Takes bytes off what may be read.
+    /// Subtracts bytes from those that may be read.
     fn claim(&mut self, bytes: u64) -> Found<()> {
         match self.left.checked_sub(bytes) {
             Some(left) => {
@@ -149,7 +148,7 @@ impl Reader<'_> {
             None if self.size > MAX_HEADER_BYTES => Err(self
                 .defect(format!("its header has more than the {MAX_HEADER_BYTES} bytes allowed"))),
             None => Err(self.defect(format!(
-                "its header goes on past the end of the file of {} bytes: it was cut off or is damaged",
+                "its header continues past the end of the file of {} bytes: it was cut off or is damaged",
                 self.size
             ))),
         }
@@ -177,7 +176,7 @@ impl Reader<'_> {
         copied.map(drop).map_err(|source| FileFault::unreadable(self.path, source))
     }
 
-    /// A text of at most so many bytes, or `None` for a longer one, which is passed over.
+    /// A text of at most `most` bytes; `None` for a longer one, which is ignored.
     fn text(&mut self, most: u64) -> Found<Option<String>> {
         let length = self.u64()?;
         if length > most {
@@ -188,7 +187,7 @@ impl Reader<'_> {
         let mut text = vec![0; length as usize];
         let read = self.source.read_exact(&mut text);
         read.map_err(|source| FileFault::unreadable(self.path, source))?;
-        // Vocabularies have pieces of characters in them; what is used here is plain.
+        // Vocabularies contain parts of characters; the texts used here are plain.
         Ok(Some(
             String::from_utf8(text)
                 .unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned()),
@@ -233,7 +232,7 @@ impl Reader<'_> {
             let kind = self.u32()?;
             let value = self.value(&key, kind, 0)?;
             if values.insert(key.clone(), value).is_some() {
-                return Err(self.defect(format!("value {} stands there twice", shown(key))));
+                return Err(self.defect(format!("value {} is listed twice", shown(key))));
             }
         }
         let mut tensors = Vec::new();
@@ -298,7 +297,7 @@ impl Reader<'_> {
             _ => None,
         };
         if let (Some(bytes), true) = (fixed, length > MAX_LIST) {
-            // So long a list would not be in memory anyway; what overflows is longer than any file.
+            // A list that long would not fit into memory anyway; a length that overflows is longer than any file.
             self.skip(length.saturating_mul(bytes))?;
             return Ok(Value::Long(length));
         }

@@ -1,16 +1,16 @@
-//! Under what license a model is given, as far as its directory says.
+//! The license of a model, as far as its directory states it.
 
 use std::path::Path;
 
 use super::files;
 
 const MAX_README_BYTES: u64 = 1 << 20;
-/// The longest name that is taken for one.
+/// The longest text that is accepted as a name.
 const MAX_NAME: usize = 100;
 
-/// The license named at the head of `README.md`, else the name of a file that holds one.
+/// The license named in the front matter of `README.md`, else the name of a license file.
 pub(super) fn of(dir: &Path) -> Option<String> {
-    // A README is not what a model fails by: one that is too long, or no text, says nothing.
+    // A README must not make a model fail: one that is too long, or is not text, is ignored.
     let readme = files::read_optional(&dir.join("README.md"), MAX_README_BYTES).ok().flatten();
     let text = readme.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     if let Some(name) = text.as_deref().and_then(front_matter) {
@@ -20,7 +20,7 @@ pub(super) fn of(dir: &Path) -> Option<String> {
     names.into_iter().find(|name| dir.join(name).is_file()).map(str::to_owned)
 }
 
-/// The license of the lines between the first two `---`: `license`, or `license_name` where that is `other`.
+/// The license in the lines between the first two `---`: `license`, or `license_name` if that is `other`.
 fn front_matter(text: &str) -> Option<String> {
     let mut lines = text.trim_start_matches('\u{feff}').lines();
     if lines.next()?.trim_end() != "---" {
@@ -32,7 +32,7 @@ fn front_matter(text: &str) -> Option<String> {
             let other = license.as_deref() == Some("other");
             return if other { name.or(license) } else { license };
         }
-        // Only what stands at the margin is a key of the whole.
+        // Only an unindented line is a top-level key.
         match line.split_once(':') {
             Some(("license", value)) => license = plain(value),
             Some(("license_name", value)) => name = plain(value),
@@ -42,7 +42,7 @@ fn front_matter(text: &str) -> Option<String> {
     None
 }
 
-/// A value of one plain word.
+/// A value that is one plain word.
 fn plain(value: &str) -> Option<String> {
     let value = value.split(" #").next()?.trim().trim_matches(['"', '\'', '[', ']']);
     let fits = !value.is_empty() && value.len() <= MAX_NAME && !value.contains(char::is_control);

@@ -1,24 +1,24 @@
-//! How much memory a worker needs, told before it is started.
+//! The estimated memory of a worker before it is started.
 
 use serde::{Deserialize, Serialize};
 
 use super::ModelInfo;
 
-/// The least that is left for the program, its buffers and the vocabulary.
+/// The minimum for the program, its buffers and the vocabulary.
 const LEAST_HEADROOM: u64 = 64 << 20;
 
-/// What a model keeps of each token of a text while it works at it: keys and values, counted in numbers.
+/// The KV cache of a model per token of a text: keys and values, as a count of numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvCache {
-    /// Numbers for each token, in the layers that look back to the beginning.
+    /// Numbers per token, in the layers that attend to the whole text.
     pub whole: u64,
-    /// Numbers for each token, in the layers that look back no further than `window`.
+    /// Numbers per token, in the layers that attend to at most `window` tokens.
     pub windowed: u64,
-    /// How far those look back, in tokens.
+    /// The window of those layers, in tokens.
     pub window: u32,
 }
 
-/// What a worker is to be able to do, and how it keeps its numbers.
+/// The capacity of a worker, and the data types of its numbers.
 ///
 /// ```
 /// use rbee_core::models::MemoryNeed;
@@ -28,13 +28,13 @@ pub struct KvCache {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryNeed {
-    /// The longest prompt and answer together, in tokens; by default as long as the model allows.
+    /// The longest prompt and answer together, in tokens; by default the model's limit.
     pub context: Option<u32>,
-    /// How many such texts at once; 1 by default.
+    /// The number of concurrent texts; 1 by default.
     pub slots: u32,
-    /// How many bytes a number of a key or a value takes; 2 by default, which is a 16-bit float.
+    /// The bytes per number of a key or a value; 2 by default, which is a 16-bit float.
     pub cache_number_bytes: u32,
-    /// How many bytes a weight takes in memory; as many as in the file where not given.
+    /// The bytes per weight in memory; `None`: as in the file.
     pub weight_bytes: Option<u32>,
 }
 
@@ -45,41 +45,42 @@ impl Default for MemoryNeed {
 }
 
 impl MemoryNeed {
-    /// A worker that keeps all its numbers as 32-bit floats, as candle does on the processor.
+    /// The need of a worker that stores all its numbers as 32-bit floats, as candle does on the processor.
     pub fn in_f32() -> Self {
         Self { cache_number_bytes: 4, weight_bytes: Some(4), ..Self::default() }
     }
 }
 
-/// How much memory a worker needs, in bytes.
+/// The memory of a worker, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryEstimate {
     /// The weights.
     pub weights: u64,
-    /// Keys and values of as many texts as there are slots, each as long as the context. None where the files do not
-    /// say what it takes; then the total is without it.
+    /// Keys and values of as many texts as there are slots, each as long as the context. `None` if the files do not
+    /// contain the size; the total is then without it.
     pub kv_cache: Option<u64>,
-    /// For everything else.
+    /// The reserve for everything else.
     pub headroom: u64,
-    /// All of it.
+    /// The sum.
     pub total: u64,
 }
 
 impl ModelInfo {
-    /// Estimates the memory of a worker, from above where engines differ.
+    /// Estimates the memory of a worker; where engines differ, it is an upper bound.
     ///
-    /// - The weights take what they take in the files, or `parameters × weight_bytes`.
+    /// - The weights take their size in the files, or `parameters × weight_bytes`.
     /// - Keys and values take `slots × (whole × context + windowed × min(context, window)) × cache_number_bytes`, where
-    ///   [`whole`](KvCache::whole) of a usual model is `layers × kv_heads × head_dim × 2`. A model for vectors keeps none.
-    /// - Headroom is a tenth of both, at least 64 MiB.
+    ///   [`whole`](KvCache::whole) of a usual model is `layers × kv_heads × head_dim × 2`. A model for vectors has
+    ///   none.
+    /// - The headroom is a tenth of both, at least 64 MiB.
     ///
-    /// Numbers too large for the type count as its largest.
+    /// Numbers that are too large for the type become its maximum.
     pub fn memory(&self, need: &MemoryNeed) -> MemoryEstimate {
         let weights = match (need.weight_bytes, self.parameters) {
             (Some(each), Some(parameters)) => parameters.saturating_mul(each.into()),
             _ => self.weights_bytes,
         };
-        // A longer context than the model's own is cut to it by every engine.
+        // Every engine limits the context to the model's own.
         let context = match (need.context, self.context) {
             (Some(wanted), Some(most)) => Some(wanted.min(most)),
             (wanted, most) => wanted.or(most),

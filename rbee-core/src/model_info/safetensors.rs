@@ -1,6 +1,6 @@
-//! Safetensors files: their headers, checked against their sizes before anything is believed.
+//! Safetensors files: their headers, checked against the file sizes before they are used.
 //!
-//! A file that was cut off while it was copied is found out here, before memory is taken for it.
+//! A file that was truncated during a copy is detected here, before memory is allocated for it.
 
 use std::{
     collections::BTreeMap,
@@ -24,17 +24,17 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const MAX_SHARDS: usize = 1_024;
 
-/// Where one tensor lies.
+/// The location of one tensor.
 #[derive(Clone, Debug)]
 pub(crate) struct TensorEntry {
-    /// Which of the files.
+    /// The index of its file.
     pub(crate) shard: usize,
-    /// The type as the format names it, `BF16` for instance.
+    /// The type as the format names it, for example `BF16`.
     pub(crate) dtype: Box<str>,
     #[cfg_attr(not(feature = "candle"), allow(dead_code, reason = "what loads it needs it"))]
     pub(crate) shape: Vec<usize>,
     pub(crate) elements: u64,
-    /// From the beginning of the file.
+    /// From the beginning of the file, in bytes.
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
 }
@@ -47,12 +47,12 @@ pub(crate) struct WeightFiles {
 }
 
 impl WeightFiles {
-    /// Are there such files in this directory?
+    /// True if there are such files in this directory.
     pub(crate) fn are_in(dir: &Path) -> bool {
         dir.join(SINGLE).exists() || dir.join(INDEX).exists()
     }
 
-    /// Reads the headers of the one file named, or of what the directory holds.
+    /// Reads the headers of the named file, or of the files in the directory.
     pub(crate) fn open(dir: &Path, file: Option<&Path>) -> Found<Self> {
         let mut checkpoint = Self { shards: Vec::new(), tensors: BTreeMap::new() };
         let single = file.map_or_else(|| dir.join(SINGLE), Path::to_owned);
@@ -66,7 +66,7 @@ impl WeightFiles {
                 let found = checkpoint.tensors.get(tensor);
                 if found.is_none_or(|entry| !checkpoint.shards[entry.shard].0.ends_with(shard)) {
                     let what = format!(
-                        "weight_map puts {} into {shard:?}; it is not there",
+                        "weight_map puts {} into {shard:?}; it does not exist",
                         shown(tensor)
                     );
                     return Err(FileFault::defect(&index, what));
@@ -94,7 +94,7 @@ impl WeightFiles {
     }
 }
 
-/// The shards an index lists, each once, and which tensor lies where.
+/// The shards in an index, each once, and the shard of each tensor.
 fn shards(index: &Path) -> Found<(Vec<String>, BTreeMap<String, String>)> {
     #[derive(Deserialize)]
     struct Index {
@@ -111,13 +111,13 @@ fn shards(index: &Path) -> Found<(Vec<String>, BTreeMap<String, String>)> {
         return Err(FileFault::defect(index, what));
     }
     for name in &names {
-        // A name with a separator of any system, or with parts, could lead out of the directory.
+        // A name with a separator of any system, or with several parts, could lead out of the directory.
         let mut parts = Path::new(name).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         let odd = |c: char| matches!(c, '/' | '\\' | ':') || c.is_control();
         if !plain || name.contains(odd) || !name.ends_with(".safetensors") {
             let what = format!(
-                "weight_map names the file {:?}; allowed are names of .safetensors files beside it",
+                "weight_map names the file {:?}; allowed are names of .safetensors files next to it",
                 shown(name)
             );
             return Err(FileFault::defect(index, what));
@@ -126,8 +126,8 @@ fn shards(index: &Path) -> Found<(Vec<String>, BTreeMap<String, String>)> {
     Ok((names, weight_map))
 }
 
-/// The JSON at the head of a safetensors file. Written by hand for two things a map would lose: a name that stands
-/// there twice, and what exactly is wrong with one tensor.
+/// The JSON header of a safetensors file. Parsed with custom code for two things that a map would lose: a name that
+/// occurs twice, and the exact defect of a tensor.
 struct Header(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Header {
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for Header {
                 pairs.sort_by(|a, b| a.0.cmp(&b.0));
                 if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
                     let name = shown(&pair[0].0);
-                    return Err(A::Error::custom(format!("tensor {name} stands there twice")));
+                    return Err(A::Error::custom(format!("tensor {name} is listed twice")));
                 }
                 Ok(Header(pairs))
             }
@@ -198,7 +198,7 @@ fn header(
     Ok(entries)
 }
 
-/// The format allows neither holes nor overlaps: each byte belongs to one tensor.
+/// Checks that there are no holes or overlaps, which the format forbids: each byte belongs to one tensor.
 fn contiguous(entries: &[(String, TensorEntry)], data: u64, size: u64) -> Result<(), String> {
     let mut by_offset: Vec<&(String, TensorEntry)> = entries.iter().collect();
     by_offset.sort_by_key(|(_, entry)| (entry.offset, entry.bytes));
@@ -219,7 +219,7 @@ fn contiguous(entries: &[(String, TensorEntry)], data: u64, size: u64) -> Result
     Ok(())
 }
 
-/// One tensor's line of the header, against the bytes there are.
+/// The header entry of one tensor, checked against the size of the data.
 fn entry(value: &Value, data: u64) -> Result<TensorEntry, String> {
     let field = |key: &str| value.get(key).unwrap_or(&Value::Null);
     let Some(dtype) = field("dtype").as_str().filter(|name| name.len() <= 32) else {
@@ -246,7 +246,7 @@ fn entry(value: &Value, data: u64) -> Result<TensorEntry, String> {
         ));
     }
     let elements = shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side));
-    // What a type unknown here takes cannot be said; its bytes are in the file all the same.
+    // The size of a type that is not known here cannot be computed; its bytes are in the file anyway.
     if let Some(bits) = bits(dtype) {
         let bits = elements.and_then(|count| count.checked_mul(bits));
         if bits != (end - begin).checked_mul(8) {
@@ -268,7 +268,7 @@ fn entry(value: &Value, data: u64) -> Result<TensorEntry, String> {
     })
 }
 
-/// How many bits an element takes, for the types that are known.
+/// The number of bits per element; `None` if the type is not known here.
 fn bits(dtype: &str) -> Option<u64> {
     Some(match dtype {
         "F64" | "I64" | "U64" | "C64" => 64,
@@ -282,7 +282,7 @@ fn bits(dtype: &str) -> Option<u64> {
     })
 }
 
-/// Is it a type of plain numbers, of which each is a parameter of the model?
+/// True for a type of plain numbers, each of which is a parameter of the model.
 pub(crate) fn is_float(dtype: &str) -> bool {
     dtype.starts_with('F') || dtype == "BF16"
 }

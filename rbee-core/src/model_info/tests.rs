@@ -1,4 +1,4 @@
-//! Files that are written here, whole and damaged.
+//! Complete and damaged files that the tests write.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ fn write_json(dir: &Path, name: &str, value: &Value) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-/// A safetensors file of tensors of zeros.
+/// A safetensors file with tensors of zeros.
 fn weights(tensors: &[(&str, &str, &[u64], usize)]) -> Vec<u8> {
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for (name, dtype, shape, bytes) in tensors {
@@ -205,7 +205,7 @@ fn a_model_for_vectors_tells_how_it_makes_them() {
 fn a_file_that_was_cut_off_anywhere_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bee.gguf");
-    // The file ends with its last tensor: not even padding can be missing.
+    // The file ends with its last tensor, so no missing byte can be padding.
     let mut gguf = Gguf::llama().bytes();
     assert_eq!(gguf.len() % 32, 0);
     for length in 0..gguf.len() {

@@ -1,4 +1,4 @@
-//! What is done to the disk: every step that changes something, so that a test can let any of them be the last.
+//! All changes to the disk as single steps, so that a test can stop the process after any of them.
 
 use std::{
     fmt, fs,
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorKind},
 };
 
-/// Something that the system refused to do to a file.
+/// A failed file operation.
 #[derive(Debug)]
 pub(super) struct DiskError {
     what: &'static str,
@@ -52,25 +52,25 @@ impl From<DiskError> for Error {
 
 pub(super) type Result<T, E = DiskError> = std::result::Result<T, E>;
 
-/// For `map_err`: what was to be done, and to which file.
+/// For `map_err`: the operation and its file.
 pub(super) fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |cause| DiskError { what, path, cause }
 }
 
-/// Makes temporary names differ within this process; the process's number makes them differ among processes.
+/// Makes temporary names unique within this process; the process id makes them unique among processes.
 static NAMES: AtomicU64 = AtomicU64::new(0);
 
 /// Makes the changes.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
-    /// Steps that may still be done, where a test wants an end to them.
+    /// The number of steps until a simulated kill, if a test sets it.
     #[cfg(test)]
     pub(super) left: Option<std::sync::Arc<AtomicU64>>,
 }
 
 impl Disk {
-    /// Before every change.
+    /// Called before every change.
     fn step(&self, what: &'static str, path: &Path) -> Result<()> {
         #[cfg(test)]
         if let Some(left) = &self.left {
@@ -91,7 +91,7 @@ impl Disk {
         path.parent().map_or(Ok(()), sync_dir)
     }
 
-    /// Replaces the file as a whole: whoever reads it sees what was there before or what is there now.
+    /// Replaces the file as a whole: a reader sees either the previous or the new content.
     pub(super) fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
         let n = NAMES.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_extension(format!("{}-{n}.tmp", std::process::id()));
@@ -104,26 +104,26 @@ impl Disk {
         self.rename(&temporary, path)
     }
 
-    /// Moves it there, for good: the directory is on the disk when this returns.
+    /// Moves a file or directory durably: the directory is on the disk when this returns.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.step("rename", from)?;
         fs::rename(from, to).map_err(failed("rename", from))?;
         to.parent().map_or(Ok(()), sync_dir)
     }
 
-    /// Removes the file; one that is not there is removed.
+    /// Removes the file; no error if it does not exist.
     pub(super) fn remove_file(&self, path: &Path) -> Result<()> {
         self.step("remove", path)?;
         missing_is_fine(fs::remove_file(path)).map_err(failed("remove", path))
     }
 
-    /// Removes the directory and all that is in it; one that is not there is removed.
+    /// Removes the directory and its contents; no error if it does not exist.
     pub(super) fn remove_tree(&self, path: &Path) -> Result<()> {
         self.step("remove", path)?;
         missing_is_fine(fs::remove_dir_all(path)).map_err(failed("remove", path))
     }
 
-    /// Opens the file to write at its end.
+    /// Opens the file for appending.
     pub(super) fn append(&self, path: &Path) -> Result<File> {
         self.step("open", path)?;
         let open = OpenOptions::new().create(true).append(true).read(true).open(path);
@@ -140,7 +140,7 @@ impl Disk {
         file.set_len(bytes).map_err(failed("shorten", path))
     }
 
-    /// A link at `path` to `target`, which is relative to where the link lies. Replaces what is there.
+    /// Creates a link at `path` to `target`, which is relative to the directory of the link. Replaces an existing one.
     #[cfg(feature = "hub")]
     pub(super) fn link(&self, target: &Path, path: &Path) -> Result<()> {
         if fs::read_link(path).is_ok_and(|is| is == target) {
@@ -152,14 +152,14 @@ impl Disk {
         path.parent().map_or(Ok(()), sync_dir)
     }
 
-    /// Sets the time of last use that the file stands for to now.
+    /// Sets the time of last use, which is the modification time of the file, to now.
     pub(super) fn touch(&self, path: &Path) -> Result<()> {
         self.step("touch", path)?;
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         open.and_then(|file| file.set_modified(SystemTime::now())).map_err(failed("touch", path))
     }
 
-    /// A file's directory and all directories above it up to and with `top`, for good.
+    /// Syncs the directory of a file and all its parents up to and including `top` to the disk.
     pub(super) fn sync_up(&self, file: &Path, top: &Path) -> Result<()> {
         let above = file.ancestors().skip(1);
         above.take_while(|directory| directory.starts_with(top)).try_for_each(sync_dir)
@@ -177,7 +177,7 @@ fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, path)
 }
 
-/// Where links take a privilege that most do not have, a second name of the file does as well.
+/// If links need a privilege that most users do not have, a hard link is created instead.
 #[cfg(all(not(unix), feature = "hub"))]
 fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     let target = path.parent().unwrap_or(path).join(target);
@@ -186,7 +186,7 @@ fn symlink(target: &Path, path: &Path) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync_dir(path: &Path) -> Result<()> {
-    // An empty path is what a relative name has above it.
+    // The parent of a relative name is an empty path.
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path).and_then(|dir| dir.sync_all()).map_err(failed("sync", path))
 }
@@ -203,18 +203,18 @@ fn missing_is_fine(done: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The size of a file behind whatever links lead to it; nothing where there is no file.
+/// The size of a file, through links; `None` if there is no file.
 pub(super) fn file_size(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len())
 }
 
-/// Reads a file and gives its SHA-256; `tell` learns of every read.
+/// Reads a file and returns its SHA-256; `tell` gets the number of bytes of every read.
 pub(super) fn hash(path: &Path, tell: impl FnMut(u64)) -> Result<Digest> {
     let file = crate::file_roots::open(path).map_err(failed("open", path))?;
     crate::digest::Hasher::default().read(file, tell).map_err(failed("read", path))
 }
 
-/// A small file as a whole; nothing where it is not there.
+/// The content of a small file; `None` if it does not exist.
 pub(super) fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     use io::Read as _;
     let file = match File::open(path) {
@@ -233,7 +233,7 @@ pub(super) fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
-/// Bytes that may still be written by this user to the disk of this directory; nothing where that is not known.
+/// Bytes that this user may still write to the disk of this directory; `None` if unknown.
 pub(super) fn free(path: &Path) -> Option<u64> {
     #[cfg(unix)]
     {
@@ -247,7 +247,7 @@ pub(super) fn free(path: &Path) -> Option<u64> {
     }
 }
 
-/// A lock on a file, which the system frees when the process ends, however it ends.
+/// A lock on a file. The system frees it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock(#[allow(dead_code, reason = "held, not used")] File);
 
@@ -266,21 +266,21 @@ impl Lock {
         }
     }
 
-    /// The lock for one alone, or nothing where another has it in whatever way.
+    /// An exclusive lock; `None` if another process holds any lock.
     pub(super) fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         let file = Self::open(path)?;
         let tried = file.try_lock();
         Self::tried(path, file, tried)
     }
 
-    /// The lock for many, or nothing where one has it alone.
+    /// A shared lock; `None` if another process holds an exclusive one.
     pub(super) fn try_shared(path: &Path) -> Result<Option<Self>> {
         let file = Self::open(path)?;
         let tried = file.try_lock_shared();
         Self::tried(path, file, tried)
     }
 
-    /// The lock for one alone; waits for those who have it, which must be for a few file operations only.
+    /// An exclusive lock. Waits for the holders, which must hold it for only a few file operations.
     pub(super) fn exclusive(path: &Path) -> Result<Self> {
         let file = Self::open(path)?;
         file.lock().map_err(failed("lock", path))?;

@@ -1,4 +1,4 @@
-//! Files of a model, wherever they can be read from.
+//! Files of a model in any readable place.
 
 use std::{
     fmt,
@@ -17,22 +17,22 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: u64 = 1 << 20;
 
-/// A place that the files of one model can be read from: a [`ModelStore`](crate::models::ModelStore), another hive, a
+/// A readable place with the files of one model: a [`ModelStore`](crate::models::ModelStore), another hive, or a
 /// directory.
 #[async_trait]
 pub trait ModelFiles: fmt::Debug + Send + Sync + 'static {
-    /// What files there are.
+    /// The list of the files.
     fn manifest(&self) -> &Manifest;
 
-    /// The bytes of one file from this offset on, to its end.
+    /// The bytes of one file from this offset to its end.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where the manifest has no such file, [`ErrorKind::InvalidRequest`] where the offset
-    /// lies beyond its end, [`ErrorKind::ModelIncompatible`] where it is not what the manifest says any more. The
-    /// stream ends with the first failure.
+    /// [`ErrorKind::NotFound`] if the manifest has no such file, [`ErrorKind::InvalidRequest`] if the offset is beyond
+    /// its end, [`ErrorKind::ModelIncompatible`] if the file no longer matches the manifest. The stream ends with the
+    /// first failure.
     async fn read(&self, file: &str, from: u64) -> Result<BoxStream<'static, Result<Bytes>>>;
 }
 
@@ -86,7 +86,7 @@ impl<K: Send + Sync + 'static> ModelFiles for DirectoryFiles<K> {
             Ok((opened, path, known.bytes - from))
         })
         .await?;
-        // A chunk at a time, so that a reader who takes long holds no thread.
+        // One chunk at a time, so that a slow reader holds no thread.
         let chunks = stream::try_unfold(opened, move |(mut file, path, left)| {
             let keep = keep.clone();
             async move {
@@ -108,7 +108,7 @@ impl<K: Send + Sync + 'static> ModelFiles for DirectoryFiles<K> {
     }
 }
 
-/// Does it on a thread that may block.
+/// Runs the function on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -119,7 +119,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     })
 }
 
-/// A manifest made by reading every file.
+/// A manifest of files that are all read.
 pub(super) fn hashed(
     root: &std::path::Path,
     paths: impl IntoIterator<Item = String>,

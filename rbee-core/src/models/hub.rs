@@ -1,9 +1,9 @@
-//! A hub of models, as the machine that downloads sees it.
+//! A model hub, as a client of it.
 //!
-//! `hf-hub` says where things are: the endpoint, the URLs, the requests about a repository, and the token file. The
-//! transfer itself is done here: it goes on where a killed process stopped, tells a stalled connection from a slow
-//! one, waits as long as the hub asks for, compares checksums, and never shows the token to another host. A token belongs
-//! to one endpoint: it is not used for another one, and not sent where that endpoint redirects to.
+//! `hf-hub` supplies the endpoint, the URLs, the requests about a repository, and the token file. This module
+//! implements the transfer itself: it resumes where a killed process stopped, distinguishes a stalled connection from a
+//! slow one, waits as long as the hub requests, compares checksums, and never sends the token to another host. A token
+//! belongs to one endpoint: it is not used for another endpoint, and not sent to a target of a redirect.
 
 mod access;
 mod error;
@@ -41,7 +41,7 @@ pub struct Hub {
     shared: Arc<Shared>,
 }
 
-/// Nothing of this is shown, for the token is in it.
+/// Not shown by `Debug`, because it contains the token.
 struct Shared {
     api: Api,
     agent: ureq::Agent,
@@ -51,7 +51,7 @@ struct Shared {
     settings: HubBuilder,
 }
 
-/// How a [`Hub`] is reached.
+/// The configuration of a [`Hub`].
 #[derive(Clone, Debug)]
 pub struct HubBuilder {
     endpoint: Option<String>,
@@ -65,13 +65,13 @@ pub struct HubBuilder {
     backoff: Duration,
 }
 
-/// Where the token is from, which says what it is for.
+/// The source of the token, which determines its endpoint.
 #[derive(Clone, Debug)]
 enum TokenFrom {
     Nowhere,
-    /// From the environment, for the endpoint of the environment; without one, for the usual hub.
+    /// From the environment, for the endpoint of the environment; without one, for the standard hub.
     Environment(HubToken, Option<String>),
-    /// Given for the endpoint that is built with it.
+    /// Set by the caller, for the endpoint of this builder.
     Given(HubToken),
 }
 
@@ -92,12 +92,12 @@ impl Default for HubBuilder {
 }
 
 impl HubBuilder {
-    /// Takes from the environment what other tools take from it: the endpoint of `HF_ENDPOINT`, the token of
-    /// `HF_TOKEN` or of the file that a login leaves behind, and the offline mode of `HF_HUB_OFFLINE`. The token is for
-    /// the endpoint of the environment: if another [`endpoint`](Self::endpoint) is set after this, it is not used.
+    /// Reads the environment variables that other tools use: the endpoint from `HF_ENDPOINT`, the token from `HF_TOKEN`
+    /// or the file that a login creates, and the offline mode from `HF_HUB_OFFLINE`. The token is for the endpoint of
+    /// the environment: if another [`endpoint`](Self::endpoint) is set after this, the token is not used.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the token has characters that none has.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the token contains characters that are not allowed.
     pub fn environment(mut self) -> Result<Self> {
         let var = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
         let own = var("HF_ENDPOINT");
@@ -115,61 +115,61 @@ impl HubBuilder {
         Ok(self)
     }
 
-    /// The address of the hub: `http://` or `https://`, a host, perhaps a port and a path.
+    /// The address of the hub: `http://` or `https://`, a host, and optionally a port and a path.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoint = Some(endpoint.into());
         self
     }
 
-    /// The hub's cache, which the offline mode answers from. As it stands: the
-    /// [standard place](crate::models::StoreOptions::hub_cache).
+    /// The hub's cache, which the offline mode reads. By default the [standard
+    /// directory](crate::models::StoreOptions::hub_cache).
     pub fn cache(mut self, cache: impl Into<PathBuf>) -> Self {
         self.cache = Some(cache.into());
         self
     }
 
-    /// What the user is known to the hub by, or nothing. It is for the endpoint that this hub has.
+    /// The user's token, or `None`. It is for the endpoint of this hub.
     pub fn token(mut self, token: Option<HubToken>) -> Self {
         self.token = token.map_or(TokenFrom::Nowhere, TokenFrom::Given);
         self
     }
 
-    /// Bytes that models may take together which a store fetches from hubs with such a bound.
+    /// The total size limit, in bytes, of models that a store downloads from hubs with such a limit.
     pub(crate) fn tenant_budget(mut self, bytes: Option<u64>) -> Self {
         self.tenant_budget = bytes;
         self
     }
 
-    /// Asks the hub for nothing: what is in the cache is all there is.
+    /// Sends no requests to the hub: only models in the cache are available.
     pub fn offline(mut self, offline: bool) -> Self {
         self.offline = offline;
         self
     }
 
-    /// How long a connection may give nothing before it is given up and made anew, 30 s as it stands. Ten times as
-    /// long a download waits for another tool that has locked the same file and comes no further.
+    /// How long a connection may deliver no data before it is closed and opened again, 30 s by default. A download
+    /// waits ten times as long for another tool that holds a lock on the same file and makes no progress.
     pub fn stall(mut self, stall: Duration) -> Self {
         self.stall = stall;
         self
     }
 
-    /// Files that are downloaded at once, 4 as it stands; 1 to 32.
+    /// Files that are downloaded at once, 4 by default; 1 to 32.
     pub fn parallel(mut self, parallel: usize) -> Self {
         self.parallel = parallel.clamp(1, 32);
         self
     }
 
-    /// How often one thing is tried again that failed without having come further, 5 times as it stands, and how
-    /// long to wait before the first time, 1 s as it stands; each further wait is twice as long, up to a minute.
+    /// The number of retries of an operation that failed without progress, 5 by default, and the wait before the first
+    /// retry, 1 s by default; each further wait is twice as long, up to a minute.
     pub fn retries(mut self, retries: u32, backoff: Duration) -> Self {
         (self.retries, self.backoff) = (retries, backoff);
         self
     }
 
-    /// The hub. Sends nothing yet.
+    /// Builds the hub. Sends nothing yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where the endpoint is no address.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the endpoint is not a valid address.
     pub fn build(self) -> Result<Hub> {
         if let Some(endpoint) = &self.endpoint {
             http::check_endpoint(endpoint)?;
@@ -189,7 +189,7 @@ impl HubBuilder {
         Ok(Hub { shared: Arc::new(shared) })
     }
 
-    /// The token that is for this endpoint.
+    /// The token for this endpoint.
     fn token_for(&self, endpoint: &str) -> Result<Option<HubToken>> {
         let (token, own) = match &self.token {
             TokenFrom::Nowhere => return Ok(None),
@@ -213,10 +213,10 @@ impl HubBuilder {
     }
 }
 
-/// The library's interface to the hub at this endpoint or the usual one, and that endpoint. It is given no token: every
-/// request is made here, so that it is known where a token goes.
+/// The library's interface to the hub at this endpoint or the default one, and that endpoint. It gets no token: this
+/// crate makes every request itself, to control where the token is sent.
 fn interface(endpoint: Option<&str>) -> Result<(Api, String)> {
-    // Its own cache is not used, and whatever token it finds beside it is taken out.
+    // Its own cache is not used, and a token that it finds there is removed.
     let mut api = ApiBuilder::from_cache(Cache::new(PathBuf::new()))
         .with_progress(false)
         .with_token(None)
@@ -225,19 +225,19 @@ fn interface(endpoint: Option<&str>) -> Result<(Api, String)> {
         api = api.with_endpoint(endpoint.trim_end_matches('/').to_owned());
     }
     let api = api.build().map_err(|error| HubError::Interface(error.to_string()))?;
-    // The library's own address of the hub, without naming it here.
+    // The library's default address of the hub, so that it is not repeated here.
     let url = api.model("a/b".to_owned()).url("c");
     let endpoint = url.strip_suffix("/a/b/resolve/main/c").unwrap_or(&url).to_owned();
     Ok((api, endpoint))
 }
 
 impl Hub {
-    /// What is to be said of a hub.
+    /// A builder for the configuration of a hub.
     pub fn builder() -> HubBuilder {
         HubBuilder::default()
     }
 
-    /// Is it asked for nothing?
+    /// True if no requests are sent to the hub.
     pub fn is_offline(&self) -> bool {
         self.shared.settings.offline
     }
@@ -266,7 +266,7 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// The parts of a reference to a hub.
+/// The parts of a hub reference.
 fn parts(model: &ModelRef) -> Result<(&str, &str, &str, Option<&str>), HubError> {
     match model.source() {
         ModelSource::Hub { org, repo, revision, file } => {

@@ -1,9 +1,10 @@
-//! How one download reaches the hub.
+//! The access to the hub for one download.
 
 use std::{fmt, sync::Arc};
 
-/// How a hive reaches the hub for one download. What is left open the hive takes from its own environment. Its own token
-/// goes to its own endpoint alone: a hive that is sent to another endpoint sends no token but the one in the order.
+/// The access of a hive to the hub for one download. Fields that are not set come from the hive's own environment. The
+/// hive's token is only sent to the hive's own endpoint: if the order names another endpoint, the hive sends no token
+/// except the one in the order.
 ///
 /// ```
 /// use rbee_core::models::HubAccess;
@@ -15,14 +16,14 @@ use std::{fmt, sync::Arc};
 pub struct HubAccess {
     /// The address of the hub.
     pub endpoint: Option<String>,
-    /// The token for that address; it needs one. It is used for this download alone: no hive keeps it, and nothing shows
-    /// it.
+    /// The token for that address; it requires `endpoint`. It is used for this download alone: no hive stores it, and
+    /// it is never shown.
     pub token: Option<Arc<str>>,
-    /// Send no token at all, also none of the hive's own.
+    /// Send no token at all, not even the hive's own.
     pub anonymous: bool,
-    /// Bytes that all models which were fetched with such a bound may take together in the hive's store.
+    /// The total size limit, in bytes, of all models in the hive's store that were downloaded with such a limit.
     pub tenant_budget: Option<u64>,
-    /// Ask it for nothing: what the hub's cache has is all there is.
+    /// Send no requests to the hub: only models in the hub's cache are available.
     pub offline: bool,
 }
 

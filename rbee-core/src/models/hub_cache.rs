@@ -7,10 +7,10 @@ use std::{
 
 use super::{manifest::MAX_MODEL_FILES, select::Listed};
 
-/// Directories inside each other that are looked into.
+/// The greatest depth of directories that is read.
 const MAX_DEPTH: usize = 8;
 
-/// The files of a snapshot, those that can be opened.
+/// The files of a snapshot that can be opened.
 pub(super) fn snapshot_files(root: &Path) -> Vec<Listed> {
     let mut files = Vec::new();
     let mut directories = vec![(root.to_owned(), String::new(), 0)];
@@ -20,7 +20,7 @@ pub(super) fn snapshot_files(root: &Path) -> Vec<Listed> {
             else {
                 continue;
             };
-            // Through the links to the blobs; nothing where one leads nowhere.
+            // Follows the links to the blobs; a broken link is skipped.
             let Ok(is) = fs::metadata(entry.path()) else { continue };
             if is.is_file() {
                 files.push(Listed { path: name, bytes: is.len() });
@@ -32,7 +32,7 @@ pub(super) fn snapshot_files(root: &Path) -> Vec<Listed> {
     files
 }
 
-/// Where other tools look for the hub's cache too.
+/// The standard directory of the hub's cache, which other tools use too.
 pub(super) fn standard_hub_cache() -> Option<PathBuf> {
     standard(|name| env::var_os(name).filter(|value| !value.is_empty()), env::home_dir)
 }
@@ -43,7 +43,7 @@ fn standard(
 ) -> Option<PathBuf> {
     let path = |name| {
         let value = PathBuf::from(var(name)?);
-        // A tilde that no shell has replaced.
+        // A tilde that no shell has expanded.
         match value.strip_prefix("~") {
             Ok(rest) => Some(home()?.join(rest)),
             Err(_) => Some(value),
@@ -56,7 +56,7 @@ fn standard(
         .or_else(|| Some(home()?.join(".cache/huggingface/hub")))
 }
 
-/// Is this revision a commit, which never changes?
+/// True if this revision is a commit, which never changes.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,4 +1,4 @@
-//! What files a model is made of.
+//! The list of the files of a model.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -9,18 +9,18 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
-/// Files that one model may have.
+/// The most files of one model.
 pub const MAX_MODEL_FILES: usize = 10_000;
-/// Bytes of a path inside a model.
+/// The longest path in a model, in bytes.
 const MAX_PATH: usize = 512;
-/// Directories inside each other.
+/// The greatest depth of directories.
 const MAX_DEPTH: usize = 16;
 
 /// One file of a model.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// Where it lies below the model's directory; parts are separated by `/`.
+    /// Its path in the model's directory; parts are separated by `/`.
     pub path: String,
     /// Its size.
     pub bytes: u64,
@@ -29,7 +29,7 @@ pub struct ModelFile {
 }
 
 /// All files of a model, sorted by path: at least one and at most [`MAX_MODEL_FILES`], none twice, none outside the
-/// model's directory. Every value of this type has been checked, also one that was deserialized.
+/// model's directory. Every value of this type has been checked, also after deserialization.
 ///
 /// ```
 /// use rbee_core::models::{Digest, Manifest, ModelFile};
@@ -46,7 +46,7 @@ pub struct Manifest {
     files: Vec<ModelFile>,
 }
 
-/// Why files are no manifest.
+/// The reason why files do not form a manifest.
 #[derive(Debug)]
 enum ManifestError {
     Empty,
@@ -70,7 +70,7 @@ impl fmt::Display for ManifestError {
             }
             Self::Path(first, second) => write!(
                 f,
-                "{first:?} is no path of a model's file: {second}; allowed are at most {MAX_PATH} bytes in at most {MAX_DEPTH} parts \
+                "{first:?} is not a path of a model's file: {second}; allowed are at most {MAX_PATH} bytes in at most {MAX_DEPTH} parts \
          separated by \"/\", none of them empty, \".\" or \"..\", without control characters, \"\\\" and \":\""
             ),
             Self::TooLarge => f.write_str("the model's files are larger together than any disk"),
@@ -87,13 +87,13 @@ impl From<ManifestError> for Error {
 }
 
 impl Manifest {
-    /// The manifest of these files, in whatever order they come.
+    /// The manifest of these files, in any order.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] where there is none or more than [`MAX_MODEL_FILES`], one is there twice, or a
-    /// path could leave the model's directory.
+    /// [`ErrorKind::InvalidRequest`] if there are no files or more than [`MAX_MODEL_FILES`], if a file is listed twice,
+    /// or if a path could leave the model's directory.
     pub fn new(files: impl IntoIterator<Item = ModelFile>) -> Result<Self> {
-        // One more than is allowed tells that there are too many.
+        // One file more than allowed shows that there are too many.
         let mut files: Vec<_> = files.into_iter().take(MAX_MODEL_FILES + 1).collect();
         if files.is_empty() {
             return Err(ManifestError::Empty.into());
@@ -131,13 +131,14 @@ impl Manifest {
         at.ok().and_then(|at| self.files.get(at))
     }
 
-    /// The size of all files together.
+    /// The total size of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// What names this content, wherever it lies: the SHA-256 over one line per file, sorted by path, each made of
-    /// the file's SHA-256 as 64 hexadecimal digits, a space, its size in bytes, a space, its path, and a line feed.
+    /// The digest of this content, independent of its location: the SHA-256 over one line per file, sorted by path. A
+    /// line consists of the file's SHA-256 as 64 hexadecimal digits, a space, its size in bytes, a space, its path, and
+    /// a line feed.
     pub fn digest(&self) -> Digest {
         let lines = self.files.iter().map(|file| {
             let ModelFile { path, bytes, sha256 } = file;
@@ -165,7 +166,7 @@ impl<'de> Deserialize<'de> for Manifest {
     }
 }
 
-/// Is this a path that stays below the directory it is put in, on every system?
+/// Checks that the path stays below its directory, on every system.
 pub(crate) fn check_path(path: &str) -> Result<()> {
     let bad = |why| Err(ManifestError::Path(path.chars().take(120).collect(), why).into());
     if path.len() > MAX_PATH {

@@ -1,4 +1,4 @@
-//! Which files of a repository a worker needs.
+//! Selection of the files of a repository that a worker needs.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -8,7 +8,7 @@ use crate::{
     model_ref::ModelRef,
 };
 
-/// Files beside the weights that are worth fetching, in the repository's own directory.
+/// Files next to the weights that are downloaded too, from the top directory of the repository.
 const COMPANIONS: &[&str] = &[
     "config.json",
     "generation_config.json",
@@ -31,16 +31,16 @@ const COMPANIONS: &[&str] = &[
     "LICENSE.txt",
     "README.md",
 ];
-/// Companions are small; what is called like one and is not is left out.
+/// Companions are small; a larger file with the name of a companion is left out.
 const MAX_COMPANION: u64 = 128 << 20;
-/// Weights that can run code when they are loaded, or that no worker reads.
+/// Weight files that can run code when they are loaded, or that no worker supports.
 const NEVER: &[&str] =
     &["bin", "pt", "pth", "pkl", "pickle", "ckpt", "h5", "msgpack", "onnx", "tflite"];
 /// The index of weights in several files.
 const INDEX: &str = "model.safetensors.index.json";
-/// Quantization that is taken where nothing was said: the usual balance of size and quality.
+/// The default quantization: the usual balance of size and quality.
 const USUAL: &str = "Q4_K_M";
-/// Files that an error lists.
+/// The most files that an error lists.
 const SHOWN: usize = 20;
 
 /// A file of a repository.
@@ -50,12 +50,12 @@ pub(super) struct Listed {
     pub(super) bytes: u64,
 }
 
-/// What was picked.
+/// The selected files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Picked {
     /// Sorted.
     pub(super) files: Vec<String>,
-    /// The one file of several that hold the same model each; the reference is pinned to it.
+    /// The selected one of several files that each contain the whole model; the reference is pinned to it.
     pub(super) one: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl From<SelectError> for Error {
     }
 }
 
-/// Picks the files: the named one with its companions, else the safetensors, else one GGUF.
+/// Selects the files: the named one with its companions, else the safetensors, else one GGUF.
 pub(super) fn pick(listed: &[Listed], file: Option<&str>, model: &ModelRef) -> Result<Picked> {
     let there: BTreeSet<&str> = listed.iter().map(|file| file.path.as_str()).collect();
     let weights = || {
@@ -172,13 +172,13 @@ fn never(path: &str) -> bool {
     NEVER.iter().any(|extension| is(path, extension))
 }
 
-/// A GGUF that holds a model, not its eyes or the statistics it was quantized by.
+/// True for a GGUF that contains a model, and not a vision projector or the statistics used for quantization.
 fn is_gguf_model(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     is(path, "gguf") && !name.contains("mmproj") && !name.contains("imatrix")
 }
 
-/// The safetensors of the repository's own directory; nothing where there are none.
+/// The safetensors in the top directory of the repository; `None` if there are none.
 fn safetensors(
     there: &BTreeSet<&str>,
     model: impl Fn() -> ModelRef,
@@ -203,7 +203,7 @@ fn safetensors(
     }
 }
 
-/// Companions of the weights, with those that sentence-transformers keep in directories such as `1_Pooling`.
+/// Companions of the weights, including those that sentence-transformers stores in directories such as `1_Pooling`.
 fn companions(listed: &[Listed]) -> impl Iterator<Item = String> + '_ {
     let wanted = |path: &str| match path.split_once('/') {
         None => COMPANIONS.contains(&path),
@@ -218,7 +218,7 @@ fn companions(listed: &[Listed]) -> impl Iterator<Item = String> + '_ {
     small.map(|file| &file.path).filter(move |path| wanted(path)).cloned()
 }
 
-/// The place of a file in a set such as `model-00001-of-00003.safetensors`.
+/// The position of a file in a set such as `model-00001-of-00003.safetensors`.
 #[derive(Clone, Copy)]
 struct Shard<'a> {
     before: &'a str,
@@ -238,7 +238,7 @@ fn shard(path: &str) -> Option<Shard<'_>> {
     Some(Shard { before, number: five(number)?, of: five(of)?, end })
 }
 
-/// The file, with all others of its set where it is one of several.
+/// The file, together with all others of its set if it belongs to one.
 fn shards(file: &str, there: &BTreeSet<&str>, model: impl Fn() -> ModelRef) -> Result<Vec<String>> {
     let Some(Shard { before, of, end, .. }) = shard(file) else {
         return Ok(vec![file.to_owned()]);
@@ -254,8 +254,8 @@ fn shards(file: &str, there: &BTreeSet<&str>, model: impl Fn() -> ModelRef) -> R
     Ok(all)
 }
 
-/// Are all files there that the index of shards names? Without an index there is nothing to say against it, except
-/// that safetensors need a configuration beside them.
+/// True if all files named by the index of shards exist. Without an index true, except that safetensors need a
+/// configuration file next to them.
 pub(super) fn is_whole(root: &Path, files: &[String]) -> bool {
     let has = |name: &str| files.iter().any(|file| file == name);
     if files.iter().any(|file| is(file, "safetensors")) && !has("config.json") {

@@ -1,22 +1,22 @@
-//! The store: the models on one machine's disk, and who uses them.
+//! The store: the models on one machine's disk, and their users.
 //!
 //! ```text
 //! <store>/models/<digest>/record.json, files/…   copies, by the digest of their manifest
-//! <store>/hub/<key>.json                         records of models that lie in the hub's cache
-//! <store>/parts/<digest>/record.json, files/…    copies under way
-//! <store>/damaged/…                              what was found out to be damaged
-//! <store>/trash/…                                what is being removed
-//! <store>/used/<key>                             when a model was last used: the file's time
+//! <store>/hub/<key>.json                         records of models in the hub's cache
+//! <store>/parts/<digest>/record.json, files/…    unfinished copies
+//! <store>/damaged/…                              damaged files
+//! <store>/trash/…                                files that are being removed
+//! <store>/used/<key>                             the time of a model's last use: the file's time
 //! <store>/locks/…                                locks, empty files
 //! ```
 //!
-//! There is no index apart from the records, so none can disagree with the disk. A record is replaced as a whole, and
-//! a copy becomes a model by the renaming of its directory, record and all; so a model is there or it is not,
-//! wherever a process was killed. What is listed or handed out is there with all of its files in their full size.
+//! There is no index apart from the records, so none can disagree with the disk. A record is replaced as a whole, and a
+//! copy becomes a model when its directory is renamed, including the record. So a model exists or does not exist, no
+//! matter when a process was killed. Every listed or returned model has all its files in their full size.
 //!
-//! Processes share a store by locks that the system frees when a process ends: a shared one on a model in use, one on
-//! a model that is fetched, and one on the whole store for the few steps that make or remove a model. The store must
-//! lie on a disk of this machine.
+//! Processes share a store with locks that the system frees when a process ends: a shared lock on a model in use, a
+//! lock on a model that is being fetched, and a lock on the whole store for the few steps that create or remove a
+//! model. The store must be on a disk of this machine.
 
 mod adopt;
 mod budget;
@@ -57,8 +57,8 @@ use crate::{
     time::WallTime,
 };
 
-/// The models on one machine's disk: copies that it keeps by digest, and those in the standard cache of the hub,
-/// where other tools find what this one fetched and the other way round.
+/// The models on one machine's disk: copies stored by digest, and models in the standard cache of the hub. Other tools
+/// find there what this store downloaded, and this store finds what they downloaded.
 ///
 /// Cheap to clone. Several processes of one user may open the same directory at once.
 ///
@@ -102,37 +102,37 @@ struct Shared {
 /// A model in a [`ModelStore`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredModel {
-    /// What it was fetched as.
+    /// The reference under which it was fetched.
     pub model: ModelRef,
-    /// What names its content; nothing while that is not known yet.
+    /// The digest of its content; `None` while unknown.
     pub digest: Option<Digest>,
-    /// The size of its files together, as far as it is known.
+    /// The total size of its files, as far as known.
     pub bytes: u64,
-    /// When it was last used, or fetched.
+    /// The time of its last use, or of its download.
     pub last_used: WallTime,
-    /// Whether it can be used.
+    /// Its availability.
     pub state: StoredState,
 }
 
-/// Whether a model of the store can be used.
+/// The availability of a model in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StoredState {
-    /// All of its files are there.
+    /// All files are complete.
     Ready,
     /// It is being fetched.
     Fetching {
-        /// Bytes that are there.
+        /// The bytes fetched so far.
         done: u64,
-        /// Bytes that will be, where that is known.
+        /// The total bytes, if known.
         total: Option<u64>,
     },
-    /// Files of it are missing, or were found to be damaged; the next download or import fetches those.
+    /// Files are missing, or were found to be damaged; the next download or import fetches only those.
     Incomplete,
 }
 
-/// What went wrong with a store, beyond what its disk refused.
+/// A failure of a store, other than a disk error.
 #[derive(Debug)]
 enum StoreError {
     InUse(ModelRef),
@@ -231,7 +231,7 @@ impl fmt::Display for StoreError {
             Self::NoFile(it) => write!(f, "the model has no file {it:?}"),
             Self::Gap { file, there, at } => write!(
                 f,
-                "of the model's file {file:?} {there} bytes are there; it cannot go on at byte {at}"
+                "of the model's file {file:?} {there} bytes are there; it cannot continue at byte {at}"
             ),
             Self::Short { file, there, bytes } => write!(
                 f,
@@ -248,7 +248,7 @@ impl fmt::Display for StoreError {
             ),
             Self::Stalled { model, file, after } => write!(
                 f,
-                "the source of model {model} gave nothing of its file {file:?} for {after} s"
+                "the source of model {model} delivered nothing of its file {file:?} for {after} s"
             ),
             Self::DiskFull { model, dir, needed, free, head_room, reserved } => write!(
                 f,
@@ -276,7 +276,7 @@ impl fmt::Display for StoreError {
             Self::Panicked(it) => write!(f, "the fetching of model {it} panicked"),
             Self::OtherStalled { model, after } => write!(
                 f,
-                "another process fetches model {model}, and has not come further for {after} s"
+                "another process fetches model {model}, and has made no progress for {after} s"
             ),
             Self::NoModel { path, why } => write!(f, "{} is not a model: {why}", path.display()),
         }
@@ -316,7 +316,7 @@ impl From<StoreError> for Error {
         };
         let for_client = match &error {
             StoreError::TenantBudget { bytes, budget, .. } => Some(format!(
-                "there is no room for a model of {bytes} bytes: models that are named by reference may take {budget} \
+                "there is no space for a model of {bytes} bytes: models that are named by reference may take {budget} \
                  bytes in all, less those in use; ask for one from the list of models"
             )),
             _ => None,
@@ -330,11 +330,11 @@ impl From<StoreError> for Error {
 }
 
 impl ModelStore {
-    /// Opens the store in this directory, and makes it where there is none. Removes what was left behind by processes
-    /// that were killed: what was being removed, and copies under way that nobody has gone on with for a week.
+    /// Opens the store in this directory, and creates it if it does not exist. Removes leftovers of killed processes:
+    /// models that were being removed, and unfinished copies that nobody has continued for a week.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] where the directory cannot be made or written to.
+    /// [`ErrorKind::Storage`] if the directory cannot be created or written.
     pub fn open(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
         Self::open_on(Disk::default(), dir.as_ref(), options)
     }
@@ -359,24 +359,23 @@ impl ModelStore {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The directory it keeps its own things in.
+    /// The directory of the store's own files.
     pub fn dir(&self) -> &Path {
         &self.shared.dir
     }
 
-    /// Where models from the hub lie.
+    /// The directory of models from the hub.
     pub fn hub_cache(&self) -> &Path {
         &self.shared.hub_cache
     }
 
-    /// All models, by their reference, with those that are being fetched. Models that other tools put in the hub's
-    /// cache are among them from the first time that they are asked for. Reads directories, so it may block for a
-    /// moment.
+    /// All models, by their reference, including those that are being fetched. Models that other tools put in the hub's
+    /// cache are included after the first request for them. Reads directories, so it may block for a moment.
     pub fn models(&self) -> Vec<StoredModel> {
         let mut models = BTreeMap::new();
         for entry in self.shared.entries() {
             let stored = self.shared.stored(&entry);
-            // More than one of a reference only where a process was killed between two steps.
+            // There are several of one reference only if a process was killed between two steps.
             if stored.state == StoredState::Ready || !models.contains_key(&entry.model) {
                 models.insert(entry.model, stored);
             }
@@ -389,7 +388,7 @@ impl ModelStore {
                 last_used: WallTime::now(),
                 state: StoredState::Incomplete,
             });
-            // What is ready already stays so.
+            // A model that is already ready stays ready.
             if fetched.state == StoredState::Incomplete {
                 fetched.state = StoredState::Fetching { done, total };
             }
@@ -397,13 +396,13 @@ impl ModelStore {
         models.into_values().collect()
     }
 
-    /// A number that grows whenever [`models`](Self::models) may answer otherwise than before, apart from the
-    /// progress of what is fetched and from what other processes do.
+    /// A number that grows whenever the result of [`models`](Self::models) may have changed, except for the progress of
+    /// fetches and for changes by other processes.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
     }
 
-    /// Where damaged files are kept.
+    /// The directory of damaged files.
     pub fn damaged(&self) -> PathBuf {
         self.shared.dir.join("damaged")
     }
@@ -414,7 +413,7 @@ impl Shared {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// The lock for the steps that make or remove a model.
+    /// The lock for the steps that create or remove a model.
     fn lock(&self) -> Result<super::disk::Lock, DiskError> {
         super::disk::Lock::exclusive(&self.dir.join("locks/store"))
     }
@@ -428,7 +427,7 @@ impl Shared {
     }
 }
 
-/// What is behind a lock is changed in single steps, so it is whole also after a panic elsewhere.
+/// Every change under a lock is a single step, so the data is complete even after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

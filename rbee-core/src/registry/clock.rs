@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::time::WallTime;
 
-/// Tells the time; by default what the machine says.
+/// Returns the time; by default that of the machine's clock.
 #[derive(Clone)]
 pub(super) struct Clock(Arc<dyn Fn() -> WallTime + Send + Sync>);
 

@@ -1,4 +1,4 @@
-//! A registry for tests of what stores do to a queen.
+//! A registry that fails on demand, for tests of a queen's reaction to its store.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ use crate::{
 
 type Guard = dyn Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync;
 
-/// A [`MemoryRegistry`] whose writes a guard lets through, holds up, or refuses; for tests.
+/// A [`MemoryRegistry`] for tests, in which a guard accepts, delays or refuses each write.
 ///
 /// Clones share one store, and the guard.
 ///
@@ -50,15 +50,15 @@ pub struct GuardedRegistry {
 }
 
 impl GuardedRegistry {
-    /// An empty one. The guard sees the changes before they are written; if it gives an error back they are not. A sign of
-    /// life is no change: the list is empty.
+    /// An empty registry. The guard sees the changes before they are written; if it returns an error, they are not
+    /// written. A heartbeat has no changes: the list is empty.
     pub fn new(
         guard: impl Fn(&[Change]) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) -> Self {
         Self { inner: MemoryRegistry::new(), guard: Arc::new(guard) }
     }
 
-    /// An empty one whose writes fail as on a full disk while the switch is on.
+    /// An empty registry whose writes fail as on a full disk while the switch is on.
     pub fn with_switch(switch: Arc<AtomicBool>) -> Self {
         Self::new(move |_| {
             Box::pin(ready(match switch.load(Ordering::SeqCst) {

@@ -1,4 +1,4 @@
-//! A registry in memory, for tests and for applications that need not survive a restart.
+//! A registry in memory, for tests and for applications that need no state after a restart.
 
 mod store;
 
@@ -19,13 +19,13 @@ use crate::{
     time::WallTime,
 };
 
-/// The most ended jobs that are kept; the ones that ended first are dropped first.
+/// The most ended jobs that are kept; the jobs that ended first are dropped first.
 const ENDED_KEPT: usize = 10_000;
-/// The most that the answers of ended jobs take together, in bytes; the jobs that ended first are dropped to make room.
+/// The most bytes of the answers of all ended jobs; beyond it, the jobs that ended first are dropped.
 const ANSWERS_KEPT: usize = 256 << 20;
 
-/// A [`Registry`] in memory. It keeps every rule of the trait, but nothing survives the process; of ended jobs it
-/// keeps the last 10,000, and fewer where their answers take more than 256 MiB.
+/// A [`Registry`] in memory. It follows every rule of the trait, but nothing survives the process. It keeps the last
+/// 10,000 ended jobs, and fewer if their answers take more than 256 MiB.
 ///
 /// Clones share one store, so two queens of one process can share it as they would share a database.
 #[derive(Clone)]
@@ -35,12 +35,12 @@ pub struct MemoryRegistry {
 }
 
 impl MemoryRegistry {
-    /// An empty one.
+    /// An empty registry.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty one that asks this clock when leases end and which day it is; for tests and simulations.
+    /// An empty registry with this clock for the leases and the current day; for tests and simulations.
     pub fn with_clock(clock: impl Fn() -> WallTime + Send + Sync + 'static) -> Self {
         Self {
             store: Arc::new(Mutex::new(Store::new(ENDED_KEPT, ANSWERS_KEPT))),
@@ -49,7 +49,7 @@ impl MemoryRegistry {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        // Nothing in the store can panic half-way through a change, so a poisoned lock has whole data behind it.
+        // Nothing in the store can panic in the middle of a change, so the data behind a poisoned lock is complete.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

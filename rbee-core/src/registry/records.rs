@@ -1,4 +1,4 @@
-//! What a store keeps: a row each.
+//! The records of a store: one per row.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,31 +18,32 @@ use crate::{
     time::WallTime,
 };
 
-/// One token of an answer, as it is stored.
+/// One stored token of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenChunk {
-    /// Its id in the model's vocabulary, where the engine tells.
+    /// Its id in the model's vocabulary, if the engine reports it.
     pub id: Option<u32>,
     /// The text that it completes.
     pub text: Box<str>,
 }
 
-/// What stays of a request when its text is gone: enough to [replay](crate::sim::Replay) the job, and not a word of it.
+/// The part of a request that stays when its text is erased: enough to [replay](crate::sim::Replay) the job, without
+/// any text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOutline {
-    /// It asked for vectors; else for text.
+    /// True if it asked for vectors; false if it asked for text.
     pub embed: bool,
     /// The longest answer, in tokens.
     pub max_tokens: Option<u32>,
-    /// How long everything might take, in milliseconds.
+    /// The deadline for everything, in milliseconds.
     pub deadline_ms: Option<u64>,
-    /// Keys of the prompt's prefixes, shortest first. They are veiled: which prompts of one life of a queen began alike
-    /// can be told by them, and nothing of what they said.
+    /// Keys of the prompt's prefixes, shortest first. They are hashed with a secret: they show which prompts of one run
+    /// of a queen had the same beginning, and nothing about the content.
     pub prefix: Arc<[u64]>,
 }
 
 impl JobOutline {
-    /// That of a job, with the keys of its prefixes veiled by a secret that is kept nowhere.
+    /// The outline of a job, with the keys of its prefixes hashed with a secret that is not stored.
     pub(crate) fn of(job: &Job, secret: u64) -> Self {
         let (embed, max_tokens) = match &job.task {
             Task::Generate { sampling, .. } => (false, sampling.max_tokens),
@@ -58,49 +59,49 @@ impl JobOutline {
     }
 }
 
-/// A job, as it is stored.
+/// A stored job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Its name.
     pub id: JobId,
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: Option<TenantId>,
     /// The model.
     pub model: ModelRef,
-    /// Which jobs go first.
+    /// Its priority.
     pub priority: Priority,
-    /// How far it has come.
+    /// Its progress.
     pub status: JobStatus,
-    /// Its place in the queue: lower goes first.
+    /// Its position in the queue: lower goes first.
     pub order: u64,
     /// When it was submitted.
     pub submitted_at: WallTime,
-    /// Attempts begun that count, with the one under way.
+    /// Begun attempts that count, including the current one.
     pub attempts: u32,
-    /// How often in a row it was taken over while it ran, without more of its answer recorded in between.
+    /// How often in a row it was taken over while it ran, without more of its answer recorded between the takeovers.
     pub restarts: u32,
-    /// The mark it carries through every log.
+    /// The identifier of the request in every log.
     pub correlation_id: CorrelationId,
-    /// The key it was submitted under, where there was one.
+    /// Its idempotency key, if it was submitted with one.
     pub idempotency: Option<Arc<Idempotency>>,
-    /// The life of a queen that answers for it.
+    /// The run of a queen that owns it.
     pub owner: Epoch,
-    /// Everything needed to run it; none where it is not kept, or erased.
+    /// Everything needed to run it; `None` if it is not kept, or was erased.
     pub request: Option<Arc<Job>>,
-    /// What is kept of it in any case; none where an older version recorded the job.
+    /// The part of the request that is always kept; `None` if an older version recorded the job.
     pub outline: Option<JobOutline>,
-    /// The [numerics](crate::WorkerInfo::numerics) of the worker that gave the first chunks.
+    /// The [numerics](crate::WorkerInfo::numerics) of the worker that generated the first token chunks.
     pub numerics: Option<Arc<str>>,
-    /// What is recorded of its answer so far.
+    /// The recorded part of its answer.
     pub chunks: Vec<TokenChunk>,
-    /// The vectors of its answer, if it is one of vectors and is kept.
+    /// The vectors of its answer, if it has vectors and they are kept.
     pub vectors: Option<Arc<Vec<Vec<f32>>>>,
-    /// The job has ended, and its answer is stored whole: the chunks and the vectors are all there are.
+    /// True if the job has ended and its whole answer is stored: all token chunks and all vectors.
     pub output_kept: bool,
-    /// A queen has taken the job over from an earlier life while it was live. Readers may have seen more of its answer then
-    /// than is recorded.
+    /// True if a queen took the job over from a previous run while it was live. Readers may have seen more of its
+    /// answer then than is recorded.
     pub taken_over: bool,
-    /// Tokens of the answer: those recorded while it is live, all of them once it has ended.
+    /// Tokens of the answer: the recorded ones while the job is live, all of them once it has ended.
     pub tokens_generated: u32,
 }
 
@@ -131,9 +132,9 @@ impl JobRecord {
         }
     }
 
-    /// Is the whole answer here? For a record that was listed with its text.
+    /// True if the record contains the whole answer. For a record that was listed with its text.
     ///
-    /// Records of older versions do not say whether the answer was kept; there the number of its tokens tells.
+    /// Records of older versions do not store whether the answer was kept; for them the number of tokens decides.
     pub fn has_whole_output(&self) -> bool {
         let is_embedding = self.outline.as_ref().is_some_and(|outline| outline.embed);
         let is_complete = self.status.state() == JobState::Complete;
@@ -143,7 +144,7 @@ impl JobRecord {
     }
 }
 
-/// Is a hive reachable?
+/// The reachability of a hive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HiveStatus {
@@ -156,7 +157,7 @@ pub enum HiveStatus {
 }
 
 impl HiveStatus {
-    /// The name it is stored by.
+    /// The name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Online => "online",
@@ -166,28 +167,28 @@ impl HiveStatus {
     }
 }
 
-/// A hive, as it is stored.
+/// A stored hive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HiveRecord {
     /// Its name.
     pub id: HiveId,
-    /// The machine's own name.
+    /// The host name of the machine.
     pub hostname: String,
-    /// The port of its HTTP API; 0 where it has none, inside this process.
+    /// The port of its HTTP API; 0 if it has none, as for a hive in this process.
     pub port: u16,
-    /// How it is reached.
+    /// Its address.
     pub address: HiveAddress,
     /// Devices, backends and models, as JSON.
     pub capabilities: serde_json::Value,
-    /// When it last answered.
+    /// The time of its last answer.
     pub last_seen: WallTime,
-    /// Is it reachable?
+    /// Its reachability.
     pub status: HiveStatus,
-    /// What its owner says of it: see [`HiveView::labels`](crate::cluster::HiveView::labels).
+    /// The labels set by its owner: see [`HiveView::labels`](crate::cluster::HiveView::labels).
     pub labels: BTreeMap<String, String>,
 }
 
-/// A model on the disk of a hive, as it is stored.
+/// A stored entry of a model on the disk of a hive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// The hive.
@@ -196,85 +197,86 @@ pub struct ModelRecord {
     pub model: ModelRef,
     /// Its size, in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its files, in lower-case hexadecimal, where it is known.
+    /// The SHA-256 of its files, in lower-case hexadecimal, if known.
     pub checksum: Option<String>,
-    /// When a worker last loaded it.
+    /// The time at which a worker last loaded it.
     pub last_used: WallTime,
 }
 
-/// What is remembered of a worker that runs, beyond this life of the queen and an outage of its hive.
+/// Flags of a running worker that survive a restart of the queen and an outage of its hive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// The worker.
     pub worker: WorkerId,
     /// Its hive.
     pub hive: HiveId,
-    /// An operator has pinned it: it is never evicted.
+    /// True if an operator has pinned it: it is never evicted.
     pub pinned: bool,
-    /// It was started beside others of its model, and is stopped again when they suffice.
+    /// True if it was started in addition to others of its model; it is stopped again when the others suffice.
     pub replica: bool,
 }
 
 impl WorkerRecord {
-    /// A worker like any other.
+    /// A worker without flags.
     pub fn new(worker: WorkerId, hive: HiveId) -> Self {
         Self { worker, hive, pinned: false, replica: false }
     }
 
-    /// Is it like any other, so that nothing need be remembered?
+    /// True if no flag is set, so that nothing needs to be stored.
     pub fn says_nothing(&self) -> bool {
         !self.pinned && !self.replica
     }
 }
 
-/// A tenant, as it is stored: limits, keys and usage.
+/// A stored tenant: limits, keys and usage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRecord {
     /// Its name.
     pub id: TenantId,
-    /// What it may use.
+    /// Its limits.
     pub limits: TenantLimits,
     /// Its keys.
     pub keys: Vec<ApiKey>,
     /// Tokens used on the day of the snapshot. The store counts them itself, with every
-    /// [`Change::JobEnded`](super::Change::JobEnded); a [`Change::TenantPut`](super::Change::TenantPut) does not change them.
+    /// [`Change::JobEnded`](super::Change::JobEnded); a [`Change::TenantPut`](super::Change::TenantPut) does not change
+    /// them.
     pub used_tokens: u64,
 }
 
-/// A version of the policy, as it is stored.
+/// A stored version of the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyRecord {
-    /// Its number: each is one more than the one before.
+    /// Its number: 1 more than that of the previous version.
     pub version: u64,
-    /// Since when it was in force.
+    /// The time at which it became active.
     pub at: WallTime,
     /// The SHA-256 of its text, in lower-case hexadecimal.
     pub hash: String,
-    /// Where it came from.
+    /// Its origin.
     pub origin: PolicyOrigin,
-    /// The text; an empty one for a [reset](PolicyOrigin::Reset).
+    /// The text; empty for a [reset](PolicyOrigin::Reset).
     pub source: PolicySource,
 }
 
-/// Where a version of the policy came from.
+/// The origin of a version of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyOrigin {
-    /// The application brought it, by its code or its configuration.
+    /// Set by the application, in its code or its configuration.
     Application,
-    /// Somebody set it while the queen ran.
+    /// Set by an operator while the queen ran.
     Operator,
-    /// An earlier version was put back in force.
+    /// A previous version was activated again.
     Rollback,
-    /// What the application brings was put back in force: its own policy, or the built-in one where it has none.
+    /// The application's default was activated again: its own policy, or the built-in one if it has none.
     Reset,
 }
 
 impl PolicyOrigin {
-    /// All of them.
+    /// All origins.
     pub const ALL: [Self; 4] = [Self::Application, Self::Operator, Self::Rollback, Self::Reset];
 
-    /// The name it is stored by.
+    /// The name in the store.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Application => "application",
@@ -315,7 +317,7 @@ mod tests {
         assert!(!record(false, 0, 3, false).has_whole_output());
         assert!(
             record(true, 2, 3, false).has_whole_output(),
-            "engines may count more than they give"
+            "engines may count more tokens than they return"
         );
         assert!(!record(false, 0, 0, true).has_whole_output(), "the vectors were not kept");
         assert!(record(true, 0, 0, true).has_whole_output());

@@ -1,4 +1,4 @@
-//! What every registry here decides alike: which day a moment counts for, and how a refusal reads.
+//! Rules that all registries of this crate share: the day to which a time belongs, and the texts of refusals.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::{
     time::WallTime,
 };
 
-/// For so many days, the present one included, the usage of tenants is kept.
+/// The number of days, including today, for which the usage of tenants is kept.
 pub(super) const USAGE_DAYS: u64 = 31;
 
 /// The UTC day, counted from 1970-01-01.
@@ -21,7 +21,7 @@ pub(super) const fn first_day_kept(now: WallTime) -> u64 {
     (day(now) + 1).saturating_sub(USAGE_DAYS)
 }
 
-/// The row is another's.
+/// The row belongs to another owner.
 pub(super) fn not_the_owner(
     row: impl fmt::Display,
     owner: impl fmt::Display,
@@ -33,7 +33,7 @@ pub(super) fn not_the_owner(
     )
 }
 
-/// The life is over: the same queen opened again, another took over, or it was released.
+/// The run is superseded: the same queen opened the store again, another queen took over, or the run was released.
 pub(super) fn life_is_over(epoch: Epoch) -> Error {
     Error::new(
         ErrorKind::Fenced,

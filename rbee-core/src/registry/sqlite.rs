@@ -1,8 +1,9 @@
 //! The durable registry: one SQLite file, one thread that writes, a few connections that read.
 //!
-//! Every record travels to the writer through a bounded channel, already encoded by its caller. The writer takes what
-//! has come in, writes it in one transaction and answers everyone after the commit: so a hundred callers pay for one
-//! commit, and each of them still learns only of its own failure. The write-ahead log lets readers go on meanwhile.
+//! Every record goes to the writer through a bounded channel, already encoded by its caller. The writer takes all
+//! queued records, writes them in one transaction and answers every caller after the commit: so a hundred callers share
+//! one commit, and each of them still gets only its own failure. The write-ahead log lets readers continue in the
+//! meantime.
 
 mod answers;
 mod apply;
@@ -63,24 +64,23 @@ use crate::{
     registry::{PolicyFilter, PolicyRecord},
 };
 
-/// Messages that may wait for the writer; callers beyond them wait for their turn.
+/// The most messages that wait for the writer; more callers wait until there is a free slot.
 const WAITING: usize = 256;
 
 /// A [`Registry`] in one SQLite database.
 ///
-/// What [`record`](Registry::record) has acknowledged survives the death of the process, and with
-/// [`Durability::PowerLoss`] that of the machine. Several queens, in one process or in several on the same machine,
-/// may share the file, each through its own `SqliteRegistry`. Beside its lease each life holds a lock on a small file
-/// next to the database, which the system frees when the process ends; so the rows of a queen that was killed are
-/// taken over at the next opening or renewal, long before its lease runs out.
+/// A record that [`record`](Registry::record) acknowledged survives the death of the process, and with
+/// [`Durability::PowerLoss`] that of the machine. Several queens, in one process or in several on the same machine, may
+/// share the file, each through its own `SqliteRegistry`. In addition to its lease, each run holds a lock on a small
+/// file next to the database, which the system frees when the process ends; so the rows of a queen that was killed are
+/// taken over at the next opening or renewal, long before its lease expires.
 ///
-/// Beside the database lies its *mark*, which says what the database must hold at least. A database that was deleted,
-/// emptied or replaced by an older one, or whose log was damaged, is refused when it is opened;
-/// [`restore`](Self::restore), [`start_anew`](Self::start_anew) and [`accept_loss`](Self::accept_loss) are the ways
-/// out.
+/// A file next to the database, its *mark*, states what the database must contain at least. A database that was
+/// deleted, emptied or replaced by an older one, or whose log was damaged, is refused when it is opened; use
+/// [`restore`](Self::restore), [`start_anew`](Self::start_anew) or [`accept_loss`](Self::accept_loss) then.
 ///
-/// A failure of the file is answered with [`ErrorKind::Storage`](crate::ErrorKind::Storage) and changes nothing;
-/// once its cause is gone the registry goes on. Dropping it writes what was accepted and waits for that.
+/// A failure of the file returns [`ErrorKind::Storage`](crate::ErrorKind::Storage) and changes nothing; the registry
+/// works again once the cause is gone. Dropping it writes all accepted records and waits for that.
 ///
 /// ```
 /// use std::time::Duration;
@@ -98,7 +98,7 @@ const WAITING: usize = 256;
 /// ```
 pub struct SqliteRegistry {
     path: Arc<Path>,
-    /// None once the drop has begun.
+    /// `None` once the drop has begun.
     queue: Option<mpsc::Sender<Message>>,
     writer: Option<JoinHandle<()>>,
     readers: Readers,
@@ -109,27 +109,27 @@ pub struct SqliteRegistry {
 }
 
 impl SqliteRegistry {
-    /// Opens the database, or makes it (mode 0600, missing directories 0700), with the default options.
+    /// Opens the database, or creates it (mode 0600, missing directories 0700), with the default options.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) that names the file: it cannot be opened or made, is not a
-    /// database, is another application's, or was written by a newer rbee. Such a file is left as it is.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) that names the file: it cannot be opened or created, is not a
+    /// database, belongs to another application, or was written by a newer rbee. Such a file stays as it is.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::options().open(path)
     }
 
-    /// Settings to open with.
+    /// The options to open a database with.
     pub fn options() -> SqliteOptions {
         SqliteOptions::default()
     }
 
-    /// Transactions with records in them that were committed so far. Fewer than the records, where these came from
-    /// many callers at once.
+    /// The number of committed transactions with records. It is smaller than the number of records if many callers
+    /// recorded at once.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// How its backups fare; `None` if none are made.
+    /// The status of its backups; `None` if none are made.
     pub fn backup_status(&self) -> Option<BackupStatus> {
         self.backups.as_ref().map(BackupThread::status)
     }
@@ -161,7 +161,7 @@ impl SqliteRegistry {
         })
     }
 
-    /// Has the writer do one thing.
+    /// Sends one message to the writer and waits for the reply.
     async fn ask<T>(
         &self,
         operation: &str,
@@ -174,7 +174,7 @@ impl SqliteRegistry {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// Runs something on the writer's connection, to bring about failures.
+    /// Runs a function on the writer's connection, to cause failures in tests.
     #[cfg(test)]
     async fn on_writer(&self, act: impl FnOnce(&rusqlite::Connection) + Send + 'static) {
         let act = Box::new(act);
@@ -191,7 +191,7 @@ impl fmt::Debug for SqliteRegistry {
 
 impl Drop for SqliteRegistry {
     fn drop(&mut self) {
-        // The last connection that closes cleans up the log, so the readers go first.
+        // The last connection that closes cleans up the log, so the readers are closed first.
         self.backups = None;
         self.readers.close();
         self.queue = None;
@@ -208,7 +208,7 @@ impl Registry for SqliteRegistry {
     async fn open(&self, queen: &QueenId, lease: Duration) -> Result<Snapshot> {
         let queen = queen.clone();
         let message = |reply| Message::Open { queen, lease, reply };
-        self.ask("begin a life in", message).await
+        self.ask("begin a run in", message).await
     }
 
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
@@ -230,19 +230,19 @@ impl Registry for SqliteRegistry {
 
     async fn release(&self, epoch: Epoch) -> Result<()> {
         let message = |reply| Message::Release { epoch, reply };
-        self.ask("release a life in", message).await
+        self.ask("release a run in", message).await
     }
 
     async fn keep_ends(&self, epoch: Epoch, ends: &[Change]) -> Result<()> {
-        // Not by way of the writer: it may be waiting for the lock of the database.
+        // Not through the writer: it may be waiting for the lock of the database.
         let mut lives = writer::lock(&self.lives);
         let Some(life) = lives.get_mut(&epoch) else {
             let message =
-                "no ends of jobs can be kept beside the database: there are no file locks here";
+                "ends of jobs cannot be kept next to the database: there are no file locks here";
             return Err(crate::error::Error::new(crate::error::ErrorKind::Unsupported, message));
         };
         let kept = if ends.is_empty() { life.ends.clear() } else { life.ends.keep(ends) };
-        kept.map_err(|error| Fault::from(error).during("keep ends of jobs beside", &self.path))
+        kept.map_err(|error| Fault::from(error).during("keep ends of jobs next to", &self.path))
     }
 
     async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRecord>> {

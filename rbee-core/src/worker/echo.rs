@@ -1,4 +1,4 @@
-//! [`EchoWorker`]: a worker without a model, for tests and for measuring what surrounds a worker.
+//! [`EchoWorker`]: a worker without a model, for tests and for measurements of the code around a worker.
 
 use std::{
     collections::VecDeque,
@@ -26,31 +26,31 @@ pub use script::{EchoBuilder, EchoFault, EchoGate};
 
 use script::{Armed, Script};
 
-/// Prompts whose prefix keys are reported as warm; the one not seen for longest goes first.
+/// Prompts whose prefix keys are reported as warm; the least recently seen one is dropped first.
 const WARM_PROMPTS: usize = 32;
-/// Runs that are remembered; the oldest goes first.
+/// Runs that are remembered; the oldest is dropped first.
 const REMEMBERED_RUNS: usize = 1024;
 
-/// A run that an [`EchoWorker`] was given.
+/// A run that an [`EchoWorker`] received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EchoRun {
     /// The job.
     pub job: JobId,
-    /// Which attempt at it, from 1 on.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// What earlier attempts had produced.
+    /// The output of earlier attempts.
     pub resume: Resume,
 }
 
-/// A worker without a model: its answers are a function of the job's seed, its faults are scripted, and it
-/// remembers what it was asked.
+/// A worker without a model: its answers are a function of the job's seed, its faults are scripted, and it remembers
+/// its runs.
 ///
-/// Token *p* (from 0 on) of every answer is [`EchoWorker::token`]`(seed, p)`, also where the answer is continued, so a
-/// test can tell a continued answer from one that skips or repeats. The answer has `max_tokens` tokens, 16 where the
-/// job gives none, and ends with [`Finish::Length`](crate::Finish::Length); a stop text ends it earlier where it lies
-/// within one token. A prompt counts one token for every 4 bytes of text.
+/// Token *p* (from 0) of every answer is [`EchoWorker::token`]`(seed, p)`, also in a continued answer, so a test can
+/// detect a continued answer that skips or repeats tokens. The answer has `max_tokens` tokens, 16 if the job sets none,
+/// and ends with [`Finish::Length`](crate::Finish::Length); a stop text ends it earlier if it is inside one token. A
+/// prompt counts one token for every 4 bytes of text.
 ///
-/// Without delays and gates it uses no timer, and allocates nothing for a token but its text.
+/// Without delays and gates it uses no timer, and allocates nothing per token except its text.
 ///
 /// ```
 /// use rbee_core::{worker::{EchoFault, EchoWorker}, ErrorKind, Worker};
@@ -70,12 +70,12 @@ pub struct EchoWorker {
     state: Arc<State>,
 }
 
-/// What changes while it works; shared with the runs.
+/// The state that changes while it works; shared with the runs.
 #[derive(Debug, Default)]
 struct State {
     active: AtomicU32,
     started: AtomicU64,
-    /// Wakes those who wait for a change of the two above.
+    /// Wakes the tasks that wait for a change of the two fields above.
     changed: Notify,
     memory: Mutex<Memory>,
 }
@@ -90,12 +90,12 @@ struct Memory {
 
 impl State {
     fn memory(&self) -> MutexGuard<'_, Memory> {
-        // A test that panics while it holds the lock leaves nothing half done.
+        // A test that panics while it holds the lock leaves complete data.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One slot in use; given back when the run's stream is dropped.
+/// One slot in use; released when the run's stream is dropped.
 #[derive(Debug)]
 struct Slot(Arc<State>);
 
@@ -128,12 +128,12 @@ impl EchoWorker {
         Self::builder(model).build()
     }
 
-    /// A worker to be described further.
+    /// A builder for a worker.
     pub fn builder(model: ModelRef) -> EchoBuilder {
         EchoBuilder::new(model)
     }
 
-    /// The token at this position (from 0 on) of every answer with this seed: its id and its text.
+    /// The token at this position (from 0) of every answer with this seed: its id and its text.
     pub fn token(seed: u64, position: u32) -> (u32, String) {
         let id = stream::token_id(seed, position);
         (id, stream::word(id).as_str().to_owned())
@@ -144,27 +144,27 @@ impl EchoWorker {
         (0..tokens).map(|position| Self::token(seed, position).1).collect()
     }
 
-    /// Runs under way: those whose stream is not dropped yet.
+    /// Current runs: those whose stream is not dropped yet.
     pub fn active(&self) -> u32 {
         self.state.active.load(Ordering::Acquire)
     }
 
-    /// Runs that were given a slot so far.
+    /// The number of runs that got a slot so far.
     pub fn started(&self) -> u64 {
         self.state.started.load(Ordering::Acquire)
     }
 
-    /// The last runs that were given a slot, oldest first; at most 1024 are remembered.
+    /// The last runs that got a slot, oldest first; at most 1024 are remembered.
     pub fn runs(&self) -> Vec<EchoRun> {
         self.state.memory().runs.iter().cloned().collect()
     }
 
-    /// Waits until this many runs, no more and no fewer, are under way.
+    /// Waits until exactly this many runs are active.
     pub async fn until_active(&self, runs: u32) {
         self.until(|worker| worker.active() == runs).await;
     }
 
-    /// Waits until at least this many runs were given a slot.
+    /// Waits until at least this many runs got a slot.
     pub async fn until_started(&self, runs: u64) {
         self.until(|worker| worker.started() >= runs).await;
     }
@@ -172,7 +172,7 @@ impl EchoWorker {
     async fn until(&self, reached: impl Fn(&Self) -> bool) {
         loop {
             let mut changed = std::pin::pin!(self.state.changed.notified());
-            // Registered before the look, so that no change falls between the two.
+            // Registered before the check, so that no change is lost between the two.
             changed.as_mut().enable();
             if reached(self) {
                 return;
@@ -181,22 +181,22 @@ impl EchoWorker {
         }
     }
 
-    /// From now on, this fault befalls the next `times` runs; faults injected earlier come first.
+    /// Applies this fault to the next `times` runs; faults injected earlier are applied first.
     pub fn inject(&self, fault: EchoFault, times: u32) {
         self.state.memory().faults.push(Armed::new(fault, times));
     }
 
-    /// Takes every fault back, also those that were to befall all runs. Runs under way keep theirs.
+    /// Removes every fault, also those for all runs. Current runs keep theirs.
     pub fn heal(&self) {
         self.state.memory().faults.clear();
     }
 
-    /// Lets [`health`](Worker::health) fail with this error, until it is set to none.
+    /// Makes [`health`](Worker::health) fail with this error, until it is set to `None`.
     pub fn set_health_error(&self, error: Option<Error>) {
         self.state.memory().sick = error;
     }
 
-    /// Remembers the run and takes the fault it is to have.
+    /// Remembers the run and takes its fault.
     fn admit(&self, run: &Run) -> Option<EchoFault> {
         let mut memory = self.state.memory();
         if memory.runs.len() == REMEMBERED_RUNS {

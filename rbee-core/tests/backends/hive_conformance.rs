@@ -301,7 +301,7 @@ async fn every_flaw_is_caught_and_named() {
         (SinceTooLate, "after the"),
         (StopDoesNothing, "before and after a stop"),
         (StopOfUnknownFails, "stop failed"),
-        (StopTellsAnExit, "was asked to stop"),
+        (StopTellsAnExit, "its exit was reported"),
         (StopHangs, "stop took longer"),
         (UnknownWorkerIsLost, "not NOT_FOUND"),
         (OneSubscriptionOnly, "is None, not a report"),

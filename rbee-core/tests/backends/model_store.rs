@@ -161,7 +161,7 @@ async fn a_copy_that_breaks_off_or_stalls_goes_on_where_it_was() {
     from.stalls.store(true, Ordering::SeqCst);
     let store = open(dir.path());
     let error = import(&store, "a", &from).await.unwrap_err();
-    assert!(error.message().contains("gave nothing"), "{error}");
+    assert!(error.message().contains("delivered nothing"), "{error}");
     assert!(store.models().is_empty());
     let begun = store.begin(&model("a"), &from.manifest).await.unwrap();
     assert_eq!(begun.done(), 2 * CHUNK as u64);

@@ -274,14 +274,14 @@ async fn the_double_passes_where_it_makes_vectors() {
 async fn every_worker_that_makes_wrong_vectors_is_caught() {
     for (fault, said) in [
         (Fault::NoEnd, "the stream ended without an End"),
-        (Fault::WrongUsage, "usage counts other tokens"),
+        (Fault::WrongUsage, "usage does not match the tokens"),
         (Fault::NeverFree, "a slot was not free"),
         (Fault::WrongKindForLength, "a text longer than context_tokens"),
         (Fault::WrongKindForEmbedding, "text that the worker cannot generate"),
-        (Fault::VectorsInAnotherOrder, "has another vector beside others"),
-        (Fault::OneVectorTooFew, "so many vectors for so many texts"),
-        (Fault::VectorsLeanOnEachOther, "has another vector beside others"),
-        (Fault::NotANumber, "something in it that is no number"),
+        (Fault::VectorsInAnotherOrder, "has another vector among others"),
+        (Fault::OneVectorTooFew, "one vector for each text"),
+        (Fault::VectorsLeanOnEachOther, "has another vector among others"),
+        (Fault::NotANumber, "contains a value that is not a number"),
     ] {
         let sentence = caught(encoder().await, fault).await;
         let sentence = sentence.unwrap_or_else(|| panic!("{fault:?} was not caught"));
@@ -296,17 +296,17 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::TwoEnds, "came after the End"),
         (Fault::TokenAfterEnd, "came after the End"),
         (Fault::OneTokenTooMany, "tokens were given; max_tokens is"),
-        (Fault::WrongUsage, "usage counts other tokens"),
+        (Fault::WrongUsage, "usage does not match the tokens"),
         (Fault::WrongFinish, "a stop text was met"),
         (Fault::NoIds, "gave a token without an id"),
         (Fault::IgnoresSeed, "the same seed gave two answers"),
         (Fault::IgnoresStop, "the text before stop text"),
-        (Fault::StartsAnew, "usage counts other tokens"),
+        (Fault::StartsAnew, "usage does not match the tokens"),
         (Fault::RepeatsText, "the stream continued at"),
         (Fault::LosesText, "the stream continued at"),
         (Fault::QueuesInsteadOfBusy, "more than there are slots waited"),
         (Fault::NeverFree, "a slot was not free"),
-        (Fault::NeverBusy, "health told of no run"),
+        (Fault::NeverBusy, "health reported no run"),
         (Fault::GoesOnWhenDropped, "a slot was not free"),
         (Fault::HealthWaits, "health took longer than"),
         (Fault::WrongKindForLength, "a prompt longer than context_tokens"),
@@ -315,7 +315,7 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::NewIdentity, "info changed"),
         (Fault::HeartbeatsUnpromised, "heartbeats that are not promised"),
         (Fault::HeartbeatsWithoutNumber, "heartbeats in"),
-        (Fault::NoHeartbeats, "although heartbeats are promised"),
+        (Fault::NoHeartbeats, "although the worker declares heartbeats"),
     ];
     let checks = faults.map(|(fault, said)| async move {
         // One worker for each fault, so that their waits do not add up.

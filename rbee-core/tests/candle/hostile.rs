@@ -113,7 +113,7 @@ fn a_header_that_lies_about_its_size_takes_no_memory() {
         (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#, "two rising numbers"),
         (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, "two rising numbers up to 0"),
         (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,0]}}"#, "shape is [-1]"),
-        (r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}"#, "stands there twice"),
+        (r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}"#, "is listed twice"),
         (r#"[]"#, "its header is malformed"),
         (r#"{"a":"#, "its header is malformed"),
     ] {

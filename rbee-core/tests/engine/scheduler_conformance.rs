@@ -229,7 +229,7 @@ fn an_eviction_of_the_wrong_worker_is_caught() {
     );
     caught(
         &evicting("elsewhere", move |hive, w| !here(hive, w) && w.is_evictable()),
-        "to make room on hive",
+        "for a worker on hive",
     );
 }
 
@@ -256,7 +256,7 @@ fn a_scheduler_that_panics_or_fails_is_caught() {
             .map(|_| Placement::Wait)
             .ok_or_else(|| Error::new(ErrorKind::Internal, "no workers"))
     });
-    caught(&unprepared, "was answered with a fault: no workers");
+    caught(&unprepared, "was answered with an error: no workers");
 }
 
 /// Decides by one policy, and explains the decision of another.

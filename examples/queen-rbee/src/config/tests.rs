@@ -231,7 +231,7 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ("hives:\n  - id: a\n", "queen.yaml:2: hives[0]: there is no url"),
         (
             "hives:\n  - {id: a, url: http://a, labels: b}\n",
-            "queen.yaml:2: hives[0].labels: \"b\" is no label",
+            "queen.yaml:2: hives[0].labels: \"b\" is not a label",
         ),
         (
             "hives: {a: 1}\n",

@@ -1,4 +1,4 @@
-//! What holds for those who watch a hive.
+//! The contract of a hive's subscriptions.
 
 use futures_util::StreamExt;
 use tokio::time::timeout;
@@ -28,7 +28,7 @@ impl Suite {
             self.first_report(events).await;
         }
         for events in &mut both {
-            self.must_live(events, "beside another of the same queen").await;
+            self.must_live(events, "next to another of the same queen").await;
         }
     }
 
@@ -53,7 +53,7 @@ impl Suite {
         self.must_live(&mut younger, "after an older queen was refused").await;
     }
 
-    /// The subscription does not end.
+    /// Checks that the subscription does not end.
     async fn must_live(&self, events: &mut Events, when: &str) {
         let end = async { while events.next().await.is_some() {} };
         must!(timeout(QUIET, end).await.is_err(), "a subscription ended {when}");

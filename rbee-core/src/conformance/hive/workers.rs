@@ -1,4 +1,4 @@
-//! What holds for the workers of a hive.
+//! The contract of a hive's workers.
 
 use futures_util::{FutureExt, StreamExt, future::join_all};
 
@@ -33,7 +33,7 @@ impl Suite {
             None => must!(false, "worker {id} was spawned and is not reported"),
         }
         let again = self.ok("worker", self.hive.worker(id)).await;
-        must!(again.info() == info, "worker {id} is given out as {:?}", again.info());
+        must!(again.info() == info, "worker {id} is returned as {:?}", again.info());
         self.stop(id).await;
         let after = self.report().await.rev;
         must!(after > report.rev, "the revision is {after} before and after a stop");
@@ -60,7 +60,7 @@ impl Suite {
 
     pub(super) async fn a_spawn_that_nobody_waits_for_leaves_no_orphan(&self) {
         let id = WorkerId::random();
-        // Polled once and dropped: whoever asked has gone away.
+        // Polled once and dropped: the caller disconnects.
         let _ = self.hive.spawn(id, &self.good, Progress::ignore()).now_or_never();
         self.stop(id).await;
         tokio::time::sleep(QUIET).await;
@@ -103,7 +103,7 @@ impl Suite {
                     Some(HiveEvent::Report(report)) => self.look_at(&report),
                     Some(HiveEvent::Exited { worker, why }) => must!(
                         worker != id,
-                        "worker {id} was asked to stop, and its exit was told: {why}"
+                        "worker {id} was asked to stop, and its exit was reported: {why}"
                     ),
                     None => must!(false, "the subscription ended when a worker was stopped"),
                 },
@@ -125,7 +125,7 @@ impl Suite {
 
     async fn must_not_be_found(&self, id: WorkerId, after: &str) {
         match bounded("worker", self.hive.worker(id)).await {
-            Ok(_) => must!(false, "worker {id} is still given out after {after}"),
+            Ok(_) => must!(false, "worker {id} is still returned after {after}"),
             Err(error) => must!(
                 error.kind() == ErrorKind::NotFound,
                 "asked for worker {id} after {after}, the hive says {}, not NOT_FOUND",

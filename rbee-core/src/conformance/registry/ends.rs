@@ -1,4 +1,4 @@
-//! How jobs end, and what is left of them.
+//! The ends of jobs, and the data that stays.
 
 use super::{Subject, samples::*};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     registry::Change,
 };
 
-/// Nothing that comes after it changes the job.
+/// No later change has an effect on the job.
 pub async fn the_first_end_stays(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -41,10 +41,10 @@ pub async fn the_first_end_stays(store: &dyn Subject) {
             "a job that has ended must stay as it is, also after {change:?}"
         );
     }
-    assert_eq!(restart(store, registry).await, [], "a job that has ended is nobody's to run");
+    assert_eq!(restart(store, registry).await, [], "a job that has ended must not run again");
 }
 
-/// With all that belongs to it.
+/// With all its fields.
 pub async fn every_outcome_comes_back(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -87,7 +87,7 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
             assert_eq!(
                 details(&ended.outcome),
                 details(&outcome),
-                "an error must come back with all that it says"
+                "an error must come back with all its fields"
             );
         }
         let expected = EndedJob {
@@ -117,7 +117,7 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
     );
 }
 
-/// Request and output, each by its own wish, at the end and not before.
+/// Request and output are erased independently, at the end and not earlier.
 pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -138,7 +138,7 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
             live.request.is_some() && live.chunks.len() == 2,
             "request and output of a live job must be kept"
         );
-        assert!(!live.output_kept, "the answer of a live job is not whole");
+        assert!(!live.output_kept, "the answer of a live job is not complete");
         let end = Change::JobEnded {
             job: job.id,
             outcome: complete(1, 2),
@@ -161,7 +161,7 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         let expected = if keep_output { chunks(&["a", "b"]) } else { Vec::new() };
         assert_eq!(
             found.chunks, expected,
-            "with keep_output {keep_output} the pieces must be kept or erased"
+            "with keep_output {keep_output} the token chunks must be kept or erased"
         );
         assert_eq!(
             found.vectors,
@@ -170,12 +170,12 @@ pub async fn what_may_not_be_kept_is_erased(store: &dyn Subject) {
         );
         assert_eq!(
             found.output_kept, keep_output,
-            "with keep_output {keep_output} the record must say whether the answer was kept"
+            "with keep_output {keep_output} the record must state if the answer was kept"
         );
     }
 }
 
-/// A store that cannot keep ends while it fails says so, and is asked nothing more.
+/// A store that cannot keep ends while it fails returns an error, and is not asked again.
 pub async fn ends_that_are_kept_are_recorded_by_whoever_takes_over(store: &dyn Subject) {
     let old = store.handle().await;
     let epoch = open(store, &*old, "a").await.epoch;

@@ -1,4 +1,4 @@
-//! A job from its queueing to its answer.
+//! A job from its submission to its answer.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     registry::{Change, JobOutline, JobRecord},
 };
 
-/// Every column of it, and its request to the last bit.
+/// With every column, and its unchanged request.
 pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -50,7 +50,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     );
 }
 
-/// By their stored order, not by when they were recorded.
+/// By their stored order, not by the time when they were recorded.
 pub async fn jobs_come_back_in_the_order_of_the_queue(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -105,7 +105,7 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
     );
 }
 
-/// At the end of what is stored; one that comes late, twice or too early does nothing.
+/// Only at the end of the stored token chunks; a late, repeated or early change has no effect.
 pub async fn chunks_are_written_only_where_they_belong(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -130,19 +130,19 @@ pub async fn chunks_are_written_only_where_they_belong(store: &dyn Subject) {
             expected.extend(chunks(words));
         }
         let found = stored_one(&*registry, id).await;
-        assert_eq!(found.chunks, expected, "after {words:?} at {at} the wrong pieces are stored");
+        assert_eq!(found.chunks, expected, "after {words:?} at {at} the wrong chunks are stored");
         assert_eq!(
             found.tokens_generated as usize,
             expected.len(),
-            "the tokens of a live job are its pieces"
+            "the tokens of a live job are its token chunks"
         );
     }
     let found = restart(store, registry).await.pop();
     let found = found.expect("a running job must come back");
-    assert_eq!(found.chunks, expected, "the pieces must come back after a restart");
+    assert_eq!(found.chunks, expected, "the chunks must come back after a restart");
 }
 
-/// They say which worker the answer can be continued on.
+/// They determine which workers can continue the answer.
 pub async fn numerics_stay_once_chunks_are_stored(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -154,7 +154,7 @@ pub async fn numerics_stay_once_chunks_are_stored(store: &dyn Subject) {
     assert_eq!(
         numerics.as_deref(),
         Some("two"),
-        "while no piece is stored the numerics of the last worker count"
+        "while no token chunk is stored the numerics of the last worker count"
     );
     let changes = [tokens(job.id, 0, &["a"]), running(job.id, 3, AT, "three")];
     record(&*registry, epoch, &changes).await;
@@ -162,11 +162,11 @@ pub async fn numerics_stay_once_chunks_are_stored(store: &dyn Subject) {
     assert_eq!(
         numerics.as_deref(),
         Some("two"),
-        "the numerics of the worker that gave the first pieces must stay"
+        "the numerics of the worker of the first token chunks must stay"
     );
 }
 
-/// A caller that did not hear the answer may ask again.
+/// A caller that did not receive the answer may retry.
 pub async fn a_job_that_is_queued_twice_stays_as_it_is(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -182,7 +182,7 @@ pub async fn a_job_that_is_queued_twice_stays_as_it_is(store: &dyn Subject) {
     );
 }
 
-/// Each end that is not in good order, while the job runs, until more of its answer is recorded.
+/// Each unclean end while the job runs is counted, until more of its answer is recorded.
 pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
     let registry = store.handle().await;
     let mut epoch = open(store, &*registry, "a").await.epoch;
@@ -200,20 +200,20 @@ pub async fn ends_of_a_queen_are_counted_while_a_job_runs(store: &dyn Subject) {
             "a job that is taken over while it runs must have one more restart"
         );
     }
-    // The next queen puts it back first: it does not run, so nothing is counted.
+    // The next queen requeues it first: it does not run, so nothing is counted.
     record(&*registry, epoch, &[Change::JobRequeued { job: id, attempts: 1 }]).await;
     let found = open(store, &*registry, "a").await;
     epoch = found.epoch;
     assert_eq!(found.jobs[0].restarts, 2, "a job that waits must have no more restarts");
     record(&*registry, epoch, &[running(id, 2, AT, "one"), tokens(id, 0, &["a"])]).await;
     let restarts = stored_one(&*registry, id).await.restarts;
-    assert_eq!(restarts, 0, "restarts must be counted anew once more is recorded");
-    registry.release(epoch).await.expect("a life that is alive can be released");
+    assert_eq!(restarts, 0, "restarts must be 0 again once more is recorded");
+    registry.release(epoch).await.expect("a current run can be released");
     let found = open(store, &*registry, "a").await;
     let job = &found.jobs[0];
     assert_eq!(
         (job.status.state(), job.attempts, job.restarts),
         (JobState::Queued, 1, 0),
-        "a queen that ends in good order must leave its jobs queued, without the attempt under way"
+        "a queen that ends cleanly must leave its jobs queued, without the current attempt"
     );
 }

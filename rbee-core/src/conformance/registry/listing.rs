@@ -1,4 +1,4 @@
-//! What [`Registry::jobs`] answers.
+//! The contract of [`Registry::jobs`].
 
 use super::{Subject, samples::*};
 use crate::{
@@ -11,7 +11,7 @@ async fn list(registry: &dyn Registry, filter: &JobFilter) -> Vec<JobRecord> {
     listed.unwrap_or_else(|error| panic!("listing {filter:?} failed: {error:?}"))
 }
 
-/// Those of every owner together, and whatever order they were recorded in.
+/// Jobs of all owners together, independent of the order in which they were recorded.
 pub async fn jobs_are_listed_newest_first_and_page_by_page(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let a = open(store, &*one, "a").await.epoch;
@@ -43,7 +43,7 @@ pub async fn jobs_are_listed_newest_first_and_page_by_page(store: &dyn Subject) 
     assert_eq!(paged, newest, "the pages together must list every job once");
 }
 
-/// By id, by tenant, by state, and by all of them at once.
+/// By id, by tenant, by state, and by all of them together.
 pub async fn a_filter_lets_through_what_it_names(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -87,7 +87,7 @@ pub async fn a_filter_lets_through_what_it_names(store: &dyn Subject) {
     }
 }
 
-/// Everything else is listed in any case.
+/// All other fields are always listed.
 pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -102,12 +102,12 @@ pub async fn text_is_listed_only_where_it_is_asked_for(store: &dyn Subject) {
     assert_eq!(
         list(&*registry, &with_text).await,
         [full.clone()],
-        "a listing with text must have the request and the pieces"
+        "a listing with text must have the request and the token chunks"
     );
     let bare = JobRecord { request: None, chunks: Vec::new(), vectors: None, ..full };
     assert_eq!(
         list(&*registry, &JobFilter::default()).await,
         [bare],
-        "a listing without text must leave out the request and the pieces, and nothing else"
+        "a listing without text must leave out the request and the token chunks, and nothing else"
     );
 }

@@ -1,4 +1,4 @@
-//! Epochs, leases, fencing and taking over.
+//! Epochs, leases, fencing and takeovers.
 
 use super::{Subject, samples::*};
 use crate::{
@@ -38,7 +38,7 @@ fn assert_nothing_taken(found: &Snapshot, why: &str) {
     );
 }
 
-/// Each opening gets a number above all before it, over queens, releases and restarts.
+/// Each opening gets an epoch above all previous ones, over queens, releases and restarts.
 pub async fn epochs_only_grow(store: &dyn Subject) {
     let mut last = Epoch::default();
     for round in 0..3 {
@@ -51,11 +51,11 @@ pub async fn epochs_only_grow(store: &dyn Subject) {
             );
             last = epoch;
         }
-        registry.release(last).await.expect("a life that is alive can be released");
+        registry.release(last).await.expect("a current run can be released");
     }
 }
 
-/// The lease of an earlier life of the same queen does not matter.
+/// The lease of a previous run of the same queen does not matter.
 pub async fn a_new_life_of_the_same_queen_takes_over_at_once(store: &dyn Subject) {
     let old = store.handle().await;
     let (_, job) = with_rows(store, &*old, "a").await;
@@ -70,11 +70,11 @@ pub async fn a_new_life_of_the_same_queen_takes_over_at_once(store: &dyn Subject
     record(&*new, found.epoch, &[ended(job.id, crate::event::Outcome::Cancelled, AT)]).await;
     assert!(
         stored_one(&*new, job.id).await.taken_over,
-        "that a job was taken over must be known after its end"
+        "a job must stay marked as taken over after its end"
     );
 }
 
-/// Not by the rows it had, nor by new ones, nor by changes that name no row at all.
+/// Neither to the rows it had, nor to new rows, nor with changes that name no row.
 pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
     let old = store.handle().await;
     let (epoch, mine) = with_rows(store, &*old, "a").await;
@@ -93,13 +93,13 @@ pub async fn a_superseded_life_can_write_nothing(store: &dyn Subject) {
         (hive_put(&hive("late")), "a new hive"),
         (tenant_put, "a tenant"),
     ] {
-        let what = format!("{what}, written by a life whose queen has opened again,");
+        let what = format!("{what}, written by a run whose queen has opened again,");
         assert_fenced(old.record(epoch, std::slice::from_ref(&change)).await, &what);
         assert_fenced(new.record(epoch, &[change]).await, &what);
     }
-    assert_fenced(old.record(epoch, &[]).await, "a record without changes of a superseded life");
-    assert_fenced(old.renew(epoch).await, "the renewal of a superseded life");
-    old.release(epoch).await.expect("releasing a superseded life does nothing and succeeds");
+    assert_fenced(old.record(epoch, &[]).await, "a record without changes of a superseded run");
+    assert_fenced(old.renew(epoch).await, "the renewal of a superseded run");
+    old.release(epoch).await.expect("the release of a superseded run has no effect and succeeds");
     assert!(stored(&*new, late.id).await.is_none(), "what was fenced must not be there");
     let left = renew(&*new, young).await;
     assert_eq!(left.tenants, [], "the tenant of a fenced change must not be there");
@@ -119,8 +119,8 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
         (queued(&mine), "a job of the same id"),
         (running(mine.id, 1, AT, "x"), "the start of the job"),
         (Change::JobRequeued { job: mine.id, attempts: 1 }, "the requeueing of the job"),
-        (tokens(mine.id, 0, &["x"]), "a piece of the job's answer"),
-        (tokens(mine.id, 9, &["x"]), "a piece elsewhere in the job's answer"),
+        (tokens(mine.id, 0, &["x"]), "a token chunk of the job's answer"),
+        (tokens(mine.id, 9, &["x"]), "a later token chunk of the job's answer"),
         (vectors(mine.id), "the vectors of the job's answer"),
         (ended(mine.id, crate::event::Outcome::Cancelled, AT), "the end of the job"),
         (hive_put(&hive("a")), "the hive"),
@@ -143,7 +143,7 @@ pub async fn a_living_queen_keeps_its_rows(store: &dyn Subject) {
     record(&*two, found.epoch, &[queued(&job(2))]).await;
 }
 
-/// What the old owner writes afterwards is refused.
+/// Later writes of the old owner are refused.
 pub async fn an_expired_queen_is_taken_over_at_the_next_opening(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let (epoch, mine) = with_rows(store, &*one, "a").await;
@@ -152,25 +152,25 @@ pub async fn an_expired_queen_is_taken_over_at_the_next_opening(store: &dyn Subj
     assert_taken(&found, &mine, "a", "when its lease is over");
     let late = ended(mine.id, crate::event::Outcome::Cancelled, AT);
     assert_fenced(one.record(epoch, &[late]).await, "a write to a job that was taken over");
-    assert_fenced(one.renew(epoch).await, "the renewal of a life that was taken over");
+    assert_fenced(one.renew(epoch).await, "the renewal of a run that was taken over");
 }
 
-/// And handed over once, not at every renewal.
+/// They are returned once, not at every renewal.
 pub async fn an_expired_queen_is_taken_over_at_the_next_renewal(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let young = open(store, &*two, "b").await.epoch;
     let (epoch, mine) = with_rows(store, &*one, "a").await;
     assert_nothing_taken(&renew(&*two, young).await, "while its owner is alive");
     store.advance(store.lease() * 2).await;
-    // Nobody has taken it over, so a renewal that comes late still comes in time.
+    // Nobody has taken it over, so a late renewal still succeeds.
     let late = renew(&*two, young).await;
     assert_eq!(late.epoch, young, "a renewal must answer with its own epoch");
     assert_taken(&late, &mine, "a", "when its lease is over");
     assert_nothing_taken(&renew(&*two, young).await, "twice");
-    assert_fenced(one.renew(epoch).await, "the renewal of a life that was taken over");
+    assert_fenced(one.renew(epoch).await, "the renewal of a run that was taken over");
 }
 
-/// It counts from its last renewal.
+/// It counts from the last renewal.
 pub async fn a_renewed_lease_lasts(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let (epoch, mine) = with_rows(store, &*one, "a").await;
@@ -183,32 +183,32 @@ pub async fn a_renewed_lease_lasts(store: &dyn Subject) {
     record(&*one, epoch, &[running(mine.id, 1, AT, "x")]).await;
 }
 
-/// Once it is released a life is over, and releasing it again does nothing.
+/// After its release a run is over, and another release has no effect.
 pub async fn a_released_queen_is_taken_over_at_once(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let (epoch, mine) = with_rows(store, &*one, "a").await;
     let young = open(store, &*two, "b").await.epoch;
     for _ in 0..2 {
-        one.release(epoch).await.expect("a life can be released, also twice");
+        one.release(epoch).await.expect("a run can be released, also twice");
     }
     assert_fenced(
         one.record(epoch, &[queued(&job(2))]).await,
-        "a write by a life that was released",
+        "a write by a run that was released",
     );
-    assert_fenced(one.renew(epoch).await, "the renewal of a life that was released");
+    assert_fenced(one.renew(epoch).await, "the renewal of a run that was released");
     let found = renew(&*two, young).await;
     assert_taken(&found, &mine, "a", "when it was released");
-    one.release(epoch).await.expect("a life that was taken over can be released");
+    one.release(epoch).await.expect("a run that was taken over can be released");
 }
 
-/// Neither greater than the last nor made up.
+/// Neither an epoch greater than the last one nor an invented one.
 pub async fn an_epoch_that_never_was_is_fenced(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
     let never = Epoch(epoch.0 + 1_000);
     assert_fenced(
         registry.record(never, &[queued(&job(1))]).await,
-        "a write by an epoch that never was",
+        "a write by an epoch that never existed",
     );
-    assert_fenced(registry.renew(never).await, "the renewal of an epoch that never was");
+    assert_fenced(registry.renew(never).await, "the renewal of an epoch that never existed");
 }

@@ -1,11 +1,11 @@
-//! Records of several changes, and several records at a time.
+//! Records of several changes, and concurrent records.
 
 use futures_util::future::{join, join_all};
 
 use super::{Subject, samples::*};
 use crate::{event::Outcome, job::JobState, registry::Change};
 
-/// The last of two that contradict each other counts.
+/// The last of two contradicting changes counts.
 pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -34,7 +34,7 @@ pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
     );
 }
 
-/// It shows whether the store can be written, and changes nothing.
+/// It checks whether the store can be written, and changes nothing.
 pub async fn a_record_without_changes_succeeds(store: &dyn Subject) {
     let registry = store.handle().await;
     let (epoch, mine) = (open(store, &*registry, "a").await.epoch, job(1));
@@ -45,7 +45,7 @@ pub async fn a_record_without_changes_succeeds(store: &dyn Subject) {
     assert_eq!(stored_one(&*registry, mine.id).await, before, "it must change nothing");
 }
 
-/// Where one is refused, those before and after it are not written either.
+/// If one is refused, those before and after it are not written either.
 pub async fn changes_are_written_together_or_not_at_all(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let a = open(store, &*one, "a").await.epoch;
@@ -79,7 +79,7 @@ pub async fn changes_are_written_together_or_not_at_all(store: &dyn Subject) {
     }
 }
 
-/// It may have been removed meanwhile. The other changes of the record are written.
+/// The row may have been removed in the meantime. The other changes of the record are written.
 pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -113,7 +113,7 @@ pub async fn what_is_not_there_is_passed_over(store: &dyn Subject) {
     );
 }
 
-/// Each learns of its own failure alone, and all that succeeded is there.
+/// Each caller gets only its own failure, and all successful records are stored.
 pub async fn callers_at_the_same_time_do_not_disturb_each_other(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let a = open(store, &*one, "a").await.epoch;

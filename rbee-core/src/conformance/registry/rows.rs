@@ -14,7 +14,7 @@ use crate::{
     time::WallTime,
 };
 
-/// What a queen finds after a restart.
+/// The snapshot of a queen after a restart.
 async fn after_restart(store: &dyn Subject, name: &str) -> Snapshot {
     let registry = store.handle().await;
     open(store, &*registry, name).await
@@ -73,7 +73,7 @@ pub async fn hives_and_their_models_come_back(store: &dyn Subject) {
     );
 }
 
-/// Also when a hive of that name is added again.
+/// Also if a hive with that name is added again.
 pub async fn a_hive_that_is_gone_takes_its_models_along(store: &dyn Subject) {
     let registry = store.handle().await;
     let epoch = open(store, &*registry, "a").await.epoch;
@@ -95,7 +95,7 @@ pub async fn a_hive_that_is_gone_takes_its_models_along(store: &dyn Subject) {
     );
 }
 
-/// As it was last written, and with the hives.
+/// As it was last written, together with the hives.
 pub async fn what_is_remembered_of_workers_comes_back_until_they_or_their_hive_are_gone(
     store: &dyn Subject,
 ) {
@@ -128,11 +128,11 @@ pub async fn what_is_remembered_of_workers_comes_back_until_they_or_their_hive_a
     assert_eq!(
         found,
         [one, replica],
-        "what is remembered of workers must come back as it was last written, without those that are gone"
+        "the records of workers must come back as it was last written, without those that are gone"
     );
 }
 
-/// Tenants have no owner. Their quotas are as they were last written.
+/// Tenants have no owner. Their limits are as they were last written.
 pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     let (one, two) = (store.handle().await, store.handle().await);
     let a = open(store, &*one, "a").await.epoch;
@@ -182,7 +182,7 @@ pub async fn tenants_come_back_for_every_queen(store: &dyn Subject) {
     );
 }
 
-/// With the first end of a job, for the tenant it has, on the day of the end.
+/// With the first end of a job, for its tenant, on the day of the end.
 pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
     const DAY: u64 = 24 * 3600 * 1000;
     let registry = store.handle().await;
@@ -212,7 +212,7 @@ pub async fn usage_is_counted_once_and_by_the_day(store: &dyn Subject) {
         record(&*registry, epoch, std::slice::from_ref(&end)).await;
         record(&*registry, epoch, &[end]).await;
     }
-    // A put says what the quotas are; what was used the store knows better.
+    // A put sets the limits; the usage is the store's own count.
     let put = |name: &str| {
         Change::TenantPut(TenantRecord { id: tenant(name), used_tokens: 77, ..quota.clone() })
     };

@@ -1,4 +1,4 @@
-//! Records to write, and shorthands for what the checks do again and again.
+//! Sample records, and helpers for frequent steps of the checks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ pub(super) fn model() -> ModelRef {
         .expect("the suite's own model is well-formed")
 }
 
-/// A job that has just been accepted, with a request.
+/// A newly accepted job, with a request.
 pub(super) fn job(order: u64) -> JobRecord {
     let sampling = Sampling {
         temperature: 0.7,
@@ -110,12 +110,12 @@ pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
     Outcome::Complete { finish: Finish::Length, usage: Usage { prompt_tokens, completion_tokens } }
 }
 
-/// The end, nothing kept and nothing used.
+/// The end, with nothing kept and no tokens used.
 pub(super) fn ended(job: JobId, outcome: Outcome, at: WallTime) -> Change {
     ended_with(job, outcome, at, 0)
 }
 
-/// The end, nothing kept; the job has used so many tokens.
+/// The end, with nothing kept, and the number of used tokens.
 pub(super) fn ended_with(job: JobId, outcome: Outcome, at: WallTime, used_tokens: u64) -> Change {
     Change::JobEnded { job, outcome, at, used_tokens, keep_request: false, keep_output: false }
 }
@@ -147,13 +147,13 @@ pub(super) fn model_on(hive: &str) -> ModelRecord {
     }
 }
 
-/// The worker of this number, which is pinned.
+/// The worker with this number, which is pinned.
 pub(super) fn worker_on(hive: &str, n: u128) -> WorkerRecord {
     let worker = WorkerId::from_random_bits(n);
     WorkerRecord { pinned: true, ..WorkerRecord::new(worker, hive_id(hive)) }
 }
 
-/// Begins a life that must succeed.
+/// Begins a run, which must succeed.
 pub(super) async fn open(store: &dyn Subject, registry: &dyn Registry, name: &str) -> Snapshot {
     let opened = registry.open(&queen(name), store.lease()).await;
     opened.unwrap_or_else(|error| panic!("open of queen {name} failed: {error:?}"))
@@ -165,7 +165,7 @@ pub(super) async fn renew(registry: &dyn Registry, epoch: Epoch) -> Snapshot {
         .unwrap_or_else(|error| panic!("renew of epoch {epoch}, which is alive, failed: {error:?}"))
 }
 
-/// Writes what must be accepted.
+/// Writes changes that must be accepted.
 pub(super) async fn record(registry: &dyn Registry, epoch: Epoch, changes: &[Change]) {
     if let Err(error) = registry.record(epoch, changes).await {
         panic!("epoch {epoch} may write {changes:?}, and could not: {error:?}");
@@ -179,7 +179,7 @@ pub(super) fn assert_fenced<T: std::fmt::Debug>(result: Result<T>, what: &str) {
     }
 }
 
-/// One job with all that is stored of it.
+/// One job with all its stored data.
 pub(super) async fn stored(registry: &dyn Registry, id: JobId) -> Option<JobRecord> {
     let listed = registry.jobs(&JobFilter::one(id)).await;
     let mut listed = listed.unwrap_or_else(|error| panic!("listing job {id} failed: {error:?}"));
@@ -196,14 +196,14 @@ pub(super) fn ids(jobs: &[JobRecord]) -> Vec<JobId> {
     jobs.iter().map(|job| job.id).collect()
 }
 
-/// Drops this handle, opens the store as after a restart, and gives what the queen `a` finds.
+/// Drops this handle, opens the store as after a restart, and returns the snapshot of the queen `a`.
 pub(super) async fn restart(store: &dyn Subject, registry: Arc<dyn Registry>) -> Vec<JobRecord> {
     drop(registry);
     let registry = store.handle().await;
     open(store, &*registry, "a").await.jobs
 }
 
-/// So much after the moment of the samples.
+/// This long after the time of the samples.
 pub(super) fn later(millis: u64) -> WallTime {
     WallTime::from_millis(AT.as_millis() + millis)
 }

@@ -1,4 +1,4 @@
-//! Questions about clusters made up from a seed.
+//! Questions about clusters that are generated from a seed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,17 +20,17 @@ use crate::{
     worker::{Capabilities, WorkerInfo},
 };
 
-/// A question, and the cluster it is about.
+/// A question, and its cluster.
 #[derive(Debug)]
 pub(super) struct Scene {
     pub(super) ask: Ask,
     pub(super) cluster: ClusterView,
 }
 
-/// How the workers of a large cluster are.
+/// The state of the workers in a large cluster.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Load {
-    /// All have the job's model, and nothing to do.
+    /// All have the job's model, and no jobs.
     Free,
     /// All have the job's model, and all their slots are taken.
     Busy,
@@ -50,7 +50,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Less than `bound`, which must not be 0.
+    /// A number less than `bound`, which must not be 0.
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
@@ -65,11 +65,11 @@ impl Random {
 }
 
 const GIB: u64 = 1 << 30;
-/// A moment that all the made-up events are before.
+/// A time after all generated events.
 const NOW: Time = Time::from_micros(3_600_000_000);
 
 impl Scene {
-    /// A handful of hives and workers in every state there is.
+    /// A few hives and workers in every possible state.
     pub(super) fn random(seed: u64) -> Self {
         let random = &mut Random(seed);
         let hives: Vec<HiveView> = (0..random.below(5)).map(|n| hive(random, n)).collect();
@@ -94,7 +94,7 @@ impl Scene {
         Self { ask, cluster }
     }
 
-    /// So many workers, on 100 hives.
+    /// This many workers, on 100 hives.
     pub(super) fn large(seed: u64, count: usize, load: Load) -> Self {
         let random = &mut Random(seed);
         let mut scene = Self { ask: ask(random, &[], &[]), cluster: ClusterView::default() };
@@ -122,7 +122,7 @@ impl Scene {
         scene
     }
 
-    /// The same cluster, put together the other way round.
+    /// The same cluster, built in reverse order.
     pub(super) fn cluster_put_together_backwards(&self) -> ClusterView {
         let mut cluster = ClusterView::default();
         for (key, lane) in self.cluster.lanes() {
@@ -229,7 +229,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
     };
     let job = Job {
         id: JobId::from_random_bits(random.bits()),
-        // Now and then one that nobody has.
+        // Sometimes a model that no hive has.
         model: model(random.below(4)),
         priority: Priority::Interactive,
         task,

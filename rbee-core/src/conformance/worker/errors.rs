@@ -1,7 +1,7 @@
 use super::{CollectedAnswer, Error, ErrorKind, Prompt, Resume, Run, Sampling, Subject, Task};
 
 impl Subject {
-    /// The error that a run ends with, whether at once or later.
+    /// The error of a run, whether it comes at once or later.
     pub(super) async fn error(&self, task: Task, what: &str) -> Option<Error> {
         let run = Run { job: self.job(task, self.seed), attempt: 1, resume: Resume::default() };
         let error = match self.begin(run).await {
@@ -13,10 +13,11 @@ impl Subject {
     }
 }
 
-/// A conversation without messages and a prompt longer than the context are the client's errors, and leave no trace.
+/// A conversation without messages and a prompt longer than the context are the client's errors, and have no
+/// after-effects.
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
     let generate = |prompt| Task::Generate {
         prompt,
@@ -28,7 +29,7 @@ pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
         matches!(empty, Some(ErrorKind::InvalidRequest | ErrorKind::Unsupported)),
         "a conversation without messages gave {empty:?}; expected is InvalidRequest"
     );
-    // Text without text may be a token or none, depending on the tokenizer; it must not be a fault.
+    // An empty text may give one token or none, depending on the tokenizer; it must not be a fault.
     let nothing =
         kind(subject.error(generate(Prompt::Text(String::new())), "an empty prompt").await);
     assert!(
@@ -48,10 +49,10 @@ pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
     );
 }
 
-/// A task that the capabilities do not name is [`ErrorKind::Unsupported`].
+/// A task that the capabilities do not include is [`ErrorKind::Unsupported`].
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn unsupported_tasks_are_unsupported(subject: &Subject) {
     let able = &subject.worker.info().capabilities;
     if !able.embed {

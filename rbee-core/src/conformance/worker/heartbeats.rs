@@ -4,20 +4,21 @@ use futures_util::StreamExt;
 
 use super::{Output, Prompt, Resume, Run, Sampling, Subject, Task, bounded};
 
-/// Heartbeats of one run that are no burden: one for each so long that it takes, and a few.
+/// The allowed heartbeats of one run: one for each of these intervals, and a few more.
 const APART: Duration = Duration::from_millis(100);
 
-/// Where [`Capabilities::heartbeats`](crate::worker::Capabilities::heartbeats) is promised, a run gives a sign of life all the
-/// time, also while it computes a long prompt; where it is not, there are no heartbeats. They are few in any case.
+/// If [`Capabilities::heartbeats`](crate::worker::Capabilities::heartbeats) is set, a run always sends outputs or
+/// heartbeats, also while it computes a long prompt; otherwise there are no heartbeats. There must not be many in any
+/// case.
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn heartbeats_are_as_promised(subject: &Subject) {
     let able = &subject.worker.info().capabilities;
     let Prompt::Text(text) = &subject.prompt else {
         return;
     };
-    // Half a context of the prompt, as far as that is known: no tokenizer has more tokens than bytes.
+    // A prompt of half a context, if the context is known: no tokenizer has more tokens than bytes.
     let bytes = able.context_tokens.map_or(4_096, |tokens| tokens as usize / 2);
     let times = (bytes / text.len().max(1)).clamp(1, 1_000);
     let task = Task::Generate {
@@ -27,7 +28,7 @@ pub async fn heartbeats_are_as_promised(subject: &Subject) {
     let run = Run { job: subject.job(task, subject.seed), attempt: 1, resume: Resume::default() };
     let stream = subject.begin(run).await;
     let mut stream =
-        stream.unwrap_or_else(|error| panic!("the worker refused a proper run: {error:?}"));
+        stream.unwrap_or_else(|error| panic!("the worker refused a valid run: {error:?}"));
     let (began, mut beats) = (tokio::time::Instant::now(), 0);
     loop {
         let asked = tokio::time::Instant::now();
@@ -37,7 +38,7 @@ pub async fn heartbeats_are_as_promised(subject: &Subject) {
         if able.heartbeats {
             assert!(
                 asked.elapsed() <= subject.promptness,
-                "no sign of life for {:?}, although heartbeats are promised",
+                "no output and no heartbeat for {:?}, although the worker declares heartbeats",
                 asked.elapsed()
             );
         }

@@ -1,10 +1,11 @@
 use super::{Resume, Run, Sampling, Subject};
 
-/// Where [`Capabilities::resume`](crate::worker::Capabilities::resume) is promised: a stream that was cut after any token goes
-/// on with the very tokens and chunks of text that would have come; text that readers miss is said again.
+/// If [`Capabilities::resume`](crate::worker::Capabilities::resume) is set: a stream that was cut after any token
+/// continues with exactly the tokens and text parts that would have followed; text that readers have not received is
+/// sent again.
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn a_cut_stream_goes_on_as_if_it_had_not_been(subject: &Subject) {
     if !subject.worker.info().capabilities.resume {
         return;

@@ -2,13 +2,13 @@ use futures_util::{FutureExt, StreamExt, future::join_all};
 
 use super::{CollectedAnswer, Error, ErrorKind, OutputStream, Run, Sampling, Subject, bounded};
 
-/// A run whose stream, or whose future of `execute`, is dropped is over soon, and health tells the truth meanwhile.
+/// A run whose stream, or whose future of `execute`, is dropped ends soon, and until then health reports it.
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn dropping_frees_the_slot(subject: &Subject) {
     subject.idle("the runs before").await;
-    // As long an answer as there may be.
+    // An answer of maximum length.
     let run = || subject.run(subject.seed, Sampling::default());
     for _ in 0..3 {
         let mut stream = begun(subject, run()).await;
@@ -16,18 +16,18 @@ pub async fn dropping_frees_the_slot(subject: &Subject) {
         let health = tokio::time::timeout(subject.promptness, subject.worker.health()).await;
         assert!(
             health.is_ok(),
-            "health took longer than {:?} while a run was under way",
+            "health took longer than {:?} while a run was active",
             subject.promptness
         );
         assert!(
             subject.busy().await > 0,
-            "health told of no run while one was under way, or its answer is too short"
+            "health reported no run while one was active, or its answer is too short"
         );
         drop(stream);
         subject.idle("its stream was dropped").await;
     }
     for _ in 0..3 {
-        // Polled once, then dropped: the run has begun or it has not.
+        // Polled once, then dropped: the run may have begun or not.
         drop(subject.worker.execute(run()).now_or_never());
         subject.idle("the future of execute was dropped").await;
     }
@@ -35,10 +35,10 @@ pub async fn dropping_frees_the_slot(subject: &Subject) {
     subject.answer(subject.run(subject.seed, sampling)).await;
 }
 
-/// All slots can be used at once; each run gives what it gives alone; one run more is [`ErrorKind::WorkerBusy`].
+/// All slots can be used at once; each run gives the same answer as alone; one more run is [`ErrorKind::WorkerBusy`].
 ///
 /// # Panics
-/// Where the worker breaks the contract.
+/// If the worker breaks the contract.
 pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) {
     subject.idle("the runs before").await;
     let slots = subject.worker.info().slots.min(64);
@@ -57,7 +57,7 @@ pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) 
     let busy = subject.busy().await;
     assert_eq!(
         busy, slots,
-        "health told of {busy} runs while {slots} were under way, or their answers are too short"
+        "health reported {busy} runs while {slots} were active, or their answers are too short"
     );
     let more =
         tokio::time::timeout(subject.promptness, subject.worker.execute(runs[0].clone())).await;
@@ -71,15 +71,15 @@ pub async fn slots_are_independent_and_no_more_than_promised(subject: &Subject) 
     let batch = join_all(streams.into_iter().map(CollectedAnswer::collect)).await;
     for (slot, (alone, batch)) in alone.iter().zip(batch).enumerate() {
         let batch = batch.unwrap_or_else(|error| panic!("run {slot} of {slots} failed: {error:?}"));
-        assert_eq!(*alone, batch, "run {slot} gave another answer beside others than alone");
+        assert_eq!(*alone, batch, "run {slot} gave another answer among others than alone");
     }
     subject.idle("all runs ended").await;
 }
 
-/// A run under way.
+/// A run that has begun.
 async fn begun(subject: &Subject, run: Run) -> OutputStream {
     subject
         .begin(run)
         .await
-        .unwrap_or_else(|error| panic!("the worker refused a proper run: {error:?}"))
+        .unwrap_or_else(|error| panic!("the worker refused a valid run: {error:?}"))
 }

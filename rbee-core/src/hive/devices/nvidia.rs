@@ -1,4 +1,4 @@
-//! NVIDIA GPUs, as the driver's management library tells of them. It is loaded at run time.
+//! NVIDIA GPUs, as reported by the driver's management library, which is loaded at run time.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::device::{Device, DeviceKind};
 /// The GPUs of this machine.
 #[derive(Debug)]
 pub(super) struct Gpus {
-    /// None where there is no driver.
+    /// `None` if there is no driver.
     nvml: Option<Nvml>,
 }
 
 impl Gpus {
-    /// Loads the library, from this path where given. Without it, or without a driver under it, there are no GPUs.
+    /// Loads the library, from this path if given. Without the library or the driver there are no GPUs.
     pub(super) fn find(library: Option<&Path>) -> Self {
         let found = match library {
             Some(path) => Nvml::builder().lib_path(path.as_os_str()).init(),
@@ -35,14 +35,14 @@ impl Gpus {
         let gpu = |ordinal| {
             device(nvml, ordinal)
                 .inspect_err(|error| {
-                    tracing::debug!(%error, ordinal, "a GPU that does not tell its memory is left out");
+                    tracing::debug!(%error, ordinal, "a GPU that does not report its memory is left out");
                 })
                 .ok()
         };
         (0..count).filter_map(gpu).collect()
     }
 
-    /// Device, process and what it takes there in bytes, of every process that computes.
+    /// Device, process and the bytes that it takes there, for every process that computes.
     pub(super) fn usage(&self) -> Vec<(u32, u32, u64)> {
         let Some(nvml) = &self.nvml else {
             return Vec::new();
@@ -52,7 +52,7 @@ impl Gpus {
             let processes = device.and_then(|device| device.running_compute_processes());
             let processes = processes
                 .inspect_err(|error| {
-                    tracing::debug!(%error, ordinal, "a GPU that does not tell who uses it");
+                    tracing::debug!(%error, ordinal, "a GPU that does not report its processes");
                 })
                 .unwrap_or_default();
             processes.into_iter().filter_map(move |process| match process.used_gpu_memory {

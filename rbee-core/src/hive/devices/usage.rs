@@ -1,18 +1,18 @@
-//! What single processes take of the machine's memory.
+//! The memory use of single processes.
 
 use std::collections::BTreeMap;
 
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// How many generations of processes are followed.
+/// The most generations of processes that are followed.
 const GENERATIONS: usize = 16;
 
-/// What the processes of this machine take, in bytes.
+/// The memory use of the processes of this machine, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    /// Who started it and what of it is resident, by process.
+    /// The parent and the resident memory of each process.
     pub(super) resident: BTreeMap<u32, (Option<u32>, u64)>,
-    /// Device, process and what it takes there.
+    /// Device, process and the bytes that it takes there.
     pub(super) gpus: Vec<(u32, u32, u64)>,
 }
 
@@ -29,7 +29,7 @@ impl Usage {
         Self { resident: resident.collect(), gpus: Vec::new() }
     }
 
-    /// What this process and those it started take on these devices; none where nothing is known of that.
+    /// The memory use of this process and its descendants on these devices; `None` if unknown.
     pub(super) fn of(&self, process: u32, devices: &[u32]) -> Option<u64> {
         self.resident.get(&process)?;
         let main = devices.contains(&0).then(|| {
@@ -47,7 +47,7 @@ impl Usage {
         }
     }
 
-    /// Is it this process, or started by it, or by one that it started?
+    /// Returns true if it is this process or one of its descendants.
     fn descends(&self, process: u32, from: u32) -> bool {
         let parent = |pid: &u32| self.resident.get(pid).and_then(|(parent, _)| *parent);
         std::iter::successors(Some(process), parent).take(GENERATIONS).any(|pid| pid == from)

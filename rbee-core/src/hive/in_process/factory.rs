@@ -1,4 +1,4 @@
-//! Where an in-process hive gets its workers from.
+//! The source of an in-process hive's workers.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-/// Makes the workers that an [`InProcessHive`](crate::InProcessHive) is asked to spawn.
+/// Makes the workers that an [`InProcessHive`](crate::InProcessHive) spawns.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -47,13 +47,13 @@ use crate::{
 /// ```
 #[async_trait]
 pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
-    /// Loads the model, and returns when the worker is usable. The worker's [`info`](Worker::info) has this id and
-    /// hive and the model of `spec`; its `since` is the hive's to say, and is set by it. Work that blocks belongs on a
-    /// thread of its own; dropping the future ends the load as soon as it can be ended.
+    /// Loads the model, and returns when the worker is usable. The worker's [`info`](Worker::info) must have this id
+    /// and hive and the model of `spec`; the hive sets its `since`. Do blocking work on a separate thread; dropping the
+    /// future must end the load as soon as possible.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`], [`ErrorKind::ModelIncompatible`], [`ErrorKind::InsufficientVram`], or whatever
-    /// kept the engine from starting.
+    /// [`ErrorKind::ModelNotFound`], [`ErrorKind::ModelIncompatible`], [`ErrorKind::InsufficientVram`], or the failure
+    /// that prevented the start of the engine.
     async fn load(
         &self,
         id: WorkerId,
@@ -62,23 +62,23 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
         progress: Progress,
     ) -> Result<Arc<dyn Worker>>;
 
-    /// What a model is that is on this machine: at `path`, or else where its reference says. Called before a worker is
-    /// planned for it, so that what cannot be loaded is refused before anything is stopped for it. A factory that knows
-    /// what its engine can load, or finds models that are not `file:` references, says so here.
+    /// Facts about a model on this machine: at `path`, or else at the path of its reference. Called before a worker is
+    /// planned for it, so that a model that cannot be loaded is refused before anything is stopped for it. A factory
+    /// that knows what its engine can load, or finds models that are not `file:` references, overrides this.
     ///
-    /// As it stands, a model has the size of the file, or of all files in the directory, and what their heads say of it
-    /// where they are in a form that is known. A link to a file counts as that file (hub caches are made of them), a
-    /// link to a directory is not entered.
+    /// By default, the size of a model is that of the file, or of all files in the directory, and the other facts come
+    /// from the files' headers if their format is known. A link to a file counts as that file (hub caches consist of
+    /// them), a link to a directory is not followed.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`] where it is not there or cannot be read, [`ErrorKind::ModelIncompatible`] where
-    /// it is no model or damaged, [`ErrorKind::Unsupported`] for a reference of another sort.
+    /// [`ErrorKind::ModelNotFound`] if it does not exist or cannot be read, [`ErrorKind::ModelIncompatible`] if it is
+    /// damaged or is not a model, [`ErrorKind::Unsupported`] for a reference of another kind.
     async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
         files_of(model, path).await
     }
 
-    /// What a worker of this model will be able to do at most, so that no more memory is reckoned with than it will take.
-    /// As it stands, nothing is known of that.
+    /// The limits of a future worker of this model, so that no more memory is planned than it will take. By default,
+    /// unknown.
     fn limits(&self, model: &ModelRef) -> WorkerLimits {
         let _ = model;
         WorkerLimits::default()
@@ -86,8 +86,8 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
 }
 
 impl ModelOnDisk {
-    /// What the files of a model say, at this path or where its reference says: what
-    /// [`WorkerFactory::inspect`] does as it stands.
+    /// The facts in the files of a model, at this path or at the path of its reference: the default of
+    /// [`WorkerFactory::inspect`].
     ///
     /// # Errors
     /// As [`WorkerFactory::inspect`].
@@ -96,13 +96,13 @@ impl ModelOnDisk {
     }
 }
 
-/// What the files of a model say, at this path or where its reference says.
+/// The facts in the files of a model, at this path or at the path of its reference.
 pub(crate) async fn files_of(model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
     let path: Arc<Path> = match (path, model.source()) {
         (Some(path), _) | (None, ModelSource::File(path)) => path.into(),
         _ => {
             let message = format!(
-                "model {model} is not on this machine, and its reference does not say where it lies"
+                "model {model} is not on this machine, and its reference does not contain its path"
             );
             return Err(Error::new(ErrorKind::Unsupported, message));
         }

@@ -1,4 +1,4 @@
-//! The size of a model where it lies on this machine.
+//! The size of a model at its path on this machine.
 
 use std::{
     collections::BTreeSet,
@@ -11,12 +11,12 @@ use crate::{
     file_roots,
 };
 
-/// Files and directories of one model; more is not a model but somebody's disk.
+/// The most files and directories of one model; a directory with more is not a model.
 const MAX_ENTRIES: usize = 10_000;
-/// Directories inside each other.
+/// The greatest depth of directories.
 const MAX_DEPTH: usize = 16;
 
-/// Why a path is no model.
+/// The reason why a path is not a model.
 #[derive(Debug)]
 pub(super) enum FilesError {
     Missing(PathBuf, io::Error),
@@ -79,11 +79,11 @@ fn failed(path: &Path, cause: io::Error) -> FilesError {
     }
 }
 
-/// One that is to be looked into.
+/// A directory that must still be read.
 struct Directory {
     path: PathBuf,
     depth: usize,
-    /// Its files are the model's, and not only reached through a link.
+    /// True if its files belong to the model, and are not only reached through a link.
     counts: bool,
 }
 
@@ -96,8 +96,8 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
     if !metadata.is_dir() {
         return Err(FilesError::Neither(path.to_owned()));
     }
-    // Whether others may have put links into it. They lead nowhere else then, which includes those in linked directories:
-    // engines of others may read those too.
+    // True if others may have created links in it. Then all links must stay inside, also those in linked directories:
+    // third-party engines may read those too.
     let is_confined = file_roots::is_confined(path);
     if is_confined {
         readable(path)?;
@@ -125,7 +125,7 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
                 directories.push(Directory { path: file, depth: depth + 1, counts });
                 continue;
             }
-            // Through a link to the file it names.
+            // Through a link to its target file.
             let metadata = fs::metadata(&file).map_err(|cause| failed(&file, cause))?;
             if metadata.is_file() {
                 readable(&file)?;
@@ -134,7 +134,7 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
                     bytes = bytes.saturating_add(metadata.len());
                 }
             } else if metadata.is_dir() && is_confined {
-                // Its files do not count: they may be counted already, as it may lead around in a circle.
+                // Its files do not count: they may be counted already, because the link may lead around in a circle.
                 readable(&file)?;
                 directories.push(Directory { path: file, depth: depth + 1, counts: false });
             }
@@ -146,7 +146,7 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
     Ok(bytes)
 }
 
-/// Are these a model's files in a form whose heads can be read? Others are the engine's business. Blocks.
+/// True if these are a model's files in a format with readable headers. Other formats are left to the engine. Blocks.
 pub(super) fn is_in_known_form(path: &Path) -> bool {
     let by_name = |path: &Path| {
         path.extension().is_some_and(|extension| extension == "gguf" || extension == "safetensors")

@@ -1,17 +1,17 @@
-//! Whether a hive can be reached, and who owns it.
+//! The reachability and the owner of a hive.
 
 use crate::{
     error::{Error, ErrorKind, Result},
     id::{Epoch, HiveId},
 };
 
-/// The state of the link to a hive; every call and every subscription looks at it.
+/// The state of the connection to a hive; every call and every subscription checks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) state: LinkState,
-    /// Grows when the link is cut: what began before does not go on after.
+    /// Grows when the connection is cut: operations that began before do not continue after.
     pub(super) generation: u64,
-    /// The youngest queen that has claimed the hive.
+    /// The newest queen that has claimed the hive.
     pub(super) owner: Epoch,
 }
 
@@ -21,14 +21,14 @@ pub(super) enum LinkState {
     Up,
     /// Shut down; it can be started again.
     Down,
-    /// A test cut the link; the hive lives on behind it.
+    /// A test cut the connection; the hive itself continues.
     #[cfg(feature = "test-util")]
     Cut,
 }
 
 impl Link {
     /// # Errors
-    /// [`ErrorKind::HiveUnreachable`] where it is not up.
+    /// [`ErrorKind::HiveUnreachable`] if it is not up.
     pub(super) fn check(&self, hive: &HiveId) -> Result<()> {
         let why = match self.state {
             LinkState::Up => return Ok(()),
@@ -39,7 +39,7 @@ impl Link {
         Err(Error::new(ErrorKind::HiveUnreachable, format!("hive {hive} {why}")))
     }
 
-    /// Does what began on `earlier` still go on?
+    /// True if an operation that began with `earlier` may continue.
     pub(super) fn carries(&self, earlier: &Link) -> bool {
         self.state == LinkState::Up && self.generation == earlier.generation
     }

@@ -1,4 +1,4 @@
-//! Loads under way: callers attach to one, and nobody owns it.
+//! Current loads: callers attach to a load, and no caller owns it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,33 +11,33 @@ use crate::{
     worker::Worker,
 };
 
-/// How long a load that was told to end at once may take to do so.
+/// How long a load may take to end after it was forced to.
 const FORCED: Duration = Duration::from_secs(1);
 
-/// What comes of a load.
+/// The result of a load.
 pub(super) type Loaded = Result<Arc<dyn Worker>>;
 
-/// A load under way.
+/// A current load.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     progress: watch::Receiver<Option<ProgressUpdate>>,
     outcome: watch::Receiver<Option<Loaded>>,
     force: CancellationToken,
-    /// Nobody wants the worker any more. True in the hive's own copy; others may be older.
+    /// True if nobody needs the worker any more. Valid in the hive's own copy; other copies may be older.
     pub(super) given_up: bool,
 }
 
-/// What carries a load out holds this end of it.
+/// The end of a load that the loading task holds.
 #[derive(Debug)]
 pub(super) struct Loading {
     pub(super) progress: watch::Sender<Option<ProgressUpdate>>,
     pub(super) outcome: watch::Sender<Option<Loaded>>,
-    /// Cancelled if the load is to end at once.
+    /// Cancelled if the load must end at once.
     pub(super) force: CancellationToken,
 }
 
 impl Load {
-    /// A load that is about to begin, and the end of it for what carries it out.
+    /// A load that is about to begin, and the end of it for the loading task.
     pub(super) fn new() -> (Self, Loading) {
         let (tell_progress, progress) = watch::channel(None);
         let (tell_outcome, outcome) = watch::channel(None);
@@ -47,7 +47,7 @@ impl Load {
         (Self { progress, outcome, force, given_up: false }, loading)
     }
 
-    /// Waits for the end, and passes on how far it has come.
+    /// Waits for the end, and forwards the progress.
     pub(super) async fn outcome(mut self, progress: &Progress) -> Loaded {
         let tell = |update: Option<ProgressUpdate>| {
             if let Some(ProgressUpdate { done, total }) = update {
@@ -75,30 +75,30 @@ impl Load {
         }
     }
 
-    /// Waits for the end, and forces it after `grace`. A factory that blocks its thread cannot be forced; what it
-    /// makes in the end is dropped.
+    /// Waits for the end, and forces it after `grace`. A factory that blocks its thread cannot be forced; the worker
+    /// that it makes in the end is dropped.
     pub(super) async fn end(mut self, grace: Duration) {
         if timeout(grace, ended(&mut self.outcome)).await.is_ok() {
             return;
         }
         self.force.cancel();
         if timeout(FORCED, ended(&mut self.outcome)).await.is_err() {
-            tracing::warn!("a load goes on that was told to end; what it makes will be dropped");
+            tracing::warn!("a stopped load does not end; its worker will be dropped");
         }
     }
 
-    /// Did it end without an outcome, with the runtime it ran on?
+    /// True if it ended without a result, together with its runtime.
     pub(super) fn is_lost(&self) -> bool {
         self.outcome.has_changed().is_err() && self.outcome.borrow().is_none()
     }
 
-    /// Ends it without waiting.
+    /// Forces it to end, without waiting.
     pub(super) fn force(&self) {
         self.force.cancel();
     }
 }
 
-/// Returns when there is an outcome, or nobody left to give one.
+/// Returns when there is a result, or when the task is gone.
 async fn ended(outcome: &mut watch::Receiver<Option<Loaded>>) {
     let _ = outcome.wait_for(Option::is_some).await;
 }

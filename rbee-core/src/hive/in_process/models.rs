@@ -1,4 +1,4 @@
-//! The models of an in-process hive: those of its store, and those that its factory finds.
+//! The models of an in-process hive: those in its store, and those that its factory finds.
 
 use std::{panic::AssertUnwindSafe, path::Path, sync::Arc};
 
@@ -16,12 +16,12 @@ use crate::{
 };
 
 impl InProcessHive {
-    /// What a model is, as the factory tells.
+    /// The factory's facts about a model.
     async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
         let Some(factory) = &self.factory else {
             return files_of(model, path).await;
         };
-        // Called inside the block, so that a panic before the first await is caught too.
+        // Called inside the block, so that a panic before the first await is also caught.
         AssertUnwindSafe(async { factory.inspect(model, path).await })
             .catch_unwind()
             .await
@@ -52,7 +52,7 @@ impl ModelHost for InProcessHive {
             Ok(on_disk) => on_disk,
             Err(error) if stored.is_some() => return Err(error),
             Err(error) => {
-                // A worker that was given to the hive may have a model that lies on no disk.
+                // A worker that the application gave to the hive may have a model that is on no disk.
                 let state = self.shared.state();
                 let mut workers = state.workers.values();
                 return match workers.any(|worker| worker.info().model == *model) {
@@ -96,8 +96,8 @@ impl ModelHost for InProcessHive {
         Ok(damage)
     }
 
-    /// Removes what its store has of the model. Of a `file:` reference that it did not copy it forgets the reference; the
-    /// files are the user's, and stay.
+    /// Removes the model from its store. For a `file:` reference that was not copied, only the reference is removed;
+    /// the files belong to the user, and stay.
     async fn remove_model(&self, model: &ModelRef) -> Result<()> {
         self.check()?;
         if let Some(store) = &self.store {

@@ -1,4 +1,4 @@
-//! What is to be loaded, and how it is carried out.
+//! Load orders and their execution.
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
@@ -20,23 +20,23 @@ use crate::{
     worker::{OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
 };
 
-/// What is to be loaded.
+/// The order to load a worker.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) id: WorkerId,
     pub(super) hive: HiveId,
     pub(super) spec: WorkerSpec,
-    /// The model in the store, kept there for the worker.
+    /// The model in the store, kept there as long as the worker exists.
     pub(super) in_use: Option<InUse>,
     pub(super) factory: Arc<dyn WorkerFactory>,
 }
 
 impl Order {
-    /// Begins the load, in a task of its own. It is to be put among the hive's loads before the lock of the hive is given
-    /// up.
+    /// Begins the load, in a separate task. Insert it into the hive's loads before the lock of the hive is released.
     pub(super) fn begin(self, shared: Arc<Shared>) -> Load {
         let (load, Loading { progress, outcome, force }) = Load::new();
-        // An engine may keep its progress for life, so that holds no way to the outcome, which holds the engine.
+        // An engine may keep its progress for its whole lifetime, so this must not hold the result, which holds the
+        // engine.
         let progress = Progress::new(move |update| {
             progress.send_replace(Some(update));
         });
@@ -48,7 +48,7 @@ impl Order {
     }
 
     async fn load(&self, progress: Progress, forced: CancellationToken) -> Loaded {
-        // Called inside the block, so that a panic before the first await is caught too.
+        // Called inside the block, so that a panic before the first await is also caught.
         let load = async {
             let factory = &self.factory;
             factory.load(self.id, &self.hive, &self.spec, progress).await
@@ -71,7 +71,7 @@ impl Order {
         Ok(worker)
     }
 
-    /// Puts the worker among the hive's, unless it was given up.
+    /// Adds the worker to the hive, unless the load was abandoned.
     fn settle(&self, loaded: Loaded, shared: &Shared) -> Loaded {
         let mut unwanted = None;
         let mut outcome = Err(self.stopped());
@@ -97,7 +97,7 @@ impl Order {
                 }
             }
         });
-        // Outside the lock: what a worker does when it is dropped is not ours to know.
+        // Outside the lock: the drop of a worker may run any code.
         drop(unwanted);
         outcome
     }
@@ -114,16 +114,16 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Error {
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a word");
+        .unwrap_or("without a message");
     Error::new(ErrorKind::WorkerFault, format!("the worker factory panicked: {words}"))
 }
 
-/// The worker, which appeared at this revision.
+/// The worker, with this revision as the one at which it appeared.
 pub(super) fn since(worker: Arc<dyn Worker>, rev: u64) -> Arc<dyn Worker> {
     Arc::new(Since::new(worker, rev))
 }
 
-/// A worker with the revision at which it appeared, which its factory cannot know before it is done.
+/// A worker with the revision at which it appeared, which its factory cannot know in advance.
 #[derive(Debug)]
 struct Since {
     worker: Arc<dyn Worker>,

@@ -1,4 +1,4 @@
-//! What the loads and the subscriptions of a hive share with it.
+//! The state that a hive shares with its loads and subscriptions.
 
 use std::{
     collections::BTreeMap,
@@ -24,12 +24,12 @@ use crate::{
     worker::{Worker, WorkerHealth, WorkerInfo},
 };
 
-/// Notes that a subscriber may be behind before it gets a full report in their place.
+/// The most queued notes of a subscriber; beyond it the subscriber gets a full report instead.
 pub(super) const NOTES: usize = 256;
-/// How long a worker may take to say how it is before the report goes on without it.
+/// How long a worker may take to report its health before the report continues without it.
 const HEALTH_LIMIT: Duration = Duration::from_secs(1);
 
-/// What loads and subscriptions need of the hive.
+/// The state of the hive that loads and subscriptions need.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -41,30 +41,30 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) rev: u64,
-    /// Who makes workers here, where any can be made.
+    /// The factory of workers, if there is one.
     pub(super) factory: Option<Arc<dyn WorkerFactory>>,
     pub(super) workers: BTreeMap<WorkerId, Arc<dyn Worker>>,
     pub(super) loads: BTreeMap<WorkerId, Load>,
     pub(super) models: BTreeMap<ModelRef, ModelOnDisk>,
-    /// Models of the store that workers have loaded.
+    /// The models of the store that workers have loaded.
     pub(super) in_use: BTreeMap<WorkerId, InUse>,
-    /// What the store has is followed.
+    /// True if changes of the store are followed.
     pub(super) follows_store: bool,
 }
 
-/// What subscribers are told.
+/// A note to subscribers.
 #[derive(Clone, Debug)]
 pub(super) enum Note {
     /// The state has this revision now.
     Changed(u64),
-    /// A worker is gone that nobody asked to stop.
+    /// A worker ended that nobody asked to stop.
     Exited { worker: WorkerId, why: Error },
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
         Self {
-            // A hive has a state from the start, so that no report has the revision 0.
+            // A hive has a state from the start, so no report has the revision 0.
             state: Mutex::new(State { rev: 1, ..State::default() }),
             link: watch::Sender::new(Link::default()),
             notes: broadcast::Sender::new(NOTES),
@@ -73,23 +73,23 @@ impl Shared {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // No step under the lock can panic half-way: every change is one call on one map.
+        // No step under the lock can panic in the middle: every change is one call on one map.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state; where that made a difference, it has a new revision and subscribers hear of it.
+    /// Changes the state; if there was a difference, it gets a new revision and subscribers are notified.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
         let mut state = self.state();
         let changed = change(&mut state)?;
         state.rev += 1;
-        // An error says that nobody listens. Sent under the lock, so that revisions are told in their order.
+        // An error means that there are no subscribers. Sent under the lock, so that revisions are sent in order.
         let _ = self.notes.send(Note::Changed(state.rev));
         Some(changed)
     }
 
-    /// The whole state. A worker that does not say how it is in time is listed all the same: it is there.
+    /// The full report. A worker that does not report its health in time is still listed, because it exists.
     pub(super) async fn report(&self) -> HiveReport {
-        // Devices are what models can be loaded on; where none can be, there are none to tell of.
+        // Devices are what models can be loaded on; without a factory there are none to report.
         let factory = self.state().factory.clone();
         let devices = if factory.is_some() { self.devices.read().await } else { Vec::new() };
         let (rev, models, workers) = {
@@ -110,7 +110,7 @@ impl Shared {
         HiveReport { rev, devices, models, workers: workers.collect() }
     }
 
-    /// Ends every subscription and lets go of every worker. Returns the loads that are still to end.
+    /// Ends every subscription and drops every worker. Returns the loads that must still end.
     pub(super) fn end(&self) -> Vec<Load> {
         self.link.send_modify(|link| link.end(LinkState::Down));
         let (workers, loads) = {
@@ -121,7 +121,7 @@ impl Shared {
             state.in_use.clear();
             (std::mem::take(&mut state.workers), loads)
         };
-        // Outside the lock: what a worker does when it is dropped is not ours to know.
+        // Outside the lock: the drop of a worker may run any code.
         drop(workers);
         loads
     }
@@ -131,11 +131,11 @@ async fn health(worker: &Arc<dyn Worker>) -> WorkerHealth {
     match tokio::time::timeout(HEALTH_LIMIT, worker.health()).await {
         Ok(Ok(health)) => health,
         Ok(Err(error)) => {
-            tracing::warn!(worker = %worker.info().id, %error, "a worker cannot say how it is");
+            tracing::warn!(worker = %worker.info().id, %error, "a worker failed to report its health");
             WorkerHealth::default()
         }
         Err(_) => {
-            tracing::warn!(worker = %worker.info().id, "a worker does not say how it is");
+            tracing::warn!(worker = %worker.info().id, "a worker did not report its health in time");
             WorkerHealth::default()
         }
     }

@@ -1,4 +1,4 @@
-//! The models that a hive keeps in its store.
+//! The models in the store of a hive.
 
 use std::sync::{Arc, Weak};
 
@@ -13,18 +13,18 @@ use crate::{
     progress::Progress,
 };
 
-/// What blocks for a moment is done on a thread that may.
+/// Runs a function that blocks for a moment on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
-        let message = "work on the store of models broke off";
+        let message = "work on the model store was interrupted";
         Err(Error::new(ErrorKind::Internal, message).with_source(cause))
     })
 }
 
 impl InProcessHive {
-    /// The model, if the store has it whole: as long as this lives it is not removed.
+    /// The model, if the store has all of it: it is not removed as long as this exists.
     pub(super) async fn in_use(&self, model: &ModelRef) -> Result<Option<InUse>> {
         let Some(store) = self.store.clone() else { return Ok(None) };
         if matches!(model.source(), ModelSource::Alias(_)) {
@@ -34,7 +34,7 @@ impl InProcessHive {
         blocking(move || store.open_model(&model)).await
     }
 
-    /// Puts the model in the store, and keeps it from being removed until it is looked at.
+    /// Puts the model in the store, and keeps it from being removed until it is inspected.
     pub(super) async fn fetch(
         &self,
         model: &ModelRef,
@@ -53,7 +53,7 @@ impl InProcessHive {
             #[cfg(feature = "hub")]
             ModelOrigin::Hub(access) => {
                 let hub = crate::models::Hub::of(&access, store.hub_cache())?;
-                // Under its commit, whatever it was asked for as.
+                // Under its commit, whatever reference was requested.
                 store.download(&hub, model, progress).await?.model
             }
             #[cfg(not(feature = "hub"))]
@@ -72,7 +72,7 @@ impl InProcessHive {
         })
     }
 
-    /// Learns what the store has, now and whenever that changes.
+    /// Reads the contents of the store, now and whenever they change.
     pub(super) async fn take_stock(&self) {
         let Some(store) = self.store.clone() else { return };
         if self.shared.state().follows_store {
@@ -93,14 +93,14 @@ impl InProcessHive {
     }
 }
 
-/// Brings what the hive reports of its store up to date.
+/// Updates the hive's report about its store.
 async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
     let listed = {
         let store = store.clone();
         blocking(move || {
             let ready =
                 store.models().into_iter().filter(|model| model.state == StoredState::Ready);
-            // Not opened: to be looked at is no use of a model, and keeps none from making room.
+            // Not opened: an inspection is no use of a model, and must not prevent its eviction.
             let look = |stored: crate::models::StoredModel| {
                 let path = store.whereabouts(&stored.model)?;
                 Some((stored, path))
@@ -114,7 +114,7 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
     };
     let mut models = Vec::new();
     for (stored, path) in listed {
-        // What is damaged is still listed: whoever asks for it is told what is wrong.
+        // A damaged model is still listed: a request for it gets an error that describes the damage.
         let seen = files_of(&stored.model, Some(&path)).await.ok();
         let info = seen.and_then(|seen| seen.info);
         let on_disk = ModelOnDisk::new(stored.model, stored.bytes);
@@ -131,7 +131,7 @@ async fn stock(shared: &Weak<Shared>, store: &ModelStore) {
     });
 }
 
-/// The files of a model, for another to read.
+/// The files of a model, for another machine to read.
 pub(super) async fn files(
     store: Option<&ModelStore>,
     hive: &HiveId,
@@ -142,7 +142,7 @@ pub(super) async fn files(
         let message = format!("hive {hive} has no store, and gives no files of model {model} away");
         return Err(Error::new(ErrorKind::Unsupported, message));
     };
-    // A file of this machine is a model once it was provisioned; before that it is nobody's business.
+    // A file of this machine is a model only after it was provisioned; before that its files are not given to others.
     if let ModelSource::File(_) = model.source()
         && store.whereabouts(model).is_none()
         && is_reported
@@ -152,7 +152,7 @@ pub(super) async fn files(
     store.files(model).await
 }
 
-/// Removes the model from the store, where it is there.
+/// Removes the model from the store, if it is there.
 pub(super) async fn remove(store: &ModelStore, model: &ModelRef) -> Result<()> {
     match store.remove(model).await {
         Err(error) if error.kind() == ErrorKind::ModelNotFound => Ok(()),

@@ -1,4 +1,4 @@
-//! What a queen hears of a hive.
+//! The event stream of a hive for a queen.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ use crate::{
 struct Subscription {
     shared: Arc<Shared>,
     owner: Epoch,
-    /// The link as it was when the subscription began.
+    /// The state of the connection when the subscription began.
     began: Link,
     link: watch::Receiver<Link>,
     notes: broadcast::Receiver<Note>,
-    /// The revision that was reported last; none before the first report.
+    /// The last reported revision; `None` before the first report.
     reported: Option<u64>,
 }
 
@@ -82,7 +82,7 @@ impl Subscription {
                         return Some(HiveEvent::Exited { worker, why });
                     }
                     Err(RecvError::Closed) => return None,
-                    // A new state; or notes were lost, and the whole state makes up for them.
+                    // A new state; or notes were lost, and a full report replaces them.
                     Ok(Note::Changed(_)) | Err(RecvError::Lagged(_)) => break,
                 }
             }

@@ -1,4 +1,4 @@
-//! What a GGUF header says about its model.
+//! Facts about a model from a GGUF header.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -8,7 +8,7 @@ use crate::model_info::{
     files::{FileFault, Found, shown},
 };
 
-/// Reads the model that this file is, or is a part of; with its chat template.
+/// Reads the model of this file, which may be one of several parts; together with its chat template.
 pub(in crate::model_info) fn read(path: &Path) -> Found<(ModelInfo, Option<String>)> {
     let header = Header::open(path)?;
     let parts = header.whole("split.count").unwrap_or(1);
@@ -88,7 +88,7 @@ impl Model<'_> {
             embedding: (task == ModelTask::Embed).then(|| EmbeddingInfo {
                 dimension: shape.hidden,
                 pooling: self.pooling(architecture),
-                // The format does not tell; the engines that read it give vectors of length 1 unless told otherwise.
+                // The format does not state it; the engines that read it return vectors of length 1 by default.
                 normalize: true,
                 max_tokens: shape.context,
             }),
@@ -100,7 +100,7 @@ impl Model<'_> {
         self.header.tensors.iter().map(of).fold(0, u64::saturating_add)
     }
 
-    /// The type that most bytes are of, and whether it is known.
+    /// The type of most bytes, and whether it is known.
     fn stored(&self) -> (String, bool) {
         let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
         for tensor in &self.header.tensors {
@@ -164,7 +164,7 @@ impl Model<'_> {
             cache: None,
         };
         let value_dim = number("attention.value_length").or(key_dim);
-        // Compressed keys and states that do not grow are kept differently by every engine.
+        // Each engine stores compressed keys, and states that do not grow, differently.
         let odd = ["attention.kv_lora_rank", "ssm.state_size", "wkv.head_size"];
         if odd.iter().all(|key| number(key).is_none()) {
             shape.cache = self.cache(architecture, &shape, value_dim);
@@ -183,8 +183,8 @@ impl Model<'_> {
         let slides = list("attention.sliding_window_pattern");
         let window = self.number(architecture, "attention.sliding_window").unwrap_or(0);
         let mut cache = KvCache { window, ..KvCache::default() };
-        // A layer costs more than a byte of header, so there are never too many to go through; a number that says
-        // otherwise is none.
+        // A layer takes more than a byte of header, so a valid number of layers is small enough for a loop; a larger
+        // number is invalid.
         if layers > 1 << 16 {
             return None;
         }
@@ -202,7 +202,7 @@ impl Model<'_> {
     }
 }
 
-/// The numbers that a model is built by.
+/// The dimensions of the model.
 struct Shape {
     context: Option<u32>,
     layers: Option<u32>,
@@ -213,7 +213,7 @@ struct Shape {
     cache: Option<KvCache>,
 }
 
-/// Models that look at a whole text at once and keep nothing.
+/// True for models that process a whole text at once and keep no KV cache.
 fn is_encoder(architecture: &str) -> bool {
     architecture.contains("bert") || matches!(architecture, "t5encoder" | "gemma-embedding")
 }

@@ -1,4 +1,4 @@
-//! GGUF models in several files: `name-00001-of-00003.gguf` and its like.
+//! GGUF models in several files, such as `name-00001-of-00003.gguf`.
 
 use std::{
     fs,
@@ -7,12 +7,12 @@ use std::{
 
 use crate::model_info::files::{FileFault, Found, shown};
 
-/// The most entries of a directory that are looked at.
+/// The most entries of a directory that are checked.
 const MAX_ENTRIES: usize = 10_000;
-/// The most files a model is in.
+/// The most files of a model.
 pub(super) const MAX_PARTS: u64 = 1_024;
 
-/// The parts of a file name: what goes before, which of the files it is (from 1 on), and how many there are.
+/// The parts of a file name: its beginning, the number of the file (from 1), and the number of files.
 fn parse(path: &Path) -> Option<(&str, u64, u64)> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
     let (rest, count) = stem.rsplit_once("-of-")?;
@@ -41,8 +41,8 @@ pub(super) fn all_parts(path: &Path, count: u64) -> Found<Vec<PathBuf>> {
     Ok((1..=named).map(name).collect())
 }
 
-/// The model in a directory: its one `.gguf` file, or the first of those that belong together. Projectors of images,
-/// which lie beside some models, are no models.
+/// The model in a directory: its only `.gguf` file, or the first file of a set. Image projectors, which some models
+/// have next to them, are not models.
 pub(in crate::model_info) fn only_one(dir: &Path) -> Found<Option<PathBuf>> {
     let unreadable = |source| FileFault::unreadable(dir, source);
     let mut found: Vec<PathBuf> = Vec::new();

@@ -1,6 +1,6 @@
-//! The names and sizes of what GGUF files are made of.
+//! The names and sizes of the data types in GGUF files.
 
-/// A way to store numbers: its name, how many numbers make a block, and how many bytes a block takes.
+/// A data type: its name, the numbers per block, and the bytes per block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TensorType {
     pub(super) name: &'static str,
@@ -8,7 +8,7 @@ pub(super) struct TensorType {
     pub(super) bytes: u64,
 }
 
-/// The type of this number, where it is known.
+/// The type with this number; `None` if not known here.
 pub(super) fn tensor_type(number: u32) -> Option<TensorType> {
     let (name, block, bytes) = match number {
         0 => ("F32", 1, 4),
@@ -47,12 +47,12 @@ pub(super) fn tensor_type(number: u32) -> Option<TensorType> {
     Some(TensorType { name, block, bytes })
 }
 
-/// Does a type of this name hold its numbers as they are?
+/// True for a type of plain numbers.
 pub(super) fn is_plain(name: &str) -> bool {
     matches!(name, "F64" | "F32" | "F16" | "BF16")
 }
 
-/// The mixture of types that `general.file_type` names, where it is known: a file of `Q4_K_M` has tensors of several.
+/// The mixture of types that `general.file_type` names, if known: a `Q4_K_M` file has tensors of several types.
 pub(super) fn mixture(file_type: u64) -> Option<&'static str> {
     Some(match file_type {
         0 => "F32",

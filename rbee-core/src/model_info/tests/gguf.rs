@@ -1,4 +1,4 @@
-//! GGUF files, written by hand.
+//! GGUF files that the tests write.
 
 use std::{
     fs,
@@ -202,12 +202,12 @@ fn tensors_that_lie_on_one_another_or_outside_are_refused() {
     let odd = said(Gguf::llama().tensor_at("x", &[33], 8, 480));
     assert!(odd.contains("which type Q8_0 cannot have"), "{odd}");
     let twice = said(Gguf::llama().number("llama.block_count", 3));
-    assert!(twice.contains("llama.block_count stands there twice"), "{twice}");
+    assert!(twice.contains("llama.block_count is listed twice"), "{twice}");
     let none = said(Gguf::default().text("general.architecture", "llama"));
     assert!(none.contains("has no tensors"), "{none}");
     let nameless = said(Gguf::default().tensor("x", &[1], 0, 4));
     assert!(nameless.contains("no general.architecture"), "{nameless}");
-    // A type from the future is no reason to refuse, as long as the file is whole.
+    // An unknown type from a later version is no reason for a refusal, as long as the file is complete.
     ModelInfo::read(Gguf::llama().tensor("x", &[4], 4_000, 32).write(&path)).unwrap();
 }
 

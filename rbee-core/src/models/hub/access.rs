@@ -1,4 +1,4 @@
-//! The way to a hub, handed from a queen to a hive for one download.
+//! The access to a hub that a queen gives to a hive for one download.
 
 use super::{Hub, HubError, HubToken, Resolved};
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use crate::{error::Result, model_ref::ModelRef, models::HubAccess};
 
 impl Hub {
-    /// The hub that a hive reaches in this way, with its cache in this directory. What is left open is taken from the
-    /// environment, whose token is used for the environment's own endpoint alone.
+    /// The hub for this access, with its cache in this directory. Fields that are not set come from the environment;
+    /// the token of the environment is used only for the endpoint of the environment.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for a token without the endpoint that it is for.
@@ -28,7 +28,7 @@ impl Hub {
         builder.tenant_budget(access.tenant_budget).build()
     }
 
-    /// How a hive reaches this hub.
+    /// The access that a hive needs for this hub.
     pub(crate) fn access(&self) -> HubAccess {
         let token = self.shared.token.as_ref().map(|token| token.reveal().into());
         HubAccess {
@@ -39,8 +39,8 @@ impl Hub {
         }
     }
 
-    /// What the reference stands for, as the hub answers a caller without a token that it gives the files to. What is in
-    /// the cache is no answer, because it may have come with a token.
+    /// Resolves the reference with a request without a token, and checks that the hub delivers the files to such a
+    /// caller. The cache is not used, because its files may have been downloaded with a token.
     pub(crate) async fn resolve_public(&self, model: &ModelRef) -> Result<Resolved> {
         if self.is_offline() {
             return Err(HubError::NotAsked { model: model.clone() }.into());

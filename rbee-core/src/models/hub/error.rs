@@ -1,4 +1,4 @@
-//! What goes wrong with a hub.
+//! Failures of a hub.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +15,7 @@ pub(in crate::models) enum HubError {
     #[error("{0} is not a model of a hub; allowed is hf:org/repo[@revision][::file=path]")]
     NoHubModel(ModelRef),
     #[error(
-        "the hub's endpoint {0:?} is no address; allowed is http:// or https://, a host, perhaps a port and a path"
+        "the hub's endpoint {0:?} is not an address; allowed is http:// or https://, a host, and if needed a port and a path"
     )]
     Endpoint(String),
     #[error(
@@ -39,18 +39,18 @@ pub(in crate::models) enum HubError {
     )]
     NeedsToken { what: String, page: String },
     #[error(
-        "the hub's token does not allow {what}; where it is gated, accept its terms on {page} with the token's account"
+        "the hub's token does not allow {what}; if it is gated, accept its terms on {page} with the token's account"
     )]
     NotAllowed { what: String, page: String },
     #[error("the hub does not know the token that was given for {what}")]
     BadToken { what: String },
     #[error("the hub answered {status} to the request for {what}")]
     Status { what: String, status: u16 },
-    #[error("the hub asks to come back for {what} in {} s", after.as_secs())]
+    #[error("the hub allows the next request for {what} in {} s", after.as_secs())]
     RateLimited { what: String, after: Duration },
     #[error("the hub cannot be reached for {what}: {cause}")]
     Unreachable { what: String, cause: String },
-    #[error("the connection for {what} gave nothing for {} s", after.as_secs())]
+    #[error("the connection for {what} delivered nothing for {} s", after.as_secs())]
     Stalled { what: String, after: Duration },
     #[error("the hub ended {what} after {there} of {bytes} bytes")]
     Truncated { what: String, there: u64, bytes: u64 },
@@ -70,13 +70,13 @@ pub(in crate::models) enum HubError {
          alias, or put it in the tenant's limits"
     )]
     NotAsked { model: ModelRef },
-    #[error("the download of {what} waited {} s for another process that comes no further", after.as_secs())]
+    #[error("the download of {what} waited {} s for another process that makes no progress", after.as_secs())]
     Locked { what: String, after: Duration },
-    #[error("the download was given up")]
+    #[error("the download was stopped")]
     Abandoned,
 }
 
-/// What became of a damaged file.
+/// The text about a damaged file's new location.
 fn fate(kept: Option<&Path>) -> String {
     match kept {
         Some(kept) => format!("it is kept apart as {}", kept.display()),

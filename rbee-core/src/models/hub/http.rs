@@ -1,4 +1,4 @@
-//! Requests to the hub and to where it sends us on to.
+//! Requests to the hub and to the targets of its redirects.
 
 use std::{
     io,
@@ -18,21 +18,21 @@ use crate::{
     models::disk::DiskError,
 };
 
-/// Hosts that one request may be sent on to, one after the other.
+/// The most redirects of one request.
 const MAX_REDIRECTS: usize = 8;
-/// The longest that the hub may ask us to wait; where it asks for more the download fails and says so.
+/// The longest wait that the hub may request; if it requests more, the download fails with that message.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-/// The longest wait between tries.
+/// The longest wait between attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-/// How often somebody who waits looks whether they are still wanted.
+/// How often a waiting thread checks whether its download was abandoned.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Another try may succeed, not before so long where the server said so.
+    /// A retry may succeed, but not before this time has passed, if the server sent one.
     Again(HubError, Option<Duration>),
-    /// None will.
+    /// A retry cannot succeed.
     Final(Error),
 }
 
@@ -63,7 +63,7 @@ pub(super) fn agent(stall: Duration) -> Agent {
     config.build().into()
 }
 
-/// The part of an address that says who is spoken to: scheme, host and port.
+/// The origin of an address: scheme, host and port.
 fn origin(uri: &Uri) -> Option<(String, String, u16)> {
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
     let usual = match scheme.as_str() {
@@ -74,14 +74,14 @@ fn origin(uri: &Uri) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(usual)))
 }
 
-/// Do these addresses have the same scheme, host and port?
+/// True if both addresses have the same scheme, host and port.
 pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
     let origin_of = |address: &str| address.parse().ok().as_ref().and_then(origin);
     let one = origin_of(one);
     one.is_some() && one == origin_of(other)
 }
 
-/// Can others on the network read what is sent to this address?
+/// True if others on the network can read what is sent to this address.
 pub(super) fn is_readable_on_the_way(endpoint: &str) -> bool {
     let Some((scheme, host, _)) = endpoint.parse().ok().as_ref().and_then(origin) else {
         return true;
@@ -93,7 +93,7 @@ pub(super) fn is_readable_on_the_way(endpoint: &str) -> bool {
 
 pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
     let uri = endpoint.parse::<Uri>().ok();
-    // Somebody's name and password would be shown with every error.
+    // A user name and password in the address would be shown in every error.
     let fine = uri.is_some_and(|uri| {
         let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
         plain && origin(&uri).is_some() && uri.query().is_none()
@@ -108,13 +108,13 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<()> {
 }
 
 impl Shared {
-    /// Gets what is at this address from that byte on. The token is sent to the hub itself and to nobody else.
+    /// Requests the content of this address from that byte on. The token is sent only to the hub itself.
     pub(super) fn get(&self, url: &str, from: u64, what: &str) -> Result<Response<Body>, Failure> {
         let range = (from > 0).then(|| format!("bytes={from}-"));
         self.get_range(url, range.as_deref(), what)
     }
 
-    /// Gets these bytes of what is at this address; without a range the whole.
+    /// Requests these bytes of the content of this address; all of it without a range.
     pub(super) fn get_range(
         &self,
         url: &str,
@@ -124,7 +124,7 @@ impl Shared {
         let redirect =
             |why: &str| HubError::Redirect { what: what.to_owned(), why: why.to_owned() };
         let hub = self.endpoint.parse().ok().as_ref().and_then(origin);
-        let mut uri: Uri = url.parse().map_err(|_| redirect("what is no address"))?;
+        let mut uri: Uri = url.parse().map_err(|_| redirect("an invalid address"))?;
         for _ in 0..=MAX_REDIRECTS {
             let to = origin(&uri);
             let mut request = self.agent.get(&uri);
@@ -140,16 +140,16 @@ impl Shared {
             }
             let location = response.headers().get("location").and_then(|to| to.to_str().ok());
             let location = location.ok_or_else(|| redirect("nowhere"))?;
-            let next = resolve(&uri, location).ok_or_else(|| redirect("what is no address"))?;
+            let next = resolve(&uri, location).ok_or_else(|| redirect("an invalid address"))?;
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
                 return Err(redirect("a connection that is not encrypted").into());
             }
             uri = next;
         }
-        Err(redirect("ever another place").into())
+        Err(redirect("too many addresses").into())
     }
 
-    /// What a request that got no answer means.
+    /// The failure for a request that got no answer.
     pub(super) fn failed(&self, error: ureq::Error, what: &str) -> Failure {
         let what = what.to_owned();
         match error {
@@ -171,7 +171,7 @@ impl Shared {
         }
     }
 
-    /// What an answer means that is not what was asked for.
+    /// The failure for an answer with an error status.
     pub(super) fn refused(&self, response: &Response<Body>, what: &str, page: &str) -> Failure {
         let (status, headers) = (response.status().as_u16(), response.headers());
         let code = headers.get("x-error-code").and_then(|code| code.to_str().ok()).unwrap_or("");
@@ -183,7 +183,7 @@ impl Shared {
                 false => HubError::NeedsToken { what, page },
             }
             .into(),
-            // A hub does not tell strangers that something private is there.
+            // A hub hides the existence of private repositories from strangers.
             (401, _) if !has_token => HubError::MissingOrPrivate { what }.into(),
             (401, "RepoNotFound") | (404 | 410, _) => HubError::Missing { what }.into(),
             (401, _) => HubError::BadToken { what }.into(),
@@ -204,8 +204,8 @@ impl Shared {
         }
     }
 
-    /// Tries until it succeeds, or fails for good, or has failed too often one after the other. A try says by the
-    /// number that it is given back whether anything has come further.
+    /// Retries until the operation succeeds, fails permanently, or has failed too often in a row. The operation updates
+    /// the number that it gets; a changed number means progress.
     pub(super) fn persist<T>(
         &self,
         abandoned: &AtomicBool,
@@ -234,7 +234,7 @@ impl Shared {
     }
 }
 
-/// Waits, and gives up at once where nobody wants it any more.
+/// Waits, and stops at once if the download is abandoned.
 pub(super) fn pause(wait: Duration, abandoned: &AtomicBool) -> Result<(), HubError> {
     let until = Instant::now() + wait;
     loop {
@@ -249,13 +249,13 @@ pub(super) fn pause(wait: Duration, abandoned: &AtomicBool) -> Result<(), HubErr
     }
 }
 
-/// In seconds; a date is not worth a parser, so it counts as none.
+/// The delay in seconds; a date counts as no delay.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// The address that a redirection leads to.
+/// The target address of a redirect.
 fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     let scheme = base.scheme_str()?;
     let authority = base.authority()?.as_str();
@@ -270,7 +270,7 @@ fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     without_fragment.parse().ok().filter(|uri| origin(uri).is_some())
 }
 
-/// The path of a file as it stands in a URL.
+/// The path of a file, encoded for a URL.
 pub(super) fn encode(path: &str) -> String {
     path.bytes().fold(String::with_capacity(path.len()), |mut url, byte| {
         match byte {

@@ -1,4 +1,4 @@
-//! What the hub says about a repository.
+//! The description of a repository on the hub.
 
 use std::sync::atomic::AtomicBool;
 
@@ -11,7 +11,7 @@ use crate::{
     models::{hub_cache::is_commit, manifest::check_path},
 };
 
-/// Bytes of the description of a repository.
+/// The largest description of a repository, in bytes.
 const MAX_INFO: u64 = 32 << 20;
 
 /// A repository at one commit.
@@ -29,12 +29,12 @@ pub(in crate::models) struct HubFile {
     pub(in crate::models) check: Check,
 }
 
-/// What a file is known by; the hub's cache names its blob so.
+/// The checksum of a file; the hub's cache names the file's blob by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::models) enum Check {
     /// Large files.
     Sha256(Digest),
-    /// Small files: what Git names them by.
+    /// Small files: the Git object id.
     Git([u8; 20]),
 }
 
@@ -78,7 +78,7 @@ struct Lfs {
 }
 
 impl Hub {
-    /// The commit that a revision stands for now, and its files.
+    /// The current commit of a revision, and its files.
     pub(super) fn info(
         &self,
         org: &str,
@@ -94,7 +94,7 @@ impl Hub {
             abandoned,
             || 0,
             || {
-                // Not sent by the library, which would show a token to another port of the same host.
+                // Not sent by the library, which would send a token to another port of the same host.
                 let mut response = shared.get(&url, 0, &what)?;
                 if response.status().as_u16() != 200 {
                     return Err(shared.refused(&response, &what, &self.page(org, repo)));
@@ -110,23 +110,20 @@ impl Hub {
         Ok(info)
     }
 
-    /// Where a person reads about the repository and accepts its terms.
+    /// The web page on which a person can read about the repository and accept its terms.
     pub(super) fn page(&self, org: &str, repo: &str) -> String {
         format!("{}/{org}/{repo}", self.shared.endpoint)
     }
 }
 
-/// What comes from outside names files here, so nothing of it is taken on trust.
+/// Checks the description: it comes from outside and names files on this machine.
 fn checked(info: RepoInfo) -> Result<Info, String> {
     if !is_commit(&info.sha) {
-        return Err(format!(
-            "the commit {:?} is none",
-            info.sha.chars().take(80).collect::<String>()
-        ));
+        return Err(format!("{:?} is not a commit", info.sha.chars().take(80).collect::<String>()));
     }
     let mut files = Vec::new();
     for Sibling { rfilename: path, size, blob_id, lfs } in info.siblings {
-        // A file that has no place on a disk is not one that a worker needs.
+        // A worker does not need a file whose path is not allowed on a disk.
         if check_path(&path).is_err() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! From a reference to a commit and its files.
+//! Resolution of a reference to a commit and its files.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// A reference that never changes its meaning, and the files it stands for.
+/// A reference to one commit, and its files.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     model: ModelRef,
@@ -33,12 +33,12 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// The reference with its commit, and with its file where the repository has several that hold a model each.
+    /// The reference with its commit, and with its file if the repository has several that each contain a model.
     pub fn model(&self) -> &ModelRef {
         &self.model
     }
 
-    /// The revision that was asked for: a branch, a tag or the commit itself.
+    /// The requested revision: a branch, a tag or the commit itself.
     pub fn revision(&self) -> &str {
         &self.revision
     }
@@ -53,7 +53,7 @@ impl Resolved {
         self.files.iter().map(|file| (file.path.as_str(), file.bytes))
     }
 
-    /// The size of all files together.
+    /// The total size of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
@@ -63,7 +63,7 @@ impl Resolved {
     }
 }
 
-/// Gives up when it is dropped.
+/// Sets the flag when it is dropped, which stops the work.
 struct Abandon(std::sync::Arc<AtomicBool>);
 
 impl Drop for Abandon {
@@ -73,18 +73,18 @@ impl Drop for Abandon {
 }
 
 impl Hub {
-    /// Finds out which commit the reference stands for, and which files a worker needs of it: the safetensors with
-    /// their index, tokenizer and configuration, or one GGUF: the one that `::file=` names, else the only one, else
-    /// the one quantized as `Q4_K_M`. Never files that can run code when they are loaded. In offline mode the answer
-    /// is what the cache has.
+    /// Resolves the commit of the reference, and the files of it that a worker needs: the safetensors with their index,
+    /// tokenizer and configuration, or one GGUF: the one that `::file=` names, else the only one, else the one
+    /// quantized as `Q4_K_M`. Files that can run code when they are loaded are never included. In offline mode the
+    /// answer comes from the cache.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where the hub has it not,
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) if the hub does not have it,
     /// [`ErrorKind::Unauthorized`](crate::ErrorKind::Unauthorized) and
-    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) where it is gated; they say what to do,
-    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) where it has no file that is loaded,
-    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) where it has several, and for a reference
-    /// that is not to a hub, and [`ErrorKind::HubUnreachable`](crate::ErrorKind::HubUnreachable).
+    /// [`ErrorKind::PermissionDenied`](crate::ErrorKind::PermissionDenied) if it is gated (the message says what to
+    /// do), [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) if it has no file of a supported
+    /// kind, [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if it has several such files, or if the
+    /// reference is not a hub reference, and [`ErrorKind::HubUnreachable`](crate::ErrorKind::HubUnreachable).
     pub async fn resolve(&self, model: &ModelRef) -> Result<Resolved> {
         let abandoned = std::sync::Arc::new(AtomicBool::new(false));
         let _abandon = Abandon(abandoned.clone());
@@ -115,8 +115,8 @@ impl Hub {
         Ok(Resolved { model: pinned, revision: revision.to_owned(), commit, files })
     }
 
-    /// Returns an error if the hub does not give the files to this hub's caller. That it describes the repository is not
-    /// enough: it describes a gated one to everybody. One byte of the largest file is asked for.
+    /// Returns an error if the hub does not deliver the files to this caller. A description of the repository proves
+    /// nothing: everybody gets it, also for a gated repository. Requests one byte of the largest file.
     pub(super) async fn check_access(&self, resolved: &Resolved) -> Result<()> {
         let abandoned = std::sync::Arc::new(AtomicBool::new(false));
         let _abandon = Abandon(abandoned.clone());
@@ -142,7 +142,7 @@ impl Hub {
         shared.persist(abandoned, || 0, attempt)
     }
 
-    /// What the cache says, without asking the hub.
+    /// Resolves from the cache, without a request to the hub.
     fn cached(&self, model: &ModelRef) -> Result<Info> {
         let offline = || HubError::Offline { model: model.clone() };
         let (org, repo, revision, _) = parts(model)?;
@@ -169,14 +169,14 @@ impl Hub {
         }
     }
 
-    /// Does the hub's default branch stand at this commit? What cannot be found out is not so.
+    /// True if the hub's default branch is at this commit. False if unknown.
     pub(in crate::models) fn is_head(&self, resolved: &Resolved, abandoned: &AtomicBool) -> bool {
         let Ok((org, repo, ..)) = parts(&resolved.model) else { return false };
         self.info(org, repo, "main", abandoned).is_ok_and(|head| head.commit == resolved.commit)
     }
 }
 
-/// What the cache last heard of a branch or tag.
+/// The last known commit of a branch or tag in the cache.
 fn commit_of(repository: &Path, revision: &str) -> Option<String> {
     let read = disk::read_small(&repository.join("refs").join(revision), 256).ok().flatten()?;
     let commit = String::from_utf8(read).ok()?.trim().to_owned();

@@ -1,20 +1,20 @@
-//! What a user is known to the hub by.
+//! The token of a user at a hub.
 
 use std::{fmt, sync::Arc};
 
 use super::HubError;
 use crate::error::Result;
 
-/// A token of a hub. It is never shown: not by `Debug`, not in an error, not in a log.
+/// A token of a hub. It is never shown by `Debug`, in an error or in a log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubToken(Arc<str>);
 
 impl HubToken {
-    /// This token.
+    /// Checks the token.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) where it is empty, longer than 4 KiB, or has characters other
-    /// than printable ASCII without spaces.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is empty, is longer than 4 KiB, or contains characters
+    /// other than printable ASCII without spaces.
     pub fn new(token: impl AsRef<str>) -> Result<Self> {
         let token = token.as_ref();
         if token.is_empty() || token.len() > 4096 || !token.bytes().all(|c| c.is_ascii_graphic()) {

@@ -25,35 +25,35 @@ use crate::{
     models::disk::{self, Disk, Lock, failed, file_size},
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 << 10;
-/// Pieces that may wait for their checksum.
+/// The most chunks that wait for their checksum.
 const WAITING: usize = 8;
-/// How often to look whether another process is done with a file.
+/// How often to check whether another process has finished a file.
 const LOOK: Duration = Duration::from_millis(100);
-/// A file of at most so many bytes is read as a whole.
+/// A file of at most this size is requested as a whole.
 const SMALL: u64 = 1 << 30;
 
-/// A download of several files, as far as its threads share it.
+/// The state of a download of several files that its threads share.
 pub(in crate::models) struct Transfer {
     pub(in crate::models) hub: Hub,
     pub(in crate::models) resolved: Resolved,
     pub(in crate::models) disk: Disk,
-    /// The repository's directory in the cache.
+    /// The directory of the repository in the cache.
     pub(in crate::models) repository: PathBuf,
-    /// The directory of the locks that other tools take too.
+    /// The directory of the locks, which other tools use too.
     pub(in crate::models) locks: PathBuf,
-    /// Where damaged files are kept.
+    /// The directory of damaged files.
     pub(in crate::models) damaged: PathBuf,
-    /// Nobody wants it any more, or another of its files has failed.
+    /// Nobody needs the download any more, or another of its files has failed.
     pub(in crate::models) abandoned: AtomicBool,
-    /// Bytes that are there.
+    /// Bytes downloaded so far.
     pub(in crate::models) done: AtomicU64,
     /// Called after every chunk.
     pub(in crate::models) tell: Box<dyn Fn(u64) + Send + Sync>,
 }
 
-/// One file and where it goes.
+/// One file and its target.
 pub(in crate::models) struct Want<'a> {
     pub(in crate::models) file: &'a HubFile,
     pub(in crate::models) blob: PathBuf,
@@ -61,11 +61,11 @@ pub(in crate::models) struct Want<'a> {
 }
 
 impl Want<'_> {
-    /// Bytes of the file that are there.
+    /// Bytes of the file that are on the disk.
     pub(in crate::models) fn there(&self) -> u64 {
         match file_size(&self.blob) {
             Some(bytes) if bytes == self.file.bytes => bytes,
-            // A part that is too long is none.
+            // A part that is too long is ignored.
             _ => file_size(&self.part).filter(|there| *there <= self.file.bytes).unwrap_or(0),
         }
     }
@@ -88,11 +88,11 @@ impl Transfer {
         (self.tell)(self.done.fetch_sub(bytes, Ordering::Relaxed).saturating_sub(bytes));
     }
 
-    /// Sees to it that the blob is there, and gives its SHA-256.
+    /// Downloads the blob if it is missing, and returns its SHA-256.
     pub(in crate::models) fn fetch(&self, want: &Want<'_>) -> Result<Digest> {
         let _lock = self.lock(want)?;
         if file_size(&want.blob) == Some(want.file.bytes) {
-            // By another process, while this one waited; or a file that this model has twice.
+            // Downloaded by another process, while this one waited; or a file that occurs twice in this model.
             return self.known(want);
         }
         let mut fresh = file_size(&want.part).unwrap_or(0) == 0;
@@ -114,13 +114,13 @@ impl Transfer {
             if fresh {
                 return Err(damaged.into());
             }
-            // What was there before may have been at fault.
-            tracing::warn!(error = %damaged, "a download that was gone on with is begun anew");
+            // The existing part may be the cause.
+            tracing::warn!(error = %damaged, "a resumed download starts from the beginning");
             fresh = true;
         }
     }
 
-    /// Takes a damaged file out of the cache. It is kept, unless it would take disk that is bounded.
+    /// Moves a damaged file out of the cache. It is kept, unless it would use limited disk space.
     fn put_aside(&self, want: &Want<'_>) -> Result<Option<PathBuf>> {
         if self.hub.tenant_budget().is_some() {
             self.disk.remove_file(&want.part)?;
@@ -135,7 +135,7 @@ impl Transfer {
         Ok(Some(kept))
     }
 
-    /// Removes what is there of a file, and not in use by another process; the whole file only if it is not `linked`.
+    /// Removes the parts of a file that no other process uses; the whole file only if it is not `linked`.
     pub(in crate::models) fn discard(&self, want: &Want<'_>, linked: bool) -> Result<()> {
         let path = self.locks.join(format!("{}.lock", want.file.check.name()));
         let Some(_lock) = Lock::try_exclusive(&path)? else { return Ok(()) };
@@ -146,7 +146,7 @@ impl Transfer {
         Ok(())
     }
 
-    /// The SHA-256 of a blob that is there.
+    /// The SHA-256 of an existing blob.
     pub(in crate::models) fn known(&self, want: &Want<'_>) -> Result<Digest> {
         match want.file.check {
             Check::Sha256(digest) => Ok(digest),
@@ -158,7 +158,7 @@ impl Transfer {
         format!("the file {:?} of {}", file.path, self.resolved.model())
     }
 
-    /// The lock on the blob that other tools take too. Waits as long as whoever has it comes further.
+    /// The lock on the blob, which other tools use too. Waits as long as its holder makes progress.
     fn lock(&self, want: &Want<'_>) -> Result<Lock> {
         let name = want.file.check.name();
         let path = self.locks.join(format!("{name}.lock"));
@@ -168,7 +168,7 @@ impl Transfer {
             if let Some(lock) = Lock::try_exclusive(&path)? {
                 return Ok(lock);
             }
-            // Others write under names of their own, which begin with that of the blob.
+            // Other tools write to files of other names, which begin with the name of the blob.
             let now = growing(&self.repository.join("blobs"), &name);
             if last.replace(now) != Some(now) {
                 moved = Instant::now();
@@ -181,7 +181,7 @@ impl Transfer {
         }
     }
 
-    /// Downloads what is missing of the part, and gives the SHA-256 of the whole.
+    /// Downloads the missing rest of the part, and returns the SHA-256 of the whole file.
     fn download(&self, want: &Want<'_>) -> Result<Digest> {
         let (bytes, part) = (want.file.bytes, &want.part);
         let mut file = self.disk.append(part)?;
@@ -207,7 +207,7 @@ impl Transfer {
                 let response = shared.get(&url, there, &what)?;
                 match response.status().as_u16() {
                     206 if starts_at(&response, there) => {}
-                    // The server knows no ranges, or not this one: all over again.
+                    // The server does not support ranges, or not this one: start from the beginning.
                     200 | 206 | 416 if there > 0 => {
                         let whole = response.status().as_u16() == 200;
                         self.disk.truncate(&file, part, 0)?;
@@ -223,7 +223,7 @@ impl Transfer {
                     200 => {}
                     _ => return Err(shared.refused(&response, &what, &page)),
                 }
-                // One byte more than is wanted shows a body that is too long.
+                // One byte more than needed, to detect a body that is too long.
                 let mut body = response.into_body().into_reader().take(bytes - there + 1);
                 loop {
                     if self.abandoned.load(Ordering::Relaxed) {
@@ -261,14 +261,14 @@ impl Transfer {
     }
 }
 
-/// Does the answer begin where it was asked to?
+/// True if the answer begins at the requested byte.
 fn starts_at(response: &ureq::http::Response<ureq::Body>, there: u64) -> bool {
     let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
     let start = range.and_then(|range| range.trim().strip_prefix("bytes ")?.split('-').next());
     start.and_then(|start| start.trim().parse().ok()) == Some(there)
 }
 
-/// What it means that a body cannot be read further.
+/// The failure for a body that cannot be read further.
 fn broken(cause: io::Error, shared: &super::Shared, what: &str) -> Failure {
     let what = what.to_owned();
     let timed_out = cause.kind() == io::ErrorKind::TimedOut
@@ -283,14 +283,14 @@ fn broken(cause: io::Error, shared: &super::Shared, what: &str) -> Failure {
     Failure::Again(error, None)
 }
 
-/// The sum of the sizes of all files of this name, however they end.
+/// The total size of all files whose names begin with this name.
 fn growing(blobs: &Path, name: &str) -> u64 {
     let entries = std::fs::read_dir(blobs).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(name));
     ours.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
 }
 
-/// What Git names a file by.
+/// The Git object id of a file.
 fn git_id(path: &Path, bytes: u64) -> Result<[u8; 20]> {
     let content = disk::read_small(path, SMALL)?.unwrap_or_default();
     let mut sha1 = sha1_smol::Sha1::new();
@@ -308,14 +308,14 @@ fn move_across(disk: &Disk, from: &Path, to: &Path) -> Result<()> {
     Ok(disk.remove_file(from)?)
 }
 
-/// The SHA-256 of a file that is being written, worked out beside it.
+/// The SHA-256 of a file that is being written, computed on another thread.
 struct Hashing {
     chunks: SyncSender<Vec<u8>>,
     thread: JoinHandle<io::Result<Digest>>,
 }
 
 impl Hashing {
-    /// Begins with the bytes that are there.
+    /// Begins with the existing bytes.
     fn begin(path: &Path, there: u64) -> Result<Self, disk::DiskError> {
         let (chunks, more) = sync_channel::<Vec<u8>>(WAITING);
         let before = match there {
@@ -337,12 +337,12 @@ impl Hashing {
             more.into_iter().for_each(|chunk| hasher.update(&chunk));
             Ok(hasher.finish())
         });
-        let thread = thread.map_err(failed("work out the checksum of", path))?;
+        let thread = thread.map_err(failed("compute the checksum of", path))?;
         Ok(Self { chunks, thread })
     }
 
     fn take(&self, chunk: Vec<u8>) {
-        // A thread that has ended tells why at the end.
+        // A thread that has ended reports the reason at the end.
         let _ = self.chunks.send(chunk);
     }
 
@@ -350,6 +350,6 @@ impl Hashing {
         drop(self.chunks);
         let done = self.thread.join();
         let done = done.unwrap_or_else(|_| Err(io::Error::other("its thread panicked")));
-        done.map_err(failed("work out the checksum of", path))
+        done.map_err(failed("compute the checksum of", path))
     }
 }

@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl Shared {
-    /// Registers a model that lies whole in the hub's cache. Which files belong to it is told by their names, and by
-    /// those that an index of shards names.
+    /// Registers a complete model in the hub's cache. Its files are found by their names, and by those that an index of
+    /// shards names.
     pub(super) fn adopt(&self, model: &ModelRef) -> Result<Option<StoreEntry>> {
         let Some(root) = self.snapshot(model) else { return Ok(None) };
         let ModelSource::Hub { file, .. } = model.source() else { return Ok(None) };
@@ -32,14 +32,14 @@ impl Shared {
         Ok(self.entry(model))
     }
 
-    /// Writes the record of a model of the hub's cache.
+    /// Writes the record of a model in the hub's cache.
     pub(super) fn register_hub(&self, model: &ModelRef, record: Record) -> Result<()> {
         let at = self.dir.join("hub").join(format!("{}.json", super::record::key(model)));
         record.write(&self.disk, &at)
     }
 }
 
-/// The hub names the blob of a large file by its SHA-256.
+/// The name of a large file's blob in the hub's cache is its SHA-256.
 fn blob_digest(link: &Path) -> Option<Digest> {
     let blob = fs::read_link(link).ok()?;
     Digest::from_hex(blob.file_name()?.to_str()?)

@@ -1,4 +1,4 @@
-//! Room on the disk: what must be free before a model is fetched, and which models make way.
+//! Disk space: how much must be free before a model is fetched, and which models are evicted.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,30 +9,30 @@ use crate::{
     models::disk::{self, Lock},
 };
 
-/// Bytes promised to models that are being fetched.
+/// Bytes reserved for models that are being fetched.
 #[derive(Default)]
 pub(super) struct Reservations(BTreeMap<ModelRef, Promised>);
 
 #[derive(Clone, Copy)]
 struct Promised {
-    /// All of it, for the budget.
+    /// Its total size, for the budget.
     bytes: u64,
-    /// What was still to be written when it began.
+    /// The bytes still to be written when it began.
     needed: u64,
-    /// It is within the bound on models of tenants.
+    /// True if it counts against the limit on models of tenants.
     for_tenants: bool,
 }
 
-/// Which models share a budget.
+/// The models that share a budget.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
-    /// All that the store has fetched.
+    /// All models that the store has fetched.
     All,
-    /// Those that were fetched within the bound on models of tenants.
+    /// The models that were fetched within the limit on models of tenants.
     Tenants,
 }
 
-/// The room for one model, given back when this is dropped.
+/// The space for one model, released when this is dropped.
 pub(super) struct Room {
     shared: Arc<Shared>,
     model: ModelRef,
@@ -45,8 +45,8 @@ impl Drop for Room {
 }
 
 impl Shared {
-    /// Makes room for a model of `bytes`, of which `there` are on the disk already; with a budget that it shares with the
-    /// other models of tenants, if it is one. Blocks.
+    /// Frees space for a model of `bytes`, of which `there` are on the disk already; with a budget that it shares with
+    /// the other models of tenants, if it is one of them. Blocks.
     pub(super) fn make_room(
         self: &Arc<Self>,
         model: &ModelRef,
@@ -55,7 +55,7 @@ impl Shared {
         tenant_budget: Option<u64>,
     ) -> Result<Room> {
         let needed = bytes.saturating_sub(there);
-        // One after the other, or two would each count on the same room.
+        // One at a time, so that two calls do not count on the same space.
         let _deciding = lock(&self.deciding);
         if let Some(budget) = tenant_budget {
             self.keep_to(budget, Sharing::Tenants, model, bytes)?;
@@ -67,7 +67,7 @@ impl Shared {
         let others: u64 = reserved.0.values().map(|other| other.needed).sum();
         let head_room = self.options.head_room;
         for dir in [&self.dir, &self.hub_cache] {
-            // A cache that is not there yet will lie on the disk of what is above it.
+            // A cache directory that does not exist yet will be on the disk of its parent.
             let Some(free) = dir.ancestors().find_map(disk::free) else { continue };
             if needed > 0 && free < needed.saturating_add(head_room).saturating_add(others) {
                 let (model, dir, reserved) = (model.clone(), dir.clone(), others);
@@ -82,8 +82,8 @@ impl Shared {
         Ok(Room { shared: self.clone(), model: model.clone() })
     }
 
-    /// Removes models that share the budget, the least recently used first, until the new one fits. None that is in use
-    /// or being fetched.
+    /// Removes models that share the budget, the least recently used first, until the new one fits. Models that are in
+    /// use or being fetched are not removed.
     fn keep_to(&self, budget: u64, sharing: Sharing, model: &ModelRef, bytes: u64) -> Result<()> {
         let is_counted = |for_tenants: bool| sharing == Sharing::All || for_tenants;
         let full = |used: u64| {
@@ -109,7 +109,7 @@ impl Shared {
             record.fetched && entry.model != *model && is_counted(record.for_tenants)
         });
         ours.sort_by_cached_key(|entry| self.last_used(entry));
-        // What several references share counts once.
+        // A copy of several references counts once.
         let mut sizes: BTreeMap<_, (u64, usize)> = BTreeMap::new();
         for entry in &ours {
             let manifest = &entry.record.manifest;
@@ -127,7 +127,7 @@ impl Shared {
             if lock(&self.fetches).has(&entry.model) {
                 continue;
             }
-            // Being fetched by another process, or in use, where it cannot be had alone.
+            // It is being fetched by another process, or is in use, if its lock is not free.
             let Some(fetch) = Lock::try_exclusive(&self.fetch_lock(&entry.model))? else {
                 continue;
             };
@@ -143,13 +143,14 @@ impl Shared {
             }
             going.push((entry, [fetch, using]));
         }
-        // Nothing goes for a model that does not fit even so: not until some of the others are no longer in use.
+        // No model is removed if the new one would still not fit: it must wait until some of the others are no longer
+        // in use.
         if used.saturating_add(bytes) > budget {
             return Err(full(used).into());
         }
         for (entry, _locks) in going {
             let going = &entry.model;
-            tracing::info!(model = %going, for_model = %model, "a model makes room on the disk");
+            tracing::info!(model = %going, for_model = %model, "evicting a model from the disk");
             self.remove_locked(going)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Downloads from a hub, into the cache that other tools share.
+//! Downloads from a hub into the cache that other tools share.
 
 use std::{
     path::Path,
@@ -25,17 +25,17 @@ use crate::{
 };
 
 impl ModelStore {
-    /// Downloads the model from the hub; one that is there already is not asked for again. What an earlier download
-    /// left behind, also one of a process that was killed, is gone on with. However many ask for one model, there is
-    /// one download: callers attach to it, and it goes on when they go away.
+    /// Downloads the model from the hub; a model that is complete already is not requested again. The leftovers of a
+    /// previous download, also of a killed process, are continued. There is only one download per model: all callers
+    /// attach to it, and it continues when they disconnect.
     ///
-    /// A reference that is not resolved is resolved first, and the model that is returned has the resolved one.
+    /// A reference that is not resolved is resolved first, and the returned model has the resolved reference.
     ///
     /// # Errors
-    /// Those of [`Hub::resolve`], [`ErrorKind::Storage`] where the disk or its budget is too small and
-    /// [`ErrorKind::DiskInUse`] where models in use take too much of the budget (both with the figures),
-    /// [`ErrorKind::ModelIncompatible`] where a file came damaged: it is named and kept apart, and
-    /// [`ErrorKind::HubUnreachable`] where the hub failed too often. What has come until then is kept.
+    /// Those of [`Hub::resolve`], [`ErrorKind::Storage`] if the disk or its budget is too small and
+    /// [`ErrorKind::DiskInUse`] if models in use take too much of the budget (both with the figures),
+    /// [`ErrorKind::ModelIncompatible`] if a file arrived damaged: it is named and kept apart, and
+    /// [`ErrorKind::HubUnreachable`] if the hub failed too often. The data received until then is kept.
     pub async fn download(
         &self,
         hub: &Hub,
@@ -63,14 +63,14 @@ impl ModelStore {
                 |progress| async move { store.transfer(hub, to_be, revision, progress).await };
             let (outcome, began) = self.shared.fetch(&model, &progress, work).await;
             match outcome {
-                // That was for another caller's token or budget.
+                // That result was for another caller's token or budget.
                 Err(error) if !began && tries < 2 && depends_on_the_caller(error.kind()) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// The model, where it can be used as it stands.
+    /// The model, if it is ready without a download.
     async fn ready(&self, model: &ModelRef, progress: &Progress) -> Result<Option<StoredModel>> {
         let (store, wanted) = (self.clone(), model.clone());
         let stored = blocking(move || {
@@ -95,7 +95,7 @@ impl ModelStore {
         let shared = &self.shared;
         let resolved = hub.resolve(&model).await?;
         if hub.is_offline() {
-            // What the cache has whole was found before.
+            // A complete model in the cache was found before.
             return Err(HubError::Offline { model }.into());
         }
         let ModelSource::Hub { org, repo, .. } = model.source() else {
@@ -144,11 +144,11 @@ impl ModelStore {
             Ok(files) => files,
             Err(error) => {
                 if transfer.hub.tenant_budget().is_some() {
-                    // What is not registered counts for no budget, so that nothing of it may stay.
+                    // Unregistered files count for no budget, so none of them may stay.
                     let (shared, model) = (shared.clone(), model.clone());
                     let removed = blocking(move || shared.remove_unfinished(&model, &transfer));
                     if let Err(error) = removed.await {
-                        tracing::warn!(%error, "what is there of a failed download cannot be removed");
+                        tracing::warn!(%error, "cannot remove the files of a failed download");
                     }
                 }
                 return Err(error);
@@ -181,13 +181,13 @@ impl Drop for Abandon {
     }
 }
 
-/// Fetches all files, several at once, on threads of their own.
+/// Downloads all files, several at once, on separate threads.
 async fn run(transfer: Arc<Transfer>) -> Result<Vec<ModelFile>> {
     let _abandon = Abandon(transfer.clone());
     let (tell, done) = oneshot::channel();
     let name = thread::Builder::new().name("rbee-download".to_owned());
     let spawned = name.spawn(move || {
-        // Whoever waited may be gone.
+        // The receiver may be gone.
         let _ = tell.send(fetch_all(&transfer));
     });
     spawned.map_err(|cause| {
@@ -219,7 +219,7 @@ fn fetch_all(transfer: &Transfer) -> Result<Vec<ModelFile>> {
                     }
                 }
                 Err(error) => {
-                    // The first failure tells; those after it come of giving up.
+                    // The first failure is returned; later ones result from the abort.
                     if outcome.is_ok() {
                         *outcome = Err(error);
                     }
@@ -245,7 +245,7 @@ fn fetch_all(transfer: &Transfer) -> Result<Vec<ModelFile>> {
 }
 
 impl Shared {
-    /// Puts the snapshot together from its blobs, and registers it.
+    /// Builds the snapshot from its blobs, and registers it.
     fn settle(
         &self,
         model: &ModelRef,
@@ -257,7 +257,7 @@ impl Shared {
         let head = transfer.repository.join("refs/main");
         let revision = match revision {
             Some(revision) => Some(revision),
-            // So that others find it who ask for the model without a revision.
+            // So that it is found by requests for the model without a revision.
             None if !head.exists() => {
                 transfer.hub.is_head(&transfer.resolved, &transfer.abandoned).then_some("main")
             }
@@ -286,7 +286,7 @@ impl Shared {
     }
 }
 
-/// A file of the snapshot: a link to its blob, relative, so that the cache can be moved.
+/// A file of the snapshot: a relative link to its blob, so that the cache can be moved.
 fn link(disk: &Disk, root: &Path, path: &str, blob: &str) -> Result<()> {
     let at = root.join(path);
     at.parent().map_or(Ok(()), |parent| disk.create_dir(parent))?;

@@ -1,4 +1,4 @@
-//! Fetching: each download or copy is a task of its own, which callers attach to and nobody owns.
+//! Fetches: each download or copy is its own task. Callers attach to it, and no caller owns it.
 
 use std::{
     collections::BTreeMap, future::Future, panic::AssertUnwindSafe, path::Path, sync::Arc,
@@ -19,10 +19,10 @@ use crate::{
     progress::{Progress, ProgressUpdate},
 };
 
-/// How often to look whether another process is done.
+/// How often to check whether another process has finished.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What is being fetched by this process.
+/// The current fetches of this process.
 #[derive(Default)]
 pub(super) struct Fetches(BTreeMap<ModelRef, Fetch>);
 
@@ -36,14 +36,14 @@ impl Fetches {
     }
 }
 
-/// One under way.
+/// A current fetch.
 #[derive(Clone)]
 struct Fetch {
     progress: watch::Receiver<ProgressUpdate>,
     outcome: watch::Receiver<Option<Result<StoredModel>>>,
 }
 
-/// Takes a fetch off the list, also where its task was dropped with the runtime.
+/// Removes a fetch from the list, also if its task was dropped with the runtime.
 struct Listed {
     shared: Arc<Shared>,
     model: ModelRef,
@@ -57,7 +57,7 @@ impl Drop for Listed {
 }
 
 impl Shared {
-    /// Attaches to the fetch of this model, and begins `work` where there is none. Says whether it began.
+    /// Attaches to the fetch of this model, and begins `work` if there is none. Returns true if it began.
     pub(super) async fn fetch<F>(
         self: &Arc<Self>,
         model: &ModelRef,
@@ -97,7 +97,7 @@ impl Shared {
         tokio::spawn(async move {
             let done = AssertUnwindSafe(work).catch_unwind().await;
             let model = listed.model.clone();
-            // First, so that whoever learns of a failure and asks again begins anew.
+            // Before the result is sent, so that a caller who retries after a failure starts a new fetch.
             drop(listed);
             let done = done.unwrap_or_else(|_| Err(StoreError::Panicked(model).into()));
             tell_outcome.send_replace(Some(done));
@@ -105,8 +105,8 @@ impl Shared {
         Fetch { progress, outcome }
     }
 
-    /// The right to fetch this model, of all processes. Waits for one that has it as long as that comes further:
-    /// `there` tells the bytes that are there.
+    /// The exclusive right of this process to fetch this model. Waits for another holder as long as that makes
+    /// progress: `there` returns the number of existing bytes.
     pub(super) async fn right_to_fetch(
         &self,
         model: &ModelRef,
@@ -137,7 +137,7 @@ impl Shared {
 }
 
 impl Fetch {
-    /// Waits for the end, and passes on how far it has come.
+    /// Waits for the end, and forwards the progress.
     async fn outcome(mut self, model: &ModelRef, progress: &Progress) -> Result<StoredModel> {
         let tell = |ProgressUpdate { done, total }: ProgressUpdate| progress.update(done, total);
         let mut moves = true;
@@ -160,7 +160,7 @@ impl Fetch {
     }
 }
 
-/// Returns when there is an outcome, or nobody left to give one.
+/// Returns when there is a result, or when the task is gone.
 async fn ended(outcome: &mut watch::Receiver<Option<Result<StoredModel>>>) {
     let _ = outcome.wait_for(Option::is_some).await;
 }

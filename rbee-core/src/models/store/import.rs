@@ -1,4 +1,4 @@
-//! Copies from elsewhere: as a whole, or file by file as another machine sends them.
+//! Copies from other places: complete, or file by file as another machine sends them.
 
 use std::{
     collections::BTreeSet,
@@ -25,31 +25,31 @@ use crate::{
     progress::{Progress, ProgressUpdate},
 };
 
-/// A copy that was begun: what is there of it already.
+/// A copy that was begun, with its existing files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
-    /// What [`ModelStore::write`] and [`ModelStore::finish`] know it by.
+    /// Its identifier for [`ModelStore::write`] and [`ModelStore::finish`].
     pub digest: Digest,
-    /// Every file with the bytes of it that are there, in the order of the manifest. The rest is to be written.
+    /// Every file with the number of its existing bytes, in the order of the manifest. The rest must be written.
     pub files: Vec<(ModelFile, u64)>,
 }
 
 impl Begun {
-    /// Bytes that are there.
+    /// The number of existing bytes.
     pub fn done(&self) -> u64 {
         self.files.iter().map(|(_, there)| there).sum()
     }
 }
 
 impl ModelStore {
-    /// Copies the model from another place. What is there of it already is not read again, and the checksum of every
-    /// file is compared before the model is registered. However many ask for one model, one copy is made: callers
-    /// attach to it, and it goes on when they go away.
+    /// Copies the model from another place. Existing data is not read again, and the checksum of every file is compared
+    /// before the model is registered. There is only one copy per model: all callers attach to it, and it continues
+    /// when they disconnect.
     ///
     /// # Errors
     /// Those of [`begin`](Self::begin) and [`finish`](Self::finish), those of the source, and
-    /// [`ErrorKind::HubUnreachable`](crate::ErrorKind::HubUnreachable) where it gives nothing for
-    /// [`StoreOptions::stall`](crate::models::StoreOptions::stall). What has come until then is kept.
+    /// [`ErrorKind::HubUnreachable`](crate::ErrorKind::HubUnreachable) if the source delivers nothing for
+    /// [`StoreOptions::stall`](crate::models::StoreOptions::stall). The data received until then is kept.
     pub async fn import(
         &self,
         model: &ModelRef,
@@ -104,13 +104,14 @@ impl ModelStore {
         self.finish_copy(&begun.digest, progress).await
     }
 
-    /// Begins to take a model that another machine sends, or goes on with it: makes room, and says what is there.
-    /// Then every file is [written](Self::write), and the model [finished](Self::finish).
+    /// Begins to receive a model that another machine sends, or continues to: frees space, and returns what exists
+    /// already. After that, [write](Self::write) every file, and [finish](Self::finish) the model.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an alias, and
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the disk or its budget is too small, and
-    /// [`ErrorKind::DiskInUse`](crate::ErrorKind::DiskInUse) where models in use take too much of the budget; with the figures.
+    /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for an alias,
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the disk or its budget is too small, and
+    /// [`ErrorKind::DiskInUse`](crate::ErrorKind::DiskInUse) if models in use take too much of the budget; with the
+    /// figures.
     pub async fn begin(&self, model: &ModelRef, manifest: &Manifest) -> Result<Begun> {
         not_an_alias(model)?;
         let (shared, model, manifest) = (self.shared.clone(), model.clone(), manifest.clone());
@@ -122,14 +123,14 @@ impl ModelStore {
         .await
     }
 
-    /// Writes bytes of one file from this offset on, which must not lie beyond what is there; what lies beyond the
-    /// offset is written anew. Returns the bytes that are there now, also those of a stream that ended early.
+    /// Writes bytes of one file from this offset on, which must not be beyond the existing bytes; bytes after the
+    /// offset are overwritten. Returns the number of existing bytes, also after a stream that ended early.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where no such copy was begun or it has no such file,
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) where the offset would leave a gap or another writes the
-    /// file, [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) where more is sent than the file has,
-    /// and the first failure of the stream. What has come until then is kept.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no such copy was begun or it has no such file,
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if the offset would leave a gap or another caller writes the
+    /// file, [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) if the stream has more bytes than the
+    /// file, and the first failure of the stream. The data received until then is kept.
     pub async fn write(
         &self,
         digest: &Digest,
@@ -142,21 +143,21 @@ impl ModelStore {
         let Some(file) = begun.manifest.file(&wanted) else {
             return Err(StoreError::NoFile(wanted).into());
         };
-        // A record is never without a reference.
+        // A record always has a reference.
         let Some(model) = begun.models.first() else {
             return Err(StoreError::NotBegun(digest).into());
         };
         self.shared.write(model, &digest, file, at, bytes, |_| {}).await
     }
 
-    /// Compares the checksum of every file that was written, and registers the model.
+    /// Compares the checksum of every written file, and registers the model.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) where no such copy was begun,
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) where a file is not there in full, is being written, or
-    /// the reference stands for another content that is in use, and
-    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) where a file is not what the manifest
-    /// says: it is named and kept apart, and the others stay.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no such copy was begun,
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if a file is not complete, is being written, or the
+    /// reference belongs to other content that is in use, and
+    /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) if a file does not match the manifest: it
+    /// is named and kept apart, and the others stay.
     pub async fn finish(&self, digest: &Digest, progress: Progress) -> Result<StoredModel> {
         self.finish_copy(digest, &progress).await
     }
@@ -184,7 +185,7 @@ impl Shared {
         StoreError::Stalled { model, file, after }.into()
     }
 
-    /// Bytes of this content that are there, in the copy and in the part of one.
+    /// The number of existing bytes of this content, in the copy and in its unfinished part.
     fn there(&self, manifest: &Manifest) -> u64 {
         let digest = manifest.digest();
         manifest.files().iter().map(|file| self.file_there(&digest, file)).sum()
@@ -196,7 +197,7 @@ impl Shared {
             return file.bytes;
         }
         let part = self.part_dir(digest).join("files").join(&file.path);
-        // A part that is too long is none.
+        // A part that is too long is ignored.
         file_size(&part).filter(|there| *there <= file.bytes).unwrap_or(0)
     }
 
@@ -262,7 +263,7 @@ impl Shared {
         Ok(there)
     }
 
-    /// Opens the part of a file to write from `at` on; nobody else writes it meanwhile.
+    /// Opens the part of a file to write from `at` on; nobody else can write it at the same time.
     fn open_part(&self, path: &Path, file: &ModelFile, at: u64) -> Result<File> {
         if let Some(parent) = path.parent() {
             self.disk.create_dir(parent)?;
@@ -295,7 +296,7 @@ impl Shared {
             if file_size(&copy.join(&file.path)) == Some(file.bytes) {
                 continue;
             }
-            // Kept to the end: nobody writes what is being compared.
+            // Kept to the end: nobody can write the files that are being compared.
             written
                 .push(self.compare(&begun, file, &part, || progress.update(total, Some(total)))?);
         }
@@ -309,7 +310,7 @@ impl Shared {
         Ok(self.stored(&entry))
     }
 
-    /// Compares the checksum of a file that was written, and sees to it that it is on the disk.
+    /// Compares the checksum of a written file, and syncs it to the disk.
     fn compare(
         &self,
         begun: &Record,
@@ -319,7 +320,7 @@ impl Shared {
     ) -> Result<File> {
         let at = part.join(&file.path);
         if file.bytes == 0 && !at.exists() {
-            // Of an empty file nothing was sent.
+            // For an empty file nothing was sent.
             drop(self.open_part(&at, file, 0)?);
         }
         let there = file_size(&at).unwrap_or(0);
@@ -349,7 +350,7 @@ impl Shared {
         .into())
     }
 
-    /// Moves a damaged file to where it is never served from.
+    /// Moves a damaged file to a directory from which it is never served.
     pub(in crate::models) fn keep_apart(&self, at: &Path, file: &str) -> Result<PathBuf> {
         let name = file.rsplit('/').next().unwrap_or(file);
         let unique = uuid::Uuid::new_v4().simple();
@@ -358,7 +359,7 @@ impl Shared {
         Ok(kept)
     }
 
-    /// Makes the part a model. The caller holds the store's lock.
+    /// Turns the part into a model. The caller holds the store's lock.
     fn register_copy(
         &self,
         digest: &Digest,
@@ -369,7 +370,7 @@ impl Shared {
         let record = self.copy_dir(digest).join("record.json");
         let mut uses = Vec::new();
         for model in &begun.models {
-            // The reference may have stood for another content until now.
+            // The reference may have belonged to other content until now.
             let before = self.entries().into_iter().filter(|entry| entry.model == *model);
             let before: Vec<_> = before.filter(|entry| entry.at != record).collect();
             if before.is_empty() {
@@ -382,7 +383,7 @@ impl Shared {
         }
         match Record::read(&record) {
             None => {
-                // A directory without a record that can be read is no model.
+                // A directory without a readable record is not a model.
                 if self.copy_dir(digest).exists() {
                     self.disk.remove_tree(&self.copy_dir(digest))?;
                 }
@@ -409,7 +410,7 @@ impl Shared {
         }
         uses.iter().flat_map(|(_, before)| before).try_for_each(|entry| match entry.copied {
             true => self.remove_copy(entry),
-            // What lies in the hub's cache is not this copy's to remove.
+            // This copy must not remove files in the hub's cache.
             false => Ok(self.disk.remove_file(&entry.at)?),
         })
     }

@@ -1,4 +1,4 @@
-//! Models of `file:` references, where they lie on this machine.
+//! Models of `file:` references, at their paths on this machine.
 
 use std::{
     collections::BTreeMap,
@@ -24,28 +24,28 @@ use crate::{
     progress::Progress,
 };
 
-/// Checksums that are remembered; the rest is worked out again.
+/// The most remembered checksums; others are computed again.
 const MAX_HASHES: usize = 20_000;
-/// Bytes of the file they are remembered in.
+/// The largest size of the file that stores them, in bytes.
 const MAX_BYTES: u64 = 32 << 20;
 
-/// What a file was when its checksum was worked out.
+/// The state of a file when its checksum was computed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     bytes: u64,
-    /// Of its last change, in nanoseconds.
+    /// The time of its last change, in nanoseconds.
     modified: u64,
     inode: u64,
     sha256: Digest,
 }
 
 impl ModelStore {
-    /// The files of a `file:` reference where they lie on this machine, to be copied to a store. Their checksums are
-    /// remembered by path, size, time and inode, so that only a file that has changed is read again; the progress is
-    /// that of the reading.
+    /// The files of a `file:` reference at their paths on this machine, to be copied to a store. Their checksums are
+    /// remembered by path, size, time and inode, so that only changed files are read again; the progress is that of the
+    /// reading.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where there is nothing or no model,
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) if the path does not exist or is not a model,
     /// [`ErrorKind::InvalidRequest`](crate::ErrorKind::InvalidRequest) for another kind of reference.
     pub async fn local(&self, model: &ModelRef, progress: Progress) -> Result<Arc<dyn ModelFiles>> {
         let ModelSource::File(path) = model.source() else {
@@ -62,7 +62,7 @@ impl ModelStore {
     }
 }
 
-/// The files of a `file:` reference, for those who have no store to remember checksums in: every file is read.
+/// The files of a `file:` reference, for callers without a store that remembers checksums: every file is read.
 pub(crate) async fn files_at(model: &ModelRef, progress: Progress) -> Result<Arc<dyn ModelFiles>> {
     let ModelSource::File(path) = model.source() else {
         return Err(StoreError::Alias(model.clone()).into());
@@ -86,7 +86,7 @@ pub(crate) async fn files_at(model: &ModelRef, progress: Progress) -> Result<Arc
     .await
 }
 
-/// The directory that the paths start from, and the paths.
+/// The base directory of the paths, and the paths.
 fn listed(path: &Path) -> Result<(PathBuf, Vec<String>)> {
     let no = |why| StoreError::NoModel { path: path.to_owned(), why };
     let Ok(metadata) = fs::metadata(path) else {
@@ -157,7 +157,7 @@ impl Shared {
     }
 }
 
-/// What the file is now; its checksum is not worked out yet.
+/// The current state of the file; its checksum is not computed yet.
 fn seen(at: &Path) -> Result<Seen> {
     let file = fs::metadata(at).map_err(failed("read", at))?;
     let modified = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

@@ -1,4 +1,4 @@
-//! The use of a model.
+//! Models in use.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A model that is in use: as long as this lives, the model is not removed, by no process. Cheap to clone.
+/// A model in use: as long as this exists, no process removes the model. Cheap to clone.
 #[derive(Clone)]
 pub struct InUse {
     entry: Arc<StoreEntry>,
@@ -27,22 +27,22 @@ pub struct InUse {
 }
 
 impl InUse {
-    /// The model's directory, or the file where the reference names one.
+    /// The model's directory, or the file if the reference names one.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What was asked for.
+    /// The requested reference.
     pub fn model(&self) -> &ModelRef {
         &self.entry.model
     }
 
-    /// The files of it.
+    /// Its files.
     pub fn manifest(&self) -> &Manifest {
         &self.entry.record.manifest
     }
 
-    /// What names its content.
+    /// The digest of its content.
     pub fn digest(&self) -> Digest {
         self.manifest().digest()
     }
@@ -55,14 +55,14 @@ impl fmt::Debug for InUse {
 }
 
 impl ModelStore {
-    /// The model, to be used; nothing where it is not there with all of its files. A model that another tool put in
-    /// the hub's cache is found too, by its resolved reference. Marks it as used now. May block for a moment, and
-    /// for longer when a model of the hub's cache is seen for the first time.
+    /// The model, for use; `None` if it is missing or not complete. A model that another tool put in the hub's cache is
+    /// found too, by its resolved reference. Marks it as used now. May block for a moment, and for longer when a model
+    /// of the hub's cache is seen for the first time.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the disk fails.
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the disk fails.
     pub fn open_model(&self, model: &ModelRef) -> Result<Option<InUse>> {
-        // First the lock, then the look: what is seen under it stays.
+        // The lock comes before the check: the state that is seen under the lock does not change.
         let Some(lock) = Lock::try_shared(&self.shared.use_lock(model))? else {
             return Ok(None);
         };
@@ -78,15 +78,16 @@ impl ModelStore {
         Ok(Some(InUse { entry, path, _lock: lock }))
     }
 
-    /// Where the model lies, if it is there with all of its files. That is no use of it: it may be gone the next moment.
+    /// The path of the model, if it is complete. The model does not count as in use: it may be removed at any time.
     pub(crate) fn whereabouts(&self, model: &ModelRef) -> Option<PathBuf> {
         self.shared.entry(model).filter(StoreEntry::is_complete).map(|entry| entry.path())
     }
 
-    /// The files of a model of this store, to be read from elsewhere. It counts as in use while they live.
+    /// The files of a model of this store, for another machine to read. The model counts as in use while they exist.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where the store has it not, or not whole.
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) if the store does not have it, or if it is not
+    /// complete.
     pub async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
         let (store, model) = (self.clone(), model.clone());
         blocking(move || {

@@ -1,4 +1,4 @@
-//! What the disk says of a model.
+//! The records of models on the disk.
 
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,21 @@ use crate::{
     time::WallTime,
 };
 
-/// The form of the records; those of another are left alone.
+/// The version of the records; records of another version are ignored.
 const VERSION: u32 = 1;
-/// A record of as many files as a model may have, with paths as long as they may be.
+/// The size of a record with the most files that a model may have, and the longest paths.
 pub(super) const MAX_RECORD: u64 = 16 << 20;
 
-/// One record: the models it is for and the files they have.
+/// One record: its model references and their files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     version: u32,
-    /// A copy may be known by several references; a model of the hub's cache has one.
+    /// A copy may have several references; a model in the hub's cache has one.
     pub(super) models: Vec<ModelRef>,
     pub(super) manifest: Manifest,
-    /// This store put it there, not another tool.
+    /// True if this store downloaded it, and not another tool.
     pub(super) fetched: bool,
-    /// It was fetched with a bound on what such models take together.
+    /// True if it was fetched within the limit on models of tenants.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) for_tenants: bool,
 }
@@ -40,7 +40,7 @@ impl Record {
         Self { version: VERSION, models: vec![model], manifest, fetched, for_tenants: false }
     }
 
-    /// The record in this file; nothing where there is none that can be read.
+    /// The record in this file; `None` if there is no readable one.
     pub(super) fn read(path: &Path) -> Option<Self> {
         let read = match disk::read_small(path, MAX_RECORD) {
             Ok(content) => content?,
@@ -72,27 +72,27 @@ impl Record {
     }
 }
 
-/// A model with its record and its place.
+/// A model with its record and its location.
 #[derive(Clone, Debug)]
 pub(super) struct StoreEntry {
     pub(super) model: ModelRef,
     pub(super) record: Record,
-    /// The record's file.
+    /// The path of the record.
     pub(super) at: PathBuf,
-    /// What the paths of the manifest start from.
+    /// The base directory of the paths in the manifest.
     pub(super) root: PathBuf,
-    /// A copy of the store's own, not in the hub's cache.
+    /// True for a copy in the store itself, false for a model in the hub's cache.
     pub(super) copied: bool,
 }
 
 impl StoreEntry {
-    /// Is every file there in its full size?
+    /// True if every file exists in its full size.
     pub(super) fn is_complete(&self) -> bool {
         let mut files = self.record.manifest.files().iter();
         files.all(|file| disk::file_size(&self.root.join(&file.path)) == Some(file.bytes))
     }
 
-    /// What a worker is given: the directory, or the one file that was asked for.
+    /// The path for a worker: the directory, or the one requested file.
     pub(super) fn path(&self) -> PathBuf {
         let files = self.record.manifest.files();
         let one = match self.model.source() {
@@ -127,7 +127,7 @@ impl Shared {
         self.dir.join("used").join(key(model))
     }
 
-    /// The model is used now. What cannot be noted is not worth a failure.
+    /// Marks the model as used now. A failure is only logged.
     pub(super) fn touch(&self, model: &ModelRef) {
         if let Err(error) = self.disk.touch(&self.used(model)) {
             tracing::warn!(%model, %error, "the use of a model cannot be noted");

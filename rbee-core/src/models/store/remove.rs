@@ -14,11 +14,11 @@ use crate::{
 };
 
 impl ModelStore {
-    /// Removes the model from the disk; one that is not there is removed. Of a model in the hub's cache those files go
-    /// that no other model of this store and no other snapshot needs.
+    /// Removes the model from the disk; no error if it is not there. Of a model in the hub's cache, only files are
+    /// removed that no other model of this store and no other snapshot needs.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) where it is in use or being fetched.
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if it is in use or being fetched.
     pub async fn remove(&self, model: &ModelRef) -> Result<()> {
         let (shared, model) = (self.shared.clone(), model.clone());
         blocking(move || {
@@ -38,7 +38,7 @@ impl ModelStore {
 }
 
 impl Shared {
-    /// Removes it unless it is in use, and says which.
+    /// Removes it unless it is in use. Returns true if it was removed.
     fn try_remove(&self, model: &ModelRef) -> Result<bool> {
         let Some(_use) = Lock::try_exclusive(&self.use_lock(model))? else {
             return Ok(false);
@@ -47,7 +47,7 @@ impl Shared {
         Ok(true)
     }
 
-    /// Removes it. The caller holds the lock on its use, alone.
+    /// Removes it. The caller holds the exclusive lock on its use.
     pub(super) fn remove_locked(&self, model: &ModelRef) -> Result<()> {
         let _store = self.lock()?;
         let entries = self.entries();
@@ -62,8 +62,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Removes what a failed download has left of its files, unless a snapshot has them or another download of the
-    /// repository is under way.
+    /// Removes the leftover files of a failed download, unless a snapshot uses them or another download of the
+    /// repository is running.
     #[cfg(feature = "hub")]
     pub(super) fn remove_unfinished(
         &self,
@@ -86,7 +86,7 @@ impl Shared {
         })
     }
 
-    /// Takes the reference off the copy, and the copy away with its last one.
+    /// Removes the reference from the copy, and the copy together with its last reference.
     pub(super) fn remove_copy(&self, entry: &StoreEntry) -> Result<()> {
         let mut record = entry.record.clone();
         record.models.retain(|model| *model != entry.model);
@@ -99,7 +99,7 @@ impl Shared {
         Ok(self.disk.remove_tree(&trash)?)
     }
 
-    /// The record goes last: where this is cut short the model is incomplete, and can be removed again.
+    /// The record is removed last: after an interruption the model is incomplete, and can be removed again.
     fn remove_from_hub_cache(&self, entry: &StoreEntry, entries: &[StoreEntry]) -> Result<()> {
         let others = entries.iter().filter(|other| other.root == entry.root);
         let needed: BTreeSet<&str> = others
@@ -121,7 +121,7 @@ impl Shared {
             blobs.extend(
                 fs::read_link(&link).ok().and_then(|blob| Some(blob.file_name()?.to_owned())),
             );
-            // Where the removal was cut short the link may be gone, and the blob there still.
+            // After an interrupted removal the link may be gone while the blob still exists.
             blobs.push(file.sha256.hex().into());
             self.disk.remove_file(&link)?;
             remove_empty(link.parent(), &entry.root);
@@ -139,7 +139,7 @@ impl Shared {
     }
 }
 
-/// Removes the directory and those above it, up to and with `top`, as far as they are empty.
+/// Removes the directory and its parents, up to and including `top`, as far as they are empty.
 fn remove_empty(mut directory: Option<&Path>, top: &Path) {
     while let Some(empty) = directory.filter(|directory| directory.starts_with(top)) {
         if fs::remove_dir(empty).is_err() {
@@ -149,7 +149,8 @@ fn remove_empty(mut directory: Option<&Path>, top: &Path) {
     }
 }
 
-/// The names of all blobs that any snapshot links to. What cannot be read may link to anything, so it is a failure.
+/// The names of all blobs that any snapshot links to. A directory that cannot be read may link to any blob, so it is a
+/// failure.
 fn linked(snapshots: &Path) -> Result<BTreeSet<std::ffi::OsString>> {
     let mut linked = BTreeSet::new();
     let mut directories = vec![snapshots.to_owned()];
@@ -174,7 +175,7 @@ fn linked(snapshots: &Path) -> Result<BTreeSet<std::ffi::OsString>> {
     Ok(linked)
 }
 
-/// The files below this directory that name this commit.
+/// The files below this directory that contain this commit.
 fn refs_to(directory: &Path, commit: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![directory.to_owned()];

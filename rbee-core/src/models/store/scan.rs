@@ -1,4 +1,4 @@
-//! What models there are: the records on the disk, read again where they have changed.
+//! The list of models: the records on the disk, read again if they have changed.
 
 use std::{
     collections::BTreeMap,
@@ -17,11 +17,11 @@ use crate::{
     models::hub_cache::is_commit,
 };
 
-/// Records as they were when they were read.
+/// Records in the state in which they were read.
 #[derive(Default)]
 pub(super) struct Known(BTreeMap<PathBuf, (Stamp, Option<Record>)>);
 
-/// What changes whenever a record is replaced.
+/// Values that change whenever a record is replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     bytes: u64,
@@ -41,7 +41,7 @@ impl Stamp {
 }
 
 impl Shared {
-    /// All models that are registered, complete or not.
+    /// All registered models, complete or not.
     pub(super) fn entries(&self) -> Vec<StoreEntry> {
         let copies = names(&self.dir.join("models")).map(|path| path.join("record.json"));
         let hub = names(&self.dir.join("hub"))
@@ -63,7 +63,7 @@ impl Shared {
 
     pub(super) fn entry(&self, model: &ModelRef) -> Option<StoreEntry> {
         let mut all = self.entries().into_iter().filter(|entry| entry.model == *model);
-        // More than one only where a process was killed between two steps.
+        // There are several only if a process was killed between two steps.
         let first = all.next()?;
         if first.is_complete() {
             return Some(first);
@@ -84,7 +84,7 @@ impl Shared {
         record.models.iter().filter_map(entry).collect()
     }
 
-    /// The directory of a model by its digest, in the store's own part.
+    /// The directory of a copy in the store, by the digest of the model.
     pub(super) fn copy_dir(&self, digest: &Digest) -> PathBuf {
         self.dir.join("models").join(digest.hex())
     }
@@ -94,7 +94,7 @@ impl Shared {
         self.hub_cache.join(format!("models--{org}--{repo}"))
     }
 
-    /// Where the files of a resolved hub reference lie; nothing for another reference.
+    /// The directory of a resolved hub reference; `None` for another reference.
     pub(super) fn snapshot(&self, model: &ModelRef) -> Option<PathBuf> {
         match model.source() {
             ModelSource::Hub { org, repo, revision: Some(commit), .. } if is_commit(commit) => {
@@ -105,7 +105,7 @@ impl Shared {
     }
 }
 
-/// What is in a directory; nothing where it cannot be read.
+/// The entries of a directory; empty if it cannot be read.
 pub(super) fn names(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
 }

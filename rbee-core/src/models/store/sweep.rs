@@ -1,17 +1,17 @@
-//! What processes leave behind that were killed.
+//! Cleanup after killed processes.
 
 use std::{fs, time::Duration};
 
 use super::{Shared, scan::names};
 use crate::{error::Result, models::hub_cache::snapshot_files};
 
-/// How long a copy under way is kept that nobody goes on with.
+/// How long an unfinished copy is kept that nobody continues.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a temporary file can be somebody's: it is written and renamed at once.
+/// How long a temporary file may be in use: it is written and renamed at once.
 const TEMPORARY: Duration = Duration::from_secs(3600);
 
 impl Shared {
-    /// Removes it.
+    /// Removes the leftovers.
     pub(super) fn sweep(&self) -> Result<()> {
         let _lock = self.lock()?;
         for trash in names(&self.dir.join("trash")) {

@@ -1,5 +1,5 @@
-//! A process that is killed between any two steps: whatever the last one was, the next process finds a store in which
-//! nothing half is served, and goes on.
+//! A process that is killed between any two steps: whatever the last step was, the next process finds a store in which
+//! no incomplete model is served, and continues.
 
 #[cfg(feature = "hub")]
 mod downloads;
@@ -25,7 +25,7 @@ fn model(name: &str) -> ModelRef {
     format!("file:/models/{name}").parse().unwrap()
 }
 
-/// One life of a store: copies, adds a reference, repairs, replaces, removes.
+/// One run of a store: copies, adds a reference, repairs, replaces, removes.
 async fn live(dir: &Path, disk: Disk) -> Result<()> {
     let store = open(dir, disk)?;
     let from = ModelRef::file(dir.join("from"))?;
@@ -42,7 +42,7 @@ async fn live(dir: &Path, disk: Disk) -> Result<()> {
     store.remove(&model("b")).await
 }
 
-/// All that is listed as ready is there as it should be.
+/// Checks that every model listed as ready is complete.
 async fn check(store: &ModelStore, damaged_by_hand: bool) {
     for stored in store.models() {
         let opened = store.open_model(&stored.model).unwrap();
@@ -71,7 +71,7 @@ async fn a_kill_between_any_two_steps_leaves_a_store_that_goes_on() {
         let store = open(dir.path(), Disk::default()).unwrap();
         check(&store, true).await;
         drop(store);
-        // The next process lives its whole life on what the killed one left.
+        // The next process does its whole run on the leftovers of the killed one.
         live(dir.path(), Disk::default()).await.unwrap_or_else(|error| panic!("{steps}: {error}"));
         let store = open(dir.path(), Disk::default()).unwrap();
         assert_eq!(store.models(), [], "after {steps} steps");
@@ -84,5 +84,5 @@ async fn a_kill_between_any_two_steps_leaves_a_store_that_goes_on() {
         }
         steps += 1;
     }
-    assert!(steps > 40, "{steps} steps are fewer than a life has");
+    assert!(steps > 40, "{steps} steps are fewer than a run has");
 }

@@ -1,4 +1,4 @@
-//! Finding out what is damaged.
+//! Detection of damage.
 
 use std::path::PathBuf;
 
@@ -16,27 +16,27 @@ use crate::{
     progress::Progress,
 };
 
-/// A file of a model that is not what it should be.
+/// A damaged file of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
     /// Its path in the model.
     pub file: String,
-    /// What its content should be.
+    /// The digest that its content should have.
     pub expected: Digest,
-    /// What it is; nothing where it is not there.
+    /// The digest that its content has; `None` if the file is missing.
     pub found: Option<Digest>,
-    /// Where it is kept now, so that it is never served.
+    /// The path at which it is kept now, so that it is never served.
     pub kept: Option<PathBuf>,
 }
 
 impl ModelStore {
-    /// Reads every file of the model and compares its checksum. Damaged files are moved to
-    /// [`damaged`](Self::damaged), never to be served; the model is then incomplete, and the next download or import
-    /// fetches those files alone. Finds nothing: an empty list.
+    /// Reads every file of the model and compares its checksum. Damaged files are moved to [`damaged`](Self::damaged)
+    /// and never served; the model is then incomplete, and the next download or import fetches only those files.
+    /// Returns an empty list if nothing is damaged.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) where the store has it not,
-    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) where the disk fails.
+    /// [`ErrorKind::ModelNotFound`](crate::ErrorKind::ModelNotFound) if the store does not have it,
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) if the disk fails.
     pub async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
         let (shared, model) = (self.shared.clone(), model.clone());
         blocking(move || shared.verify(&model, &progress)).await
@@ -78,7 +78,7 @@ impl Shared {
         Ok(damaged)
     }
 
-    /// The file itself, not a link to it: other snapshots must not be served the blob either.
+    /// The file itself, not a link to it: the blob must not be served to other snapshots either.
     fn keep_damaged(&self, at: &std::path::Path, file: &str) -> Result<PathBuf> {
         let blob = std::fs::canonicalize(at).map_err(disk::failed("find", at))?;
         let kept = self.keep_apart(&blob, file)?;

@@ -18,7 +18,7 @@ use crate::{
     time::WallTime,
 };
 
-/// One life of a queen that nobody has taken over.
+/// A run of a queen whose rows nobody has taken over.
 struct OwnerLease {
     queen: QueenId,
     lease: Duration,
@@ -40,7 +40,7 @@ pub(super) struct Store {
     /// In the order of their ends.
     ended: VecDeque<JobId>,
     ended_kept: usize,
-    /// What their answers take, in bytes, and how much of that is kept.
+    /// The size of their answers, in bytes, and the most of it that is kept.
     answers: usize,
     answers_kept: usize,
     hives: BTreeMap<HiveId, (Epoch, HiveRecord)>,
@@ -111,7 +111,7 @@ impl Store {
         }
     }
 
-    /// Ends every other life that is not alive, and gives what has no living owner to this one.
+    /// Ends every other run that is not alive, and gives rows without a living owner to this run.
     fn take_over(&mut self, epoch: Epoch, now: WallTime) -> Snapshot {
         self.lives.retain(|other, life| *other == epoch || life.is_alive(now));
         let lives = &self.lives;
@@ -159,8 +159,8 @@ impl Store {
 
     pub(super) fn record(&mut self, epoch: Epoch, changes: &[Change]) -> Result<()> {
         self.check_life(epoch)?;
-        // Rows that these changes make are this life's own, and those they remove were; so what stands before the
-        // first of them decides about all, and nothing has to be undone.
+        // Rows that these changes create belong to this run, and rows that they remove belonged to it. So the state
+        // before the first change decides about all changes, and nothing must be undone.
         changes.iter().try_for_each(|change| self.check_owner(epoch, change))?;
         for change in changes {
             self.apply(epoch, change);
@@ -271,7 +271,7 @@ impl Store {
     pub(super) fn policies(&self, filter: &PolicyFilter) -> Vec<PolicyRecord> {
         let wanted =
             |record: &&PolicyRecord| filter.version.is_none_or(|version| record.version == version);
-        // A limit that does not fit takes them all.
+        // A limit that does not fit selects all jobs.
         let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
         let newest_first = self.policies.values().rev().filter(wanted).take(limit);
         let mut found: Vec<_> = newest_first.cloned().collect();
@@ -296,7 +296,7 @@ impl Store {
         self.drop_oldest();
     }
 
-    /// Changes a job that is there and has not ended; passes over any other.
+    /// Changes a job that exists and has not ended; ignores any other.
     fn with_live(
         &mut self,
         id: &JobId,
@@ -380,14 +380,14 @@ impl Store {
     }
 }
 
-/// What the answer of a job takes, in bytes.
+/// The size of a job's answer, in bytes.
 fn answer_bytes(job: &JobRecord) -> usize {
     let chunks = job.chunks.iter().map(|chunk| size_of_val(chunk) + chunk.text.len());
     let vectors = job.vectors.iter().flat_map(|vectors| vectors.iter());
     chunks.chain(vectors.map(|vector| size_of_val(&vector[..]))).sum()
 }
 
-/// Far more chunks than a u32 counts would not fit into memory.
+/// More token chunks than a u32 can count would not fit into memory.
 fn count(chunks: usize) -> u32 {
     u32::try_from(chunks).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,8 @@
-//! Telling many callers at once.
+//! Answers to many callers at once.
 //!
-//! To wake a task of an idle runtime from outside costs a system call, and a runtime that is woken for one task may
-//! well be asleep again when the next answer comes. So the answers for one runtime go to it in one chunk, and it
-//! wakes its tasks itself.
+//! Waking a task of an idle runtime from another thread costs a system call, and a runtime that is woken for one task
+//! may sleep again when the next answer comes. So all answers for one runtime are sent to it together, and it wakes its
+//! tasks itself.
 
 use tokio::{
     runtime::{Handle, Id},
@@ -13,15 +13,15 @@ use crate::error::Result;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T>>;
 
-/// The caller may have gone; what it asked for is done all the same.
+/// Sends a result. The caller may be gone; its operation was done anyway.
 pub(super) fn tell<T>(reply: Reply<T>, result: Result<T>) {
     let _ = reply.send(result);
 }
 
-/// Where an answer goes.
+/// The receiver of an answer.
 pub(super) struct Caller {
     reply: Reply<()>,
-    /// What runs its task; none outside of tokio.
+    /// The runtime of its task; `None` outside of tokio.
     runtime: Option<Handle>,
 }
 
@@ -32,7 +32,7 @@ impl Caller {
     }
 }
 
-/// Answers that are on their way. They are told when this is dropped, by whomever.
+/// Answers that are being sent. They are delivered when this is dropped, on any thread.
 #[derive(Default)]
 struct Batch(Vec<(Reply<()>, Result<()>)>);
 
@@ -52,7 +52,7 @@ impl Answers {
     pub(super) fn add(&mut self, caller: Caller, result: Result<()>) {
         let id = caller.runtime.as_ref().map(Handle::id);
         let answer = (caller.reply, result);
-        // Hardly ever more than one runtime.
+        // There is almost never more than one runtime.
         match self.0.iter_mut().find(|(known, ..)| *known == id) {
             Some((_, _, batch)) => batch.0.push(answer),
             None => self.0.push((id, caller.runtime, Batch(vec![answer]))),
@@ -62,7 +62,7 @@ impl Answers {
     pub(super) fn send(self) {
         for (_, runtime, batch) in self.0 {
             match runtime {
-                // A runtime that is shutting down drops the task, and so the answers are told here after all.
+                // A runtime that is shutting down drops the task, and then the answers are delivered here.
                 Some(runtime) if batch.0.len() > 1 => {
                     runtime.spawn(async move { drop(batch) });
                 }

@@ -1,7 +1,7 @@
-//! What each change does to the tables. Runs inside a transaction that the writer has begun.
+//! The effect of each change on the tables. Runs inside a transaction that the writer has begun.
 //!
-//! Each statement carries the check of the owner in its own condition; only where it found nothing to do is it asked
-//! why. So the usual case costs one statement.
+//! The condition of each statement includes the check of the owner; only if the statement changed nothing is the reason
+//! read. So the usual case costs one statement.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -23,7 +23,7 @@ use crate::{
     time::WallTime,
 };
 
-/// Writes one change, or says why it may not be written. A change to what is not there is passed over.
+/// Writes one change, or returns the reason of the refusal. A change to a missing row is ignored.
 pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusal> {
     match op {
         Op::JobQueued { record, request, chunks, vectors } => {
@@ -285,7 +285,7 @@ fn hive_put(
 ) -> Result<(), Refusal> {
     let (mode, host, port, user, key) = match &record.address {
         HiveAddress::Local => ("local", None, None, None, None),
-        // No way to log in: it is reached directly.
+        // No SSH login: the hive is reached directly over HTTP.
         HiveAddress::Http => ("network", None, None, None, None),
         HiveAddress::Network { ssh_host, ssh_port, ssh_user, ssh_key_path } => {
             ("network", Some(ssh_host), Some(ssh_port), Some(ssh_user), ssh_key_path.as_ref())
@@ -388,7 +388,7 @@ fn policy_put(db: &Connection, record: &PolicyRecord) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Where a statement found no job to change: is it another's?
+/// Checks the owner of a job after a statement changed no row.
 fn job_touched(db: &Connection, epoch: Epoch, job: &Key, changed: usize) -> Result<(), Refusal> {
     if changed > 0 {
         return Ok(());
@@ -400,7 +400,7 @@ fn job_touched(db: &Connection, epoch: Epoch, job: &Key, changed: usize) -> Resu
     check_owner("job", job.as_str(), owner, epoch)
 }
 
-/// Where a statement found no hive to change: is it another's?
+/// Checks the owner of a hive after a statement changed no row.
 fn hive_touched(
     db: &Connection,
     epoch: Epoch,

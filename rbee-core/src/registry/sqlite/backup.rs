@@ -1,7 +1,7 @@
-//! Backups of the database while it is used: a thread of its own copies it a few pages at a time.
+//! Backups of the database while it is in use: a separate thread copies it a few pages at a time.
 //!
-//! The copy is of one moment: the thread reads through one read transaction, so it neither waits for the writer nor
-//! begins anew when something is written. It is checked, and has its name only when it is whole. The oldest are
+//! The copy is a snapshot: the thread reads through one read transaction, so it neither waits for the writer nor starts
+//! again after a write. The copy is checked, and gets its final name only when it is complete. The oldest backups are
 //! removed.
 
 use std::{
@@ -31,22 +31,22 @@ use super::{
 };
 use crate::time::WallTime;
 
-/// Pages that are copied at once: 1 MiB as a rule.
+/// Pages copied at once: usually 1 MiB.
 const STEP: i32 = 256;
-/// The pause after each step, so that others get at the disk.
+/// The pause after each step, so that others can use the disk.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A step that finds the database locked is tried again for so long.
+/// The time for which a step is retried if the database is locked.
 const BUSY: Duration = Duration::from_secs(60);
-/// The first backup of a database is made so long after it was opened.
+/// The delay of the first backup after the opening of a database.
 const FIRST: Duration = Duration::from_secs(60);
-/// A failed backup is tried again after so long, or after the interval if that is shorter.
+/// The delay before a failed backup is retried, or the interval if that is shorter.
 const AGAIN: Duration = Duration::from_secs(600);
-/// Making backups takes at most this part of the time: one that takes a minute is not made again within an hour.
+/// Backups take at most this part of the time: a backup that takes a minute is not repeated within an hour.
 const SHARE: u32 = 60;
-/// What stays free beside a copy, on top of its own size.
+/// The disk space that stays free in addition to the size of a copy.
 const RESERVE: u64 = 1 << 20;
 
-/// How the backups of a database fare.
+/// The status of a database's backups.
 #[derive(Clone, Debug, Default)]
 pub struct BackupStatus(Arc<Mutex<State>>);
 
@@ -61,18 +61,18 @@ impl BackupStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest backup, and when it was made.
+    /// The newest backup, and its time.
     pub fn last(&self) -> Option<(PathBuf, WallTime)> {
         self.lock().last.clone()
     }
 
-    /// Why the last one could not be made; `None` if it was made.
+    /// The failure of the last backup; `None` if it was made.
     pub fn error(&self) -> Option<String> {
         self.lock().error.clone()
     }
 }
 
-/// The thread that makes them. It ends when this is dropped, in the middle of a copy, too.
+/// The thread that makes backups. It ends when this is dropped, even in the middle of a copy.
 #[derive(Debug)]
 pub(super) struct BackupThread {
     stop: Option<SyncSender<()>>,
@@ -132,7 +132,7 @@ impl Worker {
             }
             let began = Instant::now();
             let made = self.make();
-            // What is copied is older than the mark from now on, so that a backup in the place of the database is noticed.
+            // From now on the mark is newer than the copy, so that a backup that replaces the database is noticed.
             if let Some(writer) = self.writer.upgrade() {
                 let _ = writer.blocking_send(Message::Mark);
             }
@@ -160,12 +160,12 @@ impl Worker {
         }
     }
 
-    /// Waits. Says whether the registry was dropped.
+    /// Waits. Returns true if the registry was dropped.
     fn must_stop(&self, delay: Duration) -> bool {
         self.stopped.recv_timeout(delay) != Err(RecvTimeoutError::Timeout)
     }
 
-    /// Until the next one is due after those that are there.
+    /// The time until the next backup, given the existing ones.
     fn first_delay(&self) -> Duration {
         let first = FIRST.min(self.settings.interval);
         let newest = find(&self.settings.directory).into_iter().next();
@@ -180,7 +180,7 @@ impl Worker {
         self.settings.interval.saturating_sub(age).max(first)
     }
 
-    /// Makes one. `None` if it was told to stop meanwhile.
+    /// Makes one backup. `None` if the registry was dropped in the meantime.
     fn make(&self) -> Result<Option<(PathBuf, WallTime)>, Fault> {
         let directory = &self.settings.directory;
         create_directory(directory)?;
@@ -208,8 +208,8 @@ impl Worker {
         Ok(Some((path, now)))
     }
 
-    /// A copy needs as much room as the database, and so much must stay free. The oldest backups make way, but not the
-    /// last one.
+    /// Frees disk space for a copy: as much as the database takes must stay free. The oldest backups are removed, but
+    /// not the last one.
     fn make_room(&self) -> Result<(), Fault> {
         let directory = &self.settings.directory;
         for part in list(directory).into_iter().filter(|(_, name)| name.contains(PART)) {
@@ -242,12 +242,12 @@ const PART: &str = ".part";
 pub(super) fn find(directory: &Path) -> Vec<PathBuf> {
     let mut found = list(directory);
     found.retain(|(_, name)| name.ends_with(SUFFIX));
-    // The names hold the moment.
+    // The names contain the time.
     found.sort_by(|one, other| other.1.cmp(&one.1));
     found.into_iter().map(|(path, _)| path).collect()
 }
 
-/// What is ours in it.
+/// The backup files in a directory.
 fn list(directory: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let named =
@@ -257,7 +257,7 @@ fn list(directory: &Path) -> Vec<(PathBuf, String)> {
 
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
-        tracing::debug!(path = %path.display(), %error, "a file stays behind");
+        tracing::debug!(path = %path.display(), %error, "cannot remove a file");
     }
 }
 
@@ -274,8 +274,8 @@ fn free_bytes(directory: &Path) -> Option<u64> {
     }
 }
 
-/// Copies the database as it is at this moment to an empty file, which is one whole database. Says whether it was not
-/// told to stop meanwhile; `pause` waits a moment and says that.
+/// Copies a snapshot of the database to an empty file, as one complete database. Returns false if the registry was
+/// dropped in the meantime; `pause` waits for a moment and returns true in that case.
 pub(super) fn copy(
     database: &Path,
     to: &Path,
@@ -283,7 +283,7 @@ pub(super) fn copy(
     mut pause: impl FnMut() -> bool,
 ) -> Result<bool, Fault> {
     let source = migrate::open_reader(database, busy)?;
-    // Everything is read in this transaction, so the copy is of one moment and need not begin anew.
+    // Everything is read in this transaction, so the copy is a snapshot and need not start again.
     let moment = source.unchecked_transaction()?;
     loss_mark::identity(&moment)?;
     let mut copy = Connection::open(to)?;
@@ -311,7 +311,7 @@ pub(super) fn copy(
     Ok(true)
 }
 
-/// Makes it one file, without a log beside it.
+/// Makes the database a single file, without a log.
 pub(super) fn seal(db: &Connection) -> Result<(), Fault> {
     db.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))?;
     Ok(())

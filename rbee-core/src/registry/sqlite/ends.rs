@@ -1,8 +1,8 @@
-//! Ends of jobs that the database cannot take at the moment, beside it: in the file that shows that a life is alive.
+//! Ends of jobs that the database cannot accept at the moment. They are kept next to it, in the lock file of the run.
 //!
-//! The room for them is taken on the disk when the life begins, so they can be written while the disk is full, and no
-//! lock of the database is in their way. Whoever takes over the rows of that life records them first. One line of JSON
-//! is one end; a line that was cut by a kill is none.
+//! The disk space for them is allocated when the run begins, so they can be written while the disk is full, and they
+//! need no lock of the database. A queen that takes over the rows of that run records them first. Each end is one line
+//! of JSON; a line that was cut off by a kill is ignored.
 
 use std::{
     fs::File,
@@ -27,16 +27,16 @@ use crate::{
     time::WallTime,
 };
 
-/// Room for the ends of one life, in bytes: about 300 of them.
+/// The space for the ends of one run, in bytes: about 300 ends.
 const ROOM: usize = 64 << 10;
 /// The longest message of an error that is kept, in characters.
 const MESSAGE: usize = 300;
 
-/// Where the ends of one life are kept.
+/// The kept ends of one run.
 #[derive(Debug)]
 pub(super) struct KeptEnds {
     file: File,
-    /// Bytes that are in use.
+    /// Used bytes.
     used: usize,
     room: usize,
 }
@@ -60,7 +60,7 @@ enum KeptOutcome {
 }
 
 impl KeptEnds {
-    /// Takes the room for them in this file. There is none if the disk does not have it.
+    /// Allocates the space for them in this file. There is none if the disk does not have it.
     pub(super) fn new(mut file: File) -> Self {
         let taken = file.write_all(&vec![0; ROOM]);
         let room = if taken.is_ok() { ROOM } else { 0 };
@@ -82,7 +82,7 @@ impl KeptEnds {
         Ok(())
     }
 
-    /// They are all in the database now.
+    /// Removes them: all are in the database now.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.write(0, &vec![0; self.used])?;
         self.used = 0;
@@ -137,7 +137,7 @@ impl KeptEnd {
     }
 }
 
-/// Records what a life that is over has kept. To be called while its jobs are still its own.
+/// Records the kept ends of a superseded run. Call it while the run still owns its jobs.
 pub(super) fn record_kept(
     db: &Connection,
     database: &Path,
@@ -158,7 +158,7 @@ pub(super) fn record_kept(
             continue;
         };
         match apply::apply(db, epoch, &Op::new(&kept.change())?) {
-            // Another has the job: it is not for this life to end it.
+            // Another run owns the job: this run must not end it.
             Ok(()) | Err(Refusal::Fenced(_)) => {}
             Err(Refusal::Fault(fault)) => return Err(fault),
         }

@@ -1,4 +1,4 @@
-//! What can go wrong with the file, and how it reads as an [`Error`] of the crate.
+//! Failures of the database file, and their conversion to an [`Error`] of the crate.
 
 use std::{
     fmt, io,
@@ -90,13 +90,15 @@ impl From<io::Error> for Fault {
 }
 
 impl Fault {
-    /// The public error: which operation on which file failed, why, and what can be done if that is known. It says
-    /// when to try again if the cause may pass by itself.
+    /// The public error: the operation and the file that failed, the reason, and the remedy if it is known. It sets the
+    /// time of the next retry if the cause may go away.
     pub(super) fn during(self, operation: &str, path: &Path) -> Error {
         use rusqlite::ErrorCode;
         let seconds = Duration::from_secs;
         let (hint, again) = match self.code() {
-            Some(ErrorCode::DiskFull) => ("; it goes on once there is room", Some(seconds(10))),
+            Some(ErrorCode::DiskFull) => {
+                ("; it continues once there is free space", Some(seconds(10)))
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 ("; another process holds its lock for too long", Some(seconds(5)))
             }
@@ -126,7 +128,7 @@ impl Fault {
         }
     }
 
-    /// What an operator can do about it.
+    /// The remedy for the operator.
     fn remedy(&self) -> &'static str {
         match self {
             Self::Unsound(_) => "; restore a backup (queen-rbee --restore latest)",
@@ -142,7 +144,7 @@ impl Fault {
         }
     }
 
-    /// What was to be written is wrong, and not the file: it fails each time, and other records do not.
+    /// True if the data to be written is wrong, and not the file: it fails each time, and other records do not.
     fn is_defect(&self) -> bool {
         use rusqlite::ErrorCode;
         matches!(
@@ -159,7 +161,7 @@ impl Fault {
     }
 }
 
-/// Why a record was not written: its life or a row is another's, or the file failed.
+/// The reason why a record was not written: its run was superseded, a row belongs to another owner, or the file failed.
 #[derive(Debug)]
 pub(super) enum Refusal {
     Fenced(Error),

@@ -1,4 +1,4 @@
-//! The file itself: made for its owner alone, and looked at before SQLite touches it.
+//! The database file: it is created for its owner alone, and checked before SQLite opens it.
 //!
 //! An existing database is never opened here, only by SQLite: closing any other handle of it would drop the locks
 //! that SQLite holds on it elsewhere in this process (POSIX locks belong to the process, not to the handle).
@@ -11,8 +11,8 @@ use std::{
 
 use super::fault::Fault;
 
-/// Makes the file, readable and writable by its owner alone, where it is not there; refuses what cannot be a database.
-/// SQLite gives the files it puts beside it (`-wal`, `-shm`) the same mode.
+/// Creates the file, readable and writable only by its owner, if it is missing; refuses a file that cannot be a
+/// database. SQLite gives the files next to it (`-wal`, `-shm`) the same mode.
 ///
 /// One call at a time in this process: see the module.
 pub(super) fn prepare(path: &Path) -> Result<(), Fault> {
@@ -34,7 +34,7 @@ pub(super) fn prepare(path: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Makes a new file that only its owner may read and write.
+/// Creates a new file that only its owner may read and write.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
@@ -43,7 +43,7 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes a directory for its owner alone, and those above it that are missing.
+/// Creates a directory for its owner alone, together with its missing parents.
 pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -52,7 +52,7 @@ pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Takes the rights of others away from a database that was made with more, and from the files beside it.
+/// Removes the access of other users from a database that was created with more, and from the files next to it.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     for suffix in ["", "-wal", "-shm"] {
@@ -72,14 +72,14 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The path with something added to its last part.
+/// The path with a suffix added to its last part.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// The file of the life of this name.
+/// The lock file of the run with this name.
 pub(super) fn lock_path(database: &Path, name: &str) -> PathBuf {
     beside(database, &format!("-life-{name}"))
 }

@@ -1,9 +1,9 @@
-//! Is the write-ahead log whole? Asked before SQLite opens it, because SQLite takes what it can read of a damaged log
-//! for all that there is, and says nothing.
+//! Checks that the write-ahead log is complete. Must run before SQLite opens it, because SQLite treats the readable
+//! part of a damaged log as the whole log, without a report.
 //!
-//! The index of the log (`-shm`) survives the death of the processes that used it, though not always that of the
-//! system, and it says how many frames were committed. So after a crash of the process any committed frame that is
-//! missing is noticed, and a frame that is only torn because the system went down is none.
+//! The index of the log (`-shm`) survives the death of the processes that used it, though not always a crash of the
+//! system, and it contains the number of committed frames. So after a crash of the process any missing committed frame
+//! is noticed, and a frame that is torn only because the system crashed is not reported.
 //!
 //! Formats: <https://www.sqlite.org/walformat.html> and <https://www.sqlite.org/fileformat2.html#walformat>.
 
@@ -19,20 +19,20 @@ const INDEX_HEADER: usize = 48;
 const LOG_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// What the index says of the log.
+/// The relevant values of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Index {
     /// Committed frames.
     frames: u32,
-    /// Of these, so many are in the database.
+    /// The number of these that are in the database.
     in_database: u32,
     salt: [u8; 8],
 }
 
-/// Committed frames that are in neither the log nor the database, and those that there were. `None` if nothing is
-/// missing, or nothing is known.
+/// The committed frames that are in neither the log nor the database, and the total of committed frames. `None` if
+/// nothing is missing, or nothing is known.
 ///
-/// Nobody in this process may have the database open: closing the index drops the locks that SQLite holds on it.
+/// The database must not be open in this process: closing the index drops the locks that SQLite holds on it.
 pub(super) fn missing(database: &Path) -> io::Result<Option<(u32, u32)>> {
     let Some(index) = read_index(&beside(database, "-shm"))? else { return Ok(None) };
     if index.frames <= index.in_database {
@@ -66,7 +66,7 @@ fn read_index(path: &Path) -> io::Result<Option<Index>> {
     }))
 }
 
-/// How many frames of this log are whole, up to the first that is not, at most those that the index has.
+/// The number of valid frames of this log, up to the first invalid one, at most the number in the index.
 fn frames(path: &Path, index: &Index) -> io::Result<u32> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -107,7 +107,7 @@ fn frames(path: &Path, index: &Index) -> io::Result<u32> {
     Ok(index.frames)
 }
 
-/// Says whether there was enough.
+/// Fills the buffer. Returns true if there was enough data.
 fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match from.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -116,7 +116,7 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// The order of the bytes in the words that are summed up.
+/// The byte order of the words in a checksum.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Little,

@@ -1,13 +1,13 @@
-//! The mark: a small file beside the database that says what the database must hold at least.
+//! The mark: a small file next to the database that states what the database must contain at least.
 //!
-//! The database has an identity of its own and a counter, the *stamp*. Now and then the writer raises the stamp, makes
-//! the disk have it, and then writes the mark. So the mark never says more than the database holds, unless something
-//! was taken from the database: it was deleted, emptied, replaced by an older one, or its log was damaged. The mark
-//! also has the greatest epoch that was given out, so that a database that is made anew or restored gives out
-//! greater ones: hives fence by them.
+//! The database has its own identity and a counter, the *stamp*. From time to time the writer raises the stamp, syncs
+//! it to the disk, and then writes the mark. So the mark never states more than the database contains, unless data of
+//! the database was lost: it was deleted, emptied, replaced by an older one, or its log was damaged. The mark also
+//! contains the greatest epoch that was assigned, so that a new or restored database assigns greater ones: hives fence
+//! by epochs.
 //!
-//! It costs nothing for a job: it is written when a life begins and ends, at each backup, and every
-//! [`INTERVAL`] in which something was recorded.
+//! It adds no cost to a job: it is written when a run begins and ends, at each backup, and every [`INTERVAL`] in which
+//! something was recorded.
 
 use std::{
     fs::{self, File},
@@ -25,36 +25,37 @@ use super::{
 };
 use crate::time::WallTime;
 
-/// Between two marks while something is recorded. What is lost without a mark in it may go unnoticed.
+/// The time between two marks while something is recorded. A loss of data recorded after the last mark may go
+/// unnoticed.
 pub(super) const INTERVAL: Duration = Duration::from_secs(30);
 
 /// The largest mark that is read, in bytes.
 const MOST_BYTES: u64 = 4_096;
 
-/// What the database must hold at least.
+/// What the database must contain at least.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
-    /// Which database it is.
+    /// The identity of the database.
     pub(super) database: String,
-    /// The stamp that it had.
+    /// The stamp of the database.
     pub(super) stamp: u64,
-    /// The greatest epoch that was given out.
+    /// The greatest epoch that was assigned.
     pub(super) epoch: u64,
-    /// When the mark was written, in milliseconds since 1970.
+    /// The time of the mark, in milliseconds since 1970.
     pub(super) at_ms: u64,
     /// Jobs that had not ended then.
     pub(super) live_jobs: u64,
-    /// The start of the operating system during which it was written, if the system has a name for it.
+    /// The boot of the operating system during which it was written; `None` if the system has no identifier for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) boot: Option<String>,
 }
 
-/// Where it is.
+/// The path of the mark.
 pub(super) fn path_of(database: &Path) -> PathBuf {
     beside(database, "-mark")
 }
 
-/// The mark beside a database; `None` if there is none.
+/// The mark of a database; `None` if there is none.
 pub(super) fn read(database: &Path) -> Result<Option<Mark>, Fault> {
     let path = path_of(database);
     let mut text = String::new();
@@ -67,10 +68,10 @@ pub(super) fn read(database: &Path) -> Result<Option<Mark>, Fault> {
     mark.map(Some).map_err(|cause| Fault::BadMark { path, cause: cause.to_string() })
 }
 
-/// Writes it, whole or not at all, and makes the disk have it.
+/// Writes it, completely or not at all, and syncs it to the disk.
 pub(super) fn write(database: &Path, mark: &Mark) -> io::Result<()> {
     let path = path_of(database);
-    // One at a time: whoever writes it holds the write lock of the database.
+    // One at a time: the writer of the mark holds the write lock of the database.
     let new = beside(database, "-mark.new");
     let written = (|| {
         match fs::remove_file(&new) {
@@ -85,13 +86,13 @@ pub(super) fn write(database: &Path, mark: &Mark) -> io::Result<()> {
         sync_directory(&path)
     })();
     if written.is_err() {
-        // It may not even be there.
+        // The file may not exist.
         let _ = fs::remove_file(&new);
     }
     written
 }
 
-/// Makes the disk have the names in the directory of this file.
+/// Syncs the directory of this file to the disk.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
@@ -102,16 +103,16 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a database says of itself.
+/// The identity that is stored in a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) database: String,
     pub(super) stamp: u64,
-    /// When it was stamped last.
+    /// The time of the last stamp.
     pub(super) at_ms: u64,
 }
 
-/// `None` if it was made by a version of rbee that gave it none.
+/// The identity of a database; `None` if a version of rbee created it that stored none.
 pub(super) fn identity(db: &Connection) -> Result<Option<Identity>, Fault> {
     let has_table = db
         .query_row(
@@ -130,7 +131,7 @@ pub(super) fn identity(db: &Connection) -> Result<Option<Identity>, Fault> {
     Ok(db.query_row("SELECT database, stamp, at_ms FROM identity", [], read).optional()?)
 }
 
-/// The greatest epoch that this database has given out.
+/// The greatest epoch that this database has assigned.
 pub(super) fn last_epoch(db: &Connection) -> Result<u64, Fault> {
     let last = db
         .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'queens'", [], |row| row.get(0))
@@ -138,7 +139,7 @@ pub(super) fn last_epoch(db: &Connection) -> Result<u64, Fault> {
     Ok(u64::try_from(last.unwrap_or(0_i64)).unwrap_or(0))
 }
 
-/// Has the database give out greater epochs than this one.
+/// Makes the database assign epochs greater than this one.
 pub(super) fn raise_epoch(db: &Connection, epoch: u64) -> Result<(), Fault> {
     let epoch = super::ops::stored(epoch.max(last_epoch(db)?));
     db.execute("DELETE FROM sqlite_sequence WHERE name = 'queens'", [])?;
@@ -146,8 +147,8 @@ pub(super) fn raise_epoch(db: &Connection, epoch: u64) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Raises the stamp to one more than it is, and than `least`. To be committed with `synchronous = FULL`, so that
-/// everything before it is on the disk before the mark says so.
+/// Sets the stamp to 1 more than the greater of its value and `least`. Commit it with `synchronous = FULL`, so that all
+/// previous data is on the disk before the mark states it.
 pub(super) fn stamp(db: &Connection, least: u64, now: WallTime) -> Result<(), Fault> {
     db.execute(
         "UPDATE identity SET stamp = max(stamp, ?1) + 1, at_ms = ?2",
@@ -156,8 +157,8 @@ pub(super) fn stamp(db: &Connection, least: u64, now: WallTime) -> Result<(), Fa
     Ok(())
 }
 
-/// What is to be in the mark. Read, and the mark written, by one who holds the write lock: marks of several processes
-/// only grow then.
+/// The contents of the mark. Hold the write lock from this read until the mark is written: then the marks of several
+/// processes only grow.
 pub(super) fn of(db: &Connection, now: WallTime) -> Result<Option<Mark>, Fault> {
     let Some(Identity { database, stamp, .. }) = identity(db)? else { return Ok(None) };
     let live: i64 =
@@ -172,7 +173,7 @@ pub(super) fn of(db: &Connection, now: WallTime) -> Result<Option<Mark>, Fault> 
     }))
 }
 
-/// Does the database hold what its mark says?
+/// Checks that the database contains what its mark states.
 ///
 /// # Errors
 /// [`Fault::Lost`] if it does not.
@@ -195,13 +196,13 @@ pub(super) fn compare(mark: &Mark, found: Option<&Identity>) -> Result<(), Fault
     Err(lost(mark, what))
 }
 
-/// Something that the mark says is not in the database.
+/// The error for data that the mark states and the database does not contain.
 pub(super) fn lost(mark: &Mark, what: String) -> Fault {
     Fault::Lost { what, live_jobs: mark.live_jobs, at: utc(mark.at_ms) }
 }
 
-/// Which start of the operating system this is: what a process has written survives its death, but not always that of
-/// the system.
+/// An identifier of this boot of the operating system: data written by a process survives its death, but not always a
+/// crash of the system.
 pub(super) fn boot() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())

@@ -1,4 +1,4 @@
-//! Opening the database: refuse what is not ours, then bring it to the version of this build.
+//! Opens the database: refuses files that are not a database of rbee, then migrates to the version of this build.
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +18,17 @@ use super::{
     schema::{APPLICATION_ID, MIGRATIONS},
 };
 
-/// Statements kept prepared: more than there are in the code.
+/// The number of statements kept prepared: more than the code has.
 const STATEMENTS: usize = 64;
 
-/// The log is cut back to this size after a burst, in bytes.
+/// The size to which the log is truncated after a burst, in bytes.
 const LOG_BYTES: i64 = 64 << 20;
 
-/// A database whose pages are all looked at when it is opened has at most this size, in bytes. A larger one is looked
-/// at when a backup of it is made.
+/// The largest database of which all pages are checked when it is opened, in bytes. A larger one is checked when a
+/// backup of it is made.
 const CHECKED_BYTES: u64 = 64 << 20;
 
-/// One opening at a time in this process (see file.rs).
+/// Only one opening at a time in this process (see file.rs).
 static OPENING: Mutex<()> = Mutex::new(());
 
 /// How often each database is open in this process.
@@ -38,17 +38,17 @@ fn open_here() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One name for a file.
+/// A unique path of a file.
 fn one_name(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Is this database open in this process?
+/// True if this database is open in this process.
 pub(super) fn is_open_here(path: &Path) -> bool {
     open_here().contains_key(&one_name(path))
 }
 
-/// Says that a database is open in this process, until it is dropped.
+/// Marks a database as open in this process, until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenHere(PathBuf);
 
@@ -72,7 +72,7 @@ impl Drop for OpenHere {
     }
 }
 
-/// The connection that writes. The file is checked, made where it is missing, and migrated.
+/// The connection that writes. The file is checked, created if it is missing, and migrated.
 pub(super) fn open_writer(
     path: &Path,
     durability: Durability,
@@ -93,14 +93,14 @@ pub(super) fn open_writer(
     connection.pragma_update(None, "synchronous", durability.synchronous())?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // What is erased is overwritten where that costs no further page.
+    // Erased data is overwritten if that needs no extra page.
     connection.pragma_update(None, "secure_delete", "FAST")?;
     migrate(&mut connection, MIGRATIONS)?;
     Ok((connection, OpenHere::new(path)))
 }
 
-/// Are the files there that the mark says there were? Looked at before SQLite opens them: it makes a new database of an
-/// empty file, and drops what it cannot read of a log.
+/// Checks that the files exist as the mark states. Must run before SQLite opens them: SQLite makes a new database of an
+/// empty file, and drops the part of a log that it cannot read.
 fn check_files(path: &Path, mark: &Mark) -> Result<(), Fault> {
     let what = match fs::metadata(path) {
         Ok(found) if found.is_file() && found.len() == 0 => "the file is empty",
@@ -111,7 +111,7 @@ fn check_files(path: &Path, mark: &Mark) -> Result<(), Fault> {
     Err(loss_mark::lost(mark, what.into()))
 }
 
-/// Is the log whole? What the system itself did not write before it went down is no damage.
+/// Checks that the log is complete. Data that the system itself did not write before it crashed is no damage.
 fn check_log(path: &Path, mark: &Mark) -> Result<(), Fault> {
     if mark.boot.is_none() || mark.boot != loss_mark::boot() || is_open_here(path) {
         return Ok(());
@@ -129,18 +129,18 @@ fn check_log(path: &Path, mark: &Mark) -> Result<(), Fault> {
     }
 }
 
-/// Brings a database to the version of this build.
+/// Migrates a database to the version of this build.
 pub(super) fn bring_up_to_date(connection: &mut Connection) -> Result<(), Fault> {
     migrate(connection, MIGRATIONS)
 }
 
-/// Are all pages as they should be?
+/// Checks all pages.
 pub(super) fn check_pages(connection: &Connection) -> Result<(), Fault> {
     let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if said == "ok" { Ok(()) } else { Err(Fault::Unsound(said)) }
 }
 
-/// A database that may be put in the place of another: one of ours, and whole.
+/// Opens a database that may replace another: a complete database of rbee.
 pub(super) fn open_backup(path: &Path, busy: Duration) -> Result<Connection, Fault> {
     if fs::metadata(path)?.len() == 0 {
         return Err(Fault::NotADatabase);
@@ -153,8 +153,8 @@ pub(super) fn open_backup(path: &Path, busy: Duration) -> Result<Connection, Fau
     Ok(connection)
 }
 
-/// Checks whose database it is, and whether it holds what its mark says, on a connection that cannot write, so that what
-/// is refused stays as it is.
+/// Checks that the database is one of rbee and that it contains what its mark states, on a connection that cannot
+/// write, so that a refused file stays as it is.
 fn look(path: &Path, busy: Duration, mark: Option<&Mark>) -> Result<(), Fault> {
     let known = MIGRATIONS.len() as i32;
     let is_small = fs::metadata(path)?.len() <= CHECKED_BYTES;
@@ -174,8 +174,8 @@ fn look(path: &Path, busy: Duration, mark: Option<&Mark>) -> Result<(), Fault> {
     if code != Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK) {
         return checked;
     }
-    // Somebody died in the middle of a change without the log (here: in the first moments of a new database). Before
-    // anything can be read, what there is of it must be taken back, as anyone who opens it would.
+    // A process died in the middle of a change without the log (here: while it created the database). Before anything
+    // can be read, the unfinished change must be rolled back, as every opening does.
     check(OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
@@ -191,8 +191,8 @@ fn connect(path: &Path, access: OpenFlags, busy: Duration) -> Result<Connection,
     Ok(connection)
 }
 
-/// Switches to the write-ahead log. Where two processes make the same new database at once, SQLite does not wait for
-/// the lock of this one step, so this does.
+/// Switches to the write-ahead log. If two processes create the same database at once, SQLite does not wait for the
+/// lock of this step, so this function does.
 fn use_log(connection: &Connection, busy: Duration) -> Result<(), Fault> {
     let step = Duration::from_millis(10);
     let mut waited = Duration::ZERO;
@@ -221,7 +221,7 @@ fn number(connection: &Connection, pragma: &str) -> Result<i32, Fault> {
     })
 }
 
-/// Whose database it is, and of which version. Gives the version.
+/// Checks the application and the version of a database. Returns the version.
 fn check(connection: &Connection, known: i32) -> Result<i32, Fault> {
     let (application, version) =
         (number(connection, "application_id")?, number(connection, "user_version")?);
@@ -237,12 +237,12 @@ fn check(connection: &Connection, known: i32) -> Result<i32, Fault> {
     Ok(version)
 }
 
-/// Runs the steps that are missing, each in a transaction of its own: a step that fails leaves the version before it.
+/// Runs the missing migrations, each in its own transaction: a step that fails leaves the previous version.
 fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), Fault> {
     let known = i32::try_from(steps.len()).unwrap_or(i32::MAX);
     loop {
         let step = Transaction::new(connection, TransactionBehavior::Immediate)?;
-        // Read under the lock: another process may have run the step meanwhile.
+        // Read under the lock: another process may have run the step in the meantime.
         let version = check(&step, known)?;
         let Some(sql) = usize::try_from(version).ok().and_then(|v| steps.get(v)) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Changes as the writer gets them: whatever costs time to encode was encoded by the caller.
+//! Changes in the form that the writer gets: the caller has done all expensive encoding.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::{
 
 /// One change, ready to be written.
 pub(super) enum Op {
-    /// The record has neither request nor answer in it.
+    /// The record contains neither request nor answer.
     JobQueued {
         record: Box<JobRecord>,
         request: Option<String>,
@@ -30,11 +30,11 @@ pub(super) enum Op {
         capabilities: String,
         labels: String,
     },
-    /// One that needs no encoding: any but the four above.
+    /// A change that needs no encoding: any but the four above.
     Plain(Change),
 }
 
-/// A stretch of an answer: where it begins, how many chunks it has, and their bytes.
+/// A part of an answer: its position, the number of its token chunks, and their bytes.
 pub(super) struct Stretch {
     pub(super) at: u32,
     pub(super) count: u32,
@@ -50,7 +50,7 @@ impl Stretch {
         }
     }
 
-    /// How many chunks are stored with it.
+    /// The number of stored token chunks including this part.
     pub(super) fn end(&self) -> i64 {
         i64::from(self.at) + i64::from(self.count)
     }
@@ -84,7 +84,7 @@ impl Op {
     }
 }
 
-/// A copy that leaves out what is encoded apart.
+/// A copy without the fields that are encoded separately.
 fn without_text(record: &JobRecord) -> JobRecord {
     JobRecord {
         id: record.id,
@@ -144,7 +144,7 @@ impl Write for Key {
     }
 }
 
-/// A number as SQLite stores it; above 2^63 - 1, which nothing real reaches, it is stored as that.
+/// A number in SQLite's range: a value above 2^63 - 1, which does not occur in practice, becomes that maximum.
 pub(super) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

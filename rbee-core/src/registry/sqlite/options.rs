@@ -1,4 +1,4 @@
-//! How a database is opened.
+//! The options of a database.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,19 +8,19 @@ use std::{
 use super::{SqliteRegistry, durability::Durability, fault::Fault};
 use crate::{error::Result, registry::clock::Clock, time::WallTime};
 
-/// How backups of a database are made; see [`SqliteOptions::backups`].
+/// The options of a database's backups; see [`SqliteOptions::backups`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backups {
-    /// Where they are kept. It is made, readable by its owner alone, if it is missing. Nothing else belongs there.
+    /// Their directory. It is created, readable only by its owner, if it is missing. Store nothing else in it.
     pub directory: PathBuf,
-    /// The time between two of them. None is made if nothing was recorded since the last one, and a large database is
-    /// copied less often: at most a sixtieth of the time is spent on it.
+    /// The time between two backups. None is made if nothing was recorded since the last one, and a large database is
+    /// copied less often: copying takes at most a sixtieth of the time.
     pub interval: Duration,
-    /// How many are kept: the newest.
+    /// The number of backups to keep: the newest.
     pub kept: usize,
 }
 
-/// How a [`SqliteRegistry`] is opened; see [`SqliteRegistry::options`].
+/// The options of a [`SqliteRegistry`]; see [`SqliteRegistry::options`].
 ///
 /// ```
 /// use rbee_core::{registry::Durability, SqliteRegistry};
@@ -52,40 +52,40 @@ impl Default for SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// What an acknowledged record survives. [`Durability::ProcessCrash`] by default.
+    /// The failure that an acknowledged record survives. [`Durability::ProcessCrash`] by default.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// How long ended jobs are kept, counted from their ends; 7 days by default. Older ones are removed a few at a
-    /// time, between other work, from the moment a life begins or is renewed. Where several queens share the file,
-    /// the shortest time decides.
+    /// The time for which ended jobs are kept, from their ends; 7 days by default. Older ones are removed a few at a
+    /// time, between other work, whenever a run begins or renews its lease. If several queens share the file, the
+    /// shortest time applies.
     pub fn keep_ended(mut self, time: Duration) -> Self {
         self.keep_ended = time;
         self
     }
 
-    /// How long to wait for another process that holds the lock of the file; 5 seconds by default.
+    /// The time to wait for another process that holds the lock of the file; 5 seconds by default.
     pub fn busy_timeout(mut self, time: Duration) -> Self {
         self.busy_timeout = time;
         self
     }
 
-    /// Makes backups of the database while it is used; none by default. They hold what the database holds, requests and
-    /// answers included, until they are removed.
+    /// Makes backups of the database while it is in use; none by default. They contain the data of the database,
+    /// including requests and answers, until they are removed.
     pub fn backups(mut self, backups: Backups) -> Self {
         self.backups = Some(backups);
         self
     }
 
-    /// Asks this clock, not the machine's, when leases end, which day it is and what is too old; for tests.
+    /// Sets the clock for leases, the current day and the age of jobs, instead of the machine's clock; for tests.
     pub fn clock(mut self, clock: impl Fn() -> WallTime + Send + Sync + 'static) -> Self {
         self.clock = Clock::new(clock);
         self
     }
 
-    /// Opens the database, or makes it.
+    /// Opens the database, or creates it.
     ///
     /// # Errors
     /// As [`SqliteRegistry::open`].

@@ -1,4 +1,4 @@
-//! How the outcome of a job is stored: one column for each part of it.
+//! The stored form of a job's outcome: one column for each part.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     job::JobState,
 };
 
-/// The columns of an outcome, as they are written. All are null while a job is live.
+/// The columns of an outcome that are written. All are null while a job is live.
 #[derive(Default)]
 pub(super) struct Columns<'a> {
     pub(super) finish: Option<&'static str>,
@@ -44,7 +44,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The same columns, as they are read.
+/// The columns of an outcome that are read.
 pub(super) struct Stored {
     pub(super) finish: Option<String>,
     pub(super) prompt_tokens: Option<u32>,
@@ -71,7 +71,8 @@ impl Stored {
                 },
             }),
             JobState::Failed => {
-                // A code that this build does not know comes from another version; its message still says what it was.
+                // A code that this build does not know comes from another version; its message still describes the
+                // error.
                 let kind = self.code.as_deref().and_then(ErrorKind::from_code);
                 let kind = kind.unwrap_or(ErrorKind::Internal);
                 let error = Error::new(kind, self.message.unwrap_or_default());
@@ -82,11 +83,11 @@ impl Stored {
     }
 }
 
-/// What an error says beside its code and its message, so that it is told again as it was told first.
+/// The parts of an error other than its code and its message, so that the error read back equals the original.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Details {
-    /// What a client reads in place of the message.
+    /// The text that a client reads instead of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +110,7 @@ fn encode(error: &Error) -> Result<Option<String>, Fault> {
     (details != Details::default()).then(|| json(&details)).transpose()
 }
 
-/// The error with its details. Details that cannot be read are left out: the code and the message say what happened.
+/// The error with its details. Details that cannot be read are left out: the code and the message remain.
 fn decode(mut error: Error, details: Option<&str>) -> Error {
     let Some(details) = details.and_then(|text| serde_json::from_str::<Details>(text).ok()) else {
         return error;

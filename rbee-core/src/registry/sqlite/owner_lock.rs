@@ -1,10 +1,10 @@
-//! The sign of life that needs no clock: a lock on a small file beside the database, held as long as its process lives.
+//! The heartbeat that needs no clock: a lock on a small file next to the database, held as long as the process runs.
 //!
-//! The system frees it however the process ends. It belongs to the open file, not to the process, so it also tells
-//! apart two queens of one process. Where the file system knows no locks, the lease alone decides.
+//! The system frees it however the process ends. It belongs to the open file, not to the process, so it also
+//! distinguishes two queens of one process. If the file system has no locks, only the lease decides.
 //!
-//! Files are made, tried and removed only by one who holds the write lock of the database, so nobody can mistake a
-//! file that was just made, and not yet locked, for one of the dead.
+//! Files are created, tested and removed only by a holder of the database's write lock. So nobody can mistake a new
+//! file that is not locked yet for the file of an ended run.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -17,10 +17,10 @@ use super::{
     file::{create_private, lock_path},
 };
 
-/// At most so many files of a directory are looked at for what the dead left behind.
+/// The most files of a directory that are checked for leftovers of ended runs.
 const LOOKED_AT: usize = 4_096;
 
-/// A held lock. Dropping it lets go of the lock; the file stays until somebody removes it.
+/// A held lock. Dropping it releases the lock; the file stays until somebody removes it.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
     name: String,
@@ -30,38 +30,38 @@ pub(super) struct OwnerLock {
 }
 
 impl OwnerLock {
-    /// None where this file system has no locks.
+    /// Creates the file and locks it; `None` if this file system has no locks.
     pub(super) fn take(database: &Path) -> io::Result<Option<Self>> {
         let name = uuid::Uuid::new_v4().simple().to_string();
         let path = lock_path(database, &name);
         let file = create_private(&path)?;
         if let Err(error) = file.try_lock() {
-            tracing::warn!(path = %path.display(), %error, "no file locks here; leases alone tell who is alive");
+            tracing::warn!(path = %path.display(), %error, "no file locks here; only leases decide who is alive");
             fs::remove_file(&path)?;
             return Ok(None);
         }
-        // The lock belongs to the open file: whoever has a handle of it holds the lock.
+        // The lock belongs to the open file: every handle of it holds the lock.
         let ends = KeptEnds::new(file.try_clone()?);
         Ok(Some(Self { name, ends, _file: file }))
     }
 
-    /// What the database calls it.
+    /// Its name in the database.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Lets go of the lock and removes the file.
+    /// Releases the lock and removes the file.
     pub(super) fn remove(self, database: &Path) {
         remove(&lock_path(database, &self.name));
     }
 }
 
-/// Has the process that held this lock ended? False where that cannot be told.
+/// True if the process that held this lock has ended. False if that is unknown.
 pub(super) fn has_died(database: &Path, name: &str) -> bool {
     is_free(&lock_path(database, name))
 }
 
-/// Does a living process hold one of the locks beside this database? False where that cannot be told.
+/// True if a living process holds one of the locks next to this database. False if that is unknown.
 pub(super) fn is_anyone_alive(database: &Path) -> io::Result<bool> {
     Ok(lock_files(database)?.iter().any(|(path, _)| {
         let is_held = |file: File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
@@ -69,7 +69,7 @@ pub(super) fn is_anyone_alive(database: &Path) -> io::Result<bool> {
     }))
 }
 
-/// The lock files beside this database, and the names of their lives.
+/// The lock files next to this database, and the names of their runs.
 fn lock_files(database: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     let prefix = lock_path(database, "");
     let (Some(directory), Some(prefix)) = (prefix.parent(), prefix.file_name()) else {
@@ -91,7 +91,7 @@ fn lock_files(database: &Path) -> io::Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
-/// Removes the files of lives that `is_known` does not know and nobody holds.
+/// Removes the files of runs that `is_known` does not know and whose lock is free.
 pub(super) fn sweep(database: &Path, is_known: impl Fn(&str) -> bool) -> io::Result<()> {
     for (path, name) in lock_files(database)? {
         if !is_known(&name) && is_free(&path) {
@@ -115,6 +115,6 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(path = %path.display(), %error, "a lock file stays behind");
+        tracing::debug!(path = %path.display(), %error, "cannot remove a lock file");
     }
 }

@@ -1,4 +1,5 @@
-//! CurrentOwners of queens: who is alive, and whose the rows of the dead become. Runs inside a transaction of the writer.
+//! Owners of rows: which runs of queens are alive, and which run takes over the rows of ended ones. Runs inside a
+//! transaction of the writer.
 
 use std::{path::Path, time::Duration};
 
@@ -17,7 +18,7 @@ use crate::{
     time::WallTime,
 };
 
-/// Begins a life and ends the earlier ones of the same queen.
+/// Begins a run and ends the previous runs of the same queen.
 pub(super) fn begin(
     db: &Connection,
     queen: &QueenId,
@@ -43,7 +44,7 @@ pub(super) fn begin(
     Ok(Epoch(epoch))
 }
 
-/// Records the ends that a life has kept beside the database, before its jobs become another's.
+/// Records the ends that a run kept next to the database, before its jobs change their owner.
 fn record_kept(
     db: &Connection,
     database: &Path,
@@ -54,7 +55,7 @@ fn record_kept(
     life.map_or(Ok(()), |life| ends::record_kept(db, database, epoch, life))
 }
 
-/// May this life write?
+/// Returns true if this run may write.
 pub(super) fn is_current(db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
     let found = db
         .prepare_cached("SELECT 1 FROM queens WHERE epoch = ?1 AND released = 0")?
@@ -63,14 +64,14 @@ pub(super) fn is_current(db: &Connection, epoch: Epoch) -> Result<bool, Fault> {
     Ok(found.is_some())
 }
 
-/// Writes the row of a life again as it is.
+/// Writes the row of a run again without a change.
 pub(super) fn touch(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
     db.prepare_cached("UPDATE queens SET released = released WHERE epoch = ?1")?
         .execute([stored(epoch.0)])?;
     Ok(())
 }
 
-/// Moves the end of its lease.
+/// Extends its lease.
 pub(super) fn renew(db: &Connection, epoch: Epoch, now: WallTime) -> Result<(), Refusal> {
     // In SQLite a sum that is too large becomes a floating-point number, hence the smaller of the two.
     let renewed = db
@@ -85,7 +86,7 @@ pub(super) fn renew(db: &Connection, epoch: Epoch, now: WallTime) -> Result<(), 
     Ok(())
 }
 
-/// Ends a life of its own accord. Nothing happens where it has ended already.
+/// Ends a run cleanly. Has no effect if it has ended already.
 pub(super) fn release(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
     let ended = db
         .prepare_cached(
@@ -102,7 +103,7 @@ pub(super) fn release(db: &Connection, epoch: Epoch) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Ends every other life that is not alive, and gives what has no living owner to this one.
+/// Ends every other run that is not alive, and gives rows without a living owner to this run.
 pub(super) fn take_over(
     db: &Connection,
     epoch: Epoch,
@@ -159,7 +160,7 @@ fn dead_lives(
     Ok(dead)
 }
 
-/// Removes the lock files that no life in the table has.
+/// Removes the lock files that belong to no run in the table.
 pub(super) fn sweep(db: &Connection, database: &Path) -> Result<(), Fault> {
     let known: Vec<String> = db
         .prepare_cached("SELECT liveness FROM queens WHERE liveness IS NOT NULL")?
@@ -169,7 +170,7 @@ pub(super) fn sweep(db: &Connection, database: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes up to `limit` jobs that ended before `before`. Tells whether there may be more.
+/// Removes up to `limit` jobs that ended before `before`. Returns true if there may be more.
 pub(super) fn purge(db: &Connection, before: WallTime, limit: usize) -> Result<bool, Fault> {
     let old: Vec<String> = db
         .prepare_cached("SELECT job_id FROM jobs WHERE completed_at < ?1 LIMIT ?2")?

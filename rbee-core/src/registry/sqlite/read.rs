@@ -1,4 +1,4 @@
-//! Listing jobs, on connections of its own and off the async threads.
+//! Listings of jobs, on separate connections and outside the async threads.
 
 use std::{
     path::Path,
@@ -20,10 +20,10 @@ use crate::{
     registry::{JobFilter, JobRecord, PolicyFilter, PolicyRecord},
 };
 
-/// Listings that may run at once; further ones wait for their turn.
+/// The most listings that run at once; more listings wait.
 const READERS: usize = 2;
 
-/// Connections that are opened when they are first needed, and used again.
+/// Connections that are opened when they are first needed, and then reused.
 #[derive(Debug)]
 pub(super) struct Readers {
     path: Arc<Path>,
@@ -49,7 +49,7 @@ impl Readers {
 
     pub(super) async fn policies(&self, filter: &PolicyFilter) -> Result<Vec<PolicyRecord>> {
         let filter = *filter;
-        // The name of what fails, for the error.
+        // The name of the failed operation, for the error.
         let what = if filter.limit == 1 { "read a policy in" } else { "list the policies in" };
         self.read(what, move |db| rows::policies(db, &filter)).await
     }
@@ -64,7 +64,7 @@ impl Readers {
         let (path, idle) = (self.path.clone(), self.idle.clone());
         let busy = self.busy;
         let listed = tokio::task::spawn_blocking(move || {
-            // Held until the read is over, also where its caller is gone by then.
+            // Held until the read is over, even if its caller is gone by then.
             let _turn = turn;
             let reused = lock(&idle).pop();
             let db = match reused {
@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn list(db: &Connection, filter: &JobFilter) -> Result<Vec<JobRecord>, Fault> {
-    // One transaction, so that a job and its chunks are of the same moment.
+    // One transaction, so that a job and its token chunks are from the same point in time.
     let moment = db.unchecked_transaction()?;
     let query = Query::new(filter);
     let mut select = moment.prepare_cached(&query.sql)?;
@@ -107,7 +107,7 @@ fn list(db: &Connection, filter: &JobFilter) -> Result<Vec<JobRecord>, Fault> {
     Ok(found)
 }
 
-/// A statement made of constant parts, and the values for its parameters.
+/// A statement of constant parts, and the values of its parameters.
 struct Query {
     sql: String,
     values: Vec<Box<dyn ToSql>>,

@@ -1,5 +1,5 @@
-//! What an operator does about a database that was lost or damaged: restore a backup, begin anew, or go on with what is
-//! there. In each case what was there before is kept, and epochs go on growing.
+//! The operator's options after a database was lost or damaged: restore a backup, start with an empty database, or
+//! accept the loss. In each case the previous database is kept, and epochs continue to grow.
 
 use std::{
     fs, io,
@@ -20,21 +20,22 @@ use crate::{
     time::WallTime,
 };
 
-/// How far epochs jump, should the mark be damaged and the database have missed some. Not far: a hive may take a large
-/// step for that of a stranger.
+/// The increase of the epochs, in case the mark is damaged and the database misses some. It is small: a hive may treat
+/// a large step as the epoch of an unrelated queen.
 const EPOCHS: u64 = 10;
-/// How long to wait for a lock: nobody should hold one.
+/// The time to wait for a lock: nobody should hold one.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// What became of a database.
+/// The result of a repair of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {
-    /// Where the database is that was there before; `None` if there was none, or it is still in use.
+    /// The new path of the previous database; `None` if there was none, or if it is still in use.
     pub replaced: Option<PathBuf>,
-    /// When its contents are from; `None` for an empty one.
+    /// The time of its contents; `None` for an empty one.
     pub from: Option<WallTime>,
-    /// Jobs in it that have not ended. They run at the next start, those that ran before from their last checkpoint.
+    /// Jobs in it that have not ended. They run at the next start; jobs that ran before continue from their last
+    /// checkpoint.
     pub live_jobs: u64,
 }
 
@@ -44,16 +45,15 @@ impl SqliteRegistry {
         backup::find(directory.as_ref())
     }
 
-    /// Puts a backup in the place of the database. The backup itself stays as it is, and the database that was there is
-    /// moved aside.
+    /// Replaces the database with a backup. The backup itself stays as it is, and the previous database is renamed.
     ///
-    /// Jobs that had not ended when the backup was made are live again: they run at the next start, also those that have
-    /// ended since. What was recorded since is not in the database any more. Epochs go on growing from the greatest that
-    /// was ever given out, so hives do not take the next queen for an older one.
+    /// Jobs that had not ended when the backup was made are live again: they run at the next start, also those that
+    /// have ended since. Data recorded since then is not in the database any more. Epochs continue to grow from the
+    /// greatest one ever assigned, so hives do not take the next queen for an older one.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] while a queen uses the database, [`ErrorKind::Storage`] if the backup is not a whole
-    /// database of rbee, or a file cannot be written. The database is as it was then.
+    /// [`ErrorKind::Conflict`] while a queen uses the database, [`ErrorKind::Storage`] if the backup is not a complete
+    /// database of rbee, or if a file cannot be written. The database then stays as it was.
     pub fn restore(database: impl AsRef<Path>, backup: impl AsRef<Path>) -> Result<Restored> {
         let backup = backup.as_ref();
         exchange(database.as_ref(), "restore the registry", |new| {
@@ -67,7 +67,7 @@ impl SqliteRegistry {
         })
     }
 
-    /// Begins with an empty database. The one that was there is moved aside.
+    /// Starts with an empty database. The previous one is renamed.
     ///
     /// # Errors
     /// As for [`restore`](Self::restore).
@@ -75,11 +75,12 @@ impl SqliteRegistry {
         exchange(database.as_ref(), "begin the registry", |_| Ok(()))
     }
 
-    /// Goes on with the database as it is, although it does not hold what its mark says, or its log is damaged. What is
-    /// missing is lost.
+    /// Accepts the database as it is, although it does not contain what its mark states, or its log is damaged. The
+    /// missing data is lost.
     ///
     /// # Errors
-    /// As for [`restore`](Self::restore), and [`ErrorKind::Storage`] if there is no database, or it is damaged itself.
+    /// As for [`restore`](Self::restore), and [`ErrorKind::Storage`] if there is no database, or the database file
+    /// itself is damaged.
     pub fn accept_loss(database: impl AsRef<Path>) -> Result<Restored> {
         let path = std::path::absolute(database.as_ref()).map_err(Fault::from);
         let accepted = path.and_then(|path| {
@@ -93,7 +94,7 @@ impl SqliteRegistry {
             let restored = adopt(db, &path, &path, None)?;
             Ok(restored)
         });
-        accepted.map_err(|fault| named(fault, "go on with the registry", database.as_ref()))
+        accepted.map_err(|fault| named(fault, "continue with the registry", database.as_ref()))
     }
 }
 
@@ -110,7 +111,7 @@ fn named(fault: Fault, operation: &str, database: &Path) -> Error {
     }
 }
 
-/// Puts another database in the place of this one: `make` writes the new file.
+/// Replaces this database with another: `make` writes the new file.
 fn exchange(
     database: &Path,
     operation: &str,
@@ -129,7 +130,7 @@ fn exchange(
             adopt(db, &new, &path, Some(&old))
         })();
         if restored.is_err() {
-            // It may not even be there.
+            // The file may not exist.
             let _ = fs::remove_file(&new);
         }
         restored
@@ -145,7 +146,7 @@ fn refuse_if_used(database: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Makes this database the one that is marked. With `old` it is put in the place of `path`, and what is there is moved
+/// Makes this database the one that the mark describes. With `old` it replaces `path`, and the previous file is renamed
 /// to that name.
 fn adopt(
     mut db: Connection,
@@ -154,9 +155,9 @@ fn adopt(
     old: Option<&Path>,
 ) -> Result<Restored, Fault> {
     db.busy_timeout(BUSY)?;
-    // The mark may be what is damaged: then the database alone says which epochs were given out.
+    // The mark itself may be damaged: then only the database shows which epochs were assigned.
     let before = loss_mark::read(path).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the mark is made anew");
+        tracing::warn!(%error, "the mark is written again");
         None
     });
     let (stamp, epoch) = before.as_ref().map_or((0, 0), |mark| (mark.stamp, mark.epoch));
@@ -188,17 +189,17 @@ fn adopt(
     })
 }
 
-/// The greatest epoch of the database that is there, as far as it can be read.
+/// The greatest epoch of the existing database, as far as it can be read.
 fn last_epoch_of(path: &Path) -> u64 {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let read = Connection::open_with_flags(path, flags).map_err(Fault::from);
     read.and_then(|db| loss_mark::last_epoch(&db)).unwrap_or(0)
 }
 
-/// Moves the database and its log aside, if there is one.
+/// Renames the database and its log, if they exist.
 fn move_aside(path: &Path, old: &Path) -> Result<Option<PathBuf>, Fault> {
     let mut moved = None;
-    // The log first: without it the database is older, but never with another's log.
+    // The log first: without it the database is older, but it is never combined with the log of another.
     for suffix in ["-wal", "-shm", ""] {
         match fs::rename(beside(path, suffix), beside(old, suffix)) {
             Ok(()) => moved = Some(old.to_owned()),

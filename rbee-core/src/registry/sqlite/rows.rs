@@ -1,4 +1,4 @@
-//! From rows back to records.
+//! Conversion of rows to records.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -27,7 +27,7 @@ pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, st
     queue_order, correlation_id, idempotency_key, numerics, restarts, task, max_tokens, deadline_ms, prefix, \
     output_kept, taken_over, error_details";
 
-/// Reads the columns of a row one after the other.
+/// Reads the columns of a row in order.
 struct Fields<'a> {
     row: &'a Row<'a>,
     table: &'static str,
@@ -45,7 +45,7 @@ impl<'a> Fields<'a> {
         Ok(value)
     }
 
-    /// A text that is the name of something.
+    /// Parses a text column as an identifier.
     fn parse<T: FromStr>(&mut self) -> Result<T, Fault> {
         self.named(|text| text.parse().ok())
     }
@@ -183,7 +183,7 @@ pub(super) fn blob(keys: &[u64]) -> Vec<u8> {
     keys.iter().flat_map(|key| key.to_le_bytes()).collect()
 }
 
-/// The request in this column. One that cannot be read any more counts as one that was not kept.
+/// The request in this column. A request that can no longer be read counts as one that was not kept.
 pub(super) fn request(row: &Row<'_>, column: usize) -> Result<Option<Arc<Job>>, Fault> {
     let text: Option<String> = row.get(column)?;
     Ok(text.and_then(|text| {
@@ -197,7 +197,7 @@ pub(super) fn request(row: &Row<'_>, column: usize) -> Result<Option<Arc<Job>>, 
     }))
 }
 
-/// Reads everything that is recorded of the answer of a job into its record.
+/// Reads the whole recorded answer of a job into its record.
 pub(super) fn read_answer(db: &Connection, record: &mut JobRecord) -> Result<(), Fault> {
     let mut stretches =
         db.prepare_cached("SELECT at, data FROM pieces WHERE job_id = ?1 ORDER BY at")?;
@@ -221,7 +221,7 @@ pub(super) fn read_answer(db: &Connection, record: &mut JobRecord) -> Result<(),
     Ok(())
 }
 
-/// Live jobs whose owner is no life any more, in the order of the queue, as if `epoch` owned them.
+/// Live jobs without a current owner, in the order of the queue, as if `epoch` owned them.
 pub(super) fn ownerless_jobs(db: &Connection, epoch: Epoch) -> Result<Vec<JobRecord>, Fault> {
     let mut select = db.prepare_cached(&format!(
         "SELECT {JOB_COLUMNS}, request FROM jobs
@@ -243,7 +243,7 @@ pub(super) fn ownerless_jobs(db: &Connection, epoch: Epoch) -> Result<Vec<JobRec
     Ok(found)
 }
 
-/// Hives whose owner is no life any more.
+/// Hives without a current owner.
 pub(super) fn ownerless_hives(db: &Connection) -> Result<Vec<HiveRecord>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT hive_id, hostname, port, mode, ssh_host, ssh_port, ssh_user, ssh_key_path, capabilities, last_seen,
@@ -318,7 +318,7 @@ pub(super) fn models_of(db: &Connection, hive: &HiveId) -> Result<Vec<ModelRecor
     Ok(found)
 }
 
-/// What is remembered of the workers of a hive.
+/// Flags of the workers of a hive.
 pub(super) fn workers_of(db: &Connection, hive: &HiveId) -> Result<Vec<WorkerRecord>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT worker_id, pinned, replica FROM workers WHERE hive_id = ?1 ORDER BY worker_id",
@@ -369,7 +369,7 @@ fn policy_of(row: &Row<'_>) -> Result<PolicyRecord, Fault> {
     })
 }
 
-/// All tenants, with what they used on this day.
+/// All tenants, with their usage of this day.
 pub(super) fn tenants(db: &Connection, day: u64) -> Result<Vec<TenantRecord>, Fault> {
     let mut select = db.prepare_cached(
         "SELECT tenants.tenant_id, limits, keys, coalesce(tokens, 0)

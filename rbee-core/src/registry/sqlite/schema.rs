@@ -1,16 +1,16 @@
-//! The tables, as a list of migrations: what stands in it never changes, new ones are added at its end.
+//! The tables, as a list of migrations: existing entries never change, new ones are added at the end.
 
-/// Says whose file it is, in the header of the database: `rbee` in ASCII.
+/// The application id in the header of the database: `rbee` in ASCII.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
-/// Step *n* of the list makes version *n* + 1 of the schema (`user_version`) out of version *n*.
+/// Step *n* of the list migrates version *n* of the schema (`user_version`) to version *n* + 1.
 pub(super) const MIGRATIONS: &[&str] =
     &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, ANSWERS, RESTARTS, IDENTITY];
 
-/// The tables that the first version has.
+/// The tables of the first version.
 ///
-/// `completed_at IS NULL` is what tells a live job from an ended one in every index. `tokens_generated` of a live job
-/// is the number of its recorded chunks, so it also says where the next stretch of its answer belongs.
+/// In every index, `completed_at IS NULL` distinguishes a live job from an ended one. `tokens_generated` of a live job
+/// is the number of its recorded token chunks, so it is also the position of the next part of its answer.
 const FIRST: &str = "
     CREATE TABLE queens (
         epoch       INTEGER PRIMARY KEY AUTOINCREMENT, -- never given twice, also after the row is gone
@@ -95,7 +95,7 @@ const FIRST: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// What stays of a request when its text is gone; `task` is null where an older version recorded the job.
+/// The part of a request that stays when its text is erased; `task` is null if an older version recorded the job.
 const OUTLINES: &str = "
     ALTER TABLE jobs ADD COLUMN task        TEXT CHECK (task IN ('generate', 'embed'));
     ALTER TABLE jobs ADD COLUMN max_tokens  INTEGER;
@@ -103,12 +103,12 @@ const OUTLINES: &str = "
     ALTER TABLE jobs ADD COLUMN prefix      BLOB; -- keys of 8 bytes, little-endian
 ";
 
-/// How often in a row a job was taken over while it ran, without more of its answer recorded in between.
+/// How often in a row a job was taken over while it ran, without more of its answer recorded between the takeovers.
 const RESTARTS: &str = "
     ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// Which database it is, and how far it has come: see mark.rs.
+/// The identity of the database, and its stamp: see loss_mark.rs.
 const IDENTITY: &str = "
     CREATE TABLE identity (
         database TEXT    NOT NULL,
@@ -118,8 +118,8 @@ const IDENTITY: &str = "
     INSERT INTO identity VALUES (lower(hex(randomblob(16))), 0, 0);
 ";
 
-/// Whether the answer of an ended job is stored whole, and what else is needed to give it again as it was. The vectors of
-/// an answer are the row of `chunks` at -1.
+/// Whether the whole answer of an ended job is stored, and the other values needed to return it unchanged. The vectors
+/// of an answer are the row of `chunks` at -1.
 const ANSWERS: &str = "
     ALTER TABLE jobs ADD COLUMN output_kept   INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE jobs ADD COLUMN taken_over    INTEGER NOT NULL DEFAULT 0;
@@ -135,7 +135,7 @@ const TENANTS: &str = "
     ALTER TABLE tenants DROP COLUMN concurrent_jobs;
 ";
 
-/// Versions of the policy, and what the owners of hives say of them.
+/// Versions of the policy, and the labels that owners give to hives.
 const POLICIES: &str = "
     CREATE TABLE policies (
         version  INTEGER NOT NULL PRIMARY KEY,
@@ -149,7 +149,7 @@ const POLICIES: &str = "
     ALTER TABLE hives ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
 ";
 
-/// What is remembered of single workers.
+/// Flags of single workers.
 const WORKERS: &str = "
     CREATE TABLE workers (
         hive_id   TEXT    NOT NULL REFERENCES hives (hive_id) ON DELETE CASCADE,

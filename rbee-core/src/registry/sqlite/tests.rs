@@ -1,4 +1,4 @@
-//! What the conformance suite cannot see: the file, its faults, and the thread.
+//! Tests beyond the conformance suite: the file, its faults, and the thread.
 
 mod faults;
 mod files;

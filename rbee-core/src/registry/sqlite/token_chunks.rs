@@ -1,8 +1,8 @@
-//! How an answer is stored: tokens as one blob a checkpoint with a few bytes a token, vectors as one blob.
+//! The stored form of an answer: tokens as one blob per checkpoint with a few bytes per token, vectors as one blob.
 //!
-//! Each chunk is two numbers, the id plus one (0 where there is none) and the length of the text in bytes, then the
-//! text. Numbers are little-endian groups of seven bits, the high bit set on all but the last. A vector is such a number,
-//! its length, and its values in four bytes each, little-endian.
+//! Each token chunk has two numbers, the id plus 1 (0 if there is none) and the length of the text in bytes, then the
+//! text. Numbers are little-endian groups of seven bits; the high bit is set on all groups but the last. A vector is
+//! its length as such a number, then its values in four bytes each, little-endian.
 
 use crate::registry::TokenChunk;
 
@@ -16,7 +16,7 @@ pub(super) fn encode(chunks: &[TokenChunk]) -> Vec<u8> {
     data
 }
 
-/// Appends the chunks; false where the blob is damaged.
+/// Appends the token chunks. Returns false if the blob is damaged.
 pub(super) fn decode(mut data: &[u8], chunks: &mut Vec<TokenChunk>) -> bool {
     while !data.is_empty() {
         let Some(chunk) = take_chunk(&mut data) else {
@@ -27,7 +27,7 @@ pub(super) fn decode(mut data: &[u8], chunks: &mut Vec<TokenChunk>) -> bool {
     true
 }
 
-/// The place of the vectors among the stretches of an answer.
+/// The position of the vectors among the parts of an answer.
 pub(super) const VECTORS: i64 = -1;
 
 pub(super) fn encode_vectors(vectors: &[Vec<f32>]) -> Vec<u8> {
@@ -40,7 +40,7 @@ pub(super) fn encode_vectors(vectors: &[Vec<f32>]) -> Vec<u8> {
     data
 }
 
-/// The vectors, or nothing if the blob is damaged.
+/// The vectors; `None` if the blob is damaged.
 pub(super) fn decode_vectors(mut data: &[u8]) -> Option<Vec<Vec<f32>>> {
     let mut vectors = Vec::new();
     while !data.is_empty() {

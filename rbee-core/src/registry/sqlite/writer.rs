@@ -1,4 +1,4 @@
-//! The one thread that writes.
+//! The only thread that writes.
 
 use std::{
     collections::HashMap,
@@ -30,16 +30,16 @@ use crate::{
     time::WallTime,
 };
 
-/// Up to so many waiting messages are taken up at once.
+/// The most waiting messages that are processed at once.
 const GROUP: usize = 32;
 
-/// Old jobs removed at once; others wait no longer for it than that takes.
+/// The number of old jobs removed at once, which limits how long others wait for it.
 const PURGE: usize = 128;
 
-/// What writing records is called in an error.
+/// The name of the record operation in an error.
 pub(super) const RECORD: &str = "record changes in";
 
-/// What the writer is asked for.
+/// A message to the writer.
 pub(super) enum Message {
     Record(Record),
     Open {
@@ -55,7 +55,7 @@ pub(super) enum Message {
         epoch: Epoch,
         reply: Reply<()>,
     },
-    /// Bring the mark up to date.
+    /// Update the mark.
     Mark,
     #[cfg(test)]
     Act {
@@ -64,18 +64,18 @@ pub(super) enum Message {
     },
 }
 
-/// What one caller wants written, all or nothing.
+/// The changes of one caller, written all or nothing.
 pub(super) struct Record {
     pub(super) epoch: Epoch,
     pub(super) ops: Vec<Op>,
     pub(super) caller: Caller,
 }
 
-/// The signs of life of the queens that opened here.
+/// The heartbeat locks of the queens that opened here.
 pub(super) type Locks = Arc<Mutex<HashMap<Epoch, OwnerLock>>>;
 
 pub(super) fn lock(lives: &Locks) -> MutexGuard<'_, HashMap<Epoch, OwnerLock>> {
-    // Every change under the lock leaves it whole.
+    // Every change under the lock leaves it complete.
     lives.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -85,11 +85,11 @@ pub(super) struct Writer {
     clock: Clock,
     keep_ended: Duration,
     lives: Locks,
-    /// There may be jobs that are too old.
+    /// True if there may be jobs that are too old.
     purging: bool,
     commits: Arc<AtomicU64>,
     synchronous: &'static str,
-    /// When the mark was written last, and how many commits there were then.
+    /// The time of the last write of the mark, and the number of commits at that time.
     marked: (WallTime, u64),
 }
 
@@ -113,19 +113,19 @@ impl Writer {
         self.commits.clone()
     }
 
-    /// The signs of life.
+    /// The heartbeat locks.
     pub(super) fn lives(&self) -> Locks {
         self.lives.clone()
     }
 
-    /// Works until the registry is dropped and everything it had accepted is answered.
+    /// Runs until the registry is dropped and every accepted message is answered.
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let mut inbox = Vec::with_capacity(GROUP);
         let mut records = Vec::with_capacity(GROUP);
         loop {
             let must_wait = !self.purging || !queue.is_empty() || queue.is_closed();
-            // Half of many, so that there is work while those who are answered prepare their next: whoever takes all
-            // then waits for all.
+            // At least half of the queued messages, so that there is work while the answered callers prepare their next
+            // messages: a group of all messages would then wait for all callers.
             let group = GROUP.max(queue.len() / 2);
             if must_wait && queue.blocking_recv_many(&mut inbox, group) == 0 {
                 break;
@@ -150,7 +150,7 @@ impl Writer {
             Message::Record(record) => self.write(&mut vec![record]),
             Message::Open { queen, lease, reply } => {
                 let opened = self.open(&queen, lease);
-                tell(reply, self.named(opened, "begin a life in"));
+                tell(reply, self.named(opened, "begin a run in"));
             }
             Message::Renew { epoch, reply } => {
                 let renewed = self.renew(epoch);
@@ -159,7 +159,7 @@ impl Writer {
             Message::Mark => self.mark_soon(),
             Message::Release { epoch, reply } => {
                 let released = self.release(epoch);
-                tell(reply, self.named(released, "release a life in"));
+                tell(reply, self.named(released, "release a run in"));
             }
             #[cfg(test)]
             Message::Act { act, reply } => {
@@ -185,7 +185,7 @@ impl Writer {
                     answers.add(record.caller, result);
                 }
             }
-            // Perhaps one of them holds what the file cannot take; its neighbors shall not suffer for it.
+            // One record may contain data that the file cannot store; the other records must not fail because of it.
             Err(Failure::Statement(_)) if records.len() > 1 => {
                 for record in records.drain(..) {
                     let alone = self.commit(std::slice::from_ref(&record));
@@ -210,7 +210,7 @@ impl Writer {
         fault.during(RECORD, &self.path)
     }
 
-    /// Writes what may be written, and tells of each record whether it was. After an error nothing was written.
+    /// Writes the permitted records, and returns the result of each record. After an error nothing was written.
     fn commit(&self, records: &[Record]) -> Result<Vec<Result<()>>, Failure> {
         let transaction = Transaction::begin(&self.db).map_err(Failure::Transaction)?;
         let mut lives = CurrentOwners::default();
@@ -232,9 +232,9 @@ impl Writer {
             return Err(Refusal::Fenced(rules::life_is_over(record.epoch)));
         }
         match &*record.ops {
-            // It is asked whether the file can be written, which only a change shows.
+            // The caller checks whether the file can be written, which only a write shows.
             [] => return Ok(owners::touch(&self.db, record.epoch)?),
-            // One change alone is refused before it writes, so there is nothing to go back on.
+            // A single change is refused before it writes, so nothing must be rolled back.
             [op] => return apply::apply(&self.db, record.epoch, op),
             _ => {}
         }
@@ -243,7 +243,7 @@ impl Writer {
         match applied {
             Ok(()) => {}
             Err(Refusal::Fenced(_)) => run(&self.db, "ROLLBACK TO record")?,
-            // The whole transaction goes.
+            // The whole transaction is rolled back.
             Err(Refusal::Fault(_)) => return applied,
         }
         run(&self.db, "RELEASE record")?;
@@ -252,7 +252,8 @@ impl Writer {
 
     fn open(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
         let snapshot = self.begin(queen, lease)?;
-        // An epoch is given out only once the mark has it: one that is given out twice would fence the wrong queen.
+        // An epoch is assigned only after the mark contains it: an epoch that is assigned twice would fence the wrong
+        // queen.
         if let Err(fault) = self.mark() {
             if let Some(life) = lock(&self.lives).remove(&snapshot.epoch) {
                 life.remove(&self.path);
@@ -262,7 +263,7 @@ impl Writer {
         Ok(snapshot)
     }
 
-    /// Raises the stamp of the database and writes the mark beside it.
+    /// Raises the stamp of the database and writes the mark.
     fn mark(&mut self) -> Result<(), Fault> {
         let (now, commits) = (self.clock.now(), self.commits.load(Ordering::Relaxed));
         self.db.pragma_update(None, "synchronous", "FULL")?;
@@ -281,13 +282,13 @@ impl Writer {
         Ok(())
     }
 
-    /// The same if something was recorded since; a failure waits for the next time.
+    /// The same if something was recorded since the last mark; a failure is retried the next time.
     fn mark_soon(&mut self) {
         if self.commits.load(Ordering::Relaxed) == self.marked.1 {
             return;
         }
         if let Err(error) = self.mark() {
-            tracing::warn!(path = %self.path.display(), %error, "the mark beside the database is out of date");
+            tracing::warn!(path = %self.path.display(), %error, "the mark of the database is outdated");
         }
     }
 
@@ -306,7 +307,7 @@ impl Writer {
         }
         let snapshot = begun?;
         self.purging = true;
-        // Earlier lives of the same queen show no sign of life any more.
+        // The heartbeat locks of previous runs of the same queen end here.
         let db = &self.db;
         lock(&self.lives).retain(|epoch, _| owners::is_current(db, *epoch).unwrap_or(true));
         self.sweep();
@@ -318,7 +319,7 @@ impl Writer {
         let transaction = Transaction::begin(&self.db)?;
         let renewed = owners::renew(&self.db, epoch, now);
         if let Err(Refusal::Fenced(_)) = renewed {
-            // Superseded: its sign of life means nothing any more.
+            // The run is superseded: its heartbeat has no effect any more.
             lock(&self.lives).remove(&epoch);
         }
         renewed?;
@@ -345,14 +346,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes what the dead left beside the database. Nothing depends on it, so a failure only waits for the next.
+    /// Removes leftover files of ended runs. Nothing depends on it, so after a failure the next call tries again.
     fn sweep(&self) {
         let swept = Transaction::begin(&self.db).and_then(|transaction| {
             owners::sweep(&self.db, &self.path)?;
             transaction.commit()
         });
         if let Err(error) = swept {
-            tracing::debug!(path = %self.path.display(), %error, "lock files stay behind");
+            tracing::debug!(path = %self.path.display(), %error, "cannot remove lock files");
         }
     }
 
@@ -373,7 +374,7 @@ impl Writer {
     }
 }
 
-/// Where a transaction failed.
+/// The place where a transaction failed.
 enum Failure {
     /// At one of its records.
     Statement(Fault),
@@ -381,7 +382,7 @@ enum Failure {
     Transaction(Fault),
 }
 
-/// The lives that the present transaction has asked about.
+/// The runs that the current transaction has checked.
 #[derive(Default)]
 struct CurrentOwners(Vec<(Epoch, bool)>);
 
@@ -412,7 +413,7 @@ impl<'a> Transaction<'a> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        // SQLite itself rolls back on some errors. Where the rollback fails the next BEGIN tells.
+        // SQLite itself rolls back on some errors. If the rollback fails, the next BEGIN reports it.
         if !self.0.is_autocommit() {
             let _ = run(self.0, "ROLLBACK");
         }

@@ -1,4 +1,4 @@
-//! What an echo worker is told to do.
+//! The script of an echo worker.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,57 +16,57 @@ use crate::{
     worker::{Capabilities, WorkerInfo},
 };
 
-/// A fault of an [`EchoWorker`]. Positions count the tokens of the answer from 0, those of earlier attempts included;
-/// a run that is continued behind the position has the fault at its first token.
+/// A fault of an [`EchoWorker`]. Positions count the tokens of the answer from 0, including those of earlier attempts;
+/// a run that continues after the position has the fault at its first token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EchoFault {
-    /// `execute` answers with an error of this kind.
+    /// `execute` returns an error of this kind.
     Refuse(ErrorKind),
     /// `execute` panics.
     PanicInExecute,
-    /// `execute` never answers.
+    /// `execute` never returns.
     HangInExecute,
-    /// An error of this kind comes in the place of the token.
+    /// An error of this kind replaces the token.
     Fail {
         /// The position.
         at: u32,
         /// The kind of the error.
         kind: ErrorKind,
     },
-    /// The stream ends in the place of the token, without [`Output::End`].
+    /// The stream ends instead of the token, without [`Output::End`].
     Cut {
         /// The position.
         at: u32,
     },
-    /// The stream panics in the place of the token.
+    /// The stream panics instead of the token.
     Panic {
         /// The position.
         at: u32,
     },
-    /// Nothing ever comes in the place of the token.
+    /// The stream hangs instead of the token.
     Stall {
         /// The position.
         at: u32,
     },
-    /// Nothing comes for so long in the place of the token, not even a heartbeat; then the answer goes on.
+    /// Before the token the stream sends nothing for this long, not even a heartbeat; then the answer continues.
     Pause {
         /// The position.
         at: u32,
         /// How long (tokio's time, so a test can pause it).
         lasts: Duration,
     },
-    /// The answer goes on beyond `max_tokens`, and never ends.
+    /// The answer continues beyond `max_tokens`, and never ends.
     Overrun,
     /// Another token and another end follow the end.
     TalkAfterEnd,
 }
 
-/// A fault, and for how many more runs.
+/// A fault, and the number of runs that it still applies to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Armed {
     fault: EchoFault,
-    /// None: for all runs.
+    /// `None`: all runs.
     times: Option<u32>,
 }
 
@@ -76,7 +76,7 @@ impl Armed {
     }
 }
 
-/// The fault of the next run. Those with a number come before those that befall all.
+/// The fault of the next run. Faults with a number come before those for all runs.
 pub(super) fn next_fault(faults: &mut Vec<Armed>) -> Option<EchoFault> {
     faults.retain(|armed| armed.times != Some(0));
     let counted = faults.iter_mut().find(|armed| armed.times.is_some());
@@ -87,7 +87,7 @@ pub(super) fn next_fault(faults: &mut Vec<Armed>) -> Option<EchoFault> {
     faults.first().map(|armed| armed.fault)
 }
 
-/// Holds the tokens of the workers it is given to until the test lets them go. Clones are the same gate.
+/// A gate that holds the tokens of its workers until the test releases them. Clones are the same gate.
 #[derive(Clone, Debug)]
 pub struct EchoGate(Arc<Semaphore>);
 
@@ -97,18 +97,18 @@ impl EchoGate {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets this many tokens pass, now or later, whichever run they are of.
+    /// Lets this many tokens pass, now or later, of any run.
     pub fn release(&self, tokens: u32) {
         self.0.add_permits(tokens as usize);
     }
 
-    /// Lets everything pass from now on.
+    /// Lets all tokens pass from now on.
     pub fn open(&self) {
         self.0.close();
     }
 
     pub(super) async fn pass(&self) {
-        // An error says that the semaphore was closed, that is, the gate opened.
+        // An error means that the semaphore was closed, that is, that the gate was opened.
         if let Ok(permit) = self.0.acquire().await {
             permit.forget();
         }
@@ -121,7 +121,7 @@ impl Default for EchoGate {
     }
 }
 
-/// What holds for every run of a worker.
+/// The behavior of every run of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Script {
     pub(super) first_delay: Duration,
@@ -135,7 +135,7 @@ pub(super) struct Script {
     pub(super) heartbeat: Option<Duration>,
 }
 
-/// Describes an [`EchoWorker`].
+/// A builder for an [`EchoWorker`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct EchoBuilder {
@@ -152,69 +152,68 @@ impl EchoBuilder {
         Self { info, script: Script::default(), faults: Vec::new() }
     }
 
-    /// Its name; a random one where not given.
+    /// Its id; random by default.
     pub fn id(self, id: WorkerId) -> Self {
         self.info(|info| info.id = id)
     }
 
-    /// The hive it belongs to; `local` where not given.
+    /// The hive it belongs to; `local` by default.
     pub fn hive(self, hive: HiveId) -> Self {
         self.info(|info| info.hive = hive)
     }
 
-    /// How many runs it can do at once; 1 where not given. One more is refused as
-    /// [`WorkerBusy`](ErrorKind::WorkerBusy).
+    /// The most concurrent runs; 1 by default. One more is refused as [`WorkerBusy`](ErrorKind::WorkerBusy).
     pub fn slots(self, slots: u32) -> Self {
         self.info(|info| info.slots = slots)
     }
 
-    /// What its numbers are said to depend on; `echo` where not given.
+    /// Its numerics; `echo` by default.
     pub fn numerics(self, numerics: &str) -> Self {
         self.info(|info| info.numerics = numerics.into())
     }
 
-    /// Can it continue what another worker began? It can where not given; else it refuses such a run as
+    /// True, the default, if it can continue the answer of another worker. Otherwise it refuses such a run as
     /// [`Unsupported`](ErrorKind::Unsupported).
     pub fn resume(self, resume: bool) -> Self {
         self.info(|info| info.capabilities.resume = resume)
     }
 
-    /// The longest prompt and answer together, in tokens; no limit where not given. A longer prompt is refused as
-    /// [`ContextExceeded`](ErrorKind::ContextExceeded), a longer answer ends there.
+    /// The longest prompt and answer together, in tokens; no limit by default. A longer prompt is refused as
+    /// [`ContextExceeded`](ErrorKind::ContextExceeded), a longer answer ends at the limit.
     pub fn context_tokens(self, tokens: u32) -> Self {
         self.info(|info| info.capabilities.context_tokens = Some(tokens))
     }
 
-    /// It also makes vectors, of this many numbers, which depend on the text alone.
+    /// Also makes vectors of this many numbers, which depend only on the text.
     pub fn embed(mut self, dimensions: usize) -> Self {
         self.script.dimensions = dimensions;
         self.info(|info| info.capabilities.embed = true)
     }
 
-    /// The revision of the hive's state at which it appeared; 0 where not given.
+    /// The revision of the hive's state at which it appeared; 0 by default.
     pub fn since(self, since: u64) -> Self {
         self.info(|info| info.since = since)
     }
 
-    /// Changes anything else of who it is.
+    /// Changes any other field of its identity.
     pub fn info(mut self, change: impl FnOnce(&mut WorkerInfo)) -> Self {
         change(&mut self.info);
         self
     }
 
-    /// How long it takes to the first token (tokio's time, so a test can pause it).
+    /// The time to the first token (tokio's time, so a test can pause it).
     pub fn first_delay(mut self, delay: Duration) -> Self {
         self.script.first_delay = delay;
         self
     }
 
-    /// How long it takes from one token to the next (tokio's time, so a test can pause it).
+    /// The time from one token to the next (tokio's time, so a test can pause it).
     pub fn token_delay(mut self, delay: Duration) -> Self {
         self.script.token_delay = delay;
         self
     }
 
-    /// Holds every token, and every vector, until the gate lets it pass. The end needs no leave.
+    /// Holds every token, and every vector, until the gate lets it pass. The end is not held.
     pub fn gate(mut self, gate: &EchoGate) -> Self {
         self.script.gate = Some(gate.clone());
         self
@@ -226,37 +225,37 @@ impl EchoBuilder {
         self
     }
 
-    /// Gives a heartbeat whenever a run has had nothing to give for so long (tokio's time), unless it hangs by a fault.
+    /// Sends a heartbeat whenever a run had no output for this long (tokio's time), unless a fault makes it hang.
     pub fn heartbeats(mut self, every: Duration) -> Self {
         self.script.heartbeat = Some(every);
         self.info(|info| info.capabilities.heartbeats = true)
     }
 
-    /// Leaves the ids of tokens out, as engines do that cannot tell them.
+    /// Leaves out the ids of tokens, like an engine that does not report them.
     pub fn without_ids(mut self) -> Self {
         self.script.no_ids = true;
         self
     }
 
-    /// The memory it says it holds, in bytes.
+    /// The memory that it reports, in bytes.
     pub fn vram_bytes(mut self, bytes: u64) -> Self {
         self.script.vram_bytes = Some(bytes);
         self
     }
 
-    /// Answers every run with exactly these outputs, whatever is asked; delays and gate hold each of them back.
+    /// Answers every run with exactly these outputs, whatever the request; delays and gate apply to each of them.
     pub fn script(mut self, outputs: impl IntoIterator<Item = Result<Output>>) -> Self {
         self.script.outputs = Some(outputs.into_iter().collect());
         self
     }
 
-    /// A fault that befalls every run.
+    /// A fault for every run.
     pub fn fault(mut self, fault: EchoFault) -> Self {
         self.faults.push(Armed { fault, times: None });
         self
     }
 
-    /// A fault that befalls the first `times` runs; of several, one after the other.
+    /// A fault for the first `times` runs; several faults are applied one after the other.
     pub fn fault_times(mut self, fault: EchoFault, times: u32) -> Self {
         self.faults.push(Armed::new(fault, times));
         self

@@ -74,14 +74,14 @@ fn vector(text: &str, dimensions: usize) -> Vec<f32> {
         .collect()
 }
 
-/// What is left to be said.
+/// The rest of the answer.
 enum Stage {
     Tokens,
     Vectors,
     Script(usize),
-    /// A stop text was met.
+    /// A stop text was generated.
     Stopped,
-    /// The end was given; with the fault [`EchoFault::TalkAfterEnd`], so many outputs follow.
+    /// The end was sent; with the fault [`EchoFault::TalkAfterEnd`], this many outputs follow.
     Done(u8),
 }
 
@@ -93,16 +93,16 @@ struct EchoAnswer {
     position: u32,
     max_tokens: u32,
     prompt_tokens: u32,
-    /// Text of earlier attempts that no reader has yet; said with the next token.
+    /// Text of earlier attempts that no reader has yet; sent with the next token.
     held_back: String,
     metrics: bool,
     delay: Duration,
-    /// It hangs, so it gives no heartbeats.
+    /// True if it hangs, and therefore sends no heartbeats.
     hangs: Arc<AtomicBool>,
     _slot: Slot,
 }
 
-/// Checks the run, and begins to answer it.
+/// Checks the run, and begins its answer.
 pub(super) fn answer(
     info: &WorkerInfo,
     script: Arc<Script>,
@@ -162,7 +162,7 @@ pub(super) fn answer(
     })
 }
 
-/// The outputs, with a heartbeat whenever there was none for so long.
+/// The outputs, with a heartbeat whenever there was none for this long.
 fn with_heartbeats(outputs: OutputStream, every: Duration, hangs: Arc<AtomicBool>) -> OutputStream {
     Box::pin(stream::unfold((outputs, hangs), move |(mut outputs, hangs)| async move {
         let beat = async {
@@ -180,7 +180,7 @@ fn with_heartbeats(outputs: OutputStream, every: Duration, hangs: Arc<AtomicBool
     }))
 }
 
-/// The text of the tokens so far that readers do not have.
+/// The text of the previous tokens that readers do not have yet.
 fn held_back(resume: &Resume) -> Result<String> {
     let mut text = String::new();
     let mut said = resume.text_bytes;
@@ -207,7 +207,7 @@ fn held_back(resume: &Resume) -> Result<String> {
 
 impl EchoAnswer {
     async fn next(&mut self) -> Option<Result<Output>> {
-        // An answer that is always ready must not keep the runtime's thread to itself.
+        // An answer that is always ready must not block the runtime's thread.
         tokio::task::coop::consume_budget().await;
         if std::mem::take(&mut self.metrics) {
             return Some(Ok(Output::Metrics(Metrics {
@@ -281,7 +281,7 @@ impl EchoAnswer {
         Some(Ok(self.token()))
     }
 
-    /// Waits as long as it is told to.
+    /// Waits for the scripted delay and the gate.
     async fn hold(&mut self) {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
@@ -292,7 +292,7 @@ impl EchoAnswer {
         }
     }
 
-    /// Where the first stop text in this word begins.
+    /// The position of the first stop text in this word.
     fn stop_in(&self, word: &str) -> Option<usize> {
         let Task::Generate { sampling, .. } = &self.run.job.task else {
             return None;

@@ -1,14 +1,14 @@
-//! The same of downloads.
+//! The same tests for downloads.
 
 use super::{super::super::hub::Hub, *};
 
 #[path = "../../../../tests/support/hub.rs"]
 mod hub;
 
-/// One life: downloads, finds damage, downloads again, removes.
+/// One run: downloads, finds damage, downloads again, removes.
 async fn live(endpoint: &str, dir: &Path, disk: Disk) -> Result<()> {
     let store = open(dir, disk)?;
-    // One thread, so that the steps come in one order.
+    // One thread, so that the steps have a fixed order.
     let from = Hub::builder().endpoint(endpoint).cache(dir.join("hub")).parallel(1).build()?;
     let model = format!("hf:bee/tiny@{}", hub::COMMIT).parse()?;
     store.download(&from, &model, Progress::ignore()).await?;
@@ -50,5 +50,5 @@ async fn a_kill_between_any_two_steps_leaves_a_cache_that_goes_on() {
         over = killed.is_ok();
         steps += 1;
     }
-    assert!(steps > 30, "{steps} steps are fewer than a life has");
+    assert!(steps > 30, "{steps} steps are fewer than a run has");
 }

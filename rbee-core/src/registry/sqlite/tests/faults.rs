@@ -1,4 +1,4 @@
-//! Failures of the file: told with its name, without harm to anyone else, and over when their cause is.
+//! Failures of the file: reported with its name, without effects on other records, and over when their cause is gone.
 
 use std::{
     fs,
@@ -23,7 +23,8 @@ fn assert_storage(error: &Error, words: &str, path: &std::path::Path) {
     assert!(std::error::Error::source(error).is_some());
 }
 
-/// A record fails with these words after `fault`, nothing of it is there, and it succeeds after `mended`.
+/// Checks that a record fails with these words after `fault`, that nothing of it is stored, and that it succeeds after
+/// `mended`.
 async fn fails_until_mended(fault: fn(&Connection), words: &str, mended: fn(&Connection)) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rbee.db");
@@ -54,10 +55,10 @@ async fn fails_until_mended(fault: fn(&Connection), words: &str, mended: fn(&Con
 async fn a_database_that_may_not_grow_fails_until_it_may() {
     fails_until_mended(
         |db| {
-            // Set to less than the present size it becomes that size.
+            // A value below the current size sets the current size.
             db.pragma_update(None, "max_page_count", 1).unwrap();
         },
-        "it goes on once there is room",
+        "it continues once there is free space",
         |db| {
             db.pragma_update(None, "max_page_count", 1_000_000).unwrap();
         },
@@ -106,7 +107,7 @@ async fn a_record_that_the_file_cannot_take_does_not_fail_its_neighbors() {
     };
     registry.on_writer(refuse).await;
 
-    // Holds the writer back until all three records wait for it, so that they come into one transaction.
+    // Holds the writer until all three records wait for it, so that they are in one transaction.
     let (go, wait) = mpsc::channel::<()>();
     let held = registry.on_writer(move |_| {
         let _ = wait.recv();
@@ -145,7 +146,7 @@ async fn a_damaged_file_is_an_error_and_no_panic() {
     file.seek(SeekFrom::Start(4_096)).unwrap();
     file.write_all(&noise).unwrap();
     drop(file);
-    // The first page tells that it is ours; everything behind it is noise.
+    // The first page identifies a database of rbee; the rest is random data.
     let error = match SqliteRegistry::open(&path) {
         Err(error) => error,
         Ok(registry) => {

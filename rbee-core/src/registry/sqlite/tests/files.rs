@@ -1,4 +1,4 @@
-//! Which files are made and with which rights, and which are refused.
+//! The files that are created and their modes, and the files that are refused.
 
 use std::{fs, path::Path};
 
@@ -49,7 +49,7 @@ async fn a_database_that_others_could_read_is_made_private() {
     }
 }
 
-/// Opens it, expects a refusal that says this, and that the file is as it was.
+/// Opens the file and expects a refusal with these words, and an unchanged file.
 fn refused(path: &Path, words: &str) {
     let before = fs::read(path).ok();
     let error = SqliteRegistry::open(path).expect_err(words);
@@ -144,7 +144,7 @@ async fn a_database_whose_first_moments_were_cut_short_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let (path, torn) = (dir.path().join("rbee.db"), dir.path().join("torn.db"));
     let db = Connection::open(&path).unwrap();
-    // Half of a change is in the file, with the journal that can take it back beside it.
+    // A half-finished change is in the file, next to the journal that can roll it back.
     db.execute_batch(
         "PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN; CREATE TABLE t (x);
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)

@@ -1,4 +1,4 @@
-//! Who has died is known without waiting for the lease.
+//! The death of an owner is detected without waiting for the lease.
 
 use std::path::Path;
 
@@ -25,14 +25,14 @@ async fn the_rows_of_the_dead_are_taken_over_at_once_and_those_of_the_living_nev
     assert_eq!(two.renew(b).await.unwrap().jobs, []);
     assert_eq!(lock_files(dir.path()), 2);
 
-    // No release and a day of lease left: dropping it lets go of the lock, as the death of a process does.
+    // No release and a day of lease left: dropping it releases the lock, as the death of a process does.
     drop(one);
     let taken = two.renew(b).await.unwrap().jobs;
     assert_eq!(taken.len(), 1);
-    assert_eq!(lock_files(dir.path()), 1, "the file of the dead is cleaned up");
+    assert_eq!(lock_files(dir.path()), 1, "the file of the ended run is removed");
 
     two.release(b).await.unwrap();
-    assert_eq!(lock_files(dir.path()), 0, "a released life leaves no file");
+    assert_eq!(lock_files(dir.path()), 0, "a released run leaves no file");
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn two_queens_of_one_registry_are_told_apart() {
     let b = begin(&registry, "b").await.epoch;
     assert_eq!(registry.renew(b).await.unwrap().jobs, []);
     registry.renew(a).await.unwrap();
-    // A new life of the first does not leave the lock of its old one behind.
+    // A new run of the first queen must not leave the lock of its previous run.
     begin(&registry, "a").await;
     assert_eq!(lock_files(dir.path()), 2);
 }
@@ -67,7 +67,7 @@ async fn where_the_lock_file_is_missing_the_lease_decides() {
         }
     }
     let b = begin(&two, "b").await;
-    assert_eq!(b.jobs, [], "nobody can tell that it is dead");
+    assert_eq!(b.jobs, [], "its end cannot be detected");
     let after = LONG.as_millis() as u64;
     moment.store(after, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(two.renew(b.epoch).await.unwrap().jobs.len(), 1);

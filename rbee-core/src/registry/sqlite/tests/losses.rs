@@ -1,4 +1,4 @@
-//! Losses: of the file, of its log, of a part of either. They are noticed, and there is a way out of each.
+//! Losses of the file, of its log, or of a part of either. Each is noticed, and each has a remedy.
 
 use std::{
     fs,
@@ -16,8 +16,8 @@ use crate::{
     registry::{Backups, JobFilter},
 };
 
-/// A directory with a database as a killed process leaves it, and the epoch of its queen: 20 jobs, of which the first
-/// ones are in the file and the others in its log.
+/// A directory with a database as a killed process leaves it, and the epoch of its queen: 20 jobs; the first are in the
+/// file and the others in its log.
 struct Killed {
     dir: tempfile::TempDir,
     epoch: Epoch,
@@ -39,7 +39,7 @@ impl Killed {
         for n in 10..20 {
             registry.record(epoch, &[queued(&job(n, "x"))]).await.unwrap();
         }
-        // What a killed process leaves is what is in its files at that moment.
+        // A killed process leaves the contents of its files at that time.
         let dir = tempfile::tempdir().unwrap();
         for suffix in ["", "-wal", "-shm", "-mark"] {
             fs::copy(beside(&path, suffix), beside(&dir.path().join("rbee.db"), suffix)).unwrap();
@@ -55,7 +55,7 @@ impl Killed {
         beside(&self.path(), suffix)
     }
 
-    /// Opening is refused, with these words and the ways out, and changes nothing.
+    /// Checks that opening is refused, with these words and the remedies, and changes nothing.
     fn refused(&self, words: &str) {
         for _ in 0..2 {
             let before = contents(self.dir.path());
@@ -65,7 +65,7 @@ impl Killed {
         }
     }
 
-    /// Opens it, and gives the epoch and the jobs.
+    /// Opens the database, and returns the epoch and the number of jobs.
     async fn reopened(&self) -> (Epoch, usize) {
         let registry = SqliteRegistry::open(self.path()).unwrap();
         let found = begin(&registry, "a").await;
@@ -81,7 +81,7 @@ fn assert_loss(error: &Error, words: &str, path: &Path) {
     }
 }
 
-/// Everything but the index of the log and a log with nothing in it: whoever reads the database makes them.
+/// All files except the index of the log and an empty log: any reader of the database creates them.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
     let named =
@@ -253,7 +253,7 @@ async fn a_backup_is_restored_in_the_place_of_a_lost_database_and_epochs_go_on()
     let backup = killed.dir.path().join("copy.db");
     fs::write(&backup, "").unwrap();
     assert!(backup::copy(&killed.path(), &backup, Duration::ZERO, || false).unwrap());
-    // Later lives, and jobs that are in no backup.
+    // Later runs, and jobs that are in no backup.
     let registry = SqliteRegistry::open(killed.path()).unwrap();
     let last = begin(&registry, "a").await.epoch;
     registry.record(last, &[queued(&job(100, "x"))]).await.unwrap();
@@ -387,7 +387,7 @@ async fn backups_are_made_while_something_is_recorded_and_the_oldest_make_way() 
     }
     drop(registry);
     assert_eq!(SqliteRegistry::find_backups(&directory), seen[1..]);
-    // It was made before the mark was written last.
+    // It was made before the last write of the mark.
     fs::copy(&seen[1], &path).unwrap();
     let error = SqliteRegistry::open(&path).unwrap_err();
     assert_loss(&error, "is missing", &path);

@@ -41,7 +41,7 @@ async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
 
     moment.fetch_add(1, Ordering::Relaxed);
     registry.renew(epoch).await.unwrap();
-    // Batches are removed between other work; each question is such work.
+    // Batches are removed between other work; each query is such work.
     let mut left = (302, 302);
     for _ in 0..10 {
         left = count(&registry).await;
@@ -52,7 +52,7 @@ async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
     assert_eq!(ids, [live.id, young.id]);
 }
 
-/// Jobs and stretches of answers that are stored.
+/// The stored jobs and parts of answers.
 async fn count(registry: &SqliteRegistry) -> (i64, i64) {
     let (tell, told) = std::sync::mpsc::channel();
     let ask = move |db: &Connection| {
