@@ -124,8 +124,8 @@ impl Writer {
         let mut records = Vec::with_capacity(GROUP);
         loop {
             let must_wait = !self.purging || !queue.is_empty() || queue.is_closed();
-            // At most half of a long queue, so that there is work while the answered callers prepare their next messages:
-            // after a group of all messages, the writer would wait for them.
+            // At most half of a long queue, so that there is work while the answered callers prepare their next
+            // messages: after a group of all messages, the writer would wait for them.
             let group = GROUP.max(queue.len() / 2);
             if must_wait && queue.blocking_recv_many(&mut inbox, group) == 0 {
                 break;
