@@ -5,8 +5,8 @@
 //! kind implies (whether the job may be retried, whether the worker is at fault, the HTTP status, the sentence for a
 //! tenant), so that no two places in the code can disagree about it.
 //!
-//! A message is for the operator: it may name machines, devices and paths. A tenant reads [`Error::redacted`], which has
-//! the fixed sentence of the kind, unless the code that made the error wrote a message for the client too.
+//! A message is for the operator: it may name machines, devices and paths. A tenant reads [`Error::redacted`], which
+//! has the fixed sentence of the kind, unless the code that made the error wrote a message for the client too.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 

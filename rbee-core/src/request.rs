@@ -61,7 +61,8 @@ impl Request {
         }
     }
 
-    /// A conversation; add its turns with [`user`](Self::user), [`system`](Self::system) and [`message`](Self::message).
+    /// A conversation; add its turns with [`user`](Self::user), [`system`](Self::system) and
+    /// [`message`](Self::message).
     ///
     /// The model is a reference or an alias; it is checked when the request is submitted.
     pub fn chat(model: impl Into<String>) -> Self {

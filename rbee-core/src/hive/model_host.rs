@@ -46,7 +46,8 @@ pub trait ModelHost: fmt::Debug + Send + Sync + 'static {
     /// checksums.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`] if its store does not have the model, [`ErrorKind::Unsupported`] if it has no store.
+    /// [`ErrorKind::ModelNotFound`] if its store does not have the model, [`ErrorKind::Unsupported`] if it has no
+    /// store.
     async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
         let _ = progress;
         let message = format!("hive {} keeps no checksums of model {model}", self.info().id);

@@ -204,8 +204,8 @@ impl Shared {
         }
     }
 
-    /// Retries until the operation succeeds, fails permanently, or has failed too often in a row. The operation updates
-    /// the number that it gets; a changed number means progress.
+    /// Retries until the operation succeeds, fails permanently, or has failed too often in a row without progress.
+    /// `further` returns a number that grows with the progress.
     pub(super) fn persist<T>(
         &self,
         abandoned: &AtomicBool,

@@ -106,7 +106,7 @@ impl Shared {
     }
 
     /// The exclusive right of this process to fetch this model. Waits for another holder as long as that makes
-    /// progress: `there` returns the number of existing bytes.
+    /// progress: `there` returns the existing bytes.
     pub(super) async fn right_to_fetch(
         &self,
         model: &ModelRef,

@@ -30,7 +30,7 @@ use crate::{
     time::WallTime,
 };
 
-/// The most waiting messages that are processed at once.
+/// The most waiting messages that are processed at once, unless half of the queue is more.
 const GROUP: usize = 32;
 
 /// The number of old jobs removed at once, which limits how long others wait for it.
@@ -124,8 +124,8 @@ impl Writer {
         let mut records = Vec::with_capacity(GROUP);
         loop {
             let must_wait = !self.purging || !queue.is_empty() || queue.is_closed();
-            // At least half of the queued messages, so that there is work while the answered callers prepare their next
-            // messages: a group of all messages would then wait for all callers.
+            // At most half of a long queue, so that there is work while the answered callers prepare their next
+            // messages: after a group of all messages, the writer would wait for them.
             let group = GROUP.max(queue.len() / 2);
             if must_wait && queue.blocking_recv_many(&mut inbox, group) == 0 {
                 break;
