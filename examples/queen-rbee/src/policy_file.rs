@@ -176,7 +176,7 @@ impl PolicyFile {
         // What is not understood will not be later.
         RhaiScheduler::from_source(source.clone()).map_err(Refusal::Final)?;
         let text = source.text.clone();
-        match queen.set_policy(source, PolicyOrigin::Application).await {
+        match queen.policy().set(source, PolicyOrigin::Application).await {
             Ok(_) => {
                 self.text = text;
                 Ok(true)
@@ -255,7 +255,7 @@ mod tests {
 
         async fn look(&mut self) -> String {
             self.file.look(&self.queen).await;
-            self.queen.policy().description
+            self.queen.policy().status().description
         }
     }
 
@@ -272,7 +272,7 @@ mod tests {
         for _ in 0..3 {
             desk.look().await;
         }
-        let versions = desk.queen.policies().await.unwrap();
+        let versions = desk.queen.policy().versions().await.unwrap();
         let origins: Vec<_> = versions.iter().map(|version| version.origin).collect();
         assert_eq!(origins, [PolicyOrigin::Application; 2], "it is put in force once");
     }
@@ -298,12 +298,12 @@ mod tests {
         let mut desk = Desk::new().await;
         let again = async |desk: &mut Desk| {
             desk.file.look_again(&desk.queen).await;
-            desk.queen.policy().description
+            desk.queen.policy().status().description
         };
         desk.write(SECOND);
         assert_eq!(again(&mut desk).await, "Second.", "without standing still first");
         assert_eq!(again(&mut desk).await, "Second.");
-        let versions = desk.queen.policies().await.unwrap();
+        let versions = desk.queen.policy().versions().await.unwrap();
         assert_eq!(versions.len(), 2, "what has not changed is not put in force again");
         desk.write("fn schedule(job, workers, hives) { workers.idel() }");
         assert_eq!(again(&mut desk).await, "Second.");

@@ -13,16 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Queen, Shared,
+    active_policy::{PolicyRunner, PreparedPolicy},
     decision_history::DecisionHistory,
     driver::{Driver, DriverContext},
     inbox::Inbox,
     load_progress::LoadTracker,
     log::EventLog,
     logs::Logs,
-    models::{Models, Pin},
+    model_locator::{ModelLocator, Pin},
     monitor,
-    policies::{self, ApplicationPolicy},
-    policy::{Policy, Ready},
+    policy::{self, ApplicationPolicy},
     tenants::TenantIndex,
     writer::Writer,
 };
@@ -78,7 +78,7 @@ impl QueenBuilder {
     }
 
     /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
-    /// [`Platform`](Mode::Platform), or what was [set](Queen::set_policy) in an earlier life. What is given is in force
+    /// [`Platform`](Mode::Platform), or what was [set](crate::queen::Policy::set) in an earlier life. What is given is in force
     /// from the start; only a text, which can be told from what it was before, gives way to one that was set after it.
     ///
     /// An application may bring one of its own for a platform too. There it is [fixed](Self::fixed_policy) in any case.
@@ -88,7 +88,7 @@ impl QueenBuilder {
     }
 
     /// The built-in policy as it is to be: what decides where no other is given, what stands in for one that fails, what
-    /// [estimates](Queen::estimate) are made with, and what scripts ask for. [`LeastLoaded::default`] where not given.
+    /// [estimates](crate::queen::Models::estimate) are made with, and what scripts ask for. [`LeastLoaded::default`] where not given.
     pub fn built_in(mut self, policy: LeastLoaded) -> Self {
         self.built_in = policy;
         self
@@ -182,10 +182,9 @@ impl QueenBuilder {
             Mode::Platform => Arc::new(PlatformPolicy::new(self.built_in.clone())),
         };
         let built_in = self.built_in;
-        let application_policy =
+        let application =
             ApplicationPolicy { own: self.scheduler, default, built_in: built_in.clone() };
-        let own_policy =
-            application_policy.own.as_ref().unwrap_or(&application_policy.default).clone();
+        let own_policy = application.own.as_ref().unwrap_or(&application.default).clone();
         let settings = Arc::new(self.settings);
         let recording = self.record_run.as_deref().map(open_recording).transpose()?;
         let id = self.id.unwrap_or_else(QueenId::random);
@@ -195,13 +194,13 @@ impl QueenBuilder {
         let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
         let (scheduler, version) = match fixed_policy {
             true => (own_policy.clone(), None),
-            false => policies::first(&*registry, epoch, &application_policy).await?,
+            false => policy::first(&*registry, epoch, &application).await?,
         };
         let info = scheduler.info();
         tracing::info!(policy = info.name, version, "the policy in force");
         let admits = info.admits;
-        let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
-        let reign = policy.reign().clone();
+        let policy = PolicyRunner::new(PreparedPolicy::new(scheduler)?, version, built_in.clone());
+        let active_policy = policy.active().clone();
         let tenants = TenantIndex::of(&snapshot.tenants);
         let decisions = DecisionHistory::new(settings.decisions_kept);
         let began = Instant::now();
@@ -212,7 +211,7 @@ impl QueenBuilder {
             Writer::start(registry.clone(), epoch, inbox.clone(), crashed.clone());
         let logs = Arc::new(Logs::new(settings.clone()));
         let loads = LoadTracker::default();
-        let models = Models::new(self.hub, &settings);
+        let models = ModelLocator::new(self.hub, &settings);
         let of_operator = snapshot.jobs.iter().filter(|job| job.tenant.is_none());
         let of_operator = of_operator.map(|job| &job.model).chain(aliases.values());
         of_operator.for_each(|model| models.vouch_for(model));
@@ -259,7 +258,7 @@ impl QueenBuilder {
                 logs,
                 loads,
                 registry,
-                reign,
+                active_policy,
                 built_in,
                 fixed_policy,
                 own_policy: Mutex::new(own_policy),
@@ -270,7 +269,7 @@ impl QueenBuilder {
                 settings,
                 aliases,
                 models,
-                restored,
+                restored: restored.into(),
                 remembered,
                 kill,
                 crashed,
@@ -280,7 +279,7 @@ impl QueenBuilder {
         };
         let mut reports = Vec::new();
         for hive in self.hives {
-            reports.push(queen.connect(hive).await?);
+            reports.push(queen.fleet().connect(hive).await?);
         }
         let all = async {
             for report in reports {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{driver::AdmissionQuestion, log::EventLog, policy::Ready};
+use super::{active_policy::PreparedPolicy, driver::AdmissionQuestion, log::EventLog};
 use crate::{
     engine::{Advice, Command, CommandOutput, Engine, Input, Submitted},
     error::{Error, ErrorKind, Result},
@@ -39,7 +39,7 @@ pub(super) enum Message {
     /// The policy has answered a question, or is not going to. `admission` is set if it was whether to admit a job.
     Advised { ticket: Ticket, advice: Advice, admission: Option<Box<AdmissionQuestion>> },
     /// Another policy comes into force.
-    SetPolicy { policy: Ready, version: Option<u64>, reply: oneshot::Sender<()> },
+    SetPolicy { policy: PreparedPolicy, version: Option<u64>, reply: oneshot::Sender<()> },
     /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// The operator wants something.

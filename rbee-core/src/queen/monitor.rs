@@ -142,7 +142,7 @@ pub(super) async fn own(
         beat.tick().await;
         logs.trim();
         // What the store says of tenants is old news where one is changed here at the same time.
-        let alone = tenants.alone_within(lease / 6).await;
+        let alone = tenants.lock_changes_within(lease / 6).await;
         let renewed =
             within(lease, ErrorKind::Storage, "the store did not answer", registry.renew(epoch))
                 .await;

@@ -8,7 +8,7 @@ use crate::wire::queen::Loading;
 /// The load of this model that is furthest ahead: one in memory before one from the network. On which machine, only
 /// those are told who may know of them.
 pub(super) fn of(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<Loading> {
-    let loads = queen.loads().into_iter().filter(|load| load.model.is_of(model));
+    let loads = queen.models().loading().into_iter().filter(|load| load.model.is_of(model));
     let ahead = loads.max_by_key(|load| (load.worker.is_some(), percent(load)))?;
     Some(describe(&ahead, caller))
 }

@@ -1,4 +1,4 @@
-//! Threads for a policy that may take its time.
+//! Threads for a policy that may be slow.
 
 use std::{
     sync::{
@@ -17,27 +17,27 @@ use crate::{
     scheduler::{Scheduler, SchedulerInfo},
 };
 
-/// Questions that may wait for a thread.
+/// The number of questions that may wait for a thread.
 const QUEUE: usize = 1_024;
-/// The most threads of one policy.
+/// The maximum number of threads of one policy.
 const MOST_THREADS: usize = 16;
-/// How long a question may wait for a thread, in limits of a decision. Every question before it either ends within its
+/// The maximum wait of a question for a thread, in multiples of the time limit of a decision. Every question before it either ends within its
 /// limit or is found to be overdue.
 const MAX_TRIES: u32 = 20;
 
 type Task = Box<dyn FnOnce(&dyn Scheduler) + Send>;
 
-/// A fixed number of them, so that calls that do not return cannot pile up.
+/// The threads of one policy. Their number is fixed, so that calls that do not return cannot accumulate.
 #[derive(Debug)]
 pub(super) struct Threads {
     tasks: SyncSender<Task>,
     limit: Duration,
     count: usize,
-    /// Threads at a question that is overdue. Where all of them are, nobody is asked.
+    /// The number of threads whose question is overdue. If all threads are stuck, no question is put.
     stuck: Arc<AtomicUsize>,
 }
 
-/// How far a question has come. Both sides only swap in what they know, so neither can undo what the other has said.
+/// The state of a question. Both sides only swap in their own state, so neither can undo a change of the other.
 #[derive(Debug, Default)]
 struct Progress(AtomicU8);
 
@@ -47,7 +47,7 @@ impl Progress {
     const DONE: u8 = 2;
     const OVERDUE: u8 = 3;
 
-    /// The thread takes it up. Says whether anybody still waits for it.
+    /// Marks that the thread starts on the question. Returns true if the caller still waits for the answer.
     fn begin(&self) -> bool {
         let begun =
             self.0.compare_exchange(Self::WAITS, Self::BEGUN, Ordering::AcqRel, Ordering::Acquire);
@@ -56,7 +56,7 @@ impl Progress {
 }
 
 impl Threads {
-    /// Those that this scheduler wants.
+    /// The threads that this scheduler needs; `None` if it has no time limit.
     pub(super) fn of(scheduler: &Arc<dyn Scheduler>, info: &SchedulerInfo) -> Result<Option<Self>> {
         let Some(limit) = info.limit else { return Ok(None) };
         let count = info.threads.clamp(1, MOST_THREADS);
@@ -79,8 +79,8 @@ impl Threads {
         self.stuck.load(Ordering::Acquire) >= self.count
     }
 
-    /// Has a thread decide. The answer, or that there is none in time, goes to `then`, unless it is known at once that
-    /// nobody is there to decide.
+    /// Lets a thread decide. `then` gets the answer, or the failure if it does not come in time. If no thread can take the
+    /// question, the failure is returned at once.
     pub(super) fn ask(
         &self,
         decide: impl FnOnce(&dyn Scheduler) -> Advice + Send + 'static,
@@ -95,7 +95,7 @@ impl Threads {
         let (answer, answered) = oneshot::channel();
         let (state, stuck) = (progress.clone(), self.stuck.clone());
         let task: Task = Box::new(move |scheduler| {
-            // Nobody waits any more for a question that came too late.
+            // The caller no longer waits for this question.
             if !state.begin() {
                 return;
             }
@@ -145,7 +145,7 @@ fn gone() -> Advice {
 
 fn answer_all(scheduler: &dyn Scheduler, inbox: &Mutex<Receiver<Task>>) {
     loop {
-        // Held while waiting: whoever holds it takes the next one, and the others wait for the lock.
+        // Held while waiting: the thread that holds the lock takes the next task, and the others wait for the lock.
         let task = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match task {
             Ok(task) => task(scheduler),
@@ -160,14 +160,14 @@ mod tests {
     use crate::{
         cluster::ClusterView,
         engine::{Decider, Question},
-        queen::policy::{Policy, Ready},
+        queen::active_policy::{PolicyRunner, PreparedPolicy},
         request::Request,
         scheduler::{Ask, LeastLoaded, Placement},
         settings::Settings,
         time::Now,
     };
 
-    /// Every decision takes until somebody lets it go.
+    /// A scheduler whose decisions wait for the gate.
     #[derive(Debug)]
     struct Gated {
         gate: Mutex<Receiver<()>>,
@@ -220,7 +220,7 @@ mod tests {
         assert!(matches!(answers.recv().await.unwrap(), Advice::Failed(_)), "it was late");
         assert!(matches!(put(&policy, &told), Some(Advice::Failed(_))), "nobody can be asked");
         go.send(()).unwrap();
-        let threads = policy.ready.threads.as_ref().unwrap();
+        let threads = policy.prepared.threads.as_ref().unwrap();
         until(|| !threads.are_stuck());
         assert_eq!(put(&policy, &told), None, "it is asked again");
         go.send(()).unwrap();
@@ -281,13 +281,20 @@ mod tests {
         }
     }
 
-    fn put(policy: &Policy, told: &tokio::sync::mpsc::UnboundedSender<Advice>) -> Option<Advice> {
+    fn put(
+        policy: &PolicyRunner,
+        told: &tokio::sync::mpsc::UnboundedSender<Advice>,
+    ) -> Option<Advice> {
         let (question, told) = (Question::Place(Decider::Policy), told.clone());
         let view = ClusterView::default();
         policy.ask(question, &ask(), &view, move |advice| _ = told.send(advice))
     }
 
-    fn policy(scheduler: impl Scheduler) -> Policy {
-        Policy::new(Ready::new(Arc::new(scheduler)).unwrap(), None, LeastLoaded::default())
+    fn policy(scheduler: impl Scheduler) -> PolicyRunner {
+        PolicyRunner::new(
+            PreparedPolicy::new(Arc::new(scheduler)).unwrap(),
+            None,
+            LeastLoaded::default(),
+        )
     }
 }
