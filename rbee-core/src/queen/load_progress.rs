@@ -42,7 +42,7 @@ pub(super) enum Work {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LoadEntry {
     load: LoadProgress,
     work: Work,
     /// The other receivers of the progress.
@@ -59,7 +59,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    fn is_for(&self, Entry { load, work, .. }: &Entry) -> bool {
+    fn is_for(&self, LoadEntry { load, work, .. }: &LoadEntry) -> bool {
         *work == self.work
             && load.worker.is_none()
             && load.hive == self.hive
@@ -70,7 +70,7 @@ impl Listener {
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
-    loads: BTreeMap<u64, Entry>,
+    loads: BTreeMap<u64, LoadEntry>,
     /// The listener of the order that is being given at this moment.
     listener: Option<Listener>,
     failed: VecDeque<(WorkerId, Error)>,
@@ -129,7 +129,7 @@ impl LoadTracker {
         inner.next += 1;
         let key = inner.next;
         let load = LoadProgress { hive, model, worker, progress: ProgressUpdate::default() };
-        let mut entry = Entry { load, work, listeners: Vec::new() };
+        let mut entry = LoadEntry { load, work, listeners: Vec::new() };
         if let Some(listener) = inner.listener.take_if(|listener| listener.is_for(&entry)) {
             entry.listeners.push(listener.progress);
         }

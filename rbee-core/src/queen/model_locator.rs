@@ -149,7 +149,7 @@ impl ModelLocator {
         };
         // If the hub does not answer, a present commit is used.
         let known = self.newest_known(&model, anonymous, known);
-        let limit = if known.is_some() { PIN_TIMEOUT.0 } else { PIN_TIMEOUT.1 };
+        let timeout = if known.is_some() { PIN_TIMEOUT.0 } else { PIN_TIMEOUT.1 };
         let asking = async {
             let mut slot = slot.lock().await;
             if let Some((pinned, at)) = &*slot
@@ -171,12 +171,12 @@ impl ModelLocator {
             Ok(pinned)
         };
         // The limit also covers the wait for the request of another caller.
-        if let Ok(pinned) = tokio::time::timeout(limit, asking).await {
+        if let Ok(pinned) = tokio::time::timeout(timeout, asking).await {
             return pinned;
         }
         let Some(known) = known else {
             let message = format!(
-                "the hub did not answer within {limit:?} which commit model {model} stands for"
+                "the hub did not answer within {timeout:?} which commit model {model} stands for"
             );
             return Err(Error::new(ErrorKind::HubUnreachable, message));
         };

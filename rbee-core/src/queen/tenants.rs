@@ -19,7 +19,7 @@ use crate::{
     time::WallTime,
 };
 
-use index::Entry;
+use index::TenantEntry;
 pub(super) use index::TenantIndex;
 
 /// The maximum number of keys of one tenant.
@@ -107,8 +107,8 @@ impl Tenants<'_> {
         found.into_iter().next().ok_or_else(|| unknown(tenant))
     }
 
-    async fn summaries(self, tenants: Vec<(TenantId, Entry)>) -> Result<Vec<TenantSummary>> {
-        let describe = |engine: &Engine, (id, entry): (TenantId, Entry)| TenantSummary {
+    async fn summaries(self, tenants: Vec<(TenantId, TenantEntry)>) -> Result<Vec<TenantSummary>> {
+        let describe = |engine: &Engine, (id, entry): (TenantId, TenantEntry)| TenantSummary {
             live_jobs: engine.view().tenant(&id).map_or(0, |view| view.live_jobs),
             used_today: engine.tenant(&id).map_or(0, |record| record.used_tokens),
             limits: (*entry.limits).clone(),
@@ -233,7 +233,7 @@ impl Tenants<'_> {
         }
         let (tenant, label) = (tenant.clone(), label.to_owned());
         let change = move |index: &TenantIndex| {
-            let Entry { limits, mut keys } = index.get(&tenant)?;
+            let TenantEntry { limits, mut keys } = index.get(&tenant)?;
             if keys.len() >= MOST_KEYS {
                 let message =
                     format!("tenant {tenant} has {MOST_KEYS} keys already; revoke one first");
@@ -257,7 +257,7 @@ impl Tenants<'_> {
     pub async fn revoke_key(self, tenant: &TenantId, hash_prefix: &str) -> Result<()> {
         let (tenant, prefix) = (tenant.clone(), hash_prefix.to_owned());
         let change = move |index: &TenantIndex| {
-            let Entry { limits, mut keys } = index.get(&tenant)?;
+            let TenantEntry { limits, mut keys } = index.get(&tenant)?;
             let fits = |key: &ApiKey| !prefix.is_empty() && key.hash.starts_with(&prefix);
             match keys.iter().filter(|key| fits(key)).count() {
                 0 => {

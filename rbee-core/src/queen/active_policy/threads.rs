@@ -1,4 +1,4 @@
-//! Threads for a policy that may be slow.
+//! Threads for a policy with a time limit.
 
 use std::{
     sync::{
@@ -17,27 +17,27 @@ use crate::{
     scheduler::{Scheduler, SchedulerInfo},
 };
 
-/// The number of questions that may wait for a thread.
+/// The most questions that wait for a thread.
 const QUEUE: usize = 1_024;
-/// The maximum number of threads of one policy.
+/// The most threads of one policy.
 const MOST_THREADS: usize = 16;
-/// The maximum wait of a question for a thread, in multiples of the time limit of a decision. Every question before it either ends within its
-/// limit or is found to be overdue.
+/// How long a question may wait for a thread, in multiples of the policy's time limit. Every question before it either
+/// ends within its limit or is found to be overdue.
 const MAX_TRIES: u32 = 20;
 
 type Task = Box<dyn FnOnce(&dyn Scheduler) + Send>;
 
-/// The threads of one policy. Their number is fixed, so that calls that do not return cannot accumulate.
+/// A fixed number of threads, so that calls that do not return cannot accumulate.
 #[derive(Debug)]
 pub(super) struct Threads {
     tasks: SyncSender<Task>,
     limit: Duration,
     count: usize,
-    /// The number of threads whose question is overdue. If all threads are stuck, no question is put.
+    /// Threads with an overdue question. If all are, the policy is not asked.
     stuck: Arc<AtomicUsize>,
 }
 
-/// The state of a question. Both sides only swap in their own state, so neither can undo a change of the other.
+/// The state of a question. Both sides only swap in what they know, so neither can undo the other's change.
 #[derive(Debug, Default)]
 struct Progress(AtomicU8);
 
@@ -47,7 +47,7 @@ impl Progress {
     const DONE: u8 = 2;
     const OVERDUE: u8 = 3;
 
-    /// Marks that the thread starts on the question. Returns true if the caller still waits for the answer.
+    /// The thread takes the question. Returns true if it is still waited for.
     fn begin(&self) -> bool {
         let begun =
             self.0.compare_exchange(Self::WAITS, Self::BEGUN, Ordering::AcqRel, Ordering::Acquire);
@@ -56,7 +56,7 @@ impl Progress {
 }
 
 impl Threads {
-    /// The threads that this scheduler needs; `None` if it has no time limit.
+    /// The threads that this scheduler needs; `None` if it needs none.
     pub(super) fn of(scheduler: &Arc<dyn Scheduler>, info: &SchedulerInfo) -> Result<Option<Self>> {
         let Some(limit) = info.limit else { return Ok(None) };
         let count = info.threads.clamp(1, MOST_THREADS);
@@ -79,8 +79,8 @@ impl Threads {
         self.stuck.load(Ordering::Acquire) >= self.count
     }
 
-    /// Lets a thread decide. `then` gets the answer, or the failure if it does not come in time. If no thread can take the
-    /// question, the failure is returned at once.
+    /// Asks on a thread. The answer, or the error of a timeout, goes to `then`, unless it is known at once that no
+    /// thread is free.
     pub(super) fn ask(
         &self,
         decide: impl FnOnce(&dyn Scheduler) -> Advice + Send + 'static,
@@ -95,7 +95,7 @@ impl Threads {
         let (answer, answered) = oneshot::channel();
         let (state, stuck) = (progress.clone(), self.stuck.clone());
         let task: Task = Box::new(move |scheduler| {
-            // The caller no longer waits for this question.
+            // Nobody waits any more for a question that came too late.
             if !state.begin() {
                 return;
             }
@@ -145,7 +145,7 @@ fn gone() -> Advice {
 
 fn answer_all(scheduler: &dyn Scheduler, inbox: &Mutex<Receiver<Task>>) {
     loop {
-        // Held while waiting: the thread that holds the lock takes the next task, and the others wait for the lock.
+        // The lock is held while waiting: its holder takes the next question, and the others wait for the lock.
         let task = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match task {
             Ok(task) => task(scheduler),
@@ -167,7 +167,7 @@ mod tests {
         time::Now,
     };
 
-    /// A scheduler whose decisions wait for the gate.
+    /// A scheduler whose every decision waits until the test releases it.
     #[derive(Debug)]
     struct Gated {
         gate: Mutex<Receiver<()>>,
@@ -240,7 +240,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(put(&policy, &told), Some(Advice::NoTime), "the queue is full");
         }
-        // Time stands still meanwhile. One is late, those behind it never had their turn.
+        // Time stands still in the meantime. One question is overdue; those after it never got a thread.
         let mut late = 0;
         for _ in 0..=QUEUE {
             match answers.recv().await.unwrap() {
@@ -252,7 +252,7 @@ mod tests {
         go.send(()).unwrap();
     }
 
-    // Not on a paused clock: it would be moved on while the thread is at work.
+    // Not on a paused clock: it would advance while the thread is working.
     #[tokio::test]
     async fn a_policy_that_panics_has_failed_inline_and_on_threads() {
         for limit in [None, Some(Duration::from_secs(60))] {

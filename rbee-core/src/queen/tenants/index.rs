@@ -34,13 +34,13 @@ pub(in crate::queen) struct TenantIndex {
 
 #[derive(Debug, Default)]
 struct Inner {
-    tenants: BTreeMap<TenantId, Entry>,
+    tenants: BTreeMap<TenantId, TenantEntry>,
     /// By hash, so that the time of a look-up reveals nothing about keys that are nearly right.
     keys: HashMap<String, TenantId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct TenantEntry {
     pub(super) limits: Arc<TenantLimits>,
     pub(super) keys: Vec<ApiKey>,
 }
@@ -79,9 +79,9 @@ impl TenantIndex {
     /// [`lock_changes`](Self::lock_changes) with a time limit; `None` if it was exceeded.
     pub(in crate::queen) async fn lock_changes_within(
         &self,
-        limit: Duration,
+        timeout: Duration,
     ) -> Option<ChangeGuard> {
-        tokio::time::timeout(limit, self.lock_changes()).await.ok()
+        tokio::time::timeout(timeout, self.lock_changes()).await.ok()
     }
 
     pub(super) fn put(&self, record: &TenantRecord) {
@@ -108,7 +108,7 @@ impl TenantIndex {
         Err(Error::new(ErrorKind::Conflict, message))
     }
 
-    pub(super) fn get(&self, tenant: &TenantId) -> Result<Entry> {
+    pub(super) fn get(&self, tenant: &TenantId) -> Result<TenantEntry> {
         self.read().tenants.get(tenant).cloned().ok_or_else(|| unknown(tenant))
     }
 
@@ -116,7 +116,7 @@ impl TenantIndex {
         self.read().tenants.get(tenant).map(|entry| entry.limits.clone())
     }
 
-    pub(super) fn all(&self) -> Vec<(TenantId, Entry)> {
+    pub(super) fn all(&self) -> Vec<(TenantId, TenantEntry)> {
         self.read().tenants.iter().map(|(id, entry)| (id.clone(), entry.clone())).collect()
     }
 
@@ -140,7 +140,8 @@ impl Inner {
         for key in &record.keys {
             self.keys.insert(key.hash.clone(), record.id.clone());
         }
-        let entry = Entry { limits: Arc::new(record.limits.clone()), keys: record.keys.clone() };
+        let entry =
+            TenantEntry { limits: Arc::new(record.limits.clone()), keys: record.keys.clone() };
         self.tenants.insert(record.id.clone(), entry);
     }
 
