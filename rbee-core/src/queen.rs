@@ -79,8 +79,8 @@ pub use crate::load_request::LoadRequest;
 /// [`fleet`](Self::fleet) (machines and workers), [`models`](Self::models), [`policy`](Self::policy) and
 /// [`tenants`](Self::tenants).
 ///
-/// The queen runs on the tokio runtime that it was built on. When the last handle (also the last job handle) is dropped,
-/// it stops at once, as if the process had ended. [`shutdown`](Self::shutdown) stops it in order.
+/// The queen runs on the tokio runtime that it was built on. When the last handle (also the last job handle) is
+/// dropped, it stops at once, as if the process had ended. [`shutdown`](Self::shutdown) stops it in order.
 ///
 /// ```
 /// use rbee_core::{Queen, Request};
@@ -181,10 +181,10 @@ impl Queen {
         &self.shared.settings
     }
 
-    /// The events of a job, from the beginning or after the event with the number `after`. Works while the job runs, and
-    /// after its end for as long as its events are kept. The events of a job that is
-    /// [detached](crate::Request::detached) or has an [idempotency key](crate::Request::idempotency_key) are kept as long
-    /// as its record.
+    /// The events of a job, from the beginning or after the event with the number `after`. Works while the job runs,
+    /// and after its end for as long as its events are kept. The events of a job that is
+    /// [detached](crate::Request::detached) or has an [idempotency key](crate::Request::idempotency_key) are kept as
+    /// long as its record.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such job, or its events are no longer kept.
@@ -229,7 +229,8 @@ impl Queen {
         self.shared.registry.jobs(filter).await
     }
 
-    /// The number of jobs of the same model, tenant and priority that are ahead of this one; `None` if it is not waiting.
+    /// The number of jobs of the same model, tenant and priority that are ahead of this one; `None` if it is not
+    /// waiting.
     pub async fn position(&self, job: JobId) -> Result<Option<usize>> {
         self.inspect(move |engine| engine.position(job)).await
     }
@@ -312,8 +313,8 @@ impl Queen {
     /// job that nobody waits for.
     ///
     /// # Errors
-    /// [`ErrorKind::Storage`] if the store did not take the last changes. The jobs whose ends are among these changes are
-    /// logged, and run again at the next start. All other steps are done nevertheless.
+    /// [`ErrorKind::Storage`] if the store did not take the last changes. The jobs whose ends are among these changes
+    /// are logged, and run again at the next start. All other steps are done nevertheless.
     pub async fn shutdown(&self, grace: Duration) -> Result<()> {
         let drained = self.shared.inbox.ask(|drained| Message::Drain { drained });
         if tokio::time::timeout(grace, drained).await.is_err() {
@@ -329,15 +330,15 @@ impl Queen {
         written
     }
 
-    /// Hands over to another queen on the same registry: processes no more inputs from now on, writes the pending changes,
-    /// and releases the ownership of the store. The hives and their workers keep running. Jobs that have not ended are
-    /// kept or end as with [`shutdown`](Self::shutdown).
+    /// Hands over to another queen on the same registry: processes no more inputs from now on, writes the pending
+    /// changes, and releases the ownership of the store. The hives and their workers keep running. Jobs that have not
+    /// ended are kept or end as with [`shutdown`](Self::shutdown).
     pub async fn hand_over(&self) -> Result<()> {
         self.end().await?.1
     }
 
-    /// Stops the driver, writes the pending changes, and releases the ownership of the store. Returns the hives, and the
-    /// result of the writer.
+    /// Stops the driver, writes the pending changes, and releases the ownership of the store. Returns the hives, and
+    /// the result of the writer.
     async fn end(&self) -> Result<(Vec<Arc<dyn HiveBackend>>, Result<()>)> {
         let why = Error::new(ErrorKind::ShuttingDown, "the queen goes down");
         let hives = self.shared.inbox.ask(|reply| Message::Freeze { reply, why }).await?;

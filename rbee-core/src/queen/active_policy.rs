@@ -1,4 +1,5 @@
-//! The calls of the active policy: in the driver's own loop if it is cheap, on its own threads if it states a time limit.
+//! The calls of the active policy: in the driver's own loop if it is cheap, on its own threads if it states a time
+//! limit.
 //!
 //! The engine decides whether an answer is used, and when a policy is suspended.
 

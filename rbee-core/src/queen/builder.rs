@@ -77,18 +77,20 @@ impl QueenBuilder {
         self
     }
 
-    /// Where jobs go. Where not given, [`LeastLoaded`] in the mode [`Home`](Mode::Home) and [`PlatformPolicy`] in the mode
-    /// [`Platform`](Mode::Platform), or what was [set](crate::queen::Policy::set) in an earlier life. What is given is in force
-    /// from the start; only a text, which can be told from what it was before, gives way to one that was set after it.
+    /// The policy that decides where jobs go. By default [`LeastLoaded`] in the mode [`Home`](Mode::Home) and
+    /// [`PlatformPolicy`] in the mode [`Platform`](Mode::Platform), or the policy that was
+    /// [set](crate::queen::Policy::set) in a previous run. A policy given here is active from the start, with one
+    /// exception: a policy with a source text that the application gave before, unchanged, does not replace one that was
+    /// set after it.
     ///
-    /// An application may bring one of its own for a platform too. There it is [fixed](Self::fixed_policy) in any case.
+    /// In the mode platform an application may give its own policy too; it is [fixed](Self::fixed_policy) in any case.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
         self.scheduler = Some(Arc::new(scheduler));
         self
     }
 
-    /// The built-in policy as it is to be: what decides where no other is given, what stands in for one that fails, what
-    /// [estimates](crate::queen::Models::estimate) are made with, and what scripts ask for. [`LeastLoaded::default`] where not given.
+    /// The built-in policy with its options. It decides if no other policy is given or if the active one fails, makes
+    /// [estimates](crate::queen::Models::estimate), and answers scripts. [`LeastLoaded::default`] by default.
     pub fn built_in(mut self, policy: LeastLoaded) -> Self {
         self.built_in = policy;
         self

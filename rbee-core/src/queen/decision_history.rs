@@ -38,8 +38,8 @@ pub struct Decision {
     pub fallback: bool,
     /// The placement of the job; `None` if the answer is not there yet, or the decision is about its admission.
     pub answer: Option<Result<Placement>>,
-    /// The admission of the job to the queue; `None` if the decision is about its placement. An admission of rank 0 is not
-    /// kept.
+    /// The admission of the job to the queue; `None` if the decision is about its placement. An admission of rank 0 is
+    /// not kept.
     pub admission: Option<Result<Admission>>,
     /// True if the answer was not used, because the fleet or the job had changed before it came.
     pub is_stale: bool,

@@ -72,8 +72,8 @@ impl<'a> Fleet<'a> {
         backend.shutdown(grace).await
     }
 
-    /// Starts a machine that was [stopped](Self::stop), and lets one that was [drained](Self::drain) take workers again.
-    /// Returns at once; the machine is used as soon as it has reported. Idempotent.
+    /// Starts a machine that was [stopped](Self::stop), and lets one that was [drained](Self::drain) take workers
+    /// again. Returns at once; the machine is used as soon as it has reported. Idempotent.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such hive.

@@ -102,8 +102,8 @@ impl LoadTracker {
         inner.failed.push_back((worker, error));
     }
 
-    /// Sends the progress of ordered work to the listener: from its start if `order` starts it, else from now on if it is
-    /// already in progress. Only the task of the driver gives orders.
+    /// Sends the progress of ordered work to the listener: from its start if `order` starts it, else from now on if it
+    /// is already in progress. Only the task of the driver gives orders.
     pub(super) fn listen(&self, listener: Listener, order: impl FnOnce()) {
         self.lock().listener = Some(listener);
         order();

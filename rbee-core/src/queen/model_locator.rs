@@ -123,8 +123,8 @@ impl ModelLocator {
     async fn pin(&self, model: ModelRef, anonymous: bool, known: &ClusterView) -> Result<ModelRef> {
         let ModelSource::Hub { revision, file, .. } = model.source() else { return Ok(model) };
         let is_pinned = revision.is_some_and(crate::model_ref::is_commit) && file.is_some();
-        // A worker may have exactly this name. A present model may be private to the operator, so for a caller without a
-        // token the hub is asked.
+        // A worker may have exactly this name. A present model may be private to the operator, so for a caller without
+        // a token the hub is asked.
         if !anonymous && (is_pinned || known.knows_model(&model)) {
             return Ok(model);
         }
@@ -186,8 +186,8 @@ impl ModelLocator {
         Ok(known)
     }
 
-    /// A commit of the same model that a hive already has. For a caller without a token, only a commit that the hub gave
-    /// to such a caller before.
+    /// A commit of the same model that a hive already has. For a caller without a token, only a commit that the hub
+    /// gave to such a caller before.
     fn newest_known(
         &self,
         model: &ModelRef,
@@ -321,9 +321,9 @@ async fn follow<'a>(
 }
 
 /// Provisions a file of the queen's machine: hives of the same machine use it in place, and it is copied to the others.
-/// If it cannot be copied and `may_be_there` is true, it may be a file of the other machine. That is false for a file that
-/// only a tenant has named: it was checked to be below `file_roots` on the queen's machine, and another file may be at that
-/// path elsewhere.
+/// If it cannot be copied and `may_be_there` is true, it may be a file of the other machine. That is false for a file
+/// that only a tenant has named: it was checked to be below `file_roots` on the queen's machine, and another file may
+/// be at that path elsewhere.
 async fn put_file(
     hive: &Arc<dyn HiveBackend>,
     model: &ModelRef,

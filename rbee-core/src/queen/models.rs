@@ -36,13 +36,13 @@ impl<'a> Models<'a> {
         self.aliases().get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
     }
 
-    /// The model that this alias or reference stands for, in the form that a hive can use: a reference to a hub names the
-    /// commit that it stands for now, and the file if there are several. A reference under which a hive already has the
-    /// model is returned unchanged.
+    /// The model that this alias or reference stands for, in the form that a hive can use: a reference to a hub names
+    /// the commit that it stands for now, and the file if there are several. A reference under which a hive already has
+    /// the model is returned unchanged.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] if it is not a reference, [`ErrorKind::ModelNotFound`] if the hub has no such model,
-    /// [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] if the hub does not give it to this queen,
+    /// [`ErrorKind::InvalidRequest`] if it is not a reference, [`ErrorKind::ModelNotFound`] if the hub has no such
+    /// model, [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] if the hub does not give it to this queen,
     /// [`ErrorKind::HubUnreachable`] if the hub does not answer and no hive has the model.
     pub async fn locate(self, name: &str) -> Result<ModelRef> {
         self.locate_as(name, Grant::Operator).await
@@ -96,8 +96,8 @@ impl<'a> Models<'a> {
         }
     }
 
-    /// Reads every file of a model on a machine again, and returns the damaged ones. Damaged files are set aside. When the
-    /// model is next needed, only these files are fetched again.
+    /// Reads every file of a model on a machine again, and returns the damaged ones. Damaged files are set aside. When
+    /// the model is next needed, only these files are fetched again.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such hive, [`ErrorKind::ModelNotFound`] if its store does not have the
@@ -127,8 +127,8 @@ impl<'a> Models<'a> {
 
     /// Starts a worker for a model, or returns the one that is already running or starting. It takes jobs when
     /// [`Queen::cluster`] shows it as ready. The scheduler decides what the request leaves open; the built-in policy
-    /// decides if the scheduler fails, is suspended, or would wait. A model that is not on the machine's disk is fetched
-    /// first. The work continues if the caller goes away.
+    /// decides if the scheduler fails, is suspended, or would wait. A model that is not on the machine's disk is
+    /// fetched first. The work continues if the caller goes away.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] if the hive does not exist or does not answer,
@@ -142,8 +142,8 @@ impl<'a> Models<'a> {
         }
     }
 
-    /// An estimate, for every device that the request allows, of whether a worker for this model would fit now, with all
-    /// figures. The sequences are taken to be `context` tokens long, 4,096 if it is `None`. Nothing is started.
+    /// An estimate, for every device that the request allows, of whether a worker for this model would fit now, with
+    /// all figures. The sequences are taken to be `context` tokens long, 4,096 if it is `None`. Nothing is started.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] if the model is not a reference, [`ErrorKind::NotFound`] or

@@ -76,8 +76,8 @@ impl Policy<'_> {
         }
     }
 
-    /// The recorded versions, the newest last: at most the last [`POLICIES_KEPT`]. [`status`](Self::status) has the number
-    /// of the active one, if it is recorded.
+    /// The recorded versions, the newest last: at most the last [`POLICIES_KEPT`]. [`status`](Self::status) has the
+    /// number of the active one, if it is recorded.
     pub async fn versions(self) -> Result<Vec<PolicyRecord>> {
         self.queen.shared.registry.policies(&PolicyFilter::default()).await
     }

@@ -120,23 +120,23 @@ impl Tenants<'_> {
         self.queen.inspect(inspect).await
     }
 
-    /// The limits of a tenant: its own, and those in [`default_limits`](crate::Settings::default_limits) for each that it
-    /// does not set.
+    /// The limits of a tenant: its own, and those in [`default_limits`](crate::Settings::default_limits) for each that
+    /// it does not set.
     pub fn limits_of(self, tenant: &TenantId) -> TenantLimits {
         let defaults = &self.queen.shared.settings.default_limits;
         let own = self.queen.shared.tenants.limits(tenant);
         own.map_or_else(|| defaults.clone(), |own| own.or(defaults))
     }
 
-    /// Returns an error if this tenant may not use the model of this name. If its limits name models, it may use those: an
-    /// alias allows the model that it stands for now, and a reference allows exactly that model. Else it may use every
-    /// alias and the names of the workers' models, and also references if
-    /// [`tenant_references`](crate::Settings::tenant_references) is not off. The application must then decide which files
-    /// a `file:` reference may name.
+    /// Returns an error if this tenant may not use the model of this name. If its limits name models, it may use those:
+    /// an alias allows the model that it stands for now, and a reference allows exactly that model. Else it may use
+    /// every alias and the names of the workers' models, and also references if
+    /// [`tenant_references`](crate::Settings::tenant_references) is not off. The application must then decide which
+    /// files a `file:` reference may name.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`], with the model and the allowed models, [`ErrorKind::InvalidRequest`] if the name
-    /// is neither an alias nor a reference.
+    /// [`ErrorKind::PermissionDenied`], with the model and the allowed models, [`ErrorKind::InvalidRequest`] if the
+    /// name is neither an alias nor a reference.
     pub fn may_use(self, tenant: &TenantId, name: &str) -> Result<()> {
         self.grant(tenant, name).map(drop)
     }
@@ -185,11 +185,11 @@ impl Tenants<'_> {
         Error::for_client(ErrorKind::PermissionDenied, message).with_param("model")
     }
 
-    /// Adds a tenant, or changes the limits of one, which keeps its keys. The limits apply to requests that are submitted
-    /// from now on. A change does not refuse a job that already waits, except that
-    /// [`PlatformPolicy`](crate::scheduler::PlatformPolicy) checks the daily tokens again before a job starts. Models are
-    /// stored under the names that are given here, so an alias still means the model that it stands for at the time of
-    /// use.
+    /// Adds a tenant, or changes the limits of one, which keeps its keys. The limits apply to requests that are
+    /// submitted from now on. A change does not refuse a job that already waits, except that
+    /// [`PlatformPolicy`](crate::scheduler::PlatformPolicy) checks the daily tokens again before a job starts. Models
+    /// are stored under the names that are given here, so an alias still means the model that it stands for at the time
+    /// of use.
     ///
     /// The change is completed even if the future is dropped. So are the changes by the methods below.
     ///
@@ -210,7 +210,8 @@ impl Tenants<'_> {
     /// Removes a tenant and its keys.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such tenant, [`ErrorKind::Conflict`] while it has jobs that have not ended.
+    /// [`ErrorKind::NotFound`] if there is no such tenant, [`ErrorKind::Conflict`] while it has jobs that have not
+    /// ended.
     pub async fn remove(self, tenant: &TenantId) -> Result<()> {
         let tenant = tenant.clone();
         let change = move |index: &TenantIndex| {

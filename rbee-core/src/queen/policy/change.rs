@@ -15,8 +15,8 @@ use crate::{
 
 impl Policy<'_> {
     /// Activates a policy for all decisions from now on. The policy is [checked](Self::check) first, with a dry run; if
-    /// anything is wrong, the old one stays active. Once the new policy is recorded it becomes active, even if the caller
-    /// no longer waits.
+    /// anything is wrong, the old one stays active. Once the new policy is recorded it becomes active, even if the
+    /// caller no longer waits.
     ///
     /// It is active again after a restart, unless the application then has a compiled-in scheduler, or a text that was
     /// not recorded before. A policy with the [origin](PolicyOrigin) `Application` is active again only if the
@@ -82,8 +82,8 @@ impl Policy<'_> {
         Ok(self.queen.shared.policy_change.clone().lock_owned().await)
     }
 
-    /// Records a policy and activates it, both or neither: in a task of its own, so that a caller that goes away does not
-    /// leave one without the other. The steps that can fail without the store come first.
+    /// Records a policy and activates it, both or neither: in a task of its own, so that a caller that goes away does
+    /// not leave one without the other. The steps that can fail without the store come first.
     async fn change(
         self,
         guard: OwnedMutexGuard<()>,

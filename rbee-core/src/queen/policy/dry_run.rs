@@ -49,12 +49,12 @@ pub struct DryRunDecision {
 }
 
 impl Policy<'_> {
-    /// Compiles a policy and does a dry run, without activating it: on recent jobs, and on a job for each model, with the
-    /// present fleet.
+    /// Compiles a policy and does a dry run, without activating it: on recent jobs, and on a job for each model, with
+    /// the present fleet.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] if the policy does not compile, with line and column, or fails in the dry run, with
-    /// the job that it failed on.
+    /// [`ErrorKind::InvalidRequest`] if the policy does not compile, with line and column, or fails in the dry run,
+    /// with the job that it failed on.
     pub async fn check(self, source: PolicySource) -> Result<PolicyDryRun> {
         let scheduler = self.compile(source).await?;
         self.dry_run(scheduler).await
@@ -104,7 +104,8 @@ impl Policy<'_> {
     /// contents.
     ///
     /// # Errors
-    /// As for [`check_on`](Self::check_on); [`ErrorKind::Unsupported`] if this build cannot read YAML (feature `rules`).
+    /// As for [`check_on`](Self::check_on); [`ErrorKind::Unsupported`] if this build cannot read YAML (feature
+    /// `rules`).
     pub async fn check_described(
         self,
         source: PolicySource,

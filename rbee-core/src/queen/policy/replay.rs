@@ -32,13 +32,16 @@ pub struct PolicyReplay {
     pub since: Duration,
     /// The time at which the first of the jobs was submitted.
     pub from: WallTime,
-    /// True if the period has older jobs that are not replayed, because their number is limited (setting `replay_jobs`).
+    /// True if the period has older jobs that are not replayed, because their number is limited (setting
+    /// `replay_jobs`).
     pub is_cut: bool,
-    /// The number of jobs that never started or failed before they ran. They are replayed with the median of their model.
+    /// The number of jobs that never started or failed before they ran. They are replayed with the median of their
+    /// model.
     pub estimated: usize,
     /// The number of jobs that an older version of rbee recorded, without prefixes, deadline and maximum answer length.
     pub without_outline: usize,
-    /// The number of recorded jobs that were ignored, by their outcome; see [`Recorded::left_out`](crate::sim::Recorded).
+    /// The number of recorded jobs that were ignored, by their outcome; see
+    /// [`Recorded::left_out`](crate::sim::Recorded).
     pub left_out: BTreeMap<String, usize>,
     /// The result of the active policy.
     pub current: ReplayReport,
