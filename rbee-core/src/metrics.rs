@@ -16,10 +16,11 @@ use crate::{
     cluster::{ClusterView, WorkerState, WorkerView},
     device::DeviceKind,
     engine::{Counters, Note},
-    error::Error,
+    error::{Error, Result},
     event::Outcome,
     model_ref::ModelRef,
     priority::Priority,
+    queen::Queen,
 };
 
 /// Models that have a label of their own.
@@ -144,7 +145,16 @@ pub(crate) fn noted(note: &Note) {
     }
 }
 
-/// The current state of the gauges.
+/// Sets the gauges of a queen to their present values. Call it before the figures are read, or every few seconds.
+/// Counters and histograms need no such call.
+///
+/// # Errors
+/// [`ErrorKind::ShuttingDown`](crate::ErrorKind::ShuttingDown) if the queen has stopped.
+pub async fn measure(queen: &Queen) -> Result<()> {
+    queen.set_gauges().await
+}
+
+/// How everything is at this moment.
 pub(crate) fn gauges(
     view: &ClusterView,
     counters: Counters,

@@ -145,8 +145,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.hive(hive);
     }
     let queen = builder.build().await?;
+    let id = queen.status().await?.id;
     for (tenant, limits) in config.tenants.iter() {
-        let set = queen.put_tenant(tenant.clone(), limits.0.clone()).await;
+        let set = queen.tenants().put(tenant.clone(), limits.0.clone()).await;
         set.map_err(|error| error.context(format_args!("tenants: {tenant}")))?;
     }
     if let Some(file) = policy {
@@ -190,7 +191,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         api = api.with_logs(logs);
     }
     let serving = tokio::spawn(server.run(api.router(), closed.clone(), LAST_WORDS));
-    tracing::info!(url, pid = std::process::id(), queen = %queen.id(), "serving");
+    tracing::info!(url, pid = std::process::id(), queen = %id, "serving");
     Ok(Running {
         queen,
         address,
@@ -297,7 +298,7 @@ async fn measure(queen: Queen, metrics: Metrics) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        if queen.measure().await.is_err() {
+        if rbee_core::metrics::measure(&queen).await.is_err() {
             return;
         }
         metrics.upkeep();

@@ -177,7 +177,7 @@ impl PolicyFile {
         // An invalid text stays invalid.
         RhaiScheduler::from_source(source.clone()).map_err(Refusal::Final)?;
         let text = source.text.clone();
-        match queen.set_policy(source, PolicyOrigin::Application).await {
+        match queen.policy().set(source, PolicyOrigin::Application).await {
             Ok(_) => {
                 self.text = text;
                 Ok(true)
@@ -256,7 +256,7 @@ mod tests {
 
         async fn look(&mut self) -> String {
             self.file.look(&self.queen).await;
-            self.queen.policy().description
+            self.queen.policy().status().description
         }
     }
 
@@ -273,7 +273,7 @@ mod tests {
         for _ in 0..3 {
             desk.look().await;
         }
-        let versions = desk.queen.policies().await.unwrap();
+        let versions = desk.queen.policy().versions().await.unwrap();
         let origins: Vec<_> = versions.iter().map(|version| version.origin).collect();
         assert_eq!(origins, [PolicyOrigin::Application; 2], "it is put in force once");
     }
@@ -295,13 +295,13 @@ mod tests {
         let mut desk = Desk::new().await;
         let again = async |desk: &mut Desk| {
             desk.file.look_again(&desk.queen).await;
-            desk.queen.policy().description
+            desk.queen.policy().status().description
         };
         desk.write(SECOND);
         assert_eq!(again(&mut desk).await, "Second.", "without an unchanged check first");
         assert_eq!(again(&mut desk).await, "Second.");
-        let versions = desk.queen.policies().await.unwrap();
-        assert_eq!(versions.len(), 2, "an unchanged policy is not put in force again");
+        let versions = desk.queen.policy().versions().await.unwrap();
+        assert_eq!(versions.len(), 2, "what has not changed is not put in force again");
         desk.write("fn schedule(job, workers, hives) { workers.idel() }");
         assert_eq!(again(&mut desk).await, "Second.");
         fs::remove_file(desk.path()).unwrap();

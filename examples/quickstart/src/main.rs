@@ -177,7 +177,7 @@ async fn stream(
 
 /// Runs the jobs that a previous run accepted but did not end, before anything new.
 async fn finish_restored(screen: &Screen, queen: &Queen) -> Result<()> {
-    for job in queen.restored() {
+    for job in queen.status().await?.restored.iter() {
         let before = queen.job(*job).await?;
         screen.restored(*job, before.chunks.len());
         let mut events = queen.attach(*job, None).await?;

@@ -147,7 +147,7 @@ impl Loading<'_> {
     /// Waits a moment, then shows the progress.
     pub(crate) async fn tick(&mut self, queen: &Queen) {
         tokio::time::sleep(TICK).await;
-        let Some(load) = queen.loads().into_iter().next() else {
+        let Some(load) = queen.models().loading().into_iter().next() else {
             return;
         };
         if !std::mem::replace(&mut self.announced, true) && !self.screen.lively {

@@ -2,14 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    cluster::ClusterView,
-    engine::{Counters, Note},
-    error::Error,
-    event::Outcome,
-    model_ref::ModelRef,
-    priority::Priority,
-};
+use crate::{engine::Note, error::Error, event::Outcome, model_ref::ModelRef, priority::Priority};
 
 pub(crate) fn ended(_: &Outcome) {}
 
@@ -26,5 +19,3 @@ pub(crate) fn computed(_: &ModelRef, _: u32, _: u32) {}
 pub(crate) fn spawned(_: bool, _: Duration) {}
 
 pub(crate) fn noted(_: &Note) {}
-
-pub(crate) fn gauges(_: &ClusterView, _: Counters, _: [(Priority, usize); 2], _: bool) {}

@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Queen, Shared,
+    active_policy::{PolicyRunner, PreparedPolicy},
     decision_history::DecisionHistory,
     driver::{Driver, DriverContext},
     inbox::Inbox,
     load_progress::LoadTracker,
     logs::Logs,
-    models::{Models, Pin},
+    model_locator::{ModelLocator, Pin},
     monitor,
-    policies::{self, ApplicationPolicy},
-    policy::{Policy, Ready},
+    policy::{self, ApplicationPolicy},
     tenants::TenantIndex,
     writer::Writer,
 };
@@ -76,9 +76,10 @@ impl QueenBuilder {
     }
 
     /// The policy that decides where jobs go. By default [`LeastLoaded`] in the mode [`Home`](Mode::Home) and
-    /// [`PlatformPolicy`] in the mode [`Platform`](Mode::Platform), or the policy that was [set](Queen::set_policy) in
-    /// a previous run. A policy given here is active from the start, with one exception: a policy with a source text
-    /// that the application gave before, unchanged, does not replace one that was set after it.
+    /// [`PlatformPolicy`] in the mode [`Platform`](Mode::Platform), or the policy that was
+    /// [set](crate::queen::Policy::set) in a previous run. A policy given here is active from the start, with one
+    /// exception: a policy with a source text that the application gave before, unchanged, does not replace one that was
+    /// set after it.
     ///
     /// In the mode platform an application may give its own policy too; it is [fixed](Self::fixed_policy) in any case.
     pub fn scheduler(mut self, scheduler: impl Scheduler) -> Self {
@@ -87,7 +88,7 @@ impl QueenBuilder {
     }
 
     /// The built-in policy with its options. It decides if no other policy is given or if the active one fails, makes
-    /// [estimates](Queen::estimate), and answers scripts. [`LeastLoaded::default`] by default.
+    /// [estimates](crate::queen::Models::estimate), and answers scripts. [`LeastLoaded::default`] by default.
     pub fn built_in(mut self, policy: LeastLoaded) -> Self {
         self.built_in = policy;
         self
@@ -180,10 +181,9 @@ impl QueenBuilder {
             Mode::Platform => Arc::new(PlatformPolicy::new(self.built_in.clone())),
         };
         let built_in = self.built_in;
-        let application_policy =
+        let application =
             ApplicationPolicy { own: self.scheduler, default, built_in: built_in.clone() };
-        let own_policy =
-            application_policy.own.as_ref().unwrap_or(&application_policy.default).clone();
+        let own_policy = application.own.as_ref().unwrap_or(&application.default).clone();
         let settings = Arc::new(self.settings);
         let recording = self.record_run.as_deref().map(open_recording).transpose()?;
         let id = self.id.unwrap_or_else(QueenId::random);
@@ -193,13 +193,13 @@ impl QueenBuilder {
         let fixed_policy = self.fixed_policy || settings.mode == Mode::Platform;
         let (scheduler, version) = match fixed_policy {
             true => (own_policy.clone(), None),
-            false => policies::first(&*registry, epoch, &application_policy).await?,
+            false => policy::first(&*registry, epoch, &application).await?,
         };
         let info = scheduler.info();
         tracing::info!(policy = info.name, version, "the active policy");
         let admits = info.admits;
-        let policy = Policy::new(Ready::new(scheduler)?, version, built_in.clone());
-        let reign = policy.reign().clone();
+        let policy = PolicyRunner::new(PreparedPolicy::new(scheduler)?, version, built_in.clone());
+        let active_policy = policy.active().clone();
         let tenants = TenantIndex::of(&snapshot.tenants);
         let decisions = DecisionHistory::new(settings.decisions_kept);
         let began = Instant::now();
@@ -210,7 +210,7 @@ impl QueenBuilder {
             Writer::start(registry.clone(), epoch, inbox.clone(), crashed.clone());
         let logs = Arc::new(Logs::new(settings.clone()));
         let loads = LoadTracker::default();
-        let models = Models::new(self.hub, &settings);
+        let models = ModelLocator::new(self.hub, &settings);
         let of_operator = snapshot.jobs.iter().filter(|job| job.tenant.is_none());
         let of_operator = of_operator.map(|job| &job.model).chain(aliases.values());
         of_operator.for_each(|model| models.vouch_for(model));
@@ -257,7 +257,7 @@ impl QueenBuilder {
                 logs,
                 loads,
                 registry,
-                reign,
+                active_policy,
                 built_in,
                 fixed_policy,
                 own_policy: Mutex::new(own_policy),
@@ -268,7 +268,7 @@ impl QueenBuilder {
                 settings,
                 aliases,
                 models,
-                restored,
+                restored: restored.into(),
                 remembered,
                 kill,
                 crashed,
@@ -278,7 +278,7 @@ impl QueenBuilder {
         };
         let mut reports = Vec::new();
         for hive in self.hives {
-            reports.push(queen.connect(hive).await?);
+            reports.push(queen.fleet().connect(hive).await?);
         }
         let all = async {
             for report in reports {

@@ -1,7 +1,7 @@
-//! The decisions of late, so that each can be explained: the question, the cluster as it was, and the answer.
+//! The recent decisions, kept so that each can be explained: the question, the state of the cluster, and the answer.
 //!
-//! The view is a persistent map, so keeping it costs a few reference counts; the reasons are worked out when somebody
-//! asks for them, by putting the same question to the same policy again.
+//! The view of the cluster is a persistent map, so keeping it costs a few reference counts. The reasons are computed on
+//! demand, by putting the same question to the same policy again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,43 +18,45 @@ use crate::{
     time::WallTime,
 };
 
-/// The most text of prompts that is kept for explanations, in bytes.
+/// The maximum size of the prompts that are kept for explanations, in bytes.
 const MOST_BYTES: usize = 8 << 20;
 
-/// A decision that was made, with its reasons.
+/// A recorded decision, with its reasons.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// The job.
+    /// The job that the decision is about.
     pub job: Arc<Job>,
-    /// When the question was put.
+    /// The time at which the policy was asked.
     pub at: WallTime,
-    /// Attempts that the job had made before.
+    /// The number of attempts that the job had made before.
     pub attempts: u32,
-    /// What the policy that decided is called.
+    /// The name of the policy that decided.
     pub policy: String,
-    /// Its number, where it is a recorded one.
+    /// The number of its version; `None` if it is not recorded.
     pub version: Option<u64>,
-    /// The built-in policy decided, because the chosen one could not.
+    /// True if the built-in policy decided, because the active one could not.
     pub fallback: bool,
-    /// Where the job goes; none where the answer is still out, or this is about its admission.
+    /// The placement of the job; `None` if the answer is not there yet, or the decision is about its admission.
     pub answer: Option<Result<Placement>>,
-    /// Whether the job may join the queue, where that was the question. An admission of rank 0 is not kept.
+    /// The admission of the job to the queue; `None` if the decision is about its placement. An admission of rank 0 is
+    /// not kept.
     pub admission: Option<Result<Admission>>,
-    /// The answer was not carried out: it did not fit the fleet, or the job, as they were when it came.
+    /// True if the answer was not used, because the fleet or the job had changed before it came.
     pub is_stale: bool,
-    /// How it came to that; empty where this is about an admission.
+    /// The reasons for the decision; empty for an admission.
     pub explanation: Explanation,
 }
 
-/// What was asked, with the answer.
+/// A question, with its answer.
 #[derive(Clone, Debug)]
 pub(super) enum Question {
-    /// Where does it go?
+    /// The placement of a job; `None` if there is no answer yet.
     Place(Option<Result<Placement>>),
-    /// May it join the queue?
+    /// The admission of a job to the queue.
     Admit(Result<Admission>),
 }
 
+/// A decision, with all that is needed to explain it.
 #[derive(Clone, Debug)]
 pub(super) struct HistoryEntry {
     pub(super) at: WallTime,
@@ -69,9 +71,9 @@ pub(super) struct HistoryEntry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// In the order in which they were asked.
+    /// The entries, in the order in which the questions were put.
     kept: BTreeMap<u64, HistoryEntry>,
-    /// Where those are that the engine knows by a ticket.
+    /// The number of the entry for each ticket of the engine.
     tickets: BTreeMap<Ticket, u64>,
     last: u64,
     bytes: usize,
@@ -85,7 +87,7 @@ impl Inner {
         while self.kept.len() > most || (self.bytes > MOST_BYTES && self.kept.len() > 1) {
             let Some((number, oldest)) = self.kept.pop_first() else { break };
             self.bytes -= size(&oldest.ask);
-            // Tickets are given out in the same order as the numbers.
+            // Tickets are issued in the same order as the numbers.
             while let Some(first) = self.tickets.first_entry()
                 && *first.get() <= number
             {
@@ -107,7 +109,7 @@ impl Inner {
     }
 }
 
-/// The last of them, within a bound of number and of memory.
+/// The most recent decisions, limited in number and in memory.
 #[derive(Clone, Debug)]
 pub(super) struct DecisionHistory {
     inner: Arc<Mutex<Inner>>,
@@ -119,24 +121,24 @@ impl DecisionHistory {
         Self { inner: Arc::default(), most }
     }
 
-    /// Are any kept at all?
+    /// Returns true if decisions are kept at all.
     pub(super) fn are_kept(&self) -> bool {
         self.most > 0
     }
 
-    /// A question where a job goes.
+    /// Records a question about the placement of a job.
     pub(super) fn asked(&self, ticket: Ticket, question: HistoryEntry) {
         let mut inner = self.lock();
         let number = inner.keep(question, self.most);
         inner.tickets.insert(ticket, number);
     }
 
-    /// An answer whether a job may join the queue.
+    /// Records an answer about the admission of a job.
     pub(super) fn admitted(&self, question: HistoryEntry) {
         self.lock().keep(question, self.most);
     }
 
-    /// What came of a question where a job goes. One that nobody had time for is no decision.
+    /// Records the answer about the placement of a job. If the policy had no time to decide, the question is dropped.
     pub(super) fn answered(&self, ticket: Ticket, advice: &Advice) {
         let answer = match advice {
             Advice::Placement(placement) => Ok(placement),
@@ -149,19 +151,19 @@ impl DecisionHistory {
         }
     }
 
-    /// The answer was not carried out.
+    /// Records that the answer was not used.
     pub(super) fn came_to_nothing(&self, ticket: Ticket) {
         if let Some(kept) = self.lock().find(ticket) {
             kept.is_stale = matches!(kept.question, Question::Place(Some(Ok(_))));
         }
     }
 
-    /// Those about this job, in the order in which they were made.
+    /// The decisions about this job, in the order in which they were made.
     pub(super) fn of(&self, job: JobId) -> Vec<HistoryEntry> {
         self.lock().kept.values().filter(|kept| kept.ask.job.id == job).cloned().collect()
     }
 
-    /// The last question about each of so many different jobs, the newest first.
+    /// The last question about each of at most `most` different jobs, the newest first.
     pub(super) fn recent(&self, most: usize) -> Vec<Ask> {
         let inner = self.lock();
         let mut jobs = BTreeSet::new();
@@ -179,7 +181,7 @@ fn size(ask: &Ask) -> usize {
 }
 
 impl HistoryEntry {
-    /// Puts the question again. To be called off the async threads: a policy may take its time.
+    /// Puts the question again. Must be called off the async threads, because a policy may be slow.
     pub(super) fn explain(self) -> Decision {
         let nothing =
             |placement| Explanation { placement, steps: Vec::new(), candidates: Vec::new() };

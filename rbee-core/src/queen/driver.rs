@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    active_policy::PolicyRunner,
     attempt::{Attempt, AttemptTask},
     decision_history::{DecisionHistory, HistoryEntry},
     hive_tasks::{self, HiveTasks},
@@ -26,9 +27,8 @@ use super::{
     load_progress::LoadTracker,
     log::EventLog,
     logs::Logs,
-    models::Models,
+    model_locator::ModelLocator,
     monitor,
-    policy::Policy,
     rhythm::Rhythms,
     writer::Writer,
 };
@@ -63,7 +63,7 @@ pub(super) struct DriverContext {
     pub(super) writer: Writer,
     pub(super) logs: Arc<Logs>,
     pub(super) loads: LoadTracker,
-    pub(super) models: Models,
+    pub(super) models: ModelLocator,
     pub(super) settings: Arc<Settings>,
     pub(super) decisions: DecisionHistory,
     pub(super) kill: CancellationToken,
@@ -80,7 +80,7 @@ struct Submitter {
 pub(super) struct Driver {
     engine: Engine,
     envelopes: Envelopes,
-    policy: Policy,
+    policy: PolicyRunner,
     context: DriverContext,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
     rhythms: Rhythms,
@@ -101,7 +101,7 @@ impl Driver {
     pub(super) fn new(
         engine: Engine,
         envelopes: Envelopes,
-        policy: Policy,
+        policy: PolicyRunner,
         context: DriverContext,
     ) -> Self {
         Self {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     inbox::{Inbox, Message},
     load_progress::{LoadTracker, Work},
-    models::Models,
+    model_locator::ModelLocator,
 };
 use crate::{
     engine::{HiveFact, Input},
@@ -38,7 +38,7 @@ pub(super) struct HiveTasks {
     pub(super) inbox: Inbox,
     pub(super) settings: Arc<Settings>,
     pub(super) loads: LoadTracker,
-    pub(super) models: Models,
+    pub(super) models: ModelLocator,
     pub(super) kill: CancellationToken,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{log::EventLog, policy::Ready};
+use super::{active_policy::PreparedPolicy, log::EventLog};
 use crate::{
     engine::{Advice, Command, CommandOutput, Engine, Input, Submitted},
     error::{Error, ErrorKind, Result},
@@ -47,9 +47,9 @@ pub(super) enum Message {
     /// The policy has answered a question, or never will. `admission` is set if the question was whether to admit a
     /// job.
     Advised { ticket: Ticket, advice: Advice, admission: Option<Box<AdmissionQuestion>> },
-    /// Another policy becomes active.
-    SetPolicy { policy: Ready, version: Option<u64>, reply: oneshot::Sender<()> },
-    /// A handle on a worker, and the input that the engine gets with it.
+    /// Another policy comes into force.
+    SetPolicy { policy: PreparedPolicy, version: Option<u64>, reply: oneshot::Sender<()> },
+    /// A handle on a worker, and what the engine is to know of it.
     Worker { id: WorkerId, worker: Arc<dyn Worker>, then: Input },
     /// A command of an operator.
     Command { command: Command, progress: Progress, reply: oneshot::Sender<Result<CommandOutput>> },

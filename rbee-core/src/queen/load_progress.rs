@@ -1,4 +1,4 @@
-//! What is being fetched and loaded at this moment, for those who want to show it.
+//! The progress of downloads and loads, for display.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,31 +12,32 @@ use crate::{
     progress::{Progress, ProgressUpdate},
 };
 
-/// Failures that are remembered; the oldest goes first.
+/// The number of failures that are kept; the oldest is dropped first.
 const REMEMBERED: usize = 64;
 
-/// A model on its way: being fetched to a hive, or loaded by a worker there.
+/// The progress of a model that is being fetched to a hive, or loaded by a worker there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadProgress {
-    /// Where.
+    /// The hive.
     pub hive: HiveId,
-    /// What.
+    /// The model.
     pub model: ModelRef,
-    /// The worker that loads it; `None` while it is only fetched.
+    /// The worker that loads the model; `None` while it is only fetched.
     pub worker: Option<WorkerId>,
-    /// How far it has come.
+    /// The progress.
     pub progress: ProgressUpdate,
 }
 
+/// All work on models that is in progress, and the latest failures.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LoadTracker(Arc<Mutex<Inner>>);
 
-/// What is done with the model.
+/// The kind of work on a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// It is put on a disk, or loaded by a worker.
+    /// The model is put on a disk, or loaded by a worker.
     Load,
-    /// Its files are read again. Not listed: the model stays where it is.
+    /// The files of the model are read again. Not listed, because the model does not move.
     Verify,
 }
 
@@ -44,11 +45,11 @@ pub(super) enum Work {
 struct LoadEntry {
     load: LoadProgress,
     work: Work,
-    /// Who else is told how far it has come.
+    /// The other receivers of the progress.
     listeners: Vec<Progress>,
 }
 
-/// Who wants to be told how far something comes that is done with a model on a hive.
+/// A receiver of the progress of work on a model on a hive.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) work: Work,
@@ -70,7 +71,7 @@ impl Listener {
 struct Inner {
     next: u64,
     loads: BTreeMap<u64, LoadEntry>,
-    /// Whoever orders something at this moment.
+    /// The listener of the order that is being given at this moment.
     listener: Option<Listener>,
     failed: VecDeque<(WorkerId, Error)>,
 }
@@ -86,7 +87,7 @@ impl LoadTracker {
         listed.map(|entry| entry.load.clone()).collect()
     }
 
-    /// Why the worker was not there in the end, where that was lately.
+    /// The reason why a worker failed to start; `None` if it is not among the latest failures.
     pub(super) fn failure(&self, worker: WorkerId) -> Option<Error> {
         let inner = self.lock();
         let mut failed = inner.failed.iter().rev();
@@ -101,8 +102,8 @@ impl LoadTracker {
         inner.failed.push_back((worker, error));
     }
 
-    /// Has whoever orders this told how far it has come: from its begin if `order` begins it, else from now if it is under
-    /// way already. The driver's task alone orders.
+    /// Sends the progress of ordered work to the listener: from its start if `order` starts it, else from now on if it
+    /// is already in progress. Only the task of the driver gives orders.
     pub(super) fn listen(&self, listener: Listener, order: impl FnOnce()) {
         self.lock().listener = Some(listener);
         order();
@@ -116,7 +117,7 @@ impl LoadTracker {
         listener.progress.update(so_far.done, so_far.total);
     }
 
-    /// One more; it is there until the guard is dropped.
+    /// Starts to track work, until the guard is dropped.
     pub(super) fn begin(
         &self,
         work: Work,
@@ -138,13 +139,14 @@ impl LoadTracker {
     }
 }
 
+/// Tracks work until it is dropped.
 pub(super) struct LoadProgressGuard {
     loads: LoadTracker,
     key: u64,
 }
 
 impl LoadProgressGuard {
-    /// Where the backend tells how far it has come; `also` hears of it too.
+    /// The callback to which the backend reports its progress. `also` is called after each report.
     pub(super) fn progress(&self, also: impl Fn() + Send + Sync + 'static) -> Progress {
         let (loads, key) = (self.loads.clone(), self.key);
         Progress::new(move |update| {
@@ -155,7 +157,7 @@ impl LoadProgressGuard {
                 }
                 None => Vec::new(),
             };
-            // Outside the lock: what they do is not ours to know.
+            // Outside the lock, because the listeners may do anything.
             for listener in listeners {
                 listener.update(update.done, update.total);
             }
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_who_waits_for_a_download_is_told_how_far_it_has_come() {
+    fn everybody_who_waits_for_a_download_gets_its_progress() {
         let loads = LoadTracker::default();
         let ((first, to_first), (second, to_second)) = (listener(Work::Load), listener(Work::Load));
         let (verifier, to_verifier) = listener(Work::Verify);

@@ -1,386 +1,185 @@
-//! Where models come from: what a reference stands for, and from which place a hive takes its files.
+//! The models of a queen: their names, where they are, and the orders to download, verify and load them.
 
-mod public;
-mod vouched;
+use std::{collections::BTreeMap, sync::Arc};
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
-
-use async_trait::async_trait;
-use tokio::{sync::watch, time::Instant};
-
+use super::{LoadProgress, Queen, model_locator::Grant, unexpected};
 use crate::{
-    cluster::ClusterView,
+    engine::{Command, CommandOutput},
     error::{Error, ErrorKind, Result},
-    hive::{HiveBackend, ModelOrigin},
-    hive_address::HiveAddress,
+    id::{HiveId, WorkerId},
+    load_request::LoadRequest,
+    model_info::ModelInfo,
     model_on_disk::ModelOnDisk,
     model_ref::{ModelRef, ModelSource},
-    models::HubAccess,
-    progress::{Progress, ProgressUpdate},
-    settings::Settings,
+    models::Damage,
+    progress::Progress,
+    sizing::DeviceEstimate,
 };
 
-use public::Public;
-pub(super) use vouched::Grant;
-use vouched::Vouched;
-
-/// How long the answer to what a branch stands for is used without asking again.
-const PIN_KEPT: Duration = Duration::from_secs(300);
-/// How long the hub may take to answer: where a hive has the model already, and where none has.
-const PIN_TIMEOUT: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(60));
-/// Branches whose answers are kept.
-const PINS: usize = 1_024;
-
-/// The hub, as far as the queen needs it.
-#[async_trait]
-pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
-    /// The reference with the commit that it stands for now. If `anonymous`, the hub is asked without a token, and the
-    /// answer is an error unless it gives the model's files to such a caller.
-    async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef>;
-    /// How hives reach it.
-    fn access(&self) -> HubAccess;
+/// The models of a queen; see [`Queen::models`].
+#[derive(Clone, Copy, Debug)]
+pub struct Models<'a> {
+    pub(super) queen: &'a Queen,
 }
 
-#[cfg(feature = "hub")]
-#[async_trait]
-impl Pin for crate::models::Hub {
-    async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef> {
-        let resolved = match anonymous {
-            true => self.resolve_public(model).await,
-            false => self.resolve(model).await,
-        };
-        resolved.map(|resolved| resolved.model().clone())
-    }
-    fn access(&self) -> HubAccess {
-        Self::access(self)
-    }
-}
-
-/// Pins references, and sees to it that a model is fetched once and copied from there.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Models(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    hub: Option<Arc<dyn Pin>>,
-    vouched: Vouched,
-    public: Public,
-    /// By the reference, and whether it was asked for without a token.
-    pins: Mutex<BTreeMap<(ModelRef, bool), Pinned>>,
-    downloads: Mutex<BTreeMap<ModelRef, Weak<Download>>>,
-}
-
-/// What a branch stands for. The lock is held while the hub is asked, so that it is asked once.
-type Pinned = Arc<tokio::sync::Mutex<Option<(ModelRef, Instant)>>>;
-
-/// A model that hives want, and that none had. It lives as long as somebody waits for it.
-#[derive(Debug, Default)]
-struct Download {
-    /// Held by the hive that downloads; those after it find where it is.
-    turn: tokio::sync::Mutex<Option<Arc<dyn HiveBackend>>>,
-    progress: watch::Sender<ProgressUpdate>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under a lock is one call on one map.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Models {
-    pub(super) fn new(hub: Option<Arc<dyn Pin>>, settings: &Settings) -> Self {
-        let vouched = Vouched::new(settings);
-        Self(Arc::new(Inner { hub, vouched, ..Inner::default() }))
+impl<'a> Models<'a> {
+    /// The aliases of models, with the reference that each stands for.
+    pub fn aliases(self) -> &'a BTreeMap<String, ModelRef> {
+        &self.queen.shared.aliases
     }
 
-    /// The reference that a hive can be given: one to a hub names a commit.
+    /// The model that this alias or reference stands for.
     ///
     /// # Errors
-    /// [`ErrorKind::ModelNotFound`] where the hub has no such model, and what else it answers with.
-    pub(super) async fn pinned(
-        &self,
-        model: ModelRef,
-        grant: Grant,
-        known: &ClusterView,
-    ) -> Result<ModelRef> {
-        let pinned = self.pin(model, self.0.vouched.is_anonymous(grant), known).await?;
-        if grant == Grant::Operator {
-            self.vouch_for(&pinned);
-        }
-        Ok(pinned)
+    /// [`ErrorKind::InvalidRequest`] if it is neither.
+    pub fn resolve(self, name: &str) -> Result<ModelRef> {
+        self.aliases().get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
     }
 
-    /// The operator wants this model, as hives are given it.
-    pub(super) fn vouch_for(&self, model: &ModelRef) {
-        self.0.vouched.add(model);
+    /// The model that this alias or reference stands for, in the form that a hive can use: a reference to a hub names
+    /// the commit that it stands for now, and the file if there are several. A reference under which a hive already has
+    /// the model is returned unchanged.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] if it is not a reference, [`ErrorKind::ModelNotFound`] if the hub has no such
+    /// model, [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] if the hub does not give it to this queen,
+    /// [`ErrorKind::HubUnreachable`] if the hub does not answer and no hive has the model.
+    pub async fn locate(self, name: &str) -> Result<ModelRef> {
+        self.locate_as(name, Grant::Operator).await
     }
 
-    async fn pin(&self, model: ModelRef, anonymous: bool, known: &ClusterView) -> Result<ModelRef> {
-        let ModelSource::Hub { revision, file, .. } = model.source() else { return Ok(model) };
-        let is_pinned = revision.is_some_and(crate::model_ref::is_commit) && file.is_some();
-        // A worker may go by the very name. What is there may be the operator's own, so without a token the hub is asked.
-        if !anonymous && (is_pinned || known.knows_model(&model)) {
-            return Ok(model);
-        }
-        let Some(hub) = &self.0.hub else {
-            return self.newest_known(&model, anonymous, known).ok_or_else(|| {
-                let message = match anonymous {
-                    true => format!("this queen has no hub to ask whether model {model} is public"),
-                    false => format!(
-                        "model {model} is nowhere in the fleet, and this queen has no hub to ask for it"
-                    ),
-                };
-                Error::new(ErrorKind::ModelNotFound, message)
-            });
-        };
-        let slot = {
-            let mut pins = lock(&self.0.pins);
-            let key = (model.clone(), anonymous);
-            if pins.len() >= PINS && !pins.contains_key(&key) {
-                pins.pop_first();
-            }
-            pins.entry(key).or_default().clone()
-        };
-        // What is there serves as long as the hub does not answer.
-        let known = self.newest_known(&model, anonymous, known);
-        let timeout = if known.is_some() { PIN_TIMEOUT.0 } else { PIN_TIMEOUT.1 };
-        let asking = async {
-            let mut slot = slot.lock().await;
-            if let Some((pinned, at)) = &*slot
-                && at.elapsed() < PIN_KEPT
-            {
-                return Ok(pinned.clone());
-            }
-            let answer = hub.pin(&model, anonymous).await;
-            if anonymous {
-                self.0.public.note(&model, &answer);
-            }
-            let pinned = match (answer, &known) {
-                (Err(error), Some(known)) if error.kind() == ErrorKind::HubUnreachable => {
-                    known.clone()
-                }
-                (pinned, _) => pinned?,
-            };
-            *slot = Some((pinned.clone(), Instant::now()));
-            Ok(pinned)
-        };
-        // Also who waits for another's question waits no longer than that.
-        if let Ok(pinned) = tokio::time::timeout(timeout, asking).await {
-            return pinned;
-        }
-        let Some(known) = known else {
-            let message = format!("the hub did not say within {timeout:?} what model {model} is");
-            return Err(Error::new(ErrorKind::HubUnreachable, message));
-        };
-        if let Ok(mut slot) = slot.try_lock() {
-            *slot = Some((known.clone(), Instant::now()));
-        }
-        Ok(known)
-    }
-
-    /// A commit of the same model that a hive has already; for a caller without a token one that the hub gave to such a
-    /// caller before.
-    fn newest_known(
-        &self,
-        model: &ModelRef,
-        anonymous: bool,
-        known: &ClusterView,
-    ) -> Option<ModelRef> {
-        let mut held = known.hives().flat_map(|hive| hive.models.keys());
-        let fits = |held: &&ModelRef| held.is_of(model) && (!anonymous || self.0.public.has(held));
-        held.find(fits).cloned()
-    }
-
-    /// Puts a model on the disk of a hive: copied from a hive that has it, or else downloaded, once for all.
-    pub(super) async fn put(
-        &self,
-        hive: &Arc<dyn HiveBackend>,
-        model: &ModelRef,
-        holders: Vec<Arc<dyn HiveBackend>>,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
+    /// [`locate`](Self::locate), with the permissions of the one who named the model.
+    pub(super) async fn locate_as(self, name: &str, grant: Grant) -> Result<ModelRef> {
+        let model = self.resolve(name)?;
         match model.source() {
-            ModelSource::Alias(_) => hive.provision(model, ModelOrigin::Here, progress).await,
-            ModelSource::File(_) => {
-                let may_be_there = self.0.vouched.has(model);
-                put_file(hive, model, holders, may_be_there, progress).await
-            }
-            // Not copied from another hive: only what is fetched from the hub is counted against the budget.
-            ModelSource::Hub { .. } if !self.0.vouched.has(model) => {
-                hive.provision(model, self.origin_for_tenants(), progress).await
-            }
             ModelSource::Hub { .. } => {
-                let mut failed = None;
-                for holder in holders.iter().filter(|holder| holder.info().id != hive.info().id) {
-                    match copy(holder, hive, model, progress.clone()).await {
-                        Err(error) if is_the_source(&error) => {
-                            tracing::info!(from = %holder.info().id, to = %hive.info().id, %model, %error, "the model could not be copied");
-                            failed = Some(error);
-                        }
-                        done => return done,
-                    }
-                }
-                let done = self.download(hive, model, progress).await;
-                // Without a hub what kept it from being copied tells more.
-                done.map_err(|error| match failed {
-                    Some(failed) if self.0.hub.is_none() => failed,
-                    _ => error,
-                })
+                let cluster = self.queen.cluster().await?;
+                self.queen.shared.models.pinned(model, grant, &cluster).await
             }
+            _ => Ok(model),
         }
     }
 
-    /// The first hive downloads; those that come meanwhile see its progress, and copy from it.
-    async fn download(
-        &self,
-        hive: &Arc<dyn HiveBackend>,
-        model: &ModelRef,
+    /// The properties of a model, as a hive has read them from its files; `name` is an alias or a reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelNotFound`] if no hive has the model, or none could read its files.
+    pub async fn info(self, name: &str) -> Result<Arc<ModelInfo>> {
+        let model = self.resolve(name)?;
+        let cluster = self.queen.cluster().await?;
+        let mut held = cluster.hives().flat_map(|hive| hive.models.values());
+        let found = held.find_map(|held| held.info.clone().filter(|_| held.model.is_of(&model)));
+        found.ok_or_else(|| {
+            let message = format!("no hive has model {model}, or none could read its files");
+            Error::new(ErrorKind::ModelNotFound, message)
+        })
+    }
+
+    /// Puts a model on the disk of a machine, and returns what is there. A model that is already there is not fetched
+    /// again; one that another machine has is copied from there. Concurrent calls for one model share one download, and
+    /// all of them see its progress. The download continues if the caller goes away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such hive, [`ErrorKind::ModelNotFound`] if no source has the model,
+    /// [`ErrorKind::DiskInUse`] if the models in use leave too little of the machine's disk budget,
+    /// [`ErrorKind::HiveUnreachable`] if there is no progress for as long as the setting `provision_silence` allows.
+    pub async fn provision(
+        self,
+        hive: HiveId,
+        model: ModelRef,
         progress: Progress,
     ) -> Result<ModelOnDisk> {
-        let download = {
-            let mut downloads = lock(&self.0.downloads);
-            downloads.retain(|_, download| download.strong_count() > 0);
-            let under_way = downloads.get(model).and_then(Weak::upgrade);
-            under_way.unwrap_or_else(|| {
-                let download = Arc::<Download>::default();
-                downloads.insert(model.clone(), Arc::downgrade(&download));
-                download
-            })
-        };
-        let mut turn = follow(&download, &progress).await;
-        if let Some(holder) = turn.clone() {
-            drop(turn);
-            match copy(&holder, hive, model, progress.clone()).await {
-                Err(error) if is_the_source(&error) => {
-                    tracing::info!(from = %holder.info().id, to = %hive.info().id, %model, %error, "the model could not be copied");
-                    return self.download_to(hive, model, progress).await;
-                }
-                done => return done,
-            }
-        }
-        let (tell, own) = (download.clone(), progress);
-        let progress = Progress::new(move |update: ProgressUpdate| {
-            tell.progress.send_replace(update);
-            own.update(update.done, update.total);
-        });
-        let done = self.download_to(hive, model, progress).await;
-        if done.is_ok() {
-            *turn = Some(hive.clone());
-        }
-        done
-    }
-
-    /// Where a hive takes a model from that only tenants have asked for.
-    fn origin_for_tenants(&self) -> ModelOrigin {
-        match &self.0.hub {
-            Some(hub) => ModelOrigin::Hub(self.0.vouched.access_for_tenants(hub.access())),
-            None => ModelOrigin::Here,
+        let model = self.locate(model.as_str()).await?;
+        match self.queen.command(Command::Provision { hive, model }, progress).await? {
+            CommandOutput::Model(on_disk) => Ok(*on_disk),
+            other => Err(unexpected(&other)),
         }
     }
 
-    async fn download_to(
-        &self,
-        hive: &Arc<dyn HiveBackend>,
-        model: &ModelRef,
+    /// Reads every file of a model on a machine again, and returns the damaged ones. Damaged files are set aside. When
+    /// the model is next needed, only these files are fetched again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such hive, [`ErrorKind::ModelNotFound`] if its store does not have the
+    /// model, [`ErrorKind::Unsupported`] if it has no store.
+    pub async fn verify(
+        self,
+        hive: HiveId,
+        model: ModelRef,
         progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        let origin = match &self.0.hub {
-            Some(hub) => ModelOrigin::Hub(hub.access()),
-            None => ModelOrigin::Here,
+    ) -> Result<Vec<Damage>> {
+        let model = self.locate(model.as_str()).await?;
+        match self.queen.command(Command::Verify { hive, model }, progress).await? {
+            CommandOutput::Damage(damage) => Ok(damage),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Removes a model from the disk of a machine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if a worker of that machine has loaded or is loading the model, or while it is being
+    /// fetched there, [`ErrorKind::NotFound`] if there is no such hive.
+    pub async fn remove(self, hive: HiveId, model: ModelRef) -> Result<()> {
+        let remove = Command::RemoveModel { hive, model };
+        self.queen.command(remove, Progress::ignore()).await.map(drop)
+    }
+
+    /// Starts a worker for a model, or returns the one that is already running or starting. It takes jobs when
+    /// [`Queen::cluster`] shows it as ready. The scheduler decides what the request leaves open; the built-in policy
+    /// decides if the scheduler fails, is suspended, or would wait. A model that is not on the machine's disk is
+    /// fetched first. The work continues if the caller goes away.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::HiveUnreachable`] if the hive does not exist or does not answer,
+    /// [`ErrorKind::ModelNotFound`] if no source has the model, [`ErrorKind::InsufficientVram`] if it fits nowhere,
+    /// [`ErrorKind::Conflict`] while the model is being removed from there.
+    pub async fn load(self, mut request: LoadRequest) -> Result<WorkerId> {
+        request.model = self.locate(request.model.as_str()).await?;
+        match self.queen.command(Command::LoadModel(request), Progress::ignore()).await? {
+            CommandOutput::Worker(worker) => Ok(worker),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// An estimate, for every device that the request allows, of whether a worker for this model would fit now, with
+    /// all figures. The sequences are taken to be `context` tokens long, 4,096 if it is `None`. Nothing is started.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] if the model is not a reference, [`ErrorKind::NotFound`] or
+    /// [`ErrorKind::HiveUnreachable`] if the hive does not exist or does not answer.
+    pub async fn estimate(
+        self,
+        request: &LoadRequest,
+        context: Option<u32>,
+    ) -> Result<Vec<DeviceEstimate>> {
+        let asked = self.resolve(request.model.as_str())?;
+        let cluster = request.candidates(&self.queen.cluster().await?)?;
+        let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
+        let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
+        let mut sizing = *self.queen.shared.built_in.sizing();
+        if let Some(slots) = request.slots {
+            sizing = sizing.with_slots(slots);
+        }
+        if let Some(context) = context {
+            sizing = sizing.with_context(context);
+        }
+        let known = cluster.largest_on_disk(&model).cloned();
+        let known = match (known, model.source()) {
+            // The file may be on this machine, from which it would be copied.
+            (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
+            (known, _) => known,
         };
-        hive.provision(model, origin, progress).await
+        Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
+    }
+
+    /// The models that are being fetched or loaded at this moment, with their progress.
+    pub fn loading(self) -> Vec<LoadProgress> {
+        self.queen.shared.loads.all()
+    }
+
+    /// The reason why a worker failed to start; `None` if its start did not fail, or is not among the latest failures.
+    pub fn load_failure(self, worker: WorkerId) -> Option<Error> {
+        self.queen.shared.loads.failure(worker)
     }
 }
-
-/// Waits for the turn, and passes on how far the one before has come.
-async fn follow<'a>(
-    download: &'a Download,
-    progress: &Progress,
-) -> tokio::sync::MutexGuard<'a, Option<Arc<dyn HiveBackend>>> {
-    let mut told = download.progress.subscribe();
-    let turn = download.turn.lock();
-    tokio::pin!(turn);
-    loop {
-        tokio::select! {
-            biased;
-            turn = &mut turn => return turn,
-            Ok(()) = told.changed() => {
-                let ProgressUpdate { done, total } = *told.borrow_and_update();
-                progress.update(done, total);
-            }
-        }
-    }
-}
-
-/// A file of the queen's machine: where it lies for hives of the same machine, and copied to the others. If it cannot be
-/// copied, and `may_be_there`, it may be a file of the other machine. Not one that only a tenant has named: it was
-/// checked that the file is below `file_roots` on the queen's machine, and not what is at that path elsewhere.
-async fn put_file(
-    hive: &Arc<dyn HiveBackend>,
-    model: &ModelRef,
-    holders: Vec<Arc<dyn HiveBackend>>,
-    may_be_there: bool,
-    progress: Progress,
-) -> Result<ModelOnDisk> {
-    if is_on_this_machine(&**hive) {
-        return hive.provision(model, ModelOrigin::Here, progress).await;
-    }
-    // A hive of this machine with a store knows the checksums of large files that it has seen before.
-    let mut files = None;
-    for beside in holders.iter().filter(|holder| is_on_this_machine(&***holder)) {
-        files = beside.files(model).await.ok();
-        if files.is_some() {
-            break;
-        }
-    }
-    let files = match files {
-        Some(files) => Ok(files),
-        None => crate::models::files_at(model, progress.clone()).await,
-    };
-    let copied = match files {
-        Ok(files) => hive.provision(model, ModelOrigin::Files(files), progress.clone()).await,
-        Err(error) => Err(error),
-    };
-    match copied {
-        // A hive without a store, or a path that means something on that machine alone.
-        Err(error)
-            if may_be_there
-                && matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::ModelNotFound) =>
-        {
-            let there = hive.provision(model, ModelOrigin::Here, progress).await;
-            there.map_err(|_| error)
-        }
-        done => done,
-    }
-}
-
-fn is_on_this_machine(hive: &dyn HiveBackend) -> bool {
-    hive.info().address == HiveAddress::Local
-}
-
-async fn copy(
-    from: &Arc<dyn HiveBackend>,
-    to: &Arc<dyn HiveBackend>,
-    model: &ModelRef,
-    progress: Progress,
-) -> Result<ModelOnDisk> {
-    let files = from.files(model).await.map_err(|error| {
-        // Whatever is wrong is wrong there, and not with the one that it is copied to.
-        let message = format!("hive {} does not give model {model}: {error}", from.info().id);
-        Error::new(ErrorKind::HiveUnreachable, message).with_source(error)
-    })?;
-    to.provision(model, ModelOrigin::Files(files), progress).await
-}
-
-/// Is it the place that the model was to be copied from that is at fault? Then another may do.
-fn is_the_source(error: &Error) -> bool {
-    use ErrorKind::{Cancelled, DiskInUse, Fenced, Storage};
-    !matches!(error.kind(), Storage | DiskInUse | Cancelled | Fenced)
-}
-
-#[cfg(test)]
-mod tests;

@@ -140,8 +140,8 @@ pub(super) async fn own(
     loop {
         beat.tick().await;
         logs.trim();
-        // The store's record of a tenant is out of date if the tenant is being changed here at the same time.
-        let alone = tenants.alone_within(lease / 6).await;
+        // What the store says of tenants is old news where one is changed here at the same time.
+        let alone = tenants.lock_changes_within(lease / 6).await;
         let renewed =
             within(lease, ErrorKind::Storage, "the store did not answer", registry.renew(epoch))
                 .await;

@@ -8,7 +8,7 @@ use super::{
     JobHandle, Queen, fresh_seed,
     inbox::{self, Message, Submission},
     log::EventLog,
-    models::Grant,
+    model_locator::Grant,
 };
 use crate::{
     engine::Submitted,
@@ -148,10 +148,10 @@ impl Queen {
         let name = request.model();
         // Before the hub is asked about a model that the tenant may not use.
         let grant = match request.whose() {
-            Some(tenant) => self.grant(tenant, name)?,
+            Some(tenant) => self.tenants().grant(tenant, name)?,
             None => Grant::Operator,
         };
-        let model = self.locate_on_word(name, grant).await.map_err(|error| {
+        let model = self.models().locate_as(name, grant).await.map_err(|error| {
             let error = match error.client_message() {
                 Some(_) => error,
                 // The client's error names the model as requested: what an alias stands for is for the operator only.

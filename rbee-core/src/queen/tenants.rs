@@ -1,4 +1,4 @@
-//! Tenants, as an operator looks after them, and the keys by which their clients are known.
+//! The tenants, as an operator manages them, and the keys that identify their clients.
 
 mod index;
 
@@ -6,12 +6,13 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Queen, models::Grant};
+use super::{Queen, model_locator::Grant};
 use crate::{
     engine::{Command, Engine},
     error::{Error, ErrorKind, Result},
     id::TenantId,
     model_ref::ModelSource,
+    progress::Progress,
     registry::TenantRecord,
     settings::TenantReferences,
     tenant::{ApiKey, TenantLimits},
@@ -21,31 +22,31 @@ use crate::{
 use index::TenantEntry;
 pub(super) use index::TenantIndex;
 
-/// Keys that one tenant may have.
+/// The maximum number of keys of one tenant.
 const MOST_KEYS: usize = 16;
-/// The longest label of a key, in characters.
+/// The maximum length of the label of a key, in characters.
 const MOST_LABEL: usize = 64;
-/// Models that an error names.
+/// The maximum number of models that an error names.
 const NAMED: usize = 8;
-/// Tenants whose usage is looked up in one turn of the driver.
-const LOOK: usize = 256;
+/// The number of tenants whose usage is read in one turn of the driver.
+const USAGE_CHUNK: usize = 256;
 
-/// A tenant that was set up.
+/// A tenant, with its limits, keys and usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSummary {
-    /// Its name.
+    /// The name of the tenant.
     pub id: TenantId,
-    /// What it may use.
+    /// The limits of what it may use.
     pub limits: TenantLimits,
-    /// Its keys.
+    /// The keys of the tenant, without their text.
     pub keys: Vec<ApiKey>,
-    /// Tokens it has used today (UTC).
+    /// The number of tokens that it has used today (UTC).
     pub used_today: u64,
-    /// Jobs it has now, waiting and running.
+    /// The number of its waiting and running jobs.
     pub live_jobs: u32,
 }
 
-/// A new key of a tenant. Only its hash is kept, so this is the one time that it can be seen.
+/// A new key of a tenant. The queen keeps only its hash, so the text is available only here.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TenantKey {
     text: String,
@@ -53,18 +54,18 @@ pub struct TenantKey {
 }
 
 impl TenantKey {
-    /// The key itself, to be handed to the tenant.
+    /// The text of the key, for the tenant.
     pub fn reveal(&self) -> &str {
         &self.text
     }
 
-    /// The SHA-256 of the key, in lower-case hexadecimal, by which it is known from now on.
+    /// The SHA-256 of the key, in lower-case hexadecimal, which identifies it from now on.
     pub fn hash(&self) -> &str {
         &self.hash
     }
 }
 
-/// Shows the hash alone.
+/// Shows only the hash.
 impl fmt::Debug for TenantKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TenantKey").field("hash", &self.hash).finish_non_exhaustive()
@@ -79,28 +80,34 @@ fn unknown(tenant: &TenantId) -> Error {
     Error::new(ErrorKind::NotFound, format!("tenant {tenant} does not exist"))
 }
 
-impl Queen {
-    /// The tenants that were set up, by name.
-    pub async fn tenants(&self) -> Result<Vec<TenantSummary>> {
-        let all = self.shared.tenants.all();
+/// The tenants of a queen; see [`Queen::tenants`].
+#[derive(Clone, Copy, Debug)]
+pub struct Tenants<'a> {
+    pub(super) queen: &'a Queen,
+}
+
+impl Tenants<'_> {
+    /// All tenants, in the order of their names.
+    pub async fn list(self) -> Result<Vec<TenantSummary>> {
+        let all = self.queen.shared.tenants.all();
         let mut summaries = Vec::with_capacity(all.len());
-        for some in all.chunks(LOOK) {
+        for some in all.chunks(USAGE_CHUNK) {
             summaries.extend(self.summaries(some.to_vec()).await?);
         }
         Ok(summaries)
     }
 
-    /// One of them.
+    /// One tenant.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is none of this name.
-    pub async fn tenant(&self, tenant: &TenantId) -> Result<TenantSummary> {
-        let entry = self.shared.tenants.get(tenant)?;
+    /// [`ErrorKind::NotFound`] if there is no tenant of this name.
+    pub async fn get(self, tenant: &TenantId) -> Result<TenantSummary> {
+        let entry = self.queen.shared.tenants.get(tenant)?;
         let found = self.summaries(vec![(tenant.clone(), entry)]).await?;
         found.into_iter().next().ok_or_else(|| unknown(tenant))
     }
 
-    async fn summaries(&self, tenants: Vec<(TenantId, TenantEntry)>) -> Result<Vec<TenantSummary>> {
+    async fn summaries(self, tenants: Vec<(TenantId, TenantEntry)>) -> Result<Vec<TenantSummary>> {
         let describe = |engine: &Engine, (id, entry): (TenantId, TenantEntry)| TenantSummary {
             live_jobs: engine.view().tenant(&id).map_or(0, |view| view.live_jobs),
             used_today: engine.tenant(&id).map_or(0, |record| record.used_tokens),
@@ -108,56 +115,60 @@ impl Queen {
             keys: entry.keys,
             id,
         };
-        self.look(move |engine| tenants.into_iter().map(|one| describe(engine, one)).collect())
-            .await
+        let inspect =
+            move |engine: &Engine| tenants.into_iter().map(|one| describe(engine, one)).collect();
+        self.queen.inspect(inspect).await
     }
 
-    /// What this tenant may use: its own limits, and the default ones of [`Settings`](crate::Settings) where it has none.
-    pub fn limits_of(&self, tenant: &TenantId) -> TenantLimits {
-        let defaults = &self.shared.settings.default_limits;
-        let own = self.shared.tenants.limits(tenant);
+    /// The limits of a tenant: its own, and those in [`default_limits`](crate::Settings::default_limits) for each that
+    /// it does not set.
+    pub fn limits_of(self, tenant: &TenantId) -> TenantLimits {
+        let defaults = &self.queen.shared.settings.default_limits;
+        let own = self.queen.shared.tenants.limits(tenant);
         own.map_or_else(|| defaults.clone(), |own| own.or(defaults))
     }
 
-    /// Returns an error if this tenant may not use the model of this name. If its limits name models, it may use those: an
-    /// alias there is for whatever it stands for now, and a reference for exactly that one. Else it may use every alias and
-    /// the names that workers go by, and references if [`tenant_references`](crate::Settings::tenant_references) is not
-    /// off. Which files a `file:` reference may name then is for the application to decide.
+    /// Returns an error if this tenant may not use the model of this name. If its limits name models, it may use those:
+    /// an alias allows the model that it stands for now, and a reference allows exactly that model. Else it may use
+    /// every alias and the names of the workers' models, and also references if
+    /// [`tenant_references`](crate::Settings::tenant_references) is not off. The application must then decide which
+    /// files a `file:` reference may name.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] that names the model and those that are allowed, [`ErrorKind::InvalidRequest`] for
-    /// what is neither an alias nor a reference.
-    pub fn may_use(&self, tenant: &TenantId, name: &str) -> Result<()> {
+    /// [`ErrorKind::PermissionDenied`], with the model and the allowed models, [`ErrorKind::InvalidRequest`] if the
+    /// name is neither an alias nor a reference.
+    pub fn may_use(self, tenant: &TenantId, name: &str) -> Result<()> {
         self.grant(tenant, name).map(drop)
     }
 
-    /// The same, and on whose word it may.
-    pub(super) fn grant(&self, tenant: &TenantId, name: &str) -> Result<Grant> {
+    /// [`may_use`](Self::may_use), which also returns with whose permissions the model is fetched.
+    pub(in crate::queen) fn grant(self, tenant: &TenantId, name: &str) -> Result<Grant> {
         let limits = self.limits_of(tenant);
-        let model = self.resolve(name).map_err(|error| error.with_param("model"))?;
-        let aliases = &self.shared.aliases;
+        let models = self.queen.models();
+        let model = models.resolve(name).map_err(|error| error.with_param("model"))?;
+        let aliases = models.aliases();
         let is_name = aliases.contains_key(name) || matches!(model.source(), ModelSource::Alias(_));
         let is_file = matches!(model.source(), ModelSource::File(_));
         let is_granted = match &limits.models {
             Some(allowed) => {
-                // A path that an alias stands for is not to be found out by trying.
-                let is_it = |one: &String| self.resolve(one).is_ok_and(|one| one == model);
+                // A tenant must not find out by trials which path an alias stands for.
+                let is_it = |one: &String| models.resolve(one).is_ok_and(|one| one == model);
                 allowed.contains(name) || ((is_name || !is_file) && allowed.iter().any(is_it))
             }
             None => is_name,
         };
-        let may_refer = self.shared.settings.tenant_references != TenantReferences::Off;
+        let may_refer = self.queen.shared.settings.tenant_references != TenantReferences::Off;
         match (is_granted, &limits.models) {
             (true, _) => Ok(Grant::Operator),
             (false, None) if may_refer => Ok(Grant::Tenant),
-            (false, _) => Err(self.not_for(tenant, name, &limits)),
+            (false, _) => Err(self.not_allowed(tenant, name, &limits)),
         }
     }
 
-    fn not_for(&self, tenant: &TenantId, name: &str, limits: &TenantLimits) -> Error {
+    fn not_allowed(self, tenant: &TenantId, name: &str, limits: &TenantLimits) -> Error {
         let names: Vec<&str> = match &limits.models {
             Some(allowed) => allowed.iter().map(String::as_str).collect(),
-            None => self.shared.aliases.keys().map(String::as_str).collect(),
+            None => self.queen.shared.aliases.keys().map(String::as_str).collect(),
         };
         let names: Vec<_> = names.into_iter().filter(|name| !name.starts_with("file:")).collect();
         let mut allowed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
@@ -174,78 +185,80 @@ impl Queen {
         Error::for_client(ErrorKind::PermissionDenied, message).with_param("model")
     }
 
-    /// Sets up a tenant, or changes the limits of one; its keys stay. They hold for what is submitted from now on: a job
-    /// that waits already is not refused by a change, but that [`PlatformPolicy`](crate::scheduler::PlatformPolicy) looks at the tokens
-    /// of the day once more before it begins one. Models are kept by the names that they are given here, so an alias goes
-    /// on meaning whatever it stands for.
+    /// Adds a tenant, or changes the limits of one, which keeps its keys. The limits apply to requests that are
+    /// submitted from now on. A change does not refuse a job that already waits, except that
+    /// [`PlatformPolicy`](crate::scheduler::PlatformPolicy) checks the daily tokens again before a job starts. Models
+    /// are stored under the names that are given here, so an alias still means the model that it stands for at the time
+    /// of use.
     ///
-    /// The change is made whole, also where the future is dropped meanwhile, as are those below.
+    /// The change is completed even if the future is dropped. So are the changes by the methods below.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] for a limit that cannot be, [`ErrorKind::Conflict`] where there are 10,000 tenants
-    /// already, [`ErrorKind::Storage`] where it could not be recorded.
-    pub async fn put_tenant(&self, tenant: TenantId, limits: TenantLimits) -> Result<()> {
+    /// [`ErrorKind::InvalidRequest`] for an invalid limit, [`ErrorKind::Conflict`] if there are already 10,000 tenants,
+    /// [`ErrorKind::Storage`] if the change could not be recorded.
+    pub async fn put(self, tenant: TenantId, limits: TenantLimits) -> Result<()> {
         limits.validate()?;
-        limits.check_models(|name| self.resolve(name))?;
-        let change = move |directory: &TenantIndex| {
-            directory.check_room(&tenant)?;
-            let keys = directory.get(&tenant).map(|entry| entry.keys).unwrap_or_default();
+        limits.check_models(|name| self.queen.models().resolve(name))?;
+        let change = move |index: &TenantIndex| {
+            index.check_room(&tenant)?;
+            let keys = index.get(&tenant).map(|entry| entry.keys).unwrap_or_default();
             Ok((Change::put(tenant, limits, keys), ()))
         };
-        self.change_tenant(change).await
+        self.change(change).await
     }
 
     /// Removes a tenant and its keys.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is none, [`ErrorKind::Conflict`] while it has jobs that have not ended.
-    pub async fn remove_tenant(&self, tenant: &TenantId) -> Result<()> {
+    /// [`ErrorKind::NotFound`] if there is no such tenant, [`ErrorKind::Conflict`] while it has jobs that have not
+    /// ended.
+    pub async fn remove(self, tenant: &TenantId) -> Result<()> {
         let tenant = tenant.clone();
-        let change = move |directory: &TenantIndex| {
-            directory.get(&tenant)?;
+        let change = move |index: &TenantIndex| {
+            index.get(&tenant)?;
             Ok((Change::Gone(tenant), ()))
         };
-        self.change_tenant(change).await
+        self.change(change).await
     }
 
     /// Issues a key to a tenant: 366 random bits, of which only a hash is kept.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such tenant, [`ErrorKind::Conflict`] where it has 16 keys already,
-    /// [`ErrorKind::InvalidRequest`] for a label longer than 64 characters.
-    pub async fn issue_key(&self, tenant: &TenantId, label: &str) -> Result<TenantKey> {
+    /// [`ErrorKind::NotFound`] if there is no such tenant, [`ErrorKind::Conflict`] if it already has 16 keys,
+    /// [`ErrorKind::InvalidRequest`] if the label is longer than 64 characters or has control characters.
+    pub async fn issue_key(self, tenant: &TenantId, label: &str) -> Result<TenantKey> {
         if label.chars().count() > MOST_LABEL || label.chars().any(char::is_control) {
             let message =
                 format!("label is {label:?}; allowed are {MOST_LABEL} characters on one line");
             return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("label"));
         }
         let (tenant, label) = (tenant.clone(), label.to_owned());
-        let change = move |directory: &TenantIndex| {
-            let TenantEntry { limits, mut keys } = directory.get(&tenant)?;
+        let change = move |index: &TenantIndex| {
+            let TenantEntry { limits, mut keys } = index.get(&tenant)?;
             if keys.len() >= MOST_KEYS {
                 let message =
                     format!("tenant {tenant} has {MOST_KEYS} keys already; revoke one first");
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            // Two random UUIDs have 244 random bits; a third makes it more than the 256 that are promised.
+            // Two random UUIDs have 244 random bits; the third one brings it to 366, above the required 256.
             let random = || uuid::Uuid::new_v4().simple().to_string();
             let text = format!("rbee-{}{}{}", random(), random(), random());
             let key = TenantKey { hash: hash(&text), text };
             keys.push(ApiKey { hash: key.hash.clone(), label, created_at: WallTime::now() });
             Ok((Change::put(tenant, (*limits).clone(), keys), key))
         };
-        self.change_tenant(change).await
+        self.change(change).await
     }
 
-    /// Revokes the key whose hash begins so. When this returns it is of no use any more.
+    /// Revokes the key whose hash starts with `hash_prefix`. It is invalid when this returns.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where there is no such tenant or key, [`ErrorKind::InvalidRequest`] where the beginning
-    /// fits several.
-    pub async fn revoke_key(&self, tenant: &TenantId, hash_prefix: &str) -> Result<()> {
+    /// [`ErrorKind::NotFound`] if there is no such tenant or key, [`ErrorKind::InvalidRequest`] if the prefix matches
+    /// several keys.
+    pub async fn revoke_key(self, tenant: &TenantId, hash_prefix: &str) -> Result<()> {
         let (tenant, prefix) = (tenant.clone(), hash_prefix.to_owned());
-        let change = move |directory: &TenantIndex| {
-            let TenantEntry { limits, mut keys } = directory.get(&tenant)?;
+        let change = move |index: &TenantIndex| {
+            let TenantEntry { limits, mut keys } = index.get(&tenant)?;
             let fits = |key: &ApiKey| !prefix.is_empty() && key.hash.starts_with(&prefix);
             match keys.iter().filter(|key| fits(key)).count() {
                 0 => {
@@ -264,53 +277,53 @@ impl Queen {
             }
             Ok((Change::put(tenant, (*limits).clone(), keys), ()))
         };
-        self.change_tenant(change).await
+        self.change(change).await
     }
 
-    /// The tenant whose key this is.
-    pub fn tenant_of(&self, key: &str) -> Option<TenantId> {
-        self.shared.tenants.tenant_of(&hash(key))
+    /// The tenant that this key belongs to; `None` if it is not a valid key.
+    pub fn of_key(self, key: &str) -> Option<TenantId> {
+        self.queen.shared.tenants.tenant_of(&hash(key))
     }
 
-    /// Makes a change to what the directory has, in a task of its own: one that is recorded must be known to the
-    /// directory too, whatever becomes of whoever asked for it. A key that is revoked in the store alone would go on
-    /// working, and be written back with the next change.
-    async fn change_tenant<T: Send + 'static>(
-        &self,
+    /// Changes the index, in a task of its own: a change that is recorded must also reach the index, even if the caller
+    /// goes away. A key that is revoked only in the store would stay valid, and would be recorded again with the next
+    /// change.
+    async fn change<T: Send + 'static>(
+        self,
         change: impl FnOnce(&TenantIndex) -> Result<(Change, T)> + Send + 'static,
     ) -> Result<T> {
-        let alone = self.shared.tenants.alone().await;
-        let queen = self.clone();
+        let guard = self.queen.shared.tenants.lock_changes().await;
+        let queen = self.queen.clone();
         let making = tokio::spawn(async move {
-            let directory = &queen.shared.tenants;
-            let (change, made) = change(directory)?;
+            let index = &queen.shared.tenants;
+            let (change, made) = change(index)?;
             let command = match &change {
                 Change::Put(record) => Command::PutTenant(record.clone()),
                 Change::Gone(tenant) => Command::RemoveTenant(tenant.clone()),
             };
-            queen.command(command).await?;
+            queen.command(command, Progress::ignore()).await?;
             match &change {
-                Change::Put(record) => directory.put(record),
-                Change::Gone(tenant) => directory.remove(tenant),
+                Change::Put(record) => index.put(record),
+                Change::Gone(tenant) => index.remove(tenant),
             }
-            drop(alone);
+            drop(guard);
             Ok(made)
         });
         making.await.unwrap_or_else(|cause| {
-            let message = "the change of a tenant broke off";
+            let message = "the task that changes a tenant ended before it was done";
             Err(Error::new(ErrorKind::Internal, message).with_source(cause))
         })
     }
 }
 
-/// What is to be recorded of a tenant.
+/// A change to the record of a tenant.
 enum Change {
     Put(Box<TenantRecord>),
     Gone(TenantId),
 }
 
 impl Change {
-    /// Usage is not written with it.
+    /// The new limits and keys. The usage is not changed by it.
     fn put(id: TenantId, limits: TenantLimits, keys: Vec<ApiKey>) -> Self {
         Self::Put(Box::new(TenantRecord { id, limits, keys, used_tokens: 0 }))
     }

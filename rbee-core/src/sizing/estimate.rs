@@ -24,8 +24,8 @@ pub enum Fit {
     Later,
     /// The device is too small, or the memory budget of the hive is.
     TooSmall,
-    /// The memory that the model takes is unknown: no hive has its files. [`Queen::provision`](crate::Queen::provision)
-    /// fetches them.
+    /// The memory that the model takes is unknown: no hive has its files.
+    /// [`Models::provision`](crate::queen::Models::provision) fetches them.
     Unknown,
     /// No worker can be started there, whatever its memory; the reason as text.
     Unavailable(String),

@@ -368,8 +368,8 @@ async fn a_queen_tells_what_the_files_of_a_model_say() {
     let hive = InProcessHive::new().with_factory(Gated::default());
     let queen =
         rbee_core::Queen::builder().alias("tiny", model.as_str()).hive(hive).build().await.unwrap();
-    assert_eq!(kind(queen.model_info("tiny").await), ErrorKind::ModelNotFound);
-    queen.provision(HiveId::local(), model, Progress::ignore()).await.unwrap();
-    let info = queen.model_info("tiny").await.unwrap();
+    assert_eq!(kind(queen.models().info("tiny").await), ErrorKind::ModelNotFound);
+    queen.models().provision(HiveId::local(), model, Progress::ignore()).await.unwrap();
+    let info = queen.models().info("tiny").await.unwrap();
     assert_eq!((info.architecture.as_str(), info.context), ("llama", Some(512)));
 }

@@ -60,11 +60,11 @@ async fn a_model_is_loaded_where_it_may_be_and_only_once() {
     load.hive = Some(id("b"));
     load.slots = Some(3);
     load.pin = true;
-    let worker = queen.load_model(load.clone()).await.unwrap();
-    assert_eq!(queen.load_model(load).await.unwrap(), worker);
-    // Without a hive in the request, the worker that exists is returned.
+    let worker = queen.models().load(load.clone()).await.unwrap();
+    assert_eq!(queen.models().load(load).await.unwrap(), worker);
+    // Anywhere means: where it is.
     let anywhere = LoadRequest::new(model.reference.clone());
-    assert_eq!(queen.load_model(anywhere).await.unwrap(), worker);
+    assert_eq!(queen.models().load(anywhere).await.unwrap(), worker);
     until(&queen, "the worker is ready", |cluster| ready(cluster, "b") == 1).await;
     let cluster = queen.cluster().await.unwrap();
     let view = cluster.worker(worker).unwrap();
@@ -75,7 +75,7 @@ async fn a_model_is_loaded_where_it_may_be_and_only_once() {
 #[tokio::test]
 async fn a_load_that_cannot_be_says_what_is_wrong() {
     let (queen, model) = (two_hives().await, model());
-    let kind = |load: LoadRequest| async { queen.load_model(load).await.unwrap_err().kind() };
+    let kind = |load: LoadRequest| async { queen.models().load(load).await.unwrap_err().kind() };
     let load = LoadRequest::new(model.reference.clone());
     let nowhere = LoadRequest { hive: Some(id("c")), ..load.clone() };
     assert_eq!(kind(nowhere).await, ErrorKind::NotFound);
@@ -102,7 +102,7 @@ async fn a_load_goes_on_when_whoever_ordered_it_is_gone() {
     let model = model();
     let load = {
         let (queen, load) = (queen.clone(), LoadRequest::new(model.reference.clone()));
-        tokio::spawn(async move { queen.load_model(load).await })
+        tokio::spawn(async move { queen.models().load(load).await })
     };
     is_asked.recv().await.unwrap();
     load.abort();
@@ -118,19 +118,20 @@ async fn models_are_put_on_disks_and_removed_but_not_under_a_worker() {
     let told = Arc::new(std::sync::Mutex::new(0));
     let seen = told.clone();
     let progress = Progress::new(move |update| *seen.lock().unwrap() = update.done);
-    let on_disk = queen.provision(id("a"), model.reference.clone(), progress).await.unwrap();
+    let on_disk =
+        queen.models().provision(id("a"), model.reference.clone(), progress).await.unwrap();
     assert_eq!((on_disk.bytes, *told.lock().unwrap()), (1000, 1000));
     let has = |cluster: &rbee_core::ClusterView| {
         cluster.hive(&id("a")).unwrap().models.contains_key(&model.reference)
     };
     until(&queen, "the hive has it", has).await;
-    let worker = queen.load_model(LoadRequest::new(model.reference.clone())).await.unwrap();
+    let worker = queen.models().load(LoadRequest::new(model.reference.clone())).await.unwrap();
     until(&queen, "the worker is ready", |cluster| ready(cluster, "a") == 1).await;
-    let refused = queen.remove_model(id("a"), model.reference.clone()).await.unwrap_err();
+    let refused = queen.models().remove(id("a"), model.reference.clone()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Conflict);
-    queen.unload(worker).await.unwrap();
+    queen.fleet().unload(worker).await.unwrap();
     until(&queen, "the worker is gone", |cluster| cluster.worker_count() == 0).await;
-    queen.remove_model(id("a"), model.reference.clone()).await.unwrap();
+    queen.models().remove(id("a"), model.reference.clone()).await.unwrap();
     until(&queen, "the hive has it no more", |cluster| !has(cluster)).await;
     quiet(&queen).await;
 }
@@ -185,27 +186,27 @@ async fn a_disk_that_is_full_of_a_model_nobody_uses_takes_the_one_that_is_wanted
 async fn a_hive_that_is_stopped_stays_in_the_fleet_and_can_be_started_again() {
     let (queen, model) = (two_hives().await, model());
     let load = LoadRequest { hive: Some(id("a")), ..LoadRequest::new(model.reference.clone()) };
-    queen.load_model(load.clone()).await.unwrap();
+    queen.models().load(load.clone()).await.unwrap();
     until(&queen, "the worker is ready", |cluster| ready(cluster, "a") == 1).await;
-    queen.stop_hive(id("a"), Duration::from_secs(1)).await.unwrap();
+    queen.fleet().stop(id("a"), Duration::from_secs(1)).await.unwrap();
     assert_eq!(queen.cluster().await.unwrap().worker_count(), 0);
     let status = |queen: Queen| async move {
-        let hives = queen.hives().await.unwrap();
+        let hives = queen.fleet().list().await.unwrap();
         hives.into_iter().map(|hive| (hive.id.to_string(), hive.status)).collect::<Vec<_>>()
     };
     let expected = [("a".to_owned(), HiveStatus::Offline), ("b".to_owned(), HiveStatus::Online)];
     assert_eq!(status(queen.clone()).await, expected);
     assert_eq!(
-        queen.load_model(load.clone()).await.unwrap_err().kind(),
+        queen.models().load(load.clone()).await.unwrap_err().kind(),
         ErrorKind::HiveUnreachable
     );
-    queen.start_hive(id("a")).await.unwrap();
+    queen.fleet().start(id("a")).await.unwrap();
     let online = |cluster: &rbee_core::ClusterView| cluster.hive(&id("a")).unwrap().online;
     until(&queen, "the hive is back", online).await;
-    queen.load_model(load).await.unwrap();
+    queen.models().load(load).await.unwrap();
     until(&queen, "the worker is ready", |cluster| ready(cluster, "a") == 1).await;
     assert_eq!(
-        queen.stop_hive(id("c"), Duration::ZERO).await.unwrap_err().kind(),
+        queen.fleet().stop(id("c"), Duration::ZERO).await.unwrap_err().kind(),
         ErrorKind::NotFound
     );
     quiet(&queen).await;
@@ -216,17 +217,20 @@ async fn a_hive_that_is_drained_ends_its_runs_and_gets_no_workers_until_it_is_st
     let (queen, model) = (two_hives().await, model());
     let load =
         |hive| LoadRequest { hive: Some(id(hive)), ..LoadRequest::new(model.reference.clone()) };
-    queen.load_model(load("a")).await.unwrap();
+    queen.models().load(load("a")).await.unwrap();
     until(&queen, "the worker is ready", |cluster| ready(cluster, "a") == 1).await;
-    queen.drain_hive(id("a")).await.unwrap();
+    queen.fleet().drain(id("a")).await.unwrap();
     until(&queen, "its worker is gone", |cluster| cluster.worker_count() == 0).await;
-    assert_eq!(queen.load_model(load("a")).await.unwrap_err().kind(), ErrorKind::InsufficientVram);
-    // Jobs go to hives that may start workers.
+    assert_eq!(
+        queen.models().load(load("a")).await.unwrap_err().kind(),
+        ErrorKind::InsufficientVram
+    );
+    // Jobs go where workers may be started.
     let job = rbee_core::Request::completion(model.reference.as_str(), "x").max_tokens(3);
     assert!(queen.submit(job).await.unwrap().answer().await.is_ok());
     assert_eq!(ready(&queen.cluster().await.unwrap(), "b"), 1);
-    queen.start_hive(id("a")).await.unwrap();
-    queen.load_model(load("a")).await.unwrap();
+    queen.fleet().start(id("a")).await.unwrap();
+    queen.models().load(load("a")).await.unwrap();
     until(&queen, "the worker is ready", |cluster| ready(cluster, "a") == 1).await;
     quiet(&queen).await;
 }
@@ -238,7 +242,7 @@ async fn a_drained_hive_lets_runs_under_way_end() {
     let queen = queen().worker(worker).build().await.unwrap();
     let job = queen.submit(request(1, 5)).await.unwrap();
     until(&queen, "it runs", |cluster| cluster.workers().any(|worker| worker.leased == 1)).await;
-    queen.drain_hive(HiveId::local()).await.unwrap();
+    queen.fleet().drain(HiveId::local()).await.unwrap();
     gate.open();
     read(job).await.assert_whole(1, 5);
     until(&queen, "the worker is gone", |cluster| cluster.worker_count() == 0).await;
@@ -250,12 +254,13 @@ async fn hives_of_an_earlier_life_are_remembered_until_they_are_removed() {
     let registry = Arc::new(MemoryRegistry::new());
     let build = || queen().id(QueenId::new("q").unwrap()).registry(registry.clone());
     let first = build().hive(hive("a")).hive(hive("b")).build().await.unwrap();
-    assert!(first.remembered_hives().is_empty());
-    let twice = first.add_hive(hive("a")).await.unwrap_err();
+    assert!(first.fleet().remembered().is_empty());
+    let twice = first.fleet().add(hive("a")).await.unwrap_err();
     assert_eq!(twice.kind(), ErrorKind::Conflict);
-    first.remove_hive(id("b"), Duration::ZERO).await.unwrap();
+    first.fleet().remove(id("b"), Duration::ZERO).await.unwrap();
     first.shutdown(Duration::ZERO).await.unwrap();
     let second = build().build().await.unwrap();
-    let names: Vec<_> = second.remembered_hives().iter().map(|hive| hive.id.to_string()).collect();
+    let names: Vec<_> =
+        second.fleet().remembered().iter().map(|hive| hive.id.to_string()).collect();
     assert_eq!(names, ["a"]);
 }

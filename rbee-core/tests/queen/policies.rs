@@ -46,23 +46,27 @@ fn told(status: &PolicyStatus) -> (&str, &str, Option<u64>) {
 async fn a_scheduler_that_is_compiled_in_is_in_force_whatever_was_recorded_before() {
     let store = MemoryRegistry::new();
     let first = life(&store, |queen| queen).await;
-    first.set_policy(script("Set."), PolicyOrigin::Operator).await.unwrap();
+    first.policy().set(script("Set."), PolicyOrigin::Operator).await.unwrap();
     let second = life(&store, |queen| queen.scheduler(native())).await;
-    let status = second.policy();
+    let status = second.policy().status();
     assert_eq!((status.name.as_str(), status.version), ("native", None));
     let third = life(&store, |queen| queen).await;
-    assert_eq!(told(&third.policy()), ("rhai", "Set.", Some(1)), "who brings none has it back");
+    assert_eq!(
+        told(&third.policy().status()),
+        ("rhai", "Set.", Some(1)),
+        "who brings none has it back"
+    );
 }
 
 #[tokio::test]
 async fn a_text_that_the_application_no_longer_brings_is_no_longer_in_force() {
     let store = MemoryRegistry::new();
     let first = life(&store, |queen| queen.scheduler(own("Own."))).await;
-    assert_eq!(told(&first.policy()), ("rhai", "Own.", Some(1)));
+    assert_eq!(told(&first.policy().status()), ("rhai", "Own.", Some(1)));
     let again = life(&store, |queen| queen.scheduler(own("Own."))).await;
-    assert_eq!(told(&again.policy()), ("rhai", "Own.", Some(1)), "it is recorded once");
+    assert_eq!(told(&again.policy().status()), ("rhai", "Own.", Some(1)), "it is recorded once");
     let without = life(&store, |queen| queen).await;
-    let status = without.policy();
+    let status = without.policy().status();
     assert_eq!((status.name.as_str(), status.version), ("least-loaded", None));
 }
 
@@ -70,11 +74,11 @@ async fn a_text_that_the_application_no_longer_brings_is_no_longer_in_force() {
 async fn what_an_operator_set_stays_until_the_application_brings_a_new_text() {
     let store = MemoryRegistry::new();
     let first = life(&store, |queen| queen.scheduler(own("Own."))).await;
-    first.set_policy(script("Set."), PolicyOrigin::Operator).await.unwrap();
+    first.policy().set(script("Set."), PolicyOrigin::Operator).await.unwrap();
     let second = life(&store, |queen| queen.scheduler(own("Own."))).await;
-    assert_eq!(told(&second.policy()), ("rhai", "Set.", Some(2)));
+    assert_eq!(told(&second.policy().status()), ("rhai", "Set.", Some(2)));
     let third = life(&store, |queen| queen.scheduler(own("New."))).await;
-    assert_eq!(told(&third.policy()), ("rhai", "New.", Some(3)));
+    assert_eq!(told(&third.policy().status()), ("rhai", "New.", Some(3)));
 }
 
 #[tokio::test]
@@ -86,39 +90,40 @@ async fn a_reset_leads_back_to_what_the_application_brings_and_holds_after_a_res
             false => queen,
         };
         let first = life(&store, build).await;
-        let before = first.policy();
-        let set = first.set_policy(script("Set."), PolicyOrigin::Operator).await.unwrap();
+        let before = first.policy().status();
+        let set = first.policy().set(script("Set."), PolicyOrigin::Operator).await.unwrap();
         assert_eq!(told(&set).1, "Set.");
-        let reset = first.reset_policy().await.unwrap();
+        let reset = first.policy().reset().await.unwrap();
         assert_eq!((&reset.name, &reset.source), (&before.name, &before.source));
         let version = set.version.map(|version| version + 1);
         assert_eq!(reset.version, version);
-        let recorded = first.policy_version(version.unwrap()).await.unwrap();
+        let recorded = first.policy().version(version.unwrap()).await.unwrap();
         assert_eq!((recorded.origin, &*recorded.source.text), (PolicyOrigin::Reset, ""));
 
         let second = life(&store, build).await;
-        let after = second.policy();
+        let after = second.policy().status();
         assert_eq!((&after.source, after.version), (&before.source, version));
-        second.set_policy(script("Set."), PolicyOrigin::Operator).await.unwrap();
-        let back = second.roll_back_policy(version.unwrap()).await.unwrap();
+        second.policy().set(script("Set."), PolicyOrigin::Operator).await.unwrap();
+        let back = second.policy().roll_back(version.unwrap()).await.unwrap();
         assert_eq!(back.source, before.source, "a reset can be gone back to");
     }
     let fixed = queen().fixed_policy().build().await.unwrap();
-    assert_eq!(fixed.reset_policy().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(fixed.policy().reset().await.unwrap_err().kind(), ErrorKind::PermissionDenied);
 }
 
 #[tokio::test]
 async fn a_version_is_shown_and_put_back_by_its_number() {
     let queen = queen().build().await.unwrap();
     for words in ["First.", "Second."] {
-        queen.set_policy(script(words), PolicyOrigin::Operator).await.unwrap();
+        queen.policy().set(script(words), PolicyOrigin::Operator).await.unwrap();
     }
-    assert_eq!(queen.policy_version(1).await.unwrap().source, script("First."));
-    let back = queen.roll_back_policy(1).await.unwrap();
+    assert_eq!(queen.policy().version(1).await.unwrap().source, script("First."));
+    let back = queen.policy().roll_back(1).await.unwrap();
     assert_eq!(told(&back), ("rhai", "First.", Some(3)));
-    for error in
-        [queen.policy_version(9).await.unwrap_err(), queen.roll_back_policy(9).await.unwrap_err()]
-    {
+    for error in [
+        queen.policy().version(9).await.unwrap_err(),
+        queen.policy().roll_back(9).await.unwrap_err(),
+    ] {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.message().contains("version 9"), "{error}");
     }
@@ -140,7 +145,7 @@ async fn left_while_it_is_recorded() -> (Queen, Arc<Semaphore>) {
         })
     });
     let queen = queen().registry(store).build().await.unwrap();
-    let mut change = Box::pin(queen.set_policy(script("Set."), PolicyOrigin::Operator));
+    let mut change = Box::pin(queen.policy().set(script("Set."), PolicyOrigin::Operator));
     tokio::select! {
         _ = &mut change => panic!("the store waits"),
         permit = begun.acquire() => permit.unwrap().forget(),
@@ -152,13 +157,13 @@ async fn left_while_it_is_recorded() -> (Queen, Arc<Semaphore>) {
 #[tokio::test]
 async fn a_change_whose_caller_goes_away_while_it_is_recorded_comes_into_force_all_the_same() {
     let (queen, go) = left_while_it_is_recorded().await;
-    assert_eq!(queen.policy().version, None);
+    assert_eq!(queen.policy().status().version, None);
     go.add_permits(2);
     // The next change waits for this one.
-    let next = queen.set_policy(script("Next."), PolicyOrigin::Operator).await.unwrap();
+    let next = queen.policy().set(script("Next."), PolicyOrigin::Operator).await.unwrap();
     assert_eq!(next.version, Some(2));
     let versions: Vec<u64> =
-        queen.policies().await.unwrap().iter().map(|version| version.version).collect();
+        queen.policy().versions().await.unwrap().iter().map(|version| version.version).collect();
     assert_eq!(versions, [1, 2]);
 }
 
@@ -166,8 +171,8 @@ async fn a_change_whose_caller_goes_away_while_it_is_recorded_comes_into_force_a
 async fn a_change_is_in_force_once_it_is_recorded_though_nobody_waits_for_it() {
     let (queen, go) = left_while_it_is_recorded().await;
     go.add_permits(1);
-    until(|| queen.policy().version == Some(1)).await;
-    assert_eq!(queen.policy().description, "Set.");
+    until(|| queen.policy().status().version == Some(1)).await;
+    assert_eq!(queen.policy().status().description, "Set.");
 }
 
 async fn until(holds: impl Fn() -> bool) {
@@ -183,13 +188,13 @@ async fn until(holds: impl Fn() -> bool) {
 async fn two_changes_at_once_come_into_force_one_after_the_other() {
     let queen = queen().build().await.unwrap();
     let (a, b) = tokio::join!(
-        queen.set_policy(script("A."), PolicyOrigin::Operator),
-        queen.set_policy(script("B."), PolicyOrigin::Operator),
+        queen.policy().set(script("A."), PolicyOrigin::Operator),
+        queen.policy().set(script("B."), PolicyOrigin::Operator),
     );
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!((told(&a), told(&b)), (("rhai", "A.", Some(1)), ("rhai", "B.", Some(2))));
-    assert_eq!(told(&queen.policy()), ("rhai", "B.", Some(2)));
-    assert_eq!(queen.policies().await.unwrap().len(), 2);
+    assert_eq!(told(&queen.policy().status()), ("rhai", "B.", Some(2)));
+    assert_eq!(queen.policy().versions().await.unwrap().len(), 2);
 }
 
 /// Fails every question once it is released.
@@ -218,11 +223,11 @@ async fn faults_of_a_policy_that_was_replaced_are_not_held_against_the_new_one()
     let queen = queen().scheduler(held).worker(echo().build()).build().await.unwrap();
     let job = queen.submit(request(1, 1)).await.unwrap();
     until(|| asked.load(Ordering::SeqCst) == 1).await;
-    queen.set_policy(script("New."), PolicyOrigin::Operator).await.unwrap();
+    queen.policy().set(script("New."), PolicyOrigin::Operator).await.unwrap();
     go.send(()).unwrap();
     read(job).await.assert_whole(1, 1);
     quiet(&queen).await;
-    let health = queen.policy().health;
+    let health = queen.policy().status().health;
     assert_eq!((health.faults, health.is_suspended), (0, false));
 }
 
@@ -235,7 +240,7 @@ async fn a_new_policy_is_asked_at_once_about_what_the_old_one_let_wait() {
     let queen = queen.build().await.unwrap();
     let jobs =
         [queen.submit(request(1, 1)).await.unwrap(), queen.submit(request(2, 1)).await.unwrap()];
-    queen.set_policy(script("New."), PolicyOrigin::Operator).await.unwrap();
+    queen.policy().set(script("New."), PolicyOrigin::Operator).await.unwrap();
     for (job, seed) in jobs.into_iter().zip([1, 2]) {
         let seen = tokio::time::timeout(Duration::from_secs(60), read(job)).await;
         seen.expect("it is asked about again").assert_whole(seed, 1);
@@ -257,7 +262,7 @@ async fn a_model_is_loaded_though_the_policy_fails_or_would_wait() {
     for scheduler in [Arc::new(native()) as Arc<dyn Scheduler>, Arc::new(fails())] {
         let attic = hive("attic").with_factory(EchoFactory::new().0);
         let queen = queen().hive(attic).scheduler(scheduler).build().await.unwrap();
-        queen.load_model(LoadRequest::new(tiny())).await.unwrap();
+        queen.models().load(LoadRequest::new(tiny())).await.unwrap();
     }
 }
 
@@ -268,7 +273,7 @@ async fn a_policy_that_says_no_to_a_load_is_heeded() {
     });
     let attic = hive("attic").with_factory(EchoFactory::new().0);
     let queen = queen().hive(attic).scheduler(scheduler).build().await.unwrap();
-    let error = queen.load_model(LoadRequest::new(tiny())).await.unwrap_err();
+    let error = queen.models().load(LoadRequest::new(tiny())).await.unwrap_err();
     assert_eq!(error.message(), "not here");
 }
 
@@ -283,22 +288,22 @@ async fn a_load_reckons_with_the_slots_that_are_wanted_on_the_hive_that_the_poli
     let scheduler = scheduler.unwrap().with_limit(Duration::from_secs(10));
     let queen = queen().hive(a).hive(b).scheduler(scheduler).build().await.unwrap();
     let load = LoadRequest { slots: Some(16), ..LoadRequest::new(tiny()) };
-    let worker = queen.load_model(load.clone()).await.unwrap();
+    let worker = queen.models().load(load.clone()).await.unwrap();
     let cluster = queen.cluster().await.unwrap();
-    let expected = queen.estimate(&load, None).await.unwrap()[0].expected;
+    let expected = queen.models().estimate(&load, None).await.unwrap()[0].expected;
     let fewer = LoadRequest::new(tiny());
-    assert!(queen.estimate(&fewer, None).await.unwrap()[0].expected < expected);
+    assert!(queen.models().estimate(&fewer, None).await.unwrap()[0].expected < expected);
     let view = cluster.worker(worker).unwrap();
     assert_eq!((view.info.hive.as_str(), view.info.slots), ("b", 16));
     assert_eq!(view.memory_bytes, expected);
     let none = LoadRequest { slots: Some(0), ..fewer };
-    assert_eq!(queen.load_model(none).await.unwrap_err().kind(), ErrorKind::InvalidRequest);
+    assert_eq!(queen.models().load(none).await.unwrap_err().kind(), ErrorKind::InvalidRequest);
 }
 
 #[tokio::test]
 async fn a_described_job_may_go_by_an_alias() {
     let queen = queen().alias("small", "echo").worker(echo().build()).build().await.unwrap();
-    let try_it = |job| queen.check_policy_described(script("Tried."), None, Some(job));
+    let try_it = |job| queen.policy().check_described(script("Tried."), None, Some(job));
     let trial = try_it("model: small\n").await.unwrap();
     assert_eq!(trial.decisions[0].job.model, "echo".parse().unwrap());
     assert!(matches!(trial.decisions[0].explanation.placement, Ok(Placement::Assign(_))));
@@ -315,12 +320,13 @@ async fn a_policy_is_tried_on_different_jobs() {
     let first = queen.submit(request(1, 1)).await.unwrap();
     worker.until_active(1).await;
     let waits = queen.submit(request(2, 1)).await.unwrap();
-    // Many more questions than the jobs that a policy is tried on.
-    let asked = async || queen.why(waits.id()).await.map_or(0, |decisions| decisions.len());
+    // Far more questions than jobs that a policy is tried on.
+    let asked =
+        async || queen.policy().why(waits.id()).await.map_or(0, |decisions| decisions.len());
     while asked().await < 40 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let trial = queen.check_policy(script("Tried.")).await.unwrap();
+    let trial = queen.policy().check(script("Tried.")).await.unwrap();
     let recent = trial.decisions.iter().filter(|decision| decision.is_recent);
     let mut jobs: Vec<_> = recent.map(|decision| decision.job.id).collect();
     jobs.sort();
@@ -346,7 +352,7 @@ async fn the_first_ten_minutes_go_as_the_page_says() {
     let fleet = block(&page, "Save this as `fleet.yaml`");
     let job = block(&page, "as `job.yaml`");
     let queen = queen().build().await.unwrap();
-    let trial = queen.check_policy_described(mine, Some(fleet), Some(job)).await.unwrap();
+    let trial = queen.policy().check_described(mine, Some(fleet), Some(job)).await.unwrap();
     let [decision] = &*trial.decisions else { panic!("{trial:?}") };
     let output = block(&page, "max_tokens: 200\n```\n");
     let steps = decision.explanation.steps.iter().enumerate();
@@ -360,7 +366,7 @@ async fn the_first_ten_minutes_go_as_the_page_says() {
 
     let slip = block(&page, "An error\nnames its place").trim();
     let text = block(&page, "Save this as `mine.rhai`").replace("in_region", "in_regoin");
-    let error = queen.check_policy(PolicySource::named("mine.rhai", text).unwrap()).await;
-    // The keeper adds the name of the file.
+    let error = queen.policy().check(PolicySource::named("mine.rhai", text).unwrap()).await;
+    // The keeper says which file it is.
     assert_eq!(format!("mine.rhai: {}", error.unwrap_err().message()), slip);
 }

@@ -70,7 +70,7 @@ async fn a_policy_admits_and_ranks_jobs_whether_it_is_asked_inline_or_on_threads
             ahead.push(queen.position(job.id()).await.unwrap());
         }
         assert_eq!(ahead, [Some(0), Some(1), Some(2)], "limit {limit:?}");
-        assert_eq!(queen.policy().health.faults, 1);
+        assert_eq!(queen.policy().status().health.faults, 1);
         assert!(queen.job(JobId::from_random_bits(7)).await.is_err());
         gate.open();
         read(first).await.assert_whole(1, 1);
@@ -88,7 +88,7 @@ async fn admissions_that_fail_suspend_a_policy_whose_placements_are_good() {
         let broken = request(seed, 1).correlation_id("broken".parse().unwrap());
         read(queen.submit(broken).await.unwrap()).await.assert_whole(seed, 1);
     }
-    let health = queen.policy().health;
+    let health = queen.policy().status().health;
     assert!(health.is_suspended && health.faults == 5, "{health:?}");
     assert_eq!(health.last_fault.unwrap().1.message(), "line 3");
 }
@@ -99,7 +99,7 @@ async fn what_a_policy_said_of_an_admission_is_kept_beside_its_decisions() {
     let ranked = queen.submit(request(9, 1)).await.unwrap();
     let id = ranked.id();
     read(ranked).await.assert_whole(9, 1);
-    let decisions = queen.why(id).await.unwrap();
+    let decisions = queen.policy().why(id).await.unwrap();
     assert_eq!(decisions[0].admission, Some(Ok(Admission::Accept { rank: -9 })));
     assert!(decisions[0].answer.is_none() && decisions[0].policy == "Picky");
     assert!(matches!(decisions[1].answer, Some(Ok(Placement::Assign(_)))), "{decisions:?}");
@@ -107,7 +107,7 @@ async fn what_a_policy_said_of_an_admission_is_kept_beside_its_decisions() {
     let plain = queen.submit(request(0, 1)).await.unwrap();
     let id = plain.id();
     read(plain).await.assert_whole(0, 1);
-    let decisions = queen.why(id).await.unwrap();
+    let decisions = queen.policy().why(id).await.unwrap();
     assert!(decisions.iter().all(|one| one.admission.is_none()), "it said nothing: {decisions:?}");
 
     // The id of a job follows from its key.
@@ -117,7 +117,7 @@ async fn what_a_policy_said_of_an_admission_is_kept_beside_its_decisions() {
     let accepted = queen.submit(refused("yes")).await.unwrap();
     let id = accepted.id();
     read(accepted).await.assert_whole(2, 1);
-    let decisions = queen.why(id).await.unwrap();
+    let decisions = queen.policy().why(id).await.unwrap();
     let Some(Ok(Admission::Refuse(error))) = &decisions[0].admission else {
         panic!("{decisions:?}")
     };
@@ -144,7 +144,7 @@ async fn an_answer_that_did_not_fit_is_shown_as_one_that_was_not_carried_out() {
     let id = job.id();
     read(job).await.assert_whole(1, 1);
     let stale: Vec<bool> =
-        queen.why(id).await.unwrap().iter().map(|decision| decision.is_stale).collect();
+        queen.policy().why(id).await.unwrap().iter().map(|decision| decision.is_stale).collect();
     assert_eq!(stale, [true, false]);
 }
 
@@ -167,7 +167,7 @@ async fn a_policy_that_fails_every_time_is_no_longer_asked_and_the_status_says_w
         read(queen.submit(request(seed, 2)).await.unwrap()).await.assert_whole(seed, 2);
     }
     assert_eq!(asked.load(Ordering::SeqCst), 5);
-    let health = queen.policy().health;
+    let health = queen.policy().status().health;
     assert!(health.is_suspended && health.faults == 5);
     assert_eq!(health.last_fault.unwrap().1.message(), "line 7: no such worker");
 }
@@ -186,7 +186,7 @@ async fn every_decision_about_a_job_is_explained_as_it_was_made() {
     read(second).await.assert_whole(2, 1);
 
     let worker = worker_id(&queen).await;
-    let decisions = queen.why(a).await.unwrap();
+    let decisions = queen.policy().why(a).await.unwrap();
     let [decision] = &*decisions else { panic!("{decisions:?}") };
     assert_eq!(decision.answer, Some(Ok(Placement::Assign(worker))));
     assert_eq!(decision.explanation.placement, Ok(Placement::Assign(worker)));
@@ -194,7 +194,7 @@ async fn every_decision_about_a_job_is_explained_as_it_was_made() {
     let chosen = (Candidate::Worker(worker), Verdict::Chosen);
     assert_eq!(decision.explanation.candidates, [chosen]);
 
-    let decisions = queen.why(b).await.unwrap();
+    let decisions = queen.policy().why(b).await.unwrap();
     assert!(decisions.len() >= 2, "it waited first: {decisions:?}");
     assert_eq!(decisions[0].answer, Some(Ok(Placement::Wait)));
     let taken = (Candidate::Worker(worker), Verdict::Refused("its only slot is taken".into()));
@@ -217,10 +217,10 @@ async fn only_so_many_decisions_are_kept() {
         jobs.push(job.id());
         read(job).await.assert_whole(seed, 1);
     }
-    let error = queen.why(jobs[0]).await.unwrap_err();
+    let error = queen.policy().why(jobs[0]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("decisions_kept"), "{error}");
-    assert_eq!(queen.why(jobs[2]).await.unwrap().len(), 1);
+    assert_eq!(queen.policy().why(jobs[2]).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn a_replay_knows_prefixes_and_deadlines_although_no_request_was_kept() {
     let outline = records[0].outline.as_ref().unwrap();
     assert_eq!((outline.max_tokens, outline.deadline_ms), (Some(2), Some(3_600_000)));
     assert!(records.iter().all(|record| record.request.is_none()));
-    let replay = queen.replay_policy(builtin(), HOUR).await.unwrap();
+    let replay = queen.policy().replay(builtin(), HOUR).await.unwrap();
     for report in [&replay.current, &replay.candidate] {
         assert_eq!((report.prefixed, report.prefix_keys), (3, 6));
         assert_eq!((report.prefix_hits, report.prefix_keys_warm), (2, 3), "the turns before");
@@ -73,7 +73,7 @@ async fn the_newest_jobs_are_replayed_and_it_is_said_that_there_are_more() {
         let settings = Settings { replay_jobs: 2, ..Settings::default() };
         let queen = queen().settings(settings).worker(echo().build()).build().await.unwrap();
         run_jobs(&queen, jobs).await;
-        let replay = queen.replay_policy(builtin(), HOUR).await.unwrap();
+        let replay = queen.policy().replay(builtin(), HOUR).await.unwrap();
         assert_eq!((replay.current.jobs, replay.is_cut), (2, is_cut));
         let newest = queen.jobs(&Default::default()).await.unwrap();
         assert_eq!(replay.from, newest[1].submitted_at);
@@ -113,14 +113,14 @@ async fn one_replay_runs_at_a_time_and_one_that_nobody_waits_for_ends() {
     policy.set(true);
     let one = tokio::spawn({
         let queen = queen.clone();
-        async move { queen.replay_policy(builtin(), HOUR).await }
+        async move { queen.policy().replay(builtin(), HOUR).await }
     });
     while policy.asked.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     let other = tokio::spawn({
         let queen = queen.clone();
-        async move { queen.replay_policy(builtin(), HOUR).await }
+        async move { queen.policy().replay(builtin(), HOUR).await }
     });
     while !other.is_finished() {
         tokio::time::advance(Duration::from_millis(100)).await;
@@ -132,11 +132,11 @@ async fn one_replay_runs_at_a_time_and_one_that_nobody_waits_for_ends() {
     one.abort();
     assert!(one.await.unwrap_err().is_cancelled());
     policy.set(false);
-    // The next replay starts when the first has stopped, at the decision where it blocked.
-    let replay = queen.replay_policy(builtin(), HOUR).await.unwrap();
+    // The next one comes when the first has stopped, at the decision where it stood.
+    let replay = queen.policy().replay(builtin(), HOUR).await.unwrap();
     assert_eq!(replay.current.completed, 20);
     let both = policy.asked.swap(0, Ordering::SeqCst);
-    queen.replay_policy(builtin(), HOUR).await.unwrap();
+    queen.policy().replay(builtin(), HOUR).await.unwrap();
     assert_eq!(policy.asked.load(Ordering::SeqCst), both - 1);
 }
 
@@ -160,7 +160,7 @@ async fn a_replay_that_takes_too_long_is_ended() {
     let queen = queen().settings(settings).scheduler(Slow).worker(echo().build());
     let queen = queen.build().await.unwrap();
     run_jobs(&queen, 2).await;
-    let error = queen.replay_policy(builtin(), HOUR).await.unwrap_err();
+    let error = queen.policy().replay(builtin(), HOUR).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::JobTimeout);
     assert!(error.message().contains("setting replay_limit"), "{error}");
 }

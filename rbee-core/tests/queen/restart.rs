@@ -31,7 +31,7 @@ async fn a_restarted_queen_makes_the_same_stream_again_under_the_same_numbers() 
     drop((job, first));
 
     let second = queen().id(id()).registry(registry).worker(echo().build()).build().await.unwrap();
-    assert_eq!(second.restored(), [name]);
+    assert_eq!(*second.status().await.unwrap().restored, [name]);
     let rest = read(second.attach(name, Some(40)).await.unwrap()).await;
     assert_eq!(rest.seqs, (41..=101).collect::<Vec<_>>());
     seen.text.push_str(&rest.text);
@@ -55,9 +55,9 @@ async fn a_pinned_worker_is_pinned_after_a_restart_and_one_that_is_not_any_more_
     let workers: Vec<_> =
         first.cluster().await.unwrap().workers().map(|worker| worker.info.id).collect();
     for worker in &workers {
-        first.pin(*worker, true).await.unwrap();
+        first.fleet().pin(*worker, true).await.unwrap();
     }
-    first.pin(workers[1], false).await.unwrap();
+    first.fleet().pin(workers[1], false).await.unwrap();
     first.crash();
     drop(first);
     let second = build().await.unwrap();
@@ -223,7 +223,7 @@ async fn a_queen_that_was_superseded_lets_go_of_her_hives() {
     let _young = build(queen()).build().await.unwrap();
     for _ in 0..10_000 {
         if Arc::strong_count(&machine) == 1 {
-            assert_eq!(old.counters().await.unwrap_err().kind(), ErrorKind::ShuttingDown);
+            assert_eq!(old.status().await.unwrap_err().kind(), ErrorKind::ShuttingDown);
             return;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -90,7 +90,8 @@ async fn what_somebody_can_come_back_for_goes_on_in_the_next_life_and_the_rest_e
         // Another queen can take over at once, because the ownership was released.
         let worker = echo().slots(4).build();
         let second = queen().registry(registry).worker(worker.clone()).build().await.unwrap();
-        assert_eq!(second.restored(), [detached_id, keyed_id, let_go, waits_on_id]);
+        let restored = second.status().await.unwrap().restored;
+        assert_eq!(*restored, [detached_id, keyed_id, let_go, waits_on_id]);
         let rest = read(second.attach(detached_id, seen.seqs.last().copied()).await.unwrap()).await;
         seen.seqs.extend(&rest.seqs);
         seen.text.push_str(&rest.text);
@@ -214,15 +215,15 @@ async fn a_submission_that_waits_for_its_record_is_answered_by_what_becomes_of_i
     };
     let plain = submit(request(1, 5));
     let detached = submit(request(2, 5).detached());
-    while first.counters().await.unwrap().jobs < 2 {
+    while first.status().await.unwrap().counters.jobs < 2 {
         tokio::task::yield_now().await;
     }
     let down = tokio::spawn({
         let first = first.clone();
         async move { first.shutdown(Duration::ZERO).await }
     });
-    // The queen is frozen when it no longer answers.
-    while first.counters().await.is_ok() {
+    // The queen is frozen when nobody answers any more.
+    while first.status().await.is_ok() {
         tokio::task::yield_now().await;
     }
     assert!(!plain.is_finished() && !detached.is_finished(), "what becomes of them is not known");
@@ -248,14 +249,14 @@ async fn a_job_whose_end_is_being_recorded_at_the_shutdown_ends_for_its_reader()
     while seen.tokens < 5 {
         seen.take(job.next().await.unwrap());
     }
-    while first.counters().await.unwrap().leases > 0 {
+    while first.status().await.unwrap().counters.leases > 0 {
         tokio::task::yield_now().await;
     }
     let down = tokio::spawn({
         let first = first.clone();
         async move { first.shutdown(Duration::ZERO).await }
     });
-    while first.counters().await.is_ok() {
+    while first.status().await.is_ok() {
         tokio::task::yield_now().await;
     }
     moody.end();

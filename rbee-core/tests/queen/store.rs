@@ -32,7 +32,7 @@ fn id() -> QueenId {
 /// Waits until the queen has noticed that its store is writable again.
 async fn until_written(queen: &Queen) {
     let began = Instant::now();
-    while queen.store_fault().await.unwrap().is_some() {
+    while queen.status().await.unwrap().store_fault.is_some() {
         assert!(
             began.elapsed() < Duration::from_secs(60),
             "it does not notice that the store is back"
@@ -52,7 +52,7 @@ async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
     let worker = echo().slots(2).gate(&gate).build();
     let queen = queen().registry(registry).worker(worker.clone()).build().await.unwrap();
     let running = queen.submit(request(1, 9)).await.unwrap();
-    assert!(queen.store_fault().await.unwrap().is_none());
+    assert!(queen.status().await.unwrap().store_fault.is_none());
 
     fails.store(true, Ordering::SeqCst);
     for seed in 2..5 {
@@ -61,7 +61,7 @@ async fn a_store_that_cannot_write_accepts_nothing_and_the_queen_goes_on() {
         assert_eq!(error.retry_after(), Some(Duration::from_secs(10)), "{error:?}");
         assert!(!error.message().contains("disk"), "the client does not get the cause: {error:?}");
     }
-    let fault = queen.store_fault().await.unwrap().expect("the store fails");
+    let fault = queen.status().await.unwrap().store_fault.expect("the store fails");
     assert_eq!(fault.error.message(), "the disk is full");
     assert_eq!(queen.check_store().await.unwrap_err().message(), "the disk is full");
     worker.until_active(1).await;
@@ -121,7 +121,8 @@ async fn an_end_is_recorded_however_long_the_store_was_away_and_nothing_runs_aga
         assert_eq!(state(&first, names[3]).await, JobState::Cancelled);
         first.crash();
         let second = queen().id(id()).registry(registry).worker(worker.clone());
-        assert!(second.build().await.unwrap().restored().is_empty(), "an ended job runs again");
+        let second = second.build().await.unwrap().status().await.unwrap();
+        assert!(second.restored.is_empty(), "an ended job runs again");
         assert_eq!(worker.runs().len(), 4);
     }
 }
@@ -213,7 +214,7 @@ async fn a_shutdown_does_not_wait_for_a_store_that_is_away_and_says_what_is_not_
 
     fails.store(false, Ordering::SeqCst);
     let second = queen().id(id()).registry(registry).worker(echo().build()).build().await.unwrap();
-    assert_eq!(second.restored(), [job]);
+    assert_eq!(*second.status().await.unwrap().restored, [job]);
     read(second.attach(job, None).await.unwrap()).await.assert_whole(1, 9);
 }
 
@@ -224,7 +225,7 @@ async fn a_hive_that_was_removed_while_the_store_was_away_stays_removed() {
     let first = first.build().await.unwrap();
     fails.store(true, Ordering::SeqCst);
     first.submit(request(1, 9)).await.unwrap_err();
-    first.remove_hive("a".parse().unwrap(), Duration::ZERO).await.unwrap();
+    first.fleet().remove("a".parse().unwrap(), Duration::ZERO).await.unwrap();
     fails.store(false, Ordering::SeqCst);
     until_written(&first).await;
     first.crash();
@@ -239,10 +240,10 @@ async fn a_store_that_fails_while_nothing_is_done_is_noticed() {
     let queen = queen().registry(registry).worker(echo().build()).build().await.unwrap();
     fails.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(queen.store_fault().await.unwrap().is_some());
+    assert!(queen.status().await.unwrap().store_fault.is_some());
     fails.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert!(queen.store_fault().await.unwrap().is_none());
+    assert!(queen.status().await.unwrap().store_fault.is_none());
 }
 
 #[tokio::test]

@@ -186,11 +186,11 @@ async fn a_reader_of_a_queen_that_is_let_go_is_told_so() {
 async fn what_is_asked_about_a_request_is_explained_and_not_submitted() {
     let (idle, other) = (echo().build(), echo().slots(2).build());
     let queen = queen().worker(idle.clone()).worker(other).build().await.unwrap();
-    let explained = queen.explain(request(1, 9)).await.unwrap();
+    let explained = queen.policy().explain(request(1, 9)).await.unwrap();
     assert_eq!(explained.candidates.len(), 2, "{explained:?}");
     assert!(explained.placement.is_ok());
     assert_eq!(idle.started(), 0);
-    assert!(queen.explain(request(1, 9).temperature(9.0)).await.is_err());
+    assert!(queen.policy().explain(request(1, 9).temperature(9.0)).await.is_err());
 }
 
 #[tokio::test]

@@ -76,7 +76,8 @@ impl Place {
         let mut names = Vec::new();
         for repo in ["bee/one", "bee/tiny"] {
             self.ask(None, &format!("hf:{repo}")).await.unwrap();
-            names.push(self.queen.locate(&format!("hf:{repo}")).await.unwrap().to_string());
+            names
+                .push(self.queen.models().locate(&format!("hf:{repo}")).await.unwrap().to_string());
             names.extend(["", "@main"].map(|revision| format!("hf:{repo}{revision}")));
             names.push(format!("hf:{repo}@{COMMIT}"));
         }
@@ -116,7 +117,7 @@ impl Place {
                     return;
                 }
                 for worker in workers {
-                    let _ = self.queen.unload(worker).await;
+                    let _ = self.queen.fleet().unload(worker).await;
                 }
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -166,7 +167,7 @@ async fn a_reference_in_a_tenants_limits_is_the_operators_word() {
     let place = Place::new(TenantReferences::Off, None).await;
     let models = Some(["hf:bee/one".to_owned()].into());
     let limits = TenantLimits { models, ..TenantLimits::default() };
-    place.queen.put_tenant(TenantId::new("acme").unwrap(), limits).await.unwrap();
+    place.queen.tenants().put(TenantId::new("acme").unwrap(), limits).await.unwrap();
     place.ask(Some("acme"), "hf:bee/one").await.unwrap();
     assert_eq!(place.tokens(), (true, true));
     for other in ["tiny", "hf:bee/two", "hf:bee/one@main", "hf:bee/one::file=other.gguf"] {
@@ -181,7 +182,7 @@ async fn an_opt_in_does_not_widen_the_limits_of_a_tenant_whose_models_are_named(
     let place = Place::new(TenantReferences::WithHubToken, Some(5_000)).await;
     let models = Some(["tiny".to_owned()].into());
     let limits = TenantLimits { models, ..TenantLimits::default() };
-    place.queen.put_tenant(TenantId::new("acme").unwrap(), limits).await.unwrap();
+    place.queen.tenants().put(TenantId::new("acme").unwrap(), limits).await.unwrap();
     let error = place.ask(Some("acme"), "hf:bee/one").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     place.ask(Some("other"), "hf:bee/one").await.unwrap();
@@ -206,7 +207,7 @@ async fn a_tenants_reference_is_fetched_without_the_operators_token() {
 async fn an_answer_of_the_hub_to_the_operator_is_none_to_a_tenant() {
     let place = Place::new(TenantReferences::Public, Some(5_000)).await;
     place.server.gate(true);
-    let pinned = place.queen.locate("hf:bee/two").await.unwrap();
+    let pinned = place.queen.models().locate("hf:bee/two").await.unwrap();
     assert!(pinned.as_str().contains('@'));
     let error = place.ask(Some("acme"), "hf:bee/two").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthorized, "it is asked again, without a token");

@@ -51,11 +51,11 @@ async fn limits_keys_and_usage_survive_a_restart_and_a_crash() {
         let path = dir.path().join(format!("{is_crash}.db"));
         let (queen, day) = (open(&path).await, today());
         let limits = TenantLimits { daily_tokens: Some(1_000_000), ..TenantLimits::default() };
-        queen.put_tenant(acme(), limits.clone()).await.unwrap();
-        let key = queen.issue_key(&acme(), "laptop").await.unwrap();
+        queen.tenants().put(acme(), limits.clone()).await.unwrap();
+        let key = queen.tenants().issue_key(&acme(), "laptop").await.unwrap();
         read(queen.submit(request(1, 9).tenant(acme())).await.unwrap()).await.assert_whole(1, 9);
         quiet(&queen).await;
-        let before = queen.tenant(&acme()).await.unwrap();
+        let before = queen.tenants().get(&acme()).await.unwrap();
         match is_crash {
             true => queen.crash(),
             false => queen.hand_over().await.unwrap(),
@@ -63,23 +63,23 @@ async fn limits_keys_and_usage_survive_a_restart_and_a_crash() {
         drop(queen);
 
         let queen = open(&path).await;
-        let after = queen.tenant(&acme()).await.unwrap();
+        let after = queen.tenants().get(&acme()).await.unwrap();
         assert_eq!(unused(&after), unused(&before));
-        assert_eq!(queen.tenants().await.unwrap().len(), 1);
+        assert_eq!(queen.tenants().list().await.unwrap().len(), 1);
         assert_eq!((&after.limits, after.keys[0].label.as_str()), (&limits, "laptop"));
-        assert_eq!(queen.tenant_of(key.reveal()), Some(acme()));
+        assert_eq!(queen.tenants().of_key(key.reveal()), Some(acme()));
         let used = before.used_today;
         let limits = TenantLimits { daily_tokens: Some(used), ..limits };
-        queen.put_tenant(acme(), limits).await.unwrap();
+        queen.tenants().put(acme(), limits).await.unwrap();
         let refused = queen.submit(request(2, 9).tenant(acme())).await.map(drop);
         if day == today() {
             assert!(used >= 9 && after.used_today == used, "{before:?} {after:?}");
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::QuotaExceeded);
         }
         quiet(&queen).await;
-        queen.remove_tenant(&acme()).await.unwrap();
-        assert_eq!(queen.tenant_of(key.reveal()), None);
-        assert_eq!(queen.tenant(&acme()).await.unwrap_err().kind(), ErrorKind::NotFound);
+        queen.tenants().remove(&acme()).await.unwrap();
+        assert_eq!(queen.tenants().of_key(key.reveal()), None);
+        assert_eq!(queen.tenants().get(&acme()).await.unwrap_err().kind(), ErrorKind::NotFound);
     }
 }
 
@@ -92,22 +92,22 @@ async fn a_job_that_a_crash_interrupts_is_counted_once() {
         .registry(SqliteRegistry::open(&path).unwrap())
         .worker(echo().gate(&gate).build());
     let queen = building.build().await.unwrap();
-    queen.put_tenant(acme(), TenantLimits::default()).await.unwrap();
+    queen.tenants().put(acme(), TenantLimits::default()).await.unwrap();
     let request = |seed| request(seed, 9).tenant(acme());
     let first = queen.submit(request(1)).await.unwrap();
     gate.release(9);
     read(first).await.assert_whole(1, 9);
-    let once = queen.tenant(&acme()).await.unwrap().used_today;
+    let once = queen.tenants().get(&acme()).await.unwrap().used_today;
     let second = queen.submit(request(2).detached()).await.unwrap().detach();
     gate.release(4);
     queen.crash();
     drop(queen);
 
     let queen = open(&path).await;
-    assert_eq!(queen.restored(), [second]);
+    assert_eq!(*queen.status().await.unwrap().restored, [second]);
     read(queen.attach(second, None).await.unwrap()).await;
     quiet(&queen).await;
-    let twice = queen.tenant(&acme()).await.unwrap();
+    let twice = queen.tenants().get(&acme()).await.unwrap();
     if day == today() {
         assert_eq!(twice.used_today, 2 * once);
     }
@@ -119,16 +119,16 @@ async fn a_revocation_is_made_whole_though_its_client_goes_away() {
     let registry = MemoryRegistry::new();
     let building = Queen::builder().registry(registry.clone()).worker(echo().build());
     let queen = building.build().await.unwrap();
-    queen.put_tenant(acme(), TenantLimits::default()).await.unwrap();
+    queen.tenants().put(acme(), TenantLimits::default()).await.unwrap();
     let stored = async || {
         let found = registry.open(&"looker".parse().unwrap(), Duration::from_secs(30)).await;
         found.unwrap().tenants.remove(0).keys
     };
     let acme = acme();
     for polls in 1.. {
-        let key = queen.issue_key(&acme, "").await.unwrap();
+        let key = queen.tenants().issue_key(&acme, "").await.unwrap();
         let is_done = {
-            let mut revoking = pin!(queen.revoke_key(&acme, key.hash()));
+            let mut revoking = pin!(queen.tenants().revoke_key(&acme, key.hash()));
             let mut is_done = false;
             for _ in 0..polls {
                 is_done =
@@ -141,12 +141,12 @@ async fn a_revocation_is_made_whole_though_its_client_goes_away() {
             }
             is_done
         };
-        // A change waits for the previous one, so any unfinished one is complete by then.
-        let next = queen.issue_key(&acme, "next").await.unwrap();
-        assert_eq!(queen.tenant_of(key.reveal()), None, "after {polls} polls");
+        // A change waits for the one before, so what was left half-way is over then.
+        let next = queen.tenants().issue_key(&acme, "next").await.unwrap();
+        assert_eq!(queen.tenants().of_key(key.reveal()), None, "after {polls} polls");
         let keys = stored().await;
         assert!(keys.iter().all(|one| one.hash != key.hash()), "after {polls} polls: {keys:?}");
-        queen.revoke_key(&acme, next.hash()).await.unwrap();
+        queen.tenants().revoke_key(&acme, next.hash()).await.unwrap();
         if is_done {
             break;
         }
@@ -163,24 +163,24 @@ async fn queens_on_one_store_learn_of_each_others_tenants_and_keys() {
     let (one, two) = (build("one").await, build("two").await);
     let beat = || tokio::time::sleep(one.settings().owner_lease / 2);
     let limits = TenantLimits { concurrent_jobs: Some(3), ..TenantLimits::default() };
-    one.put_tenant(acme(), limits.clone()).await.unwrap();
-    let key = one.issue_key(&acme(), "").await.unwrap();
+    one.tenants().put(acme(), limits.clone()).await.unwrap();
+    let key = one.tenants().issue_key(&acme(), "").await.unwrap();
     beat().await;
-    assert_eq!(two.tenant_of(key.reveal()), Some(acme()));
-    assert_eq!(two.limits_of(&acme()), limits);
+    assert_eq!(two.tenants().of_key(key.reveal()), Some(acme()));
+    assert_eq!(two.tenants().limits_of(&acme()), limits);
     let held = two.cluster().await.unwrap().tenant(&acme()).unwrap().limits.clone();
     assert_eq!(*held, limits, "what is held to is what is said");
 
-    one.revoke_key(&acme(), key.hash()).await.unwrap();
+    one.tenants().revoke_key(&acme(), key.hash()).await.unwrap();
     beat().await;
-    assert_eq!(two.tenant_of(key.reveal()), None);
-    let key = two.issue_key(&acme(), "").await.unwrap();
+    assert_eq!(two.tenants().of_key(key.reveal()), None);
+    let key = two.tenants().issue_key(&acme(), "").await.unwrap();
     beat().await;
-    assert_eq!(one.tenant_of(key.reveal()), Some(acme()));
-    one.remove_tenant(&acme()).await.unwrap();
+    assert_eq!(one.tenants().of_key(key.reveal()), Some(acme()));
+    one.tenants().remove(&acme()).await.unwrap();
     beat().await;
-    assert_eq!(two.tenant_of(key.reveal()), None);
-    assert_eq!(two.tenants().await.unwrap(), []);
+    assert_eq!(two.tenants().of_key(key.reveal()), None);
+    assert_eq!(two.tenants().list().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn an_alias_in_the_limits_means_whatever_it_stands_for() {
     for (stands_for, other) in [("one", "two"), ("two", "one")] {
         let queen = build(settings.clone(), stands_for).await.unwrap();
         if stands_for == "one" {
-            queen.put_tenant(acme(), models(&["small"])).await.unwrap();
+            queen.tenants().put(acme(), models(&["small"])).await.unwrap();
         }
         for tenant in [acme(), stranger.clone()] {
             ask(&queen, &tenant, "small").await.unwrap();
@@ -219,9 +219,9 @@ async fn an_alias_in_the_limits_means_whatever_it_stands_for() {
                 format!("model {other} is not for tenant {tenant}; allowed is small")
             );
         }
-        // Another change does not store the values behind the names.
-        queen.issue_key(&acme(), "").await.unwrap();
-        assert_eq!(queen.tenant(&acme()).await.unwrap().limits, models(&["small"]));
+        // Another change does not write down what the names stand for.
+        queen.tenants().issue_key(&acme(), "").await.unwrap();
+        assert_eq!(queen.tenants().get(&acme()).await.unwrap().limits, models(&["small"]));
         queen.hand_over().await.unwrap();
     }
     let unknown = Settings { default_limits: models(&["a b"]), ..Settings::default() };
@@ -237,7 +237,7 @@ async fn requests_that_belong_together_are_admitted_all_or_none() {
     let building = Queen::builder().settings(settings).worker(echo().slots(2).gate(&gate).build());
     let queen = building.build().await.unwrap();
     let some = async |n: u64, limits: &TenantLimits| {
-        queen.put_tenant(acme(), limits.clone()).await.unwrap();
+        queen.tenants().put(acme(), limits.clone()).await.unwrap();
         queen.submit_all((0..n).map(|seed| request(seed, 9).tenant(acme()))).await
     };
     let count = async || queen.jobs(&JobFilter::default()).await.unwrap().len();
@@ -271,14 +271,14 @@ async fn requests_that_belong_together_are_admitted_all_or_none() {
         read(handle).await.assert_whole(seed as u64, 9);
     }
     quiet(&queen).await;
-    assert_eq!(queen.tenant(&acme()).await.unwrap().live_jobs, 0);
+    assert_eq!(queen.tenants().get(&acme()).await.unwrap().live_jobs, 0);
 }
 
 #[tokio::test]
 async fn a_repeat_of_requests_that_belong_together_is_the_same_jobs() {
     let queen = Queen::builder().worker(echo().build()).build().await.unwrap();
     let limits = TenantLimits { requests_per_minute: Some(3), ..TenantLimits::default() };
-    queen.put_tenant(acme(), limits).await.unwrap();
+    queen.tenants().put(acme(), limits).await.unwrap();
     let some = || {
         let keyed = |seed| request(seed, 9).tenant(acme()).idempotency_key(format!("k#{seed}"));
         queen.submit_all((0..3).map(keyed))
@@ -298,26 +298,32 @@ async fn a_repeat_of_requests_that_belong_together_is_the_same_jobs() {
 async fn a_key_is_known_until_it_is_revoked_and_shows_itself_once() {
     let dir = tempfile::tempdir().unwrap();
     let queen = open(&dir.path().join("rbee.db")).await;
-    let error = queen.issue_key(&acme(), "").await.unwrap_err();
+    let error = queen.tenants().issue_key(&acme(), "").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    queen.put_tenant(acme(), TenantLimits::default()).await.unwrap();
+    queen.tenants().put(acme(), TenantLimits::default()).await.unwrap();
     let (one, two) = (
-        queen.issue_key(&acme(), "one").await.unwrap(),
-        queen.issue_key(&acme(), "two").await.unwrap(),
+        queen.tenants().issue_key(&acme(), "one").await.unwrap(),
+        queen.tenants().issue_key(&acme(), "two").await.unwrap(),
     );
     assert!(one.reveal().len() >= 69 && one != two);
-    let shown = format!("{one:?} {:?}", queen.tenants().await.unwrap());
+    let shown = format!("{one:?} {:?}", queen.tenants().list().await.unwrap());
     assert!(!shown.contains(&one.reveal()[5..]), "{shown}");
-    assert_eq!(queen.tenant_of(&one.reveal()[..40]), None);
+    assert_eq!(queen.tenants().of_key(&one.reveal()[..40]), None);
 
-    assert_eq!(queen.revoke_key(&acme(), "").await.unwrap_err().kind(), ErrorKind::NotFound);
-    queen.revoke_key(&acme(), &one.hash()[..12]).await.unwrap();
-    assert_eq!(queen.tenant_of(one.reveal()), None);
-    assert_eq!(queen.tenant_of(two.reveal()), Some(acme()));
+    assert_eq!(
+        queen.tenants().revoke_key(&acme(), "").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+    queen.tenants().revoke_key(&acme(), &one.hash()[..12]).await.unwrap();
+    assert_eq!(queen.tenants().of_key(one.reveal()), None);
+    assert_eq!(queen.tenants().of_key(two.reveal()), Some(acme()));
     for n in 1..16 {
-        queen.issue_key(&acme(), &n.to_string()).await.unwrap();
+        queen.tenants().issue_key(&acme(), &n.to_string()).await.unwrap();
     }
-    assert_eq!(queen.issue_key(&acme(), "").await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(
+        queen.tenants().issue_key(&acme(), "").await.unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
 }
 
 #[tokio::test]
@@ -332,10 +338,10 @@ async fn a_limit_that_cannot_be_is_refused_by_name() {
         ),
         (TenantLimits { models: Some(["a b".into()].into()), ..TenantLimits::default() }, "models"),
     ] {
-        let error = queen.put_tenant(acme(), limits).await.unwrap_err();
+        let error = queen.tenants().put(acme(), limits).await.unwrap_err();
         assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some(name)));
     }
-    assert_eq!(queen.tenants().await.unwrap(), []);
+    assert_eq!(queen.tenants().list().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -349,12 +355,12 @@ async fn what_waits_on_a_platform_does_not_outlast_the_tokens_of_the_day() {
             .await
             .unwrap();
         assert_eq!(
-            (queen.policy().name.as_str(), queen.policy().is_fixed),
+            (queen.policy().status().name.as_str(), queen.policy().status().is_fixed),
             (name, name == "platform")
         );
         // The first job is expected to leave one token, and leaves none.
         let limits = TenantLimits { daily_tokens: Some(11), ..TenantLimits::default() };
-        queen.put_tenant(acme(), limits).await.unwrap();
+        queen.tenants().put(acme(), limits).await.unwrap();
         let first = queen.submit(request(1, 9).tenant(acme())).await.unwrap();
         let second = queen.submit(request(2, 9).tenant(acme())).await.unwrap();
         gate.open();

@@ -82,14 +82,14 @@ pub async fn read(mut events: impl futures_core::Stream<Item = JobEvent> + Unpin
 /// Waits until nothing is left to do: every counter is back at zero.
 pub async fn quiet(queen: &Queen) {
     for _ in 0..10_000 {
-        if queen.counters().await.unwrap() == Default::default() {
+        if queen.status().await.unwrap().counters == Default::default() {
             let cluster = queen.cluster().await.unwrap();
             assert!(cluster.workers().all(|worker| worker.leased == 0));
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
-    panic!("not quiet: {:?}", queen.counters().await);
+    panic!("not quiet: {:?}", queen.status().await);
 }
 
 /// Makes echo workers on spawn and counts them.

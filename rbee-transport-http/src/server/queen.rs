@@ -156,7 +156,7 @@ type Shared = Arc<Inner>;
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueenServer")
-            .field("queen", self.queen.id())
+            .field("queen", &self.queen)
             .field("token", &self.token)
             .field("limits", self.bounds.limits())
             .finish_non_exhaustive()

@@ -167,13 +167,13 @@ impl Hall {
     pub(crate) async fn quiet(&self) {
         let quiet = async {
             while self.echo.active() > 0
-                || self.queen.counters().await.unwrap() != Counters::default()
+                || self.queen.status().await.unwrap().counters != Counters::default()
             {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         if tokio::time::timeout(Duration::from_secs(10), quiet).await.is_err() {
-            panic!("not quiet: {:?}, {} runs", self.queen.counters().await, self.echo.active());
+            panic!("not quiet: {:?}, {} runs", self.queen.status().await, self.echo.active());
         }
     }
 }

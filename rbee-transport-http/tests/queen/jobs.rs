@@ -250,11 +250,11 @@ async fn a_client_that_goes_away_cancels_its_job_also_while_it_waits() {
         let running = tokio::spawn(tower::ServiceExt::oneshot(ask(), post(&body)));
         hall.echo.until_active(1).await;
         let waiting = tokio::spawn(tower::ServiceExt::oneshot(ask(), post(&body)));
-        while hall.queen.counters().await.unwrap().waiting == 0 {
+        while hall.queen.status().await.unwrap().counters.waiting == 0 {
             tokio::task::yield_now().await;
         }
         waiting.abort();
-        while hall.queen.counters().await.unwrap().waiting > 0 {
+        while hall.queen.status().await.unwrap().counters.waiting > 0 {
             tokio::task::yield_now().await;
         }
         assert_eq!(hall.echo.active(), 1);

@@ -44,7 +44,7 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
         (&health["status"], &health["workers_ready"], &health["hives_online"]),
         (&json!("ok"), &json!(1), &json!(1))
     );
-    assert_eq!(health["queen"], hall.queen.id().as_str());
+    assert_eq!(health["queen"], hall.queen.status().await.unwrap().id.as_str());
     let reply = hall.get("/metrics").await;
     assert_eq!(
         (reply.text().as_str(), reply.header("content-type")),
@@ -93,8 +93,8 @@ async fn how_the_queen_is_the_operator_alone_is_told() {
         })
         .await;
         let tenant = TenantId::new("acme").unwrap();
-        hall.queen.put_tenant(tenant.clone(), TenantLimits::default()).await.unwrap();
-        let key = hall.queen.issue_key(&tenant, "").await.unwrap();
+        hall.queen.tenants().put(tenant.clone(), TenantLimits::default()).await.unwrap();
+        let key = hall.queen.tenants().issue_key(&tenant, "").await.unwrap();
         let ask = async |method: Method, bearer: Option<&str>| {
             let mut ask = request(method, "/health", None);
             if let Some(bearer) = bearer {
@@ -111,11 +111,11 @@ async fn how_the_queen_is_the_operator_alone_is_told() {
         for wrong in [Token::random().unwrap().reveal(), "rbee-wrong"] {
             let reply = ask(Method::GET, Some(wrong)).await;
             assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
-            assert!(!reply.text().contains(hall.queen.id().as_str()));
+            assert!(!reply.text().contains(hall.queen.status().await.unwrap().id.as_str()));
         }
         if has_token {
             let reply = ask(Method::GET, Some(token.reveal())).await;
-            assert_eq!(reply.json()["queen"], hall.queen.id().as_str());
+            assert_eq!(reply.json()["queen"], hall.queen.status().await.unwrap().id.as_str());
         }
     }
     let hall = Hall::of(echo(), Queen::builder(), |server| {

@@ -94,8 +94,11 @@ async fn a_change_whose_client_goes_away_is_made_whole_or_not_at_all() {
         drop(answer);
         // The next request waits until it is over, and nothing else was recorded.
         assert_eq!(put(&hall, "").await.status, StatusCode::BAD_REQUEST);
-        let recorded = hall.queen.policies().await.unwrap();
-        assert_eq!(hall.queen.policy().version, recorded.last().map(|newest| newest.version));
+        let recorded = hall.queen.policy().versions().await.unwrap();
+        assert_eq!(
+            hall.queen.policy().status().version,
+            recorded.last().map(|newest| newest.version)
+        );
         if is_done {
             break;
         }

@@ -102,8 +102,12 @@ impl House {
         let text = token.reveal().to_owned();
         let router = QueenServer::new(queen.clone()).with_token(token).router();
         let acme = rbee_core::TenantId::new("acme").unwrap();
-        queen.put_tenant(acme.clone(), rbee_core::tenant::TenantLimits::default()).await.unwrap();
-        let key = queen.issue_key(&acme, "").await.unwrap().reveal().to_owned();
+        queen
+            .tenants()
+            .put(acme.clone(), rbee_core::tenant::TenantLimits::default())
+            .await
+            .unwrap();
+        let key = queen.tenants().issue_key(&acme, "").await.unwrap().reveal().to_owned();
         let echo = EchoWorker::new("unused".parse().unwrap());
         Self { hall: Hall { queen, echo, router }, token: text, key }
     }

@@ -123,7 +123,7 @@ async fn what_a_client_was_told_has_failed_is_not_run_later() {
     assert_eq!(last["error"]["code"], "shutting_down", "{}", told.text());
 
     let second = life(&registry, None).await;
-    assert!(second.queen.restored().is_empty());
+    assert!(second.queen.status().await.unwrap().restored.is_empty());
     let jobs = second.queen.jobs(&JobFilter::default()).await.unwrap();
     assert_eq!(jobs.len(), 4);
     assert!(jobs.iter().all(|job| job.status.state() == JobState::Failed), "{jobs:?}");

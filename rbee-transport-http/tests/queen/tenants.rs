@@ -259,8 +259,8 @@ async fn a_platform_without_a_token_serves_tenants_and_has_no_operator() {
     let settings = Settings { mode: Mode::Platform, ..Settings::default() };
     let hall = Hall::of(echo(), Queen::builder().settings(settings), |server| server).await;
     let acme = TenantId::new("acme").unwrap();
-    hall.queen.put_tenant(acme.clone(), TenantLimits::default()).await.unwrap();
-    let key = hall.queen.issue_key(&acme, "").await.unwrap().reveal().to_owned();
+    hall.queen.tenants().put(acme.clone(), TenantLimits::default()).await.unwrap();
+    let key = hall.queen.tenants().issue_key(&acme, "").await.unwrap().reveal().to_owned();
     let ask = |bearer: Option<&str>, method, path, body| {
         let mut request = request(method, path, body);
         if let Some(bearer) = bearer {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     super::{
         load_progress::{Listener, Work},
-        policies, policy,
+        policy,
     },
     *,
 };
 use crate::{
+    engine::guarded,
     id::Ticket,
     load_request::LoadRequest,
     progress::Progress,
@@ -57,7 +58,7 @@ impl Driver {
             return inbox.input(Input::HiveChosen { ticket, answer });
         };
         let scheduler = self.policy.scheduler().clone();
-        let asked = policies::aside(move || policy::guarded(|| scheduler.place(&ask, &candidates)));
+        let asked = policy::run_blocking(move || guarded(|| scheduler.place(&ask, &candidates)));
         let asked = async { asked.await.flatten() };
         let choose = async move {
             let (kind, what) = (ErrorKind::Internal, "it did not decide");

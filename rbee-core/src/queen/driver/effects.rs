@@ -37,7 +37,7 @@ impl Driver {
                 self.consult(ticket, question, ask, effects);
             }
             Effect::Unheeded { ticket } => self.context.decisions.came_to_nothing(ticket),
-            Effect::PolicyHealth(health) => self.policy.reign().set_health(*health),
+            Effect::PolicyHealth(health) => self.policy.active().set_health(*health),
             Effect::Start { lease, job, worker, attempt, queue_wait } => {
                 let Some((worker, log)) =
                     self.workers.get(&worker).zip(self.context.logs.get(job.id))

@@ -1,7 +1,7 @@
-//! Who the tenants are, as they were set up: their limits, in the words of whoever set them, and their keys.
+//! The index of the tenants: their limits, with the model names as they were set, and their keys.
 //!
-//! The engine holds the same limits, with what every alias stands for beside it, and counts what is used. Here they can be
-//! looked at by everybody, without asking the driver.
+//! The engine has the same limits, with the model of every alias, and counts the usage. The index can be read without
+//! asking the driver.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -19,13 +19,13 @@ use crate::{
     tenant::{ApiKey, TenantLimits},
 };
 
-/// Tenants that there may be.
+/// The maximum number of tenants.
 pub(super) const MOST_TENANTS: usize = 10_000;
 
-/// The right to change tenants, which one at a time has.
-pub(super) type Alone = OwnedMutexGuard<()>;
+/// The exclusive right to change tenants.
+pub(super) type ChangeGuard = OwnedMutexGuard<()>;
 
-/// What is recorded of the tenants now, and whose key is which.
+/// The tenants as they are recorded, and the tenant of each key.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queen) struct TenantIndex {
     inner: Arc<RwLock<Inner>>,
@@ -35,7 +35,7 @@ pub(in crate::queen) struct TenantIndex {
 #[derive(Debug, Default)]
 struct Inner {
     tenants: BTreeMap<TenantId, TenantEntry>,
-    /// By hash, so that the time of a look says nothing about keys that are nearly right.
+    /// By hash, so that the time of a look-up reveals nothing about keys that are nearly right.
     keys: HashMap<String, TenantId>,
 }
 
@@ -46,15 +46,15 @@ pub(super) struct TenantEntry {
 }
 
 impl TenantIndex {
-    /// What the store says of all tenants.
+    /// An index of all tenants that the store has.
     pub(in crate::queen) fn of(tenants: &[TenantRecord]) -> Self {
-        let directory = Self::default();
-        directory.learn(tenants);
-        directory
+        let index = Self::default();
+        index.learn(tenants);
+        index
     }
 
-    /// Takes what the store says of all tenants, and gives what is new about them. Nobody may change them between the
-    /// store's answer and this: a key that is revoked meanwhile would come back.
+    /// Replaces the index by all tenants that the store has, and returns the changed ones. Tenants must not be changed
+    /// between the store's answer and this call: a key that is revoked meanwhile would become valid again.
     pub(in crate::queen) fn learn(&self, tenants: &[TenantRecord]) -> Vec<TenantRecord> {
         let mut inner = self.write();
         let named: HashSet<&TenantId> = tenants.iter().map(|record| &record.id).collect();
@@ -71,14 +71,17 @@ impl TenantIndex {
         new
     }
 
-    /// Waits until nobody else changes tenants.
-    pub(super) async fn alone(&self) -> Alone {
+    /// Waits until no other change of tenants is in progress.
+    pub(super) async fn lock_changes(&self) -> ChangeGuard {
         self.changing.clone().lock_owned().await
     }
 
-    /// The same, for as long.
-    pub(in crate::queen) async fn alone_within(&self, timeout: Duration) -> Option<Alone> {
-        tokio::time::timeout(timeout, self.alone()).await.ok()
+    /// [`lock_changes`](Self::lock_changes) with a time limit; `None` if it was exceeded.
+    pub(in crate::queen) async fn lock_changes_within(
+        &self,
+        timeout: Duration,
+    ) -> Option<ChangeGuard> {
+        tokio::time::timeout(timeout, self.lock_changes()).await.ok()
     }
 
     pub(super) fn put(&self, record: &TenantRecord) {
@@ -89,10 +92,10 @@ impl TenantIndex {
         self.write().remove(tenant);
     }
 
-    /// Is there room for this one?
+    /// Returns an error if there is no room for this tenant.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where there are as many as may be.
+    /// [`ErrorKind::Conflict`] if there is the maximum number of tenants.
     pub(super) fn check_room(&self, tenant: &TenantId) -> Result<()> {
         let inner = self.read();
         if inner.tenants.len() < MOST_TENANTS || inner.tenants.contains_key(tenant) {
@@ -121,7 +124,7 @@ impl TenantIndex {
         self.read().keys.get(hash).cloned()
     }
 
-    // Every change under the lock leaves tenants and keys whole.
+    // A panic cannot leave the index half changed.
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,26 +173,26 @@ mod tests {
 
     #[test]
     fn what_another_queen_changed_is_learned_and_only_that() {
-        let directory = TenantIndex::of(&[record("a", &["1", "2"]), record("b", &["3"])]);
+        let index = TenantIndex::of(&[record("a", &["1", "2"]), record("b", &["3"])]);
         let (a, c) = (record("a", &["1"]), record("c", &[]));
-        assert_eq!(directory.learn(&[a.clone(), c.clone()]), [a.clone(), c.clone()]);
-        assert_eq!(directory.tenant_of("1"), Some(a.id.clone()));
-        assert_eq!(directory.tenant_of("2"), None, "it was revoked");
-        assert_eq!(directory.tenant_of("3"), None, "its tenant is gone");
-        assert_eq!(directory.get(&record("b", &[]).id).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(index.learn(&[a.clone(), c.clone()]), [a.clone(), c.clone()]);
+        assert_eq!(index.tenant_of("1"), Some(a.id.clone()));
+        assert_eq!(index.tenant_of("2"), None, "it was revoked");
+        assert_eq!(index.tenant_of("3"), None, "its tenant is gone");
+        assert_eq!(index.get(&record("b", &[]).id).unwrap_err().kind(), ErrorKind::NotFound);
         let used = TenantRecord { used_tokens: 7, ..a };
-        assert_eq!(directory.learn(&[used, c]), [], "usage is the engine's");
+        assert_eq!(index.learn(&[used, c]), [], "the usage belongs to the engine");
     }
 
     #[test]
     fn there_are_so_many_tenants_and_no_more() {
         let tenants: Vec<_> = (0..MOST_TENANTS).map(|n| record(&format!("t{n}"), &[])).collect();
-        let directory = TenantIndex::of(&tenants);
-        directory.check_room(&tenants[7].id).unwrap();
-        let error = directory.check_room(&record("late", &[]).id).unwrap_err();
+        let index = TenantIndex::of(&tenants);
+        index.check_room(&tenants[7].id).unwrap();
+        let error = index.check_room(&record("late", &[]).id).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.message().contains("allowed are 10000"), "{error}");
-        directory.remove(&tenants[7].id);
-        directory.check_room(&record("late", &[]).id).unwrap();
+        index.remove(&tenants[7].id);
+        index.check_room(&record("late", &[]).id).unwrap();
     }
 }

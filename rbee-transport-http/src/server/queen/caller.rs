@@ -43,7 +43,7 @@ impl Caller {
             if token.is_some_and(|token| token.matches(given)) {
                 return Ok(Self::Operator);
             }
-            return match queen.tenant_of(given) {
+            return match queen.tenants().of_key(given) {
                 Some(tenant) => Ok(Self::Tenant(tenant)),
                 None => refuse("the key is not known, or was revoked"),
             };

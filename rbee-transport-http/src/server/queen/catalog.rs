@@ -68,7 +68,8 @@ pub(super) async fn show(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
-    let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
+    let model =
+        shared.queen.models().resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let mut found = entries(&shared.queen).await?;
     let known = |entry: &CatalogEntry| {
         let is_of =
@@ -106,8 +107,9 @@ pub(super) async fn remove(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
-    // No hub is asked: this removes what is on the disks, of any commit.
-    let model = shared.queen.resolve(&query.model).map_err(|error| error.with_param("model"))?;
+    // No hub is asked: what is removed is what is here, under whichever commit.
+    let model =
+        shared.queen.models().resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let cluster = shared.queen.cluster().await?;
     let mut held: Vec<(HiveId, ModelRef)> = cluster
         .hives()
@@ -143,14 +145,14 @@ pub(super) async fn remove(
         return Err(Error::new(ErrorKind::HiveUnreachable, message).into());
     }
     for (hive, model) in held {
-        shared.queen.remove_model(hive, model).await?;
+        shared.queen.models().remove(hive, model).await?;
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The reference of the model for a hive; may ask a hub.
 async fn locate(queen: &Queen, name: &str) -> Result<ModelRef> {
-    queen.locate(name).await.map_err(|error| error.with_param("model"))
+    queen.models().locate(name).await.map_err(|error| error.with_param("model"))
 }
 
 /// The description in the model's files, if a hive has them.
@@ -183,7 +185,7 @@ fn absent(name: &str, hive: &HiveId) -> Error {
 
 /// Every name that can be requested, with its model: every alias, and every model without an alias.
 pub(super) fn names(queen: &Queen, cluster: &ClusterView) -> BTreeMap<String, ModelRef> {
-    let aliases = queen.aliases();
+    let aliases = queen.models().aliases();
     let aliased: BTreeSet<&ModelRef> = aliases.values().collect();
     let loaded = cluster.workers().map(|worker| &worker.info.model);
     let stored = cluster.hives().flat_map(|hive| hive.models.keys());
@@ -195,7 +197,7 @@ pub(super) fn names(queen: &Queen, cluster: &ClusterView) -> BTreeMap<String, Mo
 
 async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
     let cluster = queen.cluster().await?;
-    let loads = queen.loads();
+    let loads = queen.models().loading();
     let entry = |(name, model): (String, ModelRef)| {
         let is_it = |other: &ModelRef| other.is_of(&model);
         let workers: Vec<_> =
@@ -241,18 +243,18 @@ impl Inner {
     /// the queen knows it, because only an operator can see what the queen knows; it may if its limits name the file.
     pub(super) async fn check_model_of(&self, caller: &Caller, name: &str) -> Result<()> {
         if let Some(tenant) = caller.tenant() {
-            self.queen.may_use(tenant, name)?;
+            self.queen.tenants().may_use(tenant, name)?;
         }
-        let model = self.queen.resolve(name).map_err(|error| error.with_param("model"))?;
+        let model = self.queen.models().resolve(name).map_err(|error| error.with_param("model"))?;
         let ModelSource::File(path) = model.source() else { return Ok(()) };
         let is_told = match caller.tenant() {
             None => self.queen.cluster().await?.knows_model(&model),
             Some(tenant) => {
-                let limits = self.queen.limits_of(tenant);
+                let limits = self.queen.tenants().limits_of(tenant);
                 limits.models.as_ref().is_some_and(|models| models.contains(name))
             }
         };
-        if self.queen.aliases().contains_key(name)
+        if self.queen.models().aliases().contains_key(name)
             || is_told
             || is_below(path, &self.file_roots).await
         {

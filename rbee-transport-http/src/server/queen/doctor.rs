@@ -48,16 +48,13 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
 )]
 pub(super) async fn doctor(State(shared): State<Shared>) -> HandlerResult {
     let queen = &shared.queen;
-    let mut checks = vec![check(
-        "queen",
-        "version",
-        Verdict::Ok,
-        format!("{} {}", queen.id(), env!("CARGO_PKG_VERSION")),
-    )];
+    let id = queen.status().await?.id;
+    let mut checks =
+        vec![check("queen", "version", Verdict::Ok, format!("{id} {}", env!("CARGO_PKG_VERSION")))];
     checks.push(store(queen).await);
     checks.push(store_writes(queen).await?);
     let cluster = queen.cluster().await?;
-    let hives = queen.hives().await?;
+    let hives = queen.fleet().list().await?;
     if hives.is_empty() {
         let message = "there is no hive: add one with `rbee hive add`, or start the queen with one";
         checks.push(check("queen", "hives", Verdict::Failed, message));
@@ -111,12 +108,12 @@ async fn store(queen: &Queen) -> Check {
 async fn store_writes(queen: &Queen) -> rbee_core::Result<Check> {
     let began = Instant::now();
     let tried = tokio::time::timeout(CHECK_TIMEOUT, queen.check_store()).await;
-    let known = queen.store_fault().await?;
+    let status = queen.status().await?;
     let failed = |message| check("store", "writes", Verdict::Failed, message);
-    Ok(match (tried, known) {
+    Ok(match (tried, status.store_fault) {
         (_, Some(fault)) => failed(format!(
             "not for {:.0?}, and no job is accepted: {}",
-            queen.now() - fault.since,
+            status.now - fault.since,
             fault.error.message()
         )),
         (Ok(Err(error)), None) => failed(error.message().to_owned()),
@@ -181,7 +178,7 @@ fn engine(worker: &rbee_core::cluster::WorkerView) -> Check {
 
 /// Checks for waiting jobs that no worker will serve.
 async fn queue(queen: &Queen, cluster: &ClusterView) -> rbee_core::Result<Vec<Check>> {
-    let waiting = queen.counters().await?.waiting;
+    let status = queen.status().await?;
     let mut checks = Vec::new();
     for (lane, view) in cluster.lanes() {
         if cluster.with_model(&lane.model).next().is_none() {
@@ -189,13 +186,18 @@ async fn queue(queen: &Queen, cluster: &ClusterView) -> rbee_core::Result<Vec<Ch
                 "{} jobs wait for {}, which has no worker, the first for {:.0?}",
                 view.depth,
                 lane.model,
-                view.oldest_wait(queen.now())
+                view.oldest_wait(status.now)
             );
             checks.push(check("queue", "served", Verdict::Warning, message));
         }
     }
     if checks.is_empty() {
-        checks.push(check("queue", "served", Verdict::Ok, format!("{waiting} jobs wait")));
+        checks.push(check(
+            "queue",
+            "served",
+            Verdict::Ok,
+            format!("{} jobs wait", status.counters.waiting),
+        ));
     }
     Ok(checks)
 }

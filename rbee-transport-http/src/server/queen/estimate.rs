@@ -38,10 +38,11 @@ pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> 
         }
     }
     shared.check_model(&asked.model).await?;
-    let model = shared.queen.resolve(&asked.model).map_err(|error| error.with_param("model"))?;
+    let model =
+        shared.queen.models().resolve(&asked.model).map_err(|error| error.with_param("model"))?;
     let EstimateRequest { hive, devices, slots, context, .. } = asked;
     let request = LoadRequest { model: model.clone(), hive, devices, slots, pin: false };
-    let found = shared.queen.estimate(&request, context).await?;
+    let found = shared.queen.models().estimate(&request, context).await?;
     let devices: Vec<DeviceEstimate> = found.into_iter().map(describe).collect();
     let fits = devices.iter().any(|device| device.verdict.starts_with("fits"));
     let estimate = Estimate { model: model.to_string(), fits, devices };

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind, Result};
+use rbee_core::{Error, ErrorKind, Result, queen::QueenStatus};
 
 use super::{Inner, Shared, caller::Caller, middleware::HandlerResult};
 use crate::{
@@ -40,9 +40,10 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Hand
     let is_draining = shared.stop.is_cancelled();
     // The driver is asked in any case: without it the queen is not up.
     let asked = async {
-        let store_failed = shared.queen.store_fault().await?.is_some();
+        let status = shared.queen.status().await?;
+        let store_failed = status.store_fault.is_some();
         let details = match caller {
-            Caller::Operator => Some(details(&shared).await?),
+            Caller::Operator => Some(details(&shared, status).await?),
             Caller::Tenant(_) => None,
         };
         Ok::<_, Error>((store_failed, details))
@@ -58,15 +59,15 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Hand
     Ok(response::json(code, &Health { status: status.into(), details }))
 }
 
-/// The details for the operator.
-async fn details(shared: &Inner) -> Result<HealthDetails> {
-    let queen = &shared.queen;
-    let (counters, cluster) = (queen.counters().await?, queen.cluster().await?);
-    let store_failed = queen.store_fault().await?.map(|fault| queen.now() - fault.since);
+/// What the operator is told.
+async fn details(shared: &Inner, status: QueenStatus) -> Result<HealthDetails> {
+    let cluster = shared.queen.cluster().await?;
+    let (now, counters) = (status.now, status.counters);
+    let store_failed = status.store_fault.map(|fault| now - fault.since);
     Ok(HealthDetails {
         store_failed_ms: store_failed
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-        queen: queen.id().to_string(),
+        queen: status.id.to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         uptime_ms: u64::try_from(shared.began.elapsed().as_millis()).unwrap_or(u64::MAX),

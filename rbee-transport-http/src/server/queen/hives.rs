@@ -46,7 +46,7 @@ const REPORT_PAUSE: Duration = Duration::from_millis(20);
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
-    let hives = shared.queen.hives().await?;
+    let hives = shared.queen.fleet().list().await?;
     let data = hives.into_iter().map(|hive| describe(hive, &cluster)).collect();
     Ok(response::json(StatusCode::OK, &Listing::<HiveView> { data }))
 }
@@ -92,7 +92,7 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Handl
     };
     let hive = connector.connect(order).await?;
     let id = hive.info().id.clone();
-    shared.queen.add_hive(hive).await?;
+    shared.queen.fleet().add(hive).await?;
     let reported = async {
         loop {
             let view = view(&shared.queen, &id).await?;
@@ -127,7 +127,7 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Handl
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     exists(&shared.queen, &id).await?;
-    let removed = shared.queen.remove_hive(id.clone(), STOP_GRACE).await;
+    let removed = shared.queen.fleet().remove(id.clone(), STOP_GRACE).await;
     if let Some(connector) = &shared.connector {
         connector.forget(&id).await?;
     }
@@ -155,7 +155,7 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
 )]
 pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
-    shared.queen.start_hive(id.clone()).await?;
+    shared.queen.fleet().start(id.clone()).await?;
     Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
 }
 
@@ -175,7 +175,7 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Han
 )]
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
-    shared.queen.stop_hive(id.clone(), STOP_GRACE).await?;
+    shared.queen.fleet().stop(id.clone(), STOP_GRACE).await?;
     Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
 }
 
@@ -195,12 +195,12 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
 )]
 pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
-    shared.queen.drain_hive(id.clone()).await?;
+    shared.queen.fleet().drain(id.clone()).await?;
     Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
 }
 
 async fn exists(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {
-    let found = queen.hives().await?.into_iter().find(|hive| hive.id == *id);
+    let found = queen.fleet().list().await?.into_iter().find(|hive| hive.id == *id);
     found.ok_or_else(|| unknown(id.as_str()))
 }
 

@@ -8,7 +8,7 @@ use crate::wire::queen::Loading;
 /// The most advanced load of this model: one into memory before one from the network. Only callers that may see
 /// machines get its machine.
 pub(super) fn of(queen: &Queen, model: &ModelRef, caller: &Caller) -> Option<Loading> {
-    let loads = queen.loads().into_iter().filter(|load| load.model.is_of(model));
+    let loads = queen.models().loading().into_iter().filter(|load| load.model.is_of(model));
     let ahead = loads.max_by_key(|load| (load.worker.is_some(), percent(load)))?;
     Some(describe(&ahead, caller))
 }

@@ -46,7 +46,7 @@ pub(super) async fn show(
     State(shared): State<Shared>,
     Params(query): Params<PolicyQuery>,
 ) -> HandlerResult {
-    let status = shared.queen.policy();
+    let status = shared.queen.policy().status();
     let wanted = query.as_language.zip(status.source.clone());
     let mut view = describe(status);
     if let Some((wanted, source)) = wanted {
@@ -72,8 +72,11 @@ pub(super) async fn show(
 )]
 pub(super) async fn set(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let text: PolicyText = shared.read_json(request).await?;
-    let status =
-        shared.queen.set_policy(source(text.language, text.source), PolicyOrigin::Operator).await?;
+    let status = shared
+        .queen
+        .policy()
+        .set(source(text.language, text.source), PolicyOrigin::Operator)
+        .await?;
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
@@ -91,7 +94,7 @@ pub(super) async fn set(State(shared): State<Shared>, request: Request) -> Handl
     )
 )]
 pub(super) async fn reset(State(shared): State<Shared>) -> HandlerResult {
-    let status = shared.queen.reset_policy().await?;
+    let status = shared.queen.policy().reset().await?;
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
@@ -113,7 +116,7 @@ pub(super) async fn check(State(shared): State<Shared>, request: Request) -> Han
     let check: PolicyCheck = shared.read_json(request).await?;
     let (fleet, job) = (check.fleet.as_deref(), check.job.as_deref());
     let source = source(check.language, check.source);
-    let dry_run = shared.queen.check_policy_described(source, fleet, job).await?;
+    let dry_run = shared.queen.policy().check_described(source, fleet, job).await?;
     let name = dry_run.name.clone();
     let decisions = dry_run.decisions.into_iter();
     let decisions = decisions.map(|one| {
@@ -163,8 +166,8 @@ pub(super) async fn schema() -> HandlerResult {
     )
 )]
 pub(super) async fn versions(State(shared): State<Shared>) -> HandlerResult {
-    let in_force = shared.queen.policy().version;
-    let recorded = shared.queen.policies().await?;
+    let in_force = shared.queen.policy().status().version;
+    let recorded = shared.queen.policy().versions().await?;
     let data = recorded.into_iter().map(|one| version_view(one, in_force, false)).collect();
     Ok(response::json(StatusCode::OK, &Listing::<PolicyVersion> { data }))
 }
@@ -193,9 +196,9 @@ pub(super) async fn version(
         let message = format!("there is no version {shown:?} of the policy; a version is a number");
         return Err(Error::new(ErrorKind::NotFound, message).into());
     };
-    let found = shared.queen.policy_version(number).await?;
+    let found = shared.queen.policy().version(number).await?;
     let source = found.source.clone();
-    let mut view = version_view(found, shared.queen.policy().version, true);
+    let mut view = version_view(found, shared.queen.policy().status().version, true);
     if let (Some(wanted), Some(_)) = (query.as_language, &view.source) {
         let text = source.in_language(wanted).map_err(|error| error.with_param("as"))?;
         (view.source, view.language) = (Some(text.to_string()), wanted);
@@ -219,7 +222,7 @@ pub(super) async fn version(
 )]
 pub(super) async fn roll_back(State(shared): State<Shared>, request: Request) -> HandlerResult {
     let order: PolicyRollback = shared.read_json(request).await?;
-    let status = shared.queen.roll_back_policy(order.version).await?;
+    let status = shared.queen.policy().roll_back(order.version).await?;
     Ok(response::json(StatusCode::OK, &describe(status)))
 }
 
@@ -244,7 +247,7 @@ pub(super) async fn why(
 ) -> HandlerResult {
     let job = job_id(&name)?;
     shared.check_owner(&caller, job).await?;
-    let decisions = shared.queen.why(job).await?;
+    let decisions = shared.queen.policy().why(job).await?;
     let views = decisions.into_iter().map(|decision| decision_view(decision, &caller));
     let data = match caller {
         Caller::Operator => views.collect(),
@@ -257,7 +260,7 @@ pub(super) async fn why(
 
 /// The decision as a tenant sees it: the result for its job, without the machines and what else is on them.
 fn without_machines(queen: &Queen, caller: &Caller, mut view: DecisionView) -> DecisionView {
-    if let Ok(model) = queen.resolve(&view.model) {
+    if let Ok(model) = queen.models().resolve(&view.model) {
         view.model = caller.model(queen, &model).into_owned();
     }
     view.steps.clear();

@@ -44,14 +44,14 @@ pub(super) async fn replay(State(shared): State<Shared>, request: Request) -> Ha
     let asked: PolicyReplayRequest = shared.read_json(request).await?;
     let since = Duration::from_millis(asked.since_ms.unwrap_or(DAY_MS));
     let source = PolicySource { language: asked.language, text: asked.source.into() };
-    let replayed = shared.queen.replay_policy(source, since).await?;
+    let replayed = shared.queen.policy().replay(source, since).await?;
     let found = PolicyReplay {
         since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
         from_ms: replayed.from.as_millis(),
         cut: replayed.is_cut,
         estimated: replayed.estimated,
         without_outline: replayed.without_outline,
-        passed_over: replayed.passed_over(),
+        passed_over: replayed.ignored(),
         left_out: replayed.left_out,
         current: outcome(replayed.current),
         candidate: outcome(replayed.candidate),

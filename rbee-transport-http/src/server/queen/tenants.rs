@@ -36,7 +36,7 @@ use crate::{
     )
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
-    let data = shared.queen.tenants().await?.into_iter().map(describe).collect();
+    let data = shared.queen.tenants().list().await?.into_iter().map(describe).collect();
     Ok(response::json(StatusCode::OK, &Listing::<TenantView> { data }))
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn put(
         Error::new(ErrorKind::InvalidRequest, error.to_string()).with_param("id")
     })?;
     let limits: TenantLimits = shared.read_json(request).await?;
-    shared.queen.put_tenant(tenant.clone(), limits).await?;
+    shared.queen.tenants().put(tenant.clone(), limits).await?;
     Ok(response::json(StatusCode::OK, &view(&shared, &tenant).await?))
 }
 
@@ -102,7 +102,7 @@ pub(super) async fn put(
     )
 )]
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
-    shared.queen.remove_tenant(&known(&name)?).await?;
+    shared.queen.tenants().remove(&known(&name)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn issue(
 ) -> HandlerResult {
     let tenant = known(&name)?;
     let wanted: NewKey = shared.read_json(request).await?;
-    let key = shared.queen.issue_key(&tenant, &wanted.label).await?;
+    let key = shared.queen.tenants().issue_key(&tenant, &wanted.label).await?;
     let issued = IssuedKey { tenant, key: key.reveal().to_owned(), hash: key.hash().to_owned() };
     Ok(response::json(StatusCode::CREATED, &issued))
 }
@@ -154,7 +154,7 @@ pub(super) async fn revoke(
     State(shared): State<Shared>,
     Path((name, hash)): Path<(String, String)>,
 ) -> HandlerResult {
-    shared.queen.revoke_key(&known(&name)?, &hash).await?;
+    shared.queen.tenants().revoke_key(&known(&name)?, &hash).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -169,7 +169,7 @@ fn missing(name: &str) -> Error {
 }
 
 async fn view(shared: &Shared, tenant: &TenantId) -> Result<TenantView> {
-    shared.queen.tenant(tenant).await.map(describe)
+    shared.queen.tenants().get(tenant).await.map(describe)
 }
 
 fn describe(tenant: TenantSummary) -> TenantView {

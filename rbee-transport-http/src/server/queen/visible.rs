@@ -40,15 +40,16 @@ impl Caller {
     /// reference in its limits, or the reference to a hub; a path is not shown.
     pub(super) fn model<'a>(&self, queen: &'a Queen, model: &'a ModelRef) -> Cow<'a, str> {
         let aliases = || {
-            let all = queen.aliases().iter().filter(|(_, aliased)| model.is_of(aliased));
+            let all = queen.models().aliases().iter().filter(|(_, aliased)| model.is_of(aliased));
             all.map(|(alias, _)| alias.as_str())
         };
         let Self::Tenant(tenant) = self else {
             return aliases().next().unwrap_or(model.as_str()).into();
         };
-        let listed = queen.limits_of(tenant).models.unwrap_or_default();
+        let listed = queen.tenants().limits_of(tenant).models.unwrap_or_default();
         let own = aliases().find(|alias| listed.contains(*alias));
-        let own = own.or_else(|| aliases().find(|alias| queen.may_use(tenant, alias).is_ok()));
+        let own =
+            own.or_else(|| aliases().find(|alias| queen.tenants().may_use(tenant, alias).is_ok()));
         if let Some(alias) = own {
             return alias.into();
         }
@@ -79,7 +80,7 @@ mod tests {
         let tenant = TenantId::new("acme").unwrap();
         let models = ["ours".to_owned(), "file:/given".to_owned()].into();
         let limits = TenantLimits { models: Some(models), ..TenantLimits::default() };
-        queen.put_tenant(tenant.clone(), limits).await.unwrap();
+        queen.tenants().put(tenant.clone(), limits).await.unwrap();
         let tenant = Caller::Tenant(tenant);
         for (model, told, all) in [
             ("file:/secret/bee", "ours", "another"),

@@ -7,6 +7,7 @@ use rbee_core::{
     cluster::WorkerState,
     models::ModelSource,
     queen::{LoadProgress, LoadRequest},
+    time::Time,
 };
 
 use super::{
@@ -36,8 +37,9 @@ use crate::{
 )]
 pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
-    let (queen, loads) = (&shared.queen, shared.queen.loads());
-    let data = cluster.workers().map(|worker| describe(queen, worker, &loads)).collect();
+    let now = shared.queen.status().await?.now;
+    let loads = shared.queen.models().loading();
+    let data = cluster.workers().map(|worker| describe(now, worker, &loads)).collect();
     Ok(response::json(StatusCode::OK, &Listing::<WorkerView> { data }))
 }
 
@@ -63,7 +65,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Han
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots").into());
     }
     shared.check_model(&order.model).await?;
-    let model = shared.queen.locate(&order.model).await?;
+    let model = shared.queen.models().locate(&order.model).await?;
     if matches!(model.source(), ModelSource::Alias(_))
         && !shared.queen.cluster().await?.knows_model(&model)
     {
@@ -72,7 +74,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Han
     }
     let SpawnWorker { hive, devices, slots, pin, .. } = order;
     let wanted = LoadRequest { model, hive, devices, slots, pin };
-    let worker = shared.queen.load_model(wanted).await?;
+    let worker = shared.queen.models().load(wanted).await?;
     let mut response = response::json(StatusCode::ACCEPTED, &view(&shared.queen, worker).await?);
     if let Ok(place) = HeaderValue::try_from(format!("{WORKERS}/{worker}")) {
         response.headers_mut().insert(header::LOCATION, place);
@@ -115,8 +117,8 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let worker = worker_id(&name)?;
     let before = view(&shared.queen, worker).await?;
-    shared.queen.unload(worker).await?;
-    // An idle one may already be gone.
+    shared.queen.fleet().unload(worker).await?;
+    // An idle one may be gone by now.
     let draining =
         WorkerView { state: state(WorkerState::Draining, 0).into(), slots_available: 0, ..before };
     let after = view(&shared.queen, worker).await.unwrap_or(draining);
@@ -161,7 +163,7 @@ pub(super) async fn unpin(State(shared): State<Shared>, Name(name): Name) -> Han
 
 async fn set_pin(queen: &Queen, name: &str, pin: bool) -> HandlerResult {
     let worker = worker_id(name)?;
-    queen.pin(worker, pin).await?;
+    queen.fleet().pin(worker, pin).await?;
     Ok(response::json(StatusCode::OK, &view(queen, worker).await?))
 }
 
@@ -176,9 +178,12 @@ fn worker_id(name: &str) -> Result<WorkerId> {
 async fn view(queen: &Queen, id: WorkerId) -> Result<WorkerView> {
     let cluster: ClusterView = queen.cluster().await?;
     match cluster.worker(id) {
-        Some(worker) => Ok(describe(queen, worker, &queen.loads())),
-        // A client that waits for a load needs the reason of its failure.
-        None => Err(queen.load_failure(id).unwrap_or_else(|| {
+        Some(worker) => {
+            let now = queen.status().await?.now;
+            Ok(describe(now, worker, &queen.models().loading()))
+        }
+        // Who waits for a load wants to know why it came to nothing.
+        None => Err(queen.models().load_failure(id).unwrap_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("worker {id} does not exist"))
         })),
     }
@@ -195,13 +200,13 @@ fn state(state: WorkerState, leased: u32) -> &'static str {
 }
 
 fn describe(
-    queen: &Queen,
+    now: Time,
     worker: &rbee_core::cluster::WorkerView,
     loads: &[LoadProgress],
 ) -> WorkerView {
     let info = &worker.info;
     let load = loads.iter().find(|load| load.worker == Some(info.id));
-    let idle = queen.now() - worker.last_used;
+    let idle = now - worker.last_used;
     WorkerView {
         id: info.id,
         hive: info.hive.clone(),

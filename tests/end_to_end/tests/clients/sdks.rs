@@ -97,12 +97,14 @@ impl Daemon {
             .env("NO_PROXY", "*");
         eprintln!("{}", program.succeed(TIMEOUT).await);
         let quiet = async {
-            while self.queen.counters().await.unwrap() != rbee_core::engine::Counters::default() {
+            while self.queen.status().await.unwrap().counters
+                != rbee_core::engine::Counters::default()
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         let quiet = tokio::time::timeout(Duration::from_secs(10), quiet).await;
-        assert!(quiet.is_ok(), "not quiet: {:?}", self.queen.counters().await);
+        assert!(quiet.is_ok(), "not quiet: {:?}", self.queen.status().await);
     }
 }
 

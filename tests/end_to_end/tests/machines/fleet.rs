@@ -25,7 +25,7 @@ async fn fleet(machines: &[Machine; 2]) -> (Queen, [WorkerId; 2]) {
     for name in names {
         let mut load = LoadRequest::new(bee_tiny().model);
         load.hive = Some(name);
-        workers.push(queen.load_model(load).await.unwrap());
+        workers.push(queen.models().load(load).await.unwrap());
     }
     let ready = async {
         loop {

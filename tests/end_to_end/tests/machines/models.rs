@@ -67,10 +67,13 @@ fn watched() -> (Progress, Arc<AtomicU64>) {
 async fn fifty_who_ask_for_a_model_that_is_nowhere_share_one_download_and_one_copy() {
     let (server, machines) = (server(), [Machine::new(), Machine::new()]);
     let queen = fleet(&server, &[("one", &machines[0]), ("two", &machines[1])]).await;
-    let pulls = ["one", "two"].map(|hive| {
-        let (queen, (progress, done)) = (queen.clone(), watched());
-        async move { (queen.provision(name(hive), pinned(), progress).await.unwrap(), done) }
-    });
+    let pulls =
+        ["one", "two"].map(|hive| {
+            let (queen, (progress, done)) = (queen.clone(), watched());
+            async move {
+                (queen.models().provision(name(hive), pinned(), progress).await.unwrap(), done)
+            }
+        });
     let answers = join_all((0..50).map(|_| ask(&queen, MODEL)));
     let (answers, pulls) = tokio::join!(answers, join_all(pulls));
     for answer in &answers {
@@ -129,13 +132,15 @@ fn weights(machine: &Machine) -> PathBuf {
 async fn a_damaged_file_is_found_out_by_name_and_fetched_again() {
     let (server, machine) = (server(), Machine::new());
     let queen = fleet(&server, &[("one", &machine)]).await;
-    queen.provision(name("one"), pinned(), Progress::ignore()).await.unwrap();
-    assert!(queen.verify(name("one"), pinned(), Progress::ignore()).await.unwrap().is_empty());
+    queen.models().provision(name("one"), pinned(), Progress::ignore()).await.unwrap();
+    assert!(
+        queen.models().verify(name("one"), pinned(), Progress::ignore()).await.unwrap().is_empty()
+    );
     let (weights, whole) = (weights(&machine), server.file("bee/live", WEIGHTS));
     let mut bytes = fs::read(&weights).unwrap();
     bytes[200_000] ^= 1;
     fs::write(&weights, bytes).unwrap();
-    let damage = queen.verify(name("one"), pinned(), Progress::ignore()).await.unwrap();
+    let damage = queen.models().verify(name("one"), pinned(), Progress::ignore()).await.unwrap();
     assert_eq!(damage.iter().map(|damage| &*damage.file).collect::<Vec<_>>(), [WEIGHTS]);
     let cluster = queen.cluster().await.unwrap();
     let listed = cluster.hive(&name("one")).unwrap().models.contains_key(&pinned());

@@ -113,14 +113,14 @@ async fn fetch(
         let fetch = async move {
             let mut damaged = Vec::new();
             if verify {
-                match queen.verify(hive.clone(), model.clone(), progress.clone()).await {
+                match queen.models().verify(hive.clone(), model.clone(), progress.clone()).await {
                     Ok(damage) => damaged.extend(damage.into_iter().map(|damage| damage.file)),
                     // It is downloaded for the first time, and its checksums are compared on the way.
                     Err(error) if error.kind() == ErrorKind::ModelNotFound => {}
                     Err(error) => return Err(error),
                 }
             }
-            let on_disk = queen.provision(hive.clone(), model.clone(), progress).await?;
+            let on_disk = queen.models().provision(hive.clone(), model.clone(), progress).await?;
             Ok((on_disk, damaged))
         };
         async move { fetch.await.map_err(|error: Error| error.context(format_args!("hive {hive}"))) }

@@ -40,12 +40,12 @@ pub(in crate::server::queen) async fn models(
     let cluster = shared.queen.cluster().await?;
     let mut data = Vec::new();
     let mut names: BTreeSet<_> = catalog::names(&shared.queen, &cluster).into_keys().collect();
-    // A reference of the tenant's limits keeps the name that it has there, without the commit that is on a disk.
-    let listed = caller.tenant().and_then(|tenant| shared.queen.limits_of(tenant).models);
+    // A reference of its limits goes by the name that it has there, and not by the commit that is on a disk.
+    let listed = caller.tenant().and_then(|tenant| shared.queen.tenants().limits_of(tenant).models);
     names.extend(listed.into_iter().flatten().filter(|name| {
-        let model = shared.queen.resolve(name);
+        let model = shared.queen.models().resolve(name);
         model.is_ok_and(|model| {
-            let mut aliased = shared.queen.aliases().values();
+            let mut aliased = shared.queen.models().aliases().values();
             knows(&cluster, &model) && !aliased.any(|aliased| model.is_of(aliased))
         })
     }));
@@ -77,10 +77,9 @@ pub(in crate::server::queen) async fn model(
     Name(id): Name,
 ) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
-    let is_known = shared
-        .queen
-        .resolve(&id)
-        .is_ok_and(|model| shared.queen.aliases().contains_key(&id) || knows(&cluster, &model));
+    let is_known = shared.queen.models().resolve(&id).is_ok_and(|model| {
+        shared.queen.models().aliases().contains_key(&id) || knows(&cluster, &model)
+    });
     if !is_known || !may_ask(&shared, &caller, &id).await {
         let shown: String = id.chars().take(120).collect();
         let message = format!("the model {shown:?} is not known here");
@@ -96,9 +95,13 @@ pub(in crate::server::queen) async fn model(
 async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
     let Some(tenant) = caller.tenant() else { return true };
     let queen = &shared.queen;
-    let is_name = queen.aliases().contains_key(name)
-        || queen.resolve(name).is_ok_and(|model| matches!(model.source(), ModelSource::Alias(_)));
-    let is_listed = || queen.limits_of(tenant).models.is_some_and(|models| models.contains(name));
+    let is_name = queen.models().aliases().contains_key(name)
+        || queen
+            .models()
+            .resolve(name)
+            .is_ok_and(|model| matches!(model.source(), ModelSource::Alias(_)));
+    let is_listed =
+        || queen.tenants().limits_of(tenant).models.is_some_and(|models| models.contains(name));
     (is_name || is_listed()) && shared.check_model_of(caller, name).await.is_ok()
 }
 

@@ -144,7 +144,7 @@ impl Chunks {
             waiting: Waiting::new(
                 queen,
                 origin.job,
-                queen.resolve(&origin.model).ok(),
+                queen.models().resolve(&origin.model).ok(),
                 origin.caller.clone(),
             ),
             caller: origin.caller.clone(),

@@ -1,10 +1,10 @@
-//! Which policy is in force when the queen starts, and how versions are recorded.
+//! The choice of the policy that is active when the queen starts, and the recording of versions.
 
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::compile;
+use super::source::compile;
 use crate::{
     error::{Error, ErrorKind, Result},
     id::Epoch,
@@ -14,44 +14,45 @@ use crate::{
     time::WallTime,
 };
 
-/// What the application brings.
+/// The policy that the application itself has set.
 pub(in crate::queen) struct ApplicationPolicy {
-    /// Its own scheduler, where it has set one.
+    /// Its own scheduler, if it has set one.
     pub(in crate::queen) own: Option<Arc<dyn Scheduler>>,
-    /// What decides where it has not.
+    /// The scheduler that decides if it has not.
     pub(in crate::queen) default: Arc<dyn Scheduler>,
-    /// What scripts fall back on.
+    /// The policy that scripts can call.
     pub(in crate::queen) built_in: LeastLoaded,
 }
 
-/// What is in force when the queen starts:
+/// The policy that is active when the queen starts, with the number of its version:
 ///
-/// - a scheduler of the application's own that is compiled in, always;
-/// - a text of the application's own that was not recorded before, or is what was put in force last;
-/// - else the newest version, where an operator has put it in force;
-/// - else what the application brings, its own or the built-in policy: what it application_policy once it no longer stands by.
+/// - a compiled-in scheduler of the application, always;
+/// - a text of the application, if it was not recorded before or is the newest version;
+/// - else the newest version, if an operator activated it;
+/// - else the policy of the application, its own or the built-in one. A text that the application had in a previous run
+///   and does not have any more is not used.
 pub(in crate::queen) async fn first(
     registry: &dyn Registry,
     epoch: Epoch,
-    application_policy: &ApplicationPolicy,
+    application: &ApplicationPolicy,
 ) -> Result<(Arc<dyn Scheduler>, Option<u64>)> {
-    let own = application_policy.own.as_ref();
+    let own = application.own.as_ref();
     let newest = newest(registry).await?;
     let is_operators = |record: &PolicyRecord| {
         matches!(record.origin, PolicyOrigin::Operator | PolicyOrigin::Rollback)
     };
-    let application = own.unwrap_or(&application_policy.default).clone();
+    let default = own.unwrap_or(&application.default).clone();
     match own.map(|own| own.info().source) {
-        // One that is compiled in cannot be told from what it was before.
+        // A compiled-in scheduler cannot be compared with an earlier one.
         Some(None) => {
             if let Some(newest) = newest.filter(is_operators) {
                 let version = newest.version;
                 tracing::warn!(
                     version,
-                    "the recorded policy is not in force: the application has one of its own"
+                    "the recorded policy is not active: the application has one of its own"
                 );
             }
-            return Ok((application, None));
+            return Ok((default, None));
         }
         Some(Some(source)) => {
             let recorded = registry.policies(&PolicyFilter::default()).await?;
@@ -59,30 +60,30 @@ pub(in crate::queen) async fn first(
             let before = recorded.find(|one| one.origin == PolicyOrigin::Application);
             if before.is_none_or(|before| before.source != source) {
                 let record = record(registry, epoch, source, PolicyOrigin::Application).await?;
-                return Ok((application, Some(record.version)));
+                return Ok((default, Some(record.version)));
             }
             if let Some(newest) = &newest
                 && newest.source == source
             {
-                return Ok((application, Some(newest.version)));
+                return Ok((default, Some(newest.version)));
             }
         }
         None => {}
     }
-    let Some(newest) = newest else { return Ok((application, None)) };
+    let Some(newest) = newest else { return Ok((default, None)) };
     match newest.origin {
-        PolicyOrigin::Reset => Ok((application, Some(newest.version))),
-        // It came with a configuration that is not there any more.
-        PolicyOrigin::Application => Ok((application, None)),
+        PolicyOrigin::Reset => Ok((default, Some(newest.version))),
+        // It belonged to a configuration that no longer exists.
+        PolicyOrigin::Application => Ok((default, None)),
         PolicyOrigin::Operator | PolicyOrigin::Rollback => {
-            match compile(&newest.source, &application_policy.built_in) {
+            match compile(&newest.source, &application.built_in) {
                 Ok(scheduler) => Ok((scheduler, Some(newest.version))),
                 Err(error) => {
                     tracing::error!(
                         version = newest.version, %error,
-                        "the recorded policy is not understood; the application's own is in force"
+                        "the recorded policy does not compile; the application's own is active"
                     );
-                    Ok((application, None))
+                    Ok((default, None))
                 }
             }
         }
@@ -93,11 +94,11 @@ async fn newest(registry: &dyn Registry) -> Result<Option<PolicyRecord>> {
     Ok(registry.policies(&PolicyFilter::newest()).await?.pop())
 }
 
-/// Writes the next version.
+/// Records the next version.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] where another queen of the same store takes the number in the meantime, and what the store
-/// fails with.
+/// [`ErrorKind::Conflict`] if another queen on the same store takes the number in the meantime, and every error of the
+/// store.
 pub(super) async fn record(
     registry: &dyn Registry,
     epoch: Epoch,
@@ -111,10 +112,11 @@ pub(super) async fn record(
     if registry.policies(&PolicyFilter::one(record.version)).await?.first() == Some(&record) {
         return Ok(record);
     }
-    let message = "another queen changed the policy at the same moment; look at it, and try again";
+    let message = "another queen changed the policy at the same moment; check the active policy, and try again";
     Err(Error::new(ErrorKind::Conflict, message))
 }
 
+/// The SHA-256 of the text of a policy, in lower-case hexadecimal.
 pub(super) fn hash(source: &PolicySource) -> String {
     let digest = Sha256::digest(source.text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

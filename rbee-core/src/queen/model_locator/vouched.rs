@@ -1,4 +1,4 @@
-//! On whose word a model is used, and what that means for how it is fetched.
+//! The permissions with which a model is used, and how they affect its download.
 
 use std::{collections::BTreeSet, sync::Mutex};
 
@@ -9,21 +9,21 @@ use crate::{
     settings::{Settings, TenantReferences},
 };
 
-/// Models that are remembered.
+/// The maximum number of models that are remembered.
 const MOST: usize = 10_000;
 
-/// On whose word a model is used.
+/// The permissions with which a model is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::queen) enum Grant {
-    /// The operator asked for it, or named it in an alias or in a tenant's limits.
+    /// Those of the operator, who asked for the model, or named it in an alias or in the limits of a tenant.
     Operator,
-    /// A tenant named it by a reference of its own.
+    /// Those of a tenant, which named the model by its own reference.
     Tenant,
 }
 
-/// The models that the operator has vouched for, as hives are given them. They are remembered only if tenants may name
-/// others: those of the hub that are not among them are fetched as `tenant_references` says, within
-/// `tenant_models_budget`, and files that are not among them are only read from the queen's machine.
+/// The models that the operator wants, in the form that hives use. They are remembered only if tenants may name other
+/// models: a model of the hub that is not among them is fetched as the setting `tenant_references` allows, within
+/// `tenant_models_budget`, and a file that is not among them is only read from the queen's machine.
 #[derive(Debug, Default)]
 pub(super) struct Vouched {
     references: TenantReferences,
@@ -38,13 +38,13 @@ impl Vouched {
         Self { references, budget, models: Mutex::default() }
     }
 
-    /// Is the hub asked without a token for what is used on this word?
+    /// Returns true if the hub is asked without a token for a model that is used with these permissions.
     pub(super) fn is_anonymous(&self, grant: Grant) -> bool {
         grant == Grant::Tenant && self.references != TenantReferences::WithHubToken
     }
 
-    /// The operator wants this model: it is fetched with the operator's token, and within the operator's budget, or is a
-    /// file of whichever machine is to use it.
+    /// Records that the operator wants this model: it is fetched with the operator's token and within the operator's
+    /// budget, or is a file of the machine that uses it.
     pub(super) fn add(&self, model: &ModelRef) {
         let is_open = self.references != TenantReferences::Off;
         if !is_open || matches!(model.source(), ModelSource::Alias(_)) {
@@ -61,7 +61,7 @@ impl Vouched {
         self.references == TenantReferences::Off || lock(&self.models).contains(model)
     }
 
-    /// How a hive reaches the hub for a model that is not vouched for; `own` is how it does for others.
+    /// The access of a hive to the hub for a model that is not among them; `own` is the access for the others.
     pub(super) fn access_for_tenants(&self, own: HubAccess) -> HubAccess {
         let access = HubAccess { tenant_budget: self.budget, ..own };
         match self.is_anonymous(Grant::Tenant) {

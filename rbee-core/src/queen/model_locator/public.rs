@@ -1,4 +1,4 @@
-//! What the hub has given to a caller without a token.
+//! The models that the hub gives to a caller without a token.
 
 use std::{collections::BTreeSet, sync::Mutex};
 
@@ -8,16 +8,16 @@ use crate::{
     model_ref::ModelRef,
 };
 
-/// Models that are remembered.
+/// The maximum number of models that are remembered.
 const MOST: usize = 10_000;
 
-/// The models that the hub gave when it was asked without a token, each with its commit and file. A tenant that may have
-/// public models only gets no other one, whatever is on the disks or loaded.
+/// The models that the hub gave to a request without a token, each with its commit and file. A tenant that may only use
+/// public models gets no others, even if they are on a disk or loaded.
 #[derive(Debug, Default)]
 pub(super) struct Public(Mutex<BTreeSet<ModelRef>>);
 
 impl Public {
-    /// Takes in what the hub answered to a question without a token for `asked`. An outage says nothing about a model.
+    /// Records the answer of the hub to a request for `asked` without a token. An outage changes nothing.
     pub(super) fn note(&self, asked: &ModelRef, answer: &Result<ModelRef>) {
         let mut models = lock(&self.0);
         match answer {

@@ -45,10 +45,10 @@ impl Pin for Arc<Slow> {
     }
 }
 
-fn models(takes: u64, fails: Option<ErrorKind>) -> (Models, Arc<Slow>) {
+fn models(takes: u64, fails: Option<ErrorKind>) -> (ModelLocator, Arc<Slow>) {
     let (asked, takes) = (AtomicUsize::default(), Duration::from_secs(takes));
     let hub = Arc::new(Slow { asked, takes, fails: Mutex::new(fails) });
-    (Models::new(Some(Arc::new(hub.clone())), &Settings::default()), hub)
+    (ModelLocator::new(Some(Arc::new(hub.clone())), &Settings::default()), hub)
 }
 
 fn model(text: &str) -> ModelRef {
@@ -137,12 +137,12 @@ impl HiveBackend for Elsewhere {
 #[tokio::test]
 async fn a_file_of_another_machine_is_used_on_the_operators_word_and_not_on_a_tenants() {
     let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere::new());
-    let put = async |models: &Models, model: &ModelRef| {
+    let put = async |models: &ModelLocator, model: &ModelRef| {
         models.put(&hive, model, Vec::new(), Progress::ignore()).await
     };
     let settings =
         Settings { tenant_references: TenantReferences::WithHubToken, ..Settings::default() };
-    let (models, none) = (Models::new(None, &settings), ClusterView::default());
+    let (models, none) = (ModelLocator::new(None, &settings), ClusterView::default());
     let file = model("file:/no/such/file/on/the/machine/of/the/queen");
     models.pinned(file.clone(), Grant::Tenant, &none).await.unwrap();
     assert_eq!(put(&models, &file).await.unwrap_err().kind(), ErrorKind::ModelNotFound);
@@ -152,7 +152,7 @@ async fn a_file_of_another_machine_is_used_on_the_operators_word_and_not_on_a_te
     models.pinned(file.clone(), Grant::Operator, &none).await.unwrap();
     assert_eq!(put(&models, &file).await.unwrap().bytes, 7);
     // Without references of tenants every file is one that the operator has named or allowed.
-    let closed = Models::new(None, &Settings::default());
+    let closed = ModelLocator::new(None, &Settings::default());
     assert_eq!(put(&closed, &file).await.unwrap().bytes, 7);
 }
 
@@ -194,7 +194,7 @@ async fn what_a_hive_has_is_no_tenants_while_the_hub_does_not_say_that_it_is_pub
             assert_eq!(hub.asked.load(Ordering::SeqCst), before + 1, "{name}");
         }
     }
-    let without = Models::new(None, &Settings::default());
+    let without = ModelLocator::new(None, &Settings::default());
     for name in ["hf:a/b", &pinned, &with_file] {
         let error = without.pinned(model(name), Grant::Tenant, &with_older()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{name}");
@@ -237,7 +237,7 @@ async fn a_model_that_nobody_has_needs_the_hub_and_no_wait_is_without_a_bound() 
         kind(silent.pinned(model("hf:a/b"), Grant::Operator, &none).await),
         ErrorKind::HubUnreachable
     );
-    let without = Models::new(None, &Settings::default());
+    let without = ModelLocator::new(None, &Settings::default());
     assert_eq!(
         kind(without.pinned(model("hf:a/b"), Grant::Operator, &none).await),
         ErrorKind::ModelNotFound

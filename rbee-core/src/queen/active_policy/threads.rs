@@ -160,7 +160,7 @@ mod tests {
     use crate::{
         cluster::ClusterView,
         engine::{Decider, Question},
-        queen::policy::{Policy, Ready},
+        queen::active_policy::{PolicyRunner, PreparedPolicy},
         request::Request,
         scheduler::{Ask, LeastLoaded, Placement},
         settings::Settings,
@@ -220,7 +220,7 @@ mod tests {
         assert!(matches!(answers.recv().await.unwrap(), Advice::Failed(_)), "it was late");
         assert!(matches!(put(&policy, &told), Some(Advice::Failed(_))), "nobody can be asked");
         go.send(()).unwrap();
-        let threads = policy.ready.threads.as_ref().unwrap();
+        let threads = policy.prepared.threads.as_ref().unwrap();
         until(|| !threads.are_stuck());
         assert_eq!(put(&policy, &told), None, "it is asked again");
         go.send(()).unwrap();
@@ -281,13 +281,20 @@ mod tests {
         }
     }
 
-    fn put(policy: &Policy, told: &tokio::sync::mpsc::UnboundedSender<Advice>) -> Option<Advice> {
+    fn put(
+        policy: &PolicyRunner,
+        told: &tokio::sync::mpsc::UnboundedSender<Advice>,
+    ) -> Option<Advice> {
         let (question, told) = (Question::Place(Decider::Policy), told.clone());
         let view = ClusterView::default();
         policy.ask(question, &ask(), &view, move |advice| _ = told.send(advice))
     }
 
-    fn policy(scheduler: impl Scheduler) -> Policy {
-        Policy::new(Ready::new(Arc::new(scheduler)).unwrap(), None, LeastLoaded::default())
+    fn policy(scheduler: impl Scheduler) -> PolicyRunner {
+        PolicyRunner::new(
+            PreparedPolicy::new(Arc::new(scheduler)).unwrap(),
+            None,
+            LeastLoaded::default(),
+        )
     }
 }
