@@ -16,11 +16,10 @@ use crate::{
     cluster::{ClusterView, WorkerState, WorkerView},
     device::DeviceKind,
     engine::{Counters, Note},
-    error::{Error, Result},
+    error::Error,
     event::Outcome,
     model_ref::ModelRef,
     priority::Priority,
-    queen::Queen,
 };
 
 /// Models that have a label of their own.
@@ -145,16 +144,7 @@ pub(crate) fn noted(note: &Note) {
     }
 }
 
-/// Sets the gauges of a queen to their present values. Call it before the figures are read, or every few seconds.
-/// Counters and histograms need no such call.
-///
-/// # Errors
-/// [`ErrorKind::ShuttingDown`](crate::ErrorKind::ShuttingDown) if the queen has stopped.
-pub async fn measure(queen: &Queen) -> Result<()> {
-    queen.set_gauges().await
-}
-
-/// How everything is at this moment.
+/// The current state of the gauges.
 pub(crate) fn gauges(
     view: &ClusterView,
     counters: Counters,

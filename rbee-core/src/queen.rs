@@ -266,18 +266,6 @@ impl Queen {
         self.shared.registry.record(epoch, &[]).await
     }
 
-    /// Sets the gauges of the metrics.
-    #[cfg(feature = "metrics")]
-    pub(crate) async fn set_gauges(&self) -> Result<()> {
-        let inspect = |engine: &Engine| {
-            let store_failed = engine.store_fault().is_some();
-            (engine.view().clone(), engine.counters(), engine.waiting_by_priority(), store_failed)
-        };
-        let (view, counters, waiting, store_failed) = self.inspect(inspect).await?;
-        crate::metrics::gauges(&view, counters, waiting, store_failed);
-        Ok(())
-    }
-
     /// Sends a command to the engine.
     async fn command(&self, command: Command, progress: Progress) -> Result<CommandOutput> {
         self.shared.inbox.ask(|reply| Message::Command { command, progress, reply }).await?
@@ -384,4 +372,20 @@ fn fresh_seed() -> u64 {
 /// The error for an output that does not belong to its command. The engine never gives one, so this is a defect.
 fn unexpected(output: &CommandOutput) -> Error {
     Error::new(ErrorKind::Internal, format!("the command was answered with {output:?}"))
+}
+
+/// Sets the gauges of a queen to their current values. Call it before the metrics are read, or every few seconds.
+/// Counters and histograms need no such call.
+///
+/// # Errors
+/// [`ErrorKind::ShuttingDown`] if the queen has stopped.
+#[cfg(feature = "metrics")]
+pub async fn measure(queen: &Queen) -> Result<()> {
+    let inspect = |engine: &Engine| {
+        let store_failed = engine.store_fault().is_some();
+        (engine.view().clone(), engine.counters(), engine.waiting_by_priority(), store_failed)
+    };
+    let (view, counters, waiting, store_failed) = queen.inspect(inspect).await?;
+    crate::metrics::gauges(&view, counters, waiting, store_failed);
+    Ok(())
 }

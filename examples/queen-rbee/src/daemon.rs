@@ -298,7 +298,7 @@ async fn measure(queen: Queen, metrics: Metrics) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        if rbee_core::metrics::measure(&queen).await.is_err() {
+        if rbee_core::queen::measure(&queen).await.is_err() {
             return;
         }
         metrics.upkeep();

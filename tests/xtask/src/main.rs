@@ -23,7 +23,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   test           Everything that must hold before a change is merged, stopping at the first failure:
                  programs that the tests need (installed if missing), formatting, dependency rules,
-                 licenses, lints, documentation, tests
+                 licenses, layers, purity, words, the public API, lints, documentation, tests
   bench [NAME] [ARGS]
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
                  registry, replay, sandbox.

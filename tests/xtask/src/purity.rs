@@ -17,12 +17,17 @@ const PURE: &[&str] = &[
     "engine",
     "event",
     "job",
+    "load_request",
     "model_ref",
     "prefix",
+    "rng",
     "scheduler",
     "settings",
     "sim",
+    "sizing",
+    "task",
     "tenant",
+    "yaml",
 ];
 
 /// Exceptions: what a pure module may name, and why.
@@ -33,7 +38,12 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "a script is stopped at its time limit, and that counts as a fault",
     },
     Exception {
-        module: "scheduler::rhai::session",
+        module: "scheduler::rhai::context",
+        names: &["Instant"],
+        reason: "it holds the end of the time budget of a call",
+    },
+    Exception {
+        module: "scheduler::rhai::program",
         names: &["Instant"],
         reason: "the time budget starts with each call of a script",
     },
@@ -43,7 +53,7 @@ const EXCEPTIONS: &[Exception] = &[
         reason: "it passes the time budget of a script on",
     },
     Exception {
-        module: "scheduler::rhai::trial",
+        module: "scheduler::rhai::dry_run",
         names: &["Instant"],
         reason: "a script is tried once when it is loaded, within a time budget",
     },

@@ -4,9 +4,9 @@
 //! features, because embedders build these, and the workspace with all features.
 
 use crate::{
-    dependencies, metadata,
+    api, dependencies, layers, metadata, purity,
     steps::{self, Failure, Step, cargo},
-    system,
+    system, words,
 };
 
 /// Runs all checks.
@@ -33,6 +33,11 @@ pub(crate) fn run() -> Result<(), Failure> {
         Step::cargo("formatting", &["fmt", "--all", "--check"]),
         Step::check("dependency rules", dependencies::check),
         Step::check("licenses and sources", deny),
+        Step::check("layers", layers::check),
+        Step::check("purity", purity::check),
+        Step::check("words", words::check),
+        Step::check("public API", api::check),
+        Step::check("size of the public API", api::check_size),
         core_clippy("lints of the bare core", &["--no-default-features"]),
         core_clippy("lints of the core", &[]),
         clippy_all,

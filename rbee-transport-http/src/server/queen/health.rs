@@ -59,7 +59,7 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Hand
     Ok(response::json(code, &Health { status: status.into(), details }))
 }
 
-/// What the operator is told.
+/// The answer to the operator.
 async fn details(shared: &Inner, status: QueenStatus) -> Result<HealthDetails> {
     let cluster = shared.queen.cluster().await?;
     let (now, counters) = (status.now, status.counters);

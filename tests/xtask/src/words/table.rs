@@ -179,11 +179,19 @@ pub(super) const TABLE: &[Entry] = &[
     entry(Find::Stem("summaris"), "summarize"),
     entry(Find::Stem("unrecognis"), "unrecognized"),
     // Prose.
-    entry(Find::Phrase("she"), PROGRAM),
+    Entry {
+        find: Find::Phrase("she"),
+        instead: PROGRAM,
+        except: &[("examples/models/bee-tiny/README.md", "answers of the model")],
+    },
     entry(Find::Phrase("her"), PROGRAM),
     entry(Find::Phrase("hers"), PROGRAM),
     entry(Find::Phrase("herself"), PROGRAM),
-    entry(Find::Phrase("he"), PROGRAM),
+    Entry {
+        find: Find::Phrase("he"),
+        instead: PROGRAM,
+        except: &[("rbee-core/tests/support/checkpoint.rs", "parts of words")],
+    },
     entry(Find::Phrase("him"), PROGRAM),
     entry(Find::Phrase("his"), PROGRAM),
     entry(Find::Phrase("passed over"), "ignored"),
