@@ -264,3 +264,27 @@ async fn hives_of_an_earlier_life_are_remembered_until_they_are_removed() {
         second.fleet().remembered().iter().map(|hive| hive.id.to_string()).collect();
     assert_eq!(names, ["a"]);
 }
+
+#[tokio::test]
+async fn the_handles_of_a_queen_work_in_joined_and_in_spawned_futures() {
+    let queen = two_hives().await;
+    let (hives, tenants, versions) =
+        tokio::join!(queen.fleet().list(), queen.tenants().list(), queen.policy().versions());
+    assert_eq!(hives.unwrap().len(), 2);
+    assert_eq!((tenants.unwrap().len(), versions.unwrap().len()), (0, 0));
+    let drained = tokio::spawn({
+        let queen = queen.clone();
+        async move { queen.fleet().drain(id("a")).await }
+    });
+    drained.await.unwrap().unwrap();
+    until(&queen, "hive a is drained", |cluster| cluster.hive(&id("a")).unwrap().draining).await;
+}
+
+#[tokio::test]
+async fn the_handles_borrow_from_the_queen_and_not_from_each_other() {
+    let queen = queen().alias("bee", "hf:a/b").worker(echo().build()).build().await.unwrap();
+    let aliases = queen.models().aliases();
+    assert_eq!(aliases["bee"], queen.models().resolve("bee").unwrap());
+    let remembered = queen.fleet().remembered();
+    assert_eq!(remembered.len(), 0);
+}

@@ -15,7 +15,7 @@ use crate::{
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const OLDER: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
-/// A hub that takes its time, and answers or does not.
+/// A hub that answers after a delay, or fails.
 #[derive(Debug, Default)]
 struct Slow {
     asked: AtomicUsize,
@@ -135,7 +135,7 @@ impl HiveBackend for Elsewhere {
 }
 
 #[tokio::test]
-async fn a_file_of_another_machine_is_used_on_the_operators_word_and_not_on_a_tenants() {
+async fn a_file_of_another_machine_is_used_for_the_operator_and_not_for_a_tenant() {
     let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere::new());
     let put = async |models: &ModelLocator, model: &ModelRef| {
         models.put(&hive, model, Vec::new(), Progress::ignore()).await
@@ -151,7 +151,7 @@ async fn a_file_of_another_machine_is_used_on_the_operators_word_and_not_on_a_te
     assert_eq!(put(&models, &there).await.unwrap_err().kind(), ErrorKind::Unsupported);
     models.pinned(file.clone(), Grant::Operator, &none).await.unwrap();
     assert_eq!(put(&models, &file).await.unwrap().bytes, 7);
-    // Without references of tenants every file is one that the operator has named or allowed.
+    // If tenants may not use references, the operator has named or allowed every file.
     let closed = ModelLocator::new(None, &Settings::default());
     assert_eq!(put(&closed, &file).await.unwrap().bytes, 7);
 }
@@ -170,7 +170,7 @@ async fn many_who_ask_for_a_branch_ask_the_hub_once_and_again_only_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_hive_has_serves_while_the_hub_does_not_answer() {
+async fn a_commit_that_a_hive_has_is_used_while_the_hub_does_not_answer() {
     for (takes, fails) in [(0, Some(ErrorKind::HubUnreachable)), (3_600, None)] {
         let ((models, _), began) = (models(takes, fails), Instant::now());
         let pinned = models.pinned(model("hf:a/b"), Grant::Operator, &with_older()).await.unwrap();
@@ -180,7 +180,7 @@ async fn what_a_hive_has_serves_while_the_hub_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_hive_has_is_no_tenants_while_the_hub_does_not_say_that_it_is_public() {
+async fn a_model_on_a_hive_is_not_given_to_tenants_until_the_hub_says_that_it_is_public() {
     let pinned = format!("hf:a/b@{OLDER}");
     let with_file = format!("{pinned}::file=c.gguf");
     for (takes, fails) in [(0, Some(ErrorKind::HubUnreachable)), (3_600, None)] {
@@ -224,7 +224,7 @@ async fn a_public_model_serves_tenants_through_an_outage_until_the_hub_denies_it
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_nobody_has_needs_the_hub_and_no_wait_is_without_a_bound() {
+async fn a_model_that_no_hive_has_needs_the_hub_and_every_wait_is_bounded() {
     let none = ClusterView::default();
     let kind = |result: Result<ModelRef>| result.unwrap_err().kind();
     let (gated, _) = models(0, Some(ErrorKind::Unauthorized));
