@@ -120,7 +120,7 @@ impl ProcessHive {
         })
     }
 
-    /// Makes the state directory, for its user alone, or checks an existing one; [`start`](HiveBackend::start) does
+    /// Makes the state directory, for its user alone, or checks an existing one; [`start`](Self::start) does
     /// so too. For files that must be below it before the hive starts.
     ///
     /// # Errors
