@@ -9,9 +9,11 @@ mod check;
 mod default;
 mod hives;
 mod models;
+mod refusal;
 mod sources;
 mod types;
 mod units;
+#[cfg_attr(not(feature = "yaml"), path = "config/no_yaml.rs")]
 mod yaml;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
@@ -327,5 +329,5 @@ impl Config {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "yaml"))]
 mod tests;

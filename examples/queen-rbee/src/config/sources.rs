@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::{
     ByteSize, Config, HumanDuration, arguments, default_data_dir,
-    yaml::{self, Problem, Refusal},
+    refusal::{Problem, Refusal},
+    yaml,
 };
 
 /// The largest configuration or token file that is read, in bytes.

@@ -9,7 +9,10 @@ use serde::{
     de::{DeserializeOwned, Error as _, IgnoredAny, Unexpected},
 };
 
-use super::yaml::{Problem, Refusal, read};
+use super::{
+    refusal::{Problem, Refusal},
+    yaml::read,
+};
 
 /// A list or a map: YAML in the file, and text that is YAML in a flag or a variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,128 +1,65 @@
 //! Reads YAML into a type; each error has the line, the path, the value and what is allowed.
 
-use std::{error, fmt};
-
 use serde::de::DeserializeOwned;
 use serde_saphyr::{
     DefaultMessageFormatter, DuplicateKeyPolicy, Error, Location, MessageFormatter, Options,
     Spanned, budget::BudgetBreach,
 };
 
-use super::sources::nearest;
+use super::refusal::{Problem, Refusal, shortened};
 
 /// The deepest nesting of lists and maps.
 const MAX_DEPTH: usize = 16;
-/// The most characters of a value in an error.
-const MAX_SHOWN: usize = 60;
-
-/// Why a text cannot be read into a type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The line of the text, from 1.
-    pub(super) line: u64,
-    /// The path of the value in the text, like `hives[0].url`; empty for the whole.
-    pub(super) path: String,
-    pub(super) problem: Problem,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
-    /// The value, and what is allowed.
-    Value(String, String),
-    /// An unknown key of the map at the path, and the known ones.
-    UnknownKey(String, Vec<&'static str>),
-    /// A sentence.
-    Other(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = &self.path;
-        match &self.problem {
-            Problem::Value(shown, allowed) => write!(f, "{path} is {shown}; allowed is {allowed}"),
-            Problem::UnknownKey(key, known) => {
-                let nearest = nearest(key, known.iter().copied());
-                let hint = nearest.map(|name| format!("; {name} perhaps?")).unwrap_or_default();
-                if path.is_empty() {
-                    let end = if hint.is_empty() { ";" } else { "" };
-                    return write!(f, "there is no key {key:?}{hint}{end} --help lists them all");
-                }
-                write!(f, "{path} has no {key:?}; allowed are {}{hint}", known.join(", "))
-            }
-            Problem::Other(why) if path.is_empty() => f.write_str(why),
-            Problem::Other(why) => write!(f, "{path}: {why}"),
+/// Why serde or the YAML reader refused the text.
+fn refusal(error: &Error, path: &str, text: &str) -> Refusal {
+    let error = error.without_snippet();
+    let location = error.location().unwrap_or(Location::UNKNOWN);
+    let value = |allowed: &str| Problem::Value(shown_at(text, location), allowed.into());
+    let mut path = if path == "." { "" } else { path };
+    let problem = match error {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            path = path.strip_suffix(field.as_str()).unwrap_or(path).trim_end_matches('.');
+            Problem::UnknownKey(field.clone(), expected.clone())
         }
-    }
-}
-
-impl error::Error for Refusal {}
-
-impl Refusal {
-    /// The same, if the whole text is the value of this key.
-    pub(super) fn within(mut self, key: &str) -> Self {
-        let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{key}{dot}{}", self.path);
-        self
-    }
-
-    /// The error for a whole text that is not a value of the type.
-    pub(super) fn of_text(text: &str) -> Self {
-        let problem = Problem::Value(shortened(&format!("{text:?}")), String::new());
-        Self { line: 1, path: String::new(), problem }
-    }
-
-    fn new(error: &Error, path: &str, text: &str) -> Self {
-        let error = error.without_snippet();
-        let location = error.location().unwrap_or(Location::UNKNOWN);
-        let value = |allowed: &str| Problem::Value(shown_at(text, location), allowed.into());
-        let mut path = if path == "." { "" } else { path };
-        let problem = match error {
-            Error::SerdeUnknownField { field, expected, .. } => {
-                path = path.strip_suffix(field.as_str()).unwrap_or(path).trim_end_matches('.');
-                Problem::UnknownKey(field.clone(), expected.clone())
-            }
-            Error::SerdeUnknownVariant { variant, expected, .. } => {
-                Problem::Value(format!("{variant:?}"), expected.join("|"))
-            }
-            Error::SerdeInvalidValue { unexpected, expected, .. }
-            | Error::SerdeInvalidType { unexpected, expected, .. } => {
-                Problem::Value(shortened(unexpected), expected.clone())
-            }
-            Error::SerdeMissingField { field, .. } => {
-                Problem::Other(format!("there is no {field}"))
-            }
-            Error::Message { msg, .. } => Problem::Other(msg.clone()),
-            Error::InvalidScalar { .. } => value("a whole number"),
-            Error::InvalidBooleanStrict { .. } => value("true or false"),
-            Error::NullIntoString { .. } => value("text"),
-            Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => value("text"),
-            Error::Unexpected { expected, .. } => value(match *expected {
-                "sequence start" => "a list",
-                "mapping start" => "a map",
-                "string scalar" => "text",
-                other => other,
-            }),
-            Error::DuplicateMappingKey { key, .. } => {
-                path = "";
-                Problem::Other(given_twice(key.as_deref().unwrap_or("a key"), text))
-            }
-            Error::MultipleDocuments { .. } => {
-                Problem::Other("a second document; allowed is one".into())
-            }
-            Error::Budget { breach: BudgetBreach::Anchors { .. }, .. } => {
-                Problem::Other("anchors and aliases are not allowed here".into())
-            }
-            Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
-                Problem::Other(format!("nested deeper than {MAX_DEPTH} levels"))
-            }
-            other => {
-                path = "";
-                let why = DefaultMessageFormatter.format_message(other);
-                Problem::Other(format!("this is not YAML: {why}"))
-            }
-        };
-        Self { line: location.line().max(1), path: path.into(), problem }
-    }
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            Problem::Value(format!("{variant:?}"), expected.join("|"))
+        }
+        Error::SerdeInvalidValue { unexpected, expected, .. }
+        | Error::SerdeInvalidType { unexpected, expected, .. } => {
+            Problem::Value(shortened(unexpected), expected.clone())
+        }
+        Error::SerdeMissingField { field, .. } => Problem::Other(format!("there is no {field}")),
+        Error::Message { msg, .. } => Problem::Other(msg.clone()),
+        Error::InvalidScalar { .. } => value("a whole number"),
+        Error::InvalidBooleanStrict { .. } => value("true or false"),
+        Error::NullIntoString { .. } => value("text"),
+        Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } => value("text"),
+        Error::Unexpected { expected, .. } => value(match *expected {
+            "sequence start" => "a list",
+            "mapping start" => "a map",
+            "string scalar" => "text",
+            other => other,
+        }),
+        Error::DuplicateMappingKey { key, .. } => {
+            path = "";
+            Problem::Other(given_twice(key.as_deref().unwrap_or("a key"), text))
+        }
+        Error::MultipleDocuments { .. } => {
+            Problem::Other("a second document; allowed is one".into())
+        }
+        Error::Budget { breach: BudgetBreach::Anchors { .. }, .. } => {
+            Problem::Other("anchors and aliases are not allowed here".into())
+        }
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            Problem::Other(format!("nested deeper than {MAX_DEPTH} levels"))
+        }
+        other => {
+            path = "";
+            let why = DefaultMessageFormatter.format_message(other);
+            Problem::Other(format!("this is not YAML: {why}"))
+        }
+    };
+    Refusal { line: location.line().max(1), path: path.into(), problem }
 }
 
 /// The value at this place in the text, as an error shows it.
@@ -148,13 +85,6 @@ fn shown_at(text: &str, location: Location) -> String {
     shortened(&format!("{:?}", scalar.trim_matches(['"', '\''])))
 }
 
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
-}
-
 fn given_twice(key: &str, text: &str) -> String {
     match keys(text).into_iter().find(|(name, _)| name == key) {
         Some((_, line)) => format!("{key} is given twice, on line {line} for the first time"),
@@ -177,7 +107,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Refusal> {
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
         T::deserialize(serde_path_to_error::Deserializer::new(yaml, &mut track))
     });
-    read.map_err(|error| Refusal::new(&error, &track.path().to_string(), text))
+    read.map_err(|error| refusal(&error, &track.path().to_string(), text))
 }
 
 /// The keys of the map in a text, each with its line, in order. Empty if it is not a map.
