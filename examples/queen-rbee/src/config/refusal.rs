@@ -22,6 +22,7 @@ pub(super) enum Problem {
     /// The value, and what is allowed.
     Value(String, String),
     /// An unknown key of the map at the path, and the known ones.
+    #[cfg_attr(not(feature = "yaml"), expect(dead_code, reason = "only the reader makes it"))]
     UnknownKey(String, Vec<&'static str>),
     /// A sentence.
     Other(String),
