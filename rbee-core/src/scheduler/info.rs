@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_scheduler_that_only_places_has_the_name_of_its_type_and_is_cheap() {
-        let expected = SchedulerInfo::new("Patient");
+        let expected = SchedulerInfo::new("Slow");
         assert_eq!(Slow(vec![0_u8]).info(), expected);
         let shared: Arc<dyn Scheduler> = Arc::new(Slow(()));
         assert_eq!(shared.info(), expected, "a shared one is the same");

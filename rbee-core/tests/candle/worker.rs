@@ -187,7 +187,7 @@ async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
         (run("x", 1, resume(&[9, 2, 9], 0), |_| {}), "the end of the text at 1 of 3 tokens"),
         (
             run("x", 1, resume(&[9; 4], 0), |s| s.max_tokens = Some(3)),
-            "resume has 4 tokens; this run has room for 3",
+            "resume has 4 tokens; this run allows 3",
         ),
         (run("x", 1, resume(&[40], 7), |_| {}), "7 bytes of text; the tokens make at most 1"),
         (run("x", 1, fresh(), |s| s.temperature = f32::NAN), "temperature is NaN"),

@@ -184,7 +184,7 @@ async fn a_huge_epoch_is_refused_with_both_numbers_and_the_real_queen_goes_on() 
     events.must_begin().await;
     for huge in [1_006, u64::MAX] {
         let message = hive.claim(huge).await.unwrap_err();
-        for part in ["epoch 5;", &huge.to_string(), "up to 1000", "has run out, in 90 s"] {
+        for part in ["epoch 5;", &huge.to_string(), "up to 1000", "has expired, in 90 s"] {
             assert!(message.contains(part), "{part}: {message}");
         }
     }

@@ -62,7 +62,7 @@ fn what_its_own_tenant_has_waiting_before_it_counts_and_nothing_before_anything_
     assert_eq!(submit(&mut hand, within(40, job(20, "acme"))), None, "three wait, of 10 s each");
     let error = submit(&mut hand, within(49, job(21, "acme"))).unwrap();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
-    assert!(error.message().contains("4 jobs go before it on 1 slots"), "{error}");
+    assert!(error.message().contains("4 jobs are ahead of it on 1 slots"), "{error}");
     assert_eq!(submit(&mut hand, within(50, job(22, "acme"))), None);
 }
 
