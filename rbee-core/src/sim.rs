@@ -12,7 +12,7 @@
 //! };
 //! use serde_json::json;
 //!
-//! Every machine has two of eight models in memory, and all eight on its disk.
+//! // Every machine has two of eight models in memory, and all eight on its disk.
 //! let models: Vec<ModelRef> =
 //!     (0..8).map(|n| format!("model-{n}").parse()).collect::<Result<_>>()?;
 //! let on_disk: serde_json::Map<_, _> =
