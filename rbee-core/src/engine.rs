@@ -28,7 +28,6 @@ use crate::{
     model_ref::ModelRef,
     priority::Priority,
     registry::{Change, Snapshot, TenantRecord},
-    rng::Rng,
     settings::Settings,
     sizing::Sizing,
     time::{Now, Time},
@@ -40,7 +39,9 @@ mod admission;
 mod admit;
 mod autoscaler;
 mod batch;
+mod command;
 mod commands;
+mod config;
 mod consult;
 mod ending;
 mod freeze;
@@ -52,11 +53,13 @@ mod leases;
 mod load_model;
 mod memory;
 mod message;
+mod note;
 mod operators;
 mod placing;
 mod policy_breaker;
 mod provisioning;
 mod retry;
+mod sequence;
 mod spawns;
 mod store;
 mod suspicion;
@@ -65,31 +68,34 @@ mod timers;
 mod worker_flags;
 mod workers;
 
+pub use command::{Command, CommandOutput};
 pub(crate) use consult::guarded;
 pub use consult::{Advice, Decider, Question};
 pub use hive_table::HiveSummary;
 pub use message::{
-    AttemptEnd, AttemptResult, Command, CommandOutput, Effect, HiveFact, Input, Note, Silence,
-    Submission, Submitted,
+    AttemptEnd, AttemptResult, Effect, HiveFact, Input, Silence, Submission, Submitted,
 };
+pub use note::Note;
 pub use policy_breaker::PolicyHealth;
 pub use store::StoreFault;
 
-use admission::Admissions;
-use admit::{ServiceTimes, Throughput};
+use admission::PolicyState;
+use admit::Service;
 use autoscaler::Autoscaler;
+use config::Config;
 use hive_table::HiveTable;
 use lanes::{LaneId, Lanes, QueueKey};
 use leases::Leases;
-use memory::{BlockedModels, MemoryReservations};
+use memory::MemoryState;
 use operators::Operators;
-use policy_breaker::{PolicyBreaker, PolicyGeneration};
+use policy_breaker::PolicyGeneration;
 use provisioning::Downloads;
+use sequence::{Randomness, Sequence};
 use spawns::Spawns;
-use suspicion::Suspicions;
+use store::Storage;
+use suspicion::WorkerWatch;
 use tenants::{TenantChange, Tenants};
 use timers::{JobTimer, JobTimers, Timer, Timers};
-use worker_flags::WorkerFlags;
 
 /// The phase of a live job.
 #[derive(Debug)]
@@ -225,112 +231,66 @@ pub struct Counters {
 /// The state machine. See the [module](self).
 #[derive(Debug)]
 pub struct Engine {
-    settings: Arc<Settings>,
-    /// Names for models that tenants' limits may use.
-    aliases: BTreeMap<String, ModelRef>,
-    epoch: Epoch,
+    config: Config,
     view: ClusterView,
     /// Used only for lookups, so its order does not matter. Boxed, so that a job's own memory stays near the memory
     /// allocated with it and is not spread over one table for all waiting jobs.
     jobs: HashMap<JobId, Box<JobEntry>>,
     lanes: Lanes,
-    /// Jobs that wait for a retry, by priority.
-    in_backoff: [BTreeSet<JobId>; 2],
     leases: Leases,
     timers: Timers,
     spawns: Spawns,
     downloads: Downloads,
     operators: Operators,
-    pending_writes: BTreeMap<u64, PendingWrite>,
-    /// The number of probes so far of each failed worker: it sets the delay until the next one and its timeout.
-    probes: BTreeMap<WorkerId, u32>,
-    suspicions: Suspicions,
+    storage: Storage,
+    watch: WorkerWatch,
     hives: HiveTable,
-    reservations: MemoryReservations,
-    /// Models whose lanes may have a question to ask.
-    wake: BTreeSet<ModelRef>,
-    blocked_on_memory: BlockedModels,
-    admissions: Admissions,
-    breaker: PolicyBreaker,
-    throughput: Throughput,
-    store_fault: Option<StoreFault>,
+    memory: MemoryState,
+    policy: PolicyState,
+    service: Service,
     tenants: Tenants,
-    service_times: ServiceTimes,
     autoscaler: Autoscaler,
-    /// How the memory of workers is estimated.
-    sizing: Sizing,
-    worker_flags: WorkerFlags,
-    /// Random numbers for ties, jitter and names.
-    rng: Rng,
-    /// Random numbers for the seeds of requests without one. A separate stream, so that a request's seed does not
-    /// depend on how earlier jobs were placed.
-    seeds: Rng,
-    next_number: u64,
-    next_order: u64,
+    random: Randomness,
+    sequence: Sequence,
     lifecycle: Lifecycle,
-    /// Of this run only: see [`JobOutline`](crate::registry::JobOutline).
-    secret: u64,
 }
 
 type Out = Vec<Effect>;
-
-/// The stream of random numbers for the seeds of requests.
-const SEEDS: u64 = 1;
-
-/// The first order number of a run's jobs: after those of every previous run, ended jobs included, so that a listing is
-/// in the order of submission. Leaves 4 billion numbers for each run, and JSON carries them exactly.
-const fn first_order(epoch: Epoch) -> u64 {
-    epoch.0 << 32
-}
 
 impl Engine {
     /// An empty engine: no jobs, no hives. `epoch` names the ownership that its records are written under.
     pub fn new(settings: Settings, epoch: Epoch, seed: u64) -> Self {
         Self {
             autoscaler: Autoscaler::new(&settings),
-            sizing: Sizing::default(),
-            settings: Arc::new(settings),
-            aliases: BTreeMap::new(),
-            epoch,
+            config: Config::new(settings, epoch),
             view: ClusterView::default(),
             jobs: HashMap::new(),
             lanes: Lanes::default(),
-            in_backoff: Default::default(),
             leases: Leases::default(),
             timers: Timers::default(),
             spawns: Spawns::default(),
             downloads: Downloads::default(),
             operators: Operators::default(),
-            pending_writes: BTreeMap::new(),
-            probes: BTreeMap::new(),
-            suspicions: Suspicions::default(),
+            storage: Storage::default(),
+            watch: WorkerWatch::default(),
             hives: HiveTable::default(),
-            reservations: MemoryReservations::default(),
-            wake: BTreeSet::new(),
-            blocked_on_memory: BlockedModels::default(),
-            admissions: Admissions::default(),
-            breaker: PolicyBreaker::default(),
-            throughput: Throughput::default(),
-            store_fault: None,
+            memory: MemoryState::default(),
+            policy: PolicyState::default(),
+            service: Service::default(),
             tenants: Tenants::default(),
-            service_times: ServiceTimes::default(),
-            worker_flags: WorkerFlags::default(),
-            rng: Rng::new(seed),
-            seeds: Rng::stream(seed, SEEDS),
-            next_number: 0,
-            next_order: first_order(epoch),
+            random: Randomness::new(seed),
+            sequence: Sequence::new(epoch),
             lifecycle: Lifecycle::default(),
-            secret: 0,
         }
     }
 
     /// Sets the model aliases that tenants' limits, including the default ones, may use.
     #[must_use]
     pub fn with_aliases(mut self, aliases: BTreeMap<String, ModelRef>) -> Self {
-        let settings = Arc::make_mut(&mut self.settings);
+        let settings = Arc::make_mut(&mut self.config.settings);
         settings.default_limits =
             std::mem::take(&mut settings.default_limits).with_references(&aliases);
-        self.aliases = aliases;
+        self.config.aliases = aliases;
         self
     }
 
@@ -338,13 +298,13 @@ impl Engine {
     /// [`Sizing::default`] by default.
     #[must_use]
     pub fn with_sizing(mut self, sizing: Sizing) -> Self {
-        self.sizing = sizing;
+        self.config.sizing = sizing;
         self
     }
 
     /// Hides what is recorded of the prefixes of prompts with this secret.
     pub(crate) fn with_secret(mut self, secret: u64) -> Self {
-        self.secret = secret;
+        self.config.secret = secret;
         self
     }
 
@@ -355,7 +315,7 @@ impl Engine {
 
     /// The ownership that records are written under.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.config.epoch
     }
 
     /// When the next [`Input::Tick`] is due.
@@ -372,8 +332,8 @@ impl Engine {
             starting: self.spawns.len(),
             provisioning: self.downloads.len(),
             commands: self.commands(),
-            questions: self.lanes.questions() + self.admissions.len(),
-            unrecorded: self.pending_writes.len(),
+            questions: self.lanes.questions() + self.policy.admissions.len(),
+            unrecorded: self.storage.pending.len(),
             // The upkeep of unused workers and their settling are not counted: nothing waits for them.
             timers: self.timers.len()
                 - usize::from(self.waiting() == 0 && self.timers.is_armed(&Timer::Autoscale))
@@ -383,7 +343,7 @@ impl Engine {
 
     /// The number of jobs that wait, in a queue or for a retry, by priority.
     pub fn waiting_by_priority(&self) -> [(Priority, usize); 2] {
-        let backoff = |priority| self.in_backoff[lanes::class(priority)].len();
+        let backoff = |priority| self.lanes.in_backoff[lanes::class(priority)].len();
         Priority::ALL
             .map(|priority| (priority, self.lanes.waiting_at(priority) + backoff(priority)))
     }
@@ -403,7 +363,7 @@ impl Engine {
 
     /// The health of the active policy.
     pub fn policy_health(&self) -> &PolicyHealth {
-        self.breaker.health()
+        self.policy.breaker.health()
     }
 
     /// The number of jobs of its lane ahead of this one; `None` if it is not waiting.
@@ -451,7 +411,7 @@ impl Engine {
             Input::Restore { snapshot } => self.restore(now, self.understood(*snapshot), out),
             Input::Command { n, command } => self.command(now, n, command, out),
             Input::PolicyChanged { admits } => {
-                self.breaker.replace(admits);
+                self.policy.breaker.replace(admits);
                 self.wake_all();
             }
             Input::Freeze => return self.freeze(now, out),
@@ -460,13 +420,13 @@ impl Engine {
         while let Some(timer) = self.timers.pop(now.at) {
             self.timer(now, timer, out);
         }
-        while let Some(model) = self.wake.pop_first() {
+        while let Some(model) = self.lanes.wake.pop_first() {
             self.rescue(now, &model, out);
             self.pump(now, &model, out);
         }
         let has_work = self.lanes.waiting() > 0 || self.autoscaler.has_upkeep();
         if has_work && !self.timers.is_armed(&Timer::Autoscale) {
-            self.timers.arm(now.at + self.settings.autoscale_interval, Timer::Autoscale);
+            self.timers.arm(now.at + self.config.settings.autoscale_interval, Timer::Autoscale);
         } else if !has_work {
             self.timers.disarm(&Timer::Autoscale);
         }
@@ -504,18 +464,18 @@ impl Engine {
     }
 
     fn waiting(&self) -> usize {
-        self.lanes.waiting() + self.in_backoff.iter().map(BTreeSet::len).sum::<usize>()
+        self.lanes.waiting() + self.lanes.in_backoff.iter().map(BTreeSet::len).sum::<usize>()
     }
 
     fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
+        self.sequence.number += 1;
+        self.sequence.number
     }
 
     /// Something changed that may help any job of this model: the policy is asked again about every parked lane of it.
     fn wake_model(&mut self, model: &ModelRef) {
         self.lanes.wake_model(model);
-        self.wake.insert(model.clone());
+        self.lanes.wake.insert(model.clone());
     }
 
     fn wake_all(&mut self) {
@@ -537,7 +497,8 @@ impl Engine {
     /// Resolves the aliases in the limits: they are recorded as their author wrote them, and apply to the models meant.
     fn understood(&self, mut snapshot: Snapshot) -> Snapshot {
         for tenant in &mut snapshot.tenants {
-            tenant.limits = std::mem::take(&mut tenant.limits).with_references(&self.aliases);
+            tenant.limits =
+                std::mem::take(&mut tenant.limits).with_references(&self.config.aliases);
         }
         snapshot
     }

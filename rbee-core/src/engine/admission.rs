@@ -96,10 +96,17 @@ fn answer_to_repeat(job: &Job, before: &Job) -> Result<Submitted> {
     check_repeat(job, before.idempotency.as_deref()).map(|()| Submitted::Before)
 }
 
+/// The questions of admission to the policy, and how the policy fares.
+#[derive(Debug, Default)]
+pub(super) struct PolicyState {
+    pub(super) admissions: Admissions,
+    pub(super) breaker: policy_breaker::PolicyBreaker,
+}
+
 impl Engine {
     /// True if a job with this id is live or being admitted.
     pub(super) fn is_known(&self, job: JobId) -> bool {
-        self.jobs.contains_key(&job) || self.admissions.knows(job)
+        self.jobs.contains_key(&job) || self.policy.admissions.knows(job)
     }
 
     /// Submits one job.
@@ -107,7 +114,7 @@ impl Engine {
         let Some(submission) = self.without_repeat(submission, out) else {
             return;
         };
-        match self.breaker.admits() {
+        match self.policy.breaker.admits() {
             Some(policy) => self.ask_admission(now, submission, policy, None, out),
             None => self.join(now, submission.n, submission.job, Beside::default(), out),
         }
@@ -128,9 +135,9 @@ impl Engine {
         let batch = self.number();
         for submission in submissions {
             let Some(submission) = self.without_repeat(submission, out) else { continue };
-            match self.breaker.admits() {
+            match self.policy.breaker.admits() {
                 Some(policy) => {
-                    self.admissions.batches.entry(batch).or_default().to_come += 1;
+                    self.policy.admissions.batches.entry(batch).or_default().to_come += 1;
                     self.ask_admission(now, submission, policy, Some(batch), out);
                 }
                 // It was checked above.
@@ -144,10 +151,10 @@ impl Engine {
     fn without_repeat(&mut self, mut submission: Submission, out: &mut Out) -> Option<Submission> {
         let (n, id) = (submission.n, submission.job.id);
         let live = self.jobs.get(&id).map(|entry| &*entry.job);
-        let candidate = self.admissions.of(id);
+        let candidate = self.policy.admissions.of(id);
         let Some(before) = live.or(candidate.as_ref().map(|candidate| &*candidate.job)) else {
             if !submission.has_seed {
-                Arc::make_mut(&mut submission.job).seed = self.seeds.next();
+                Arc::make_mut(&mut submission.job).seed = self.random.seeds.next();
             }
             return Some(submission);
         };
@@ -166,12 +173,12 @@ impl Engine {
         batch: Option<u64>,
         out: &mut Out,
     ) {
-        let (ticket, random) = (Ticket(self.number()), self.rng.next());
+        let (ticket, random) = (Ticket(self.number()), self.random.rng.next());
         let ask = Ask::first(job.clone(), now, random);
         out.push(Effect::Consult { ticket, question: Question::Admit, ask });
-        self.admissions.tickets.insert(job.id, ticket);
+        self.policy.admissions.tickets.insert(job.id, ticket);
         let candidate = Candidate { job, policy, submissions: vec![n], batch };
-        self.admissions.candidates.insert(ticket, candidate);
+        self.policy.admissions.candidates.insert(ticket, candidate);
     }
 
     /// The policy has answered whether the job may join the queue. Without an answer it may.
@@ -186,7 +193,7 @@ impl Engine {
         let beside = self.beside(&job, batch);
         let failed = match advice {
             Advice::Admission(admission) => {
-                self.breaker.did_well(policy, PolicyFunction::Admit);
+                self.policy.breaker.did_well(policy, PolicyFunction::Admit);
                 match admission {
                     Admission::Accept { rank } if rank != 0 => Arc::make_mut(&mut job).rank = rank,
                     Admission::Accept { .. } => {}
@@ -201,7 +208,7 @@ impl Engine {
                 None
             }
             Advice::NoTime => {
-                self.breaker.had_no_time(policy, out);
+                self.policy.breaker.had_no_time(policy, out);
                 None
             }
             Advice::Failed(error) => Some(error),
@@ -210,7 +217,7 @@ impl Engine {
         if let Some(error) = failed {
             let told = error.clone().context("asked whether to admit a job");
             out.push(Effect::Note(Note::PolicyFault(told)));
-            self.breaker.failed(now, policy, PolicyFunction::Admit, &error, out);
+            self.policy.breaker.failed(now, policy, PolicyFunction::Admit, &error, out);
         }
         let id = job.id;
         if let Some(entry) = self.jobs.get(&id) {
@@ -229,7 +236,8 @@ impl Engine {
             }
             Ok(()) => {
                 self.enqueue(now, first, job, out);
-                if let Some(batch) = batch.and_then(|n| self.admissions.batches.get_mut(&n)) {
+                if let Some(batch) = batch.and_then(|n| self.policy.admissions.batches.get_mut(&n))
+                {
                     batch.joined.push(id);
                 }
                 for n in submissions {
@@ -243,7 +251,9 @@ impl Engine {
     /// come.
     fn beside(&mut self, job: &Job, batch: Option<u64>) -> Beside {
         let Some(n) = batch else { return Beside::default() };
-        let Some(batch) = self.admissions.batches.get_mut(&n) else { return Beside::default() };
+        let Some(batch) = self.policy.admissions.batches.get_mut(&n) else {
+            return Beside::default();
+        };
         batch.to_come -= 1;
         let waits = |id: &&JobId| {
             self.jobs.get(*id).is_some_and(|entry| {
@@ -253,7 +263,7 @@ impl Engine {
         };
         let queued = batch.joined.iter().filter(waits).count();
         if batch.to_come == 0 {
-            self.admissions.batches.remove(&n);
+            self.policy.admissions.batches.remove(&n);
         }
         Beside { to_come: 0, queued }
     }
@@ -273,16 +283,16 @@ impl Engine {
     /// Nobody waits for the answer to this submission any more. A job that nobody waits for does not join the queue; a
     /// job in the queue is left alone.
     pub(super) fn withdraw(&mut self, n: u64, job: JobId) {
-        let Some(candidate) = self.admissions.of(job) else { return };
+        let Some(candidate) = self.policy.admissions.of(job) else { return };
         candidate.submissions.retain(|other| *other != n);
         if candidate.submissions.is_empty() {
-            self.admissions.abandon(job);
+            self.policy.admissions.abandon(job);
         }
     }
 
     /// The client cancels a job.
     pub(super) fn cancel(&mut self, now: Now, job: JobId, out: &mut Out) {
-        for n in self.admissions.abandon(job) {
+        for n in self.policy.admissions.abandon(job) {
             let message = "the job was cancelled before it had joined the queue";
             let answer = Err(Error::for_client(ErrorKind::Cancelled, message));
             out.push(Effect::Accept { n, job, answer });
@@ -301,25 +311,26 @@ impl Engine {
     fn enqueue(&mut self, now: Now, n: u64, job: Arc<Job>, out: &mut Out) {
         let id = job.id;
         out.push(Effect::Admitted { n, job: id });
-        self.next_order += 1;
-        let mut record = JobRecord::queued(job.clone(), self.next_order, now.wall, self.epoch);
-        record.outline = Some(JobOutline::of(&job, self.secret));
-        if self.settings.keep_requests == KeepRequests::Never {
+        self.sequence.order += 1;
+        let mut record =
+            JobRecord::queued(job.clone(), self.sequence.order, now.wall, self.config.epoch);
+        record.outline = Some(JobOutline::of(&job, self.config.secret));
+        if self.config.settings.keep_requests == KeepRequests::Never {
             record.request = None;
         }
         let record_n = self.number();
-        self.pending_writes.insert(record_n, PendingWrite::Accept { n, job: id });
+        self.storage.pending.insert(record_n, PendingWrite::Accept { n, job: id });
         let changes = vec![Change::JobQueued(Box::new(record))];
         out.push(Effect::Record { n: Some(record_n), changes });
-        self.tenants.charge(now, &job, &self.settings, &mut self.view);
+        self.tenants.charge(now, &job, &self.config.settings, &mut self.view);
         let mut timers = JobTimers::default();
-        let queue_wait = now.at + self.settings.queue_wait(job.priority);
+        let queue_wait = now.at + self.config.settings.queue_wait(job.priority);
         self.timers.arm_job(&mut timers, queue_wait, JobTimer::QueueWait, id);
         if let Some(deadline) = job.deadline {
             self.timers.arm_job(&mut timers, now.at + deadline, JobTimer::Deadline, id);
         }
         let outlives = job.outlives_its_client();
-        let entry = self.insert(now, job, self.next_order);
+        let entry = self.insert(now, job, self.sequence.order);
         (entry.timers, entry.bound, entry.keeps_output) = (timers, !outlives, outlives);
     }
 
@@ -343,9 +354,13 @@ impl Engine {
                 .with_client_message(format!("the model {} is not known here", job.model))
                 .with_param("model"));
         }
-        self.tenants.allow(job, &self.settings)?;
-        let limits = self.tenants.check(now, job, &self.settings);
-        let queue = admit::admit(&self.settings, self.queue_for(job, beside), &self.throughput);
+        self.tenants.allow(job, &self.config.settings)?;
+        let limits = self.tenants.check(now, job, &self.config.settings);
+        let queue = admit::admit(
+            &self.config.settings,
+            self.queue_for(job, beside),
+            &self.service.throughput,
+        );
         admit::longer(limits, queue)?;
         self.check_deadline(job, beside)
     }
@@ -380,7 +395,7 @@ impl Engine {
         let Some(deadline) = job.deadline else { return Ok(()) };
         let lane = LaneId::of(job);
         let (Some(shortest), slots) =
-            (self.service_times.shortest(&lane), self.view.slots(&job.model))
+            (self.service.times.shortest(&lane), self.view.slots(&job.model))
         else {
             return Ok(());
         };

@@ -111,6 +111,13 @@ impl ServiceTimes {
     }
 }
 
+/// How fast jobs end, and what they take.
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    pub(super) throughput: Throughput,
+    pub(super) times: ServiceTimes,
+}
+
 /// The state of the queue for a new job.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Room {

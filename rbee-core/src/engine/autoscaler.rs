@@ -78,7 +78,7 @@ impl Autoscaler {
 impl Engine {
     pub(super) fn autoscale(&mut self, now: Now, out: &mut Out) {
         self.stop_unused(now, out);
-        let pause = self.settings.scale_back_after;
+        let pause = self.config.settings.scale_back_after;
         self.autoscaler.scaled_back.retain(|_, at| now.at - *at < pause);
         if !self.is_draining() {
             let waiting: BTreeSet<_> =
@@ -89,7 +89,7 @@ impl Engine {
 
     fn stop_unused(&mut self, now: Now, out: &mut Out) {
         let keep_alive = |worker: &WorkerView| {
-            self.autoscaler.keep_alive_of(&worker.info.model).or(self.settings.keep_alive)
+            self.autoscaler.keep_alive_of(&worker.info.model).or(self.config.settings.keep_alive)
         };
         let mut expired = Vec::new();
         let mut may_expire = false;
@@ -121,7 +121,8 @@ impl Engine {
                 .with_model(&worker.info.model)
                 .any(|other| other.info.id != id && is_usable(other));
             let idle = now.at - worker.last_used;
-            if is_spare && self.is_unused(&worker) && idle >= self.settings.scale_back_after {
+            if is_spare && self.is_unused(&worker) && idle >= self.config.settings.scale_back_after
+            {
                 let model = worker.info.model.clone();
                 self.autoscaler.scaled_back.insert(model.clone(), now.at);
                 out.push(Effect::Note(Note::ScaledBack(id, model)));
@@ -156,7 +157,7 @@ impl Engine {
             .iter()
             .any(|worker| matches!(worker.state, WorkerState::Loading | WorkerState::Draining))
             || self.downloads.is_fetching(model);
-        if lane.oldest_wait(now.at) < self.settings.scale_up_after.max(load)
+        if lane.oldest_wait(now.at) < self.config.settings.scale_up_after.max(load)
             || lane.depth <= slots as usize
             || is_moving
             || self.autoscaler.scaled_back.contains_key(model)
@@ -173,7 +174,7 @@ impl Engine {
     fn room_for(&self, now: Now, like: &WorkerInfo) -> Option<(HiveId, WorkerSpec)> {
         let model = &like.model;
         // Its memory is estimated for the slots that it will have.
-        let sizing = self.sizing.with_slots(like.slots);
+        let sizing = self.config.sizing.with_slots(like.slots);
         let queue = self.lanes.model(model);
         place_replica(&sizing, &self.view, model, |hive| {
             !self.is_cooling(now, model, &hive.id)

@@ -59,13 +59,13 @@ impl Engine {
         };
         let change = match change {
             TenantChange::Put(mut record) => {
-                record.limits = record.limits.with_references(&self.aliases);
+                record.limits = record.limits.with_references(&self.config.aliases);
                 TenantChange::Put(record)
             }
             gone => gone,
         };
         let n = self.number();
-        self.pending_writes.insert(n, PendingWrite::Tenant(operator, change));
+        self.storage.pending.insert(n, PendingWrite::Tenant(operator, change));
         out.push(Effect::Record { n: Some(n), changes: vec![record] });
     }
 
@@ -161,7 +161,7 @@ impl Engine {
             let message = format!("worker {worker} does not exist");
             return answer(operator, Err(Error::new(ErrorKind::NotFound, message)), out);
         }
-        self.autoscaler.look_again(&self.settings);
+        self.autoscaler.look_again(&self.config.settings);
         if pin {
             self.autoscaler.gone(worker);
         }
@@ -172,7 +172,7 @@ impl Engine {
         match change {
             Some(change) => {
                 let n = self.number();
-                self.pending_writes.insert(n, PendingWrite::Done(operator, output));
+                self.storage.pending.insert(n, PendingWrite::Done(operator, output));
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
             }
             None => answer(operator, Ok(output), out),

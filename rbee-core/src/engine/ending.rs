@@ -53,7 +53,7 @@ impl Engine {
         }
         entry.phase =
             Phase::Ending(Ending { outcome, since: now.at, is_handed_in: false, is_told: false });
-        self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
+        self.lanes.in_backoff[lanes::class(entry.job.priority)].remove(&id);
         self.timers.disarm_all(&mut entry.timers);
         let timeout = now.at + RECORD_TIMEOUT;
         self.timers.arm_job(&mut entry.timers, timeout, JobTimer::Ending, id);
@@ -73,7 +73,7 @@ impl Engine {
             self.timers.arm_job(timers, timeout, JobTimer::Ending, id);
         } else if !ending.is_told {
             ending.is_told = true;
-            let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
+            let why = self.storage.fault.as_ref().map(|fault| fault.error.clone());
             out.push(Effect::Note(Note::Unrecorded(id, why)));
             out.push(Effect::Finish { job: id, outcome: ending.outcome.clone() });
         }
@@ -84,10 +84,10 @@ impl Engine {
 
     /// The same for a job of a previous run.
     pub(super) fn lost_end_overdue(&mut self, n: u64, out: &mut Out) {
-        if let Some(PendingWrite::LostEnd(job, outcome)) = self.pending_writes.get_mut(&n)
+        if let Some(PendingWrite::LostEnd(job, outcome)) = self.storage.pending.get_mut(&n)
             && let Some(outcome) = outcome.take()
         {
-            let why = self.store_fault.as_ref().map(|fault| fault.error.clone());
+            let why = self.storage.fault.as_ref().map(|fault| fault.error.clone());
             out.push(Effect::Note(Note::Unrecorded(*job, why)));
             out.push(Effect::Finish { job: *job, outcome });
         }
@@ -104,7 +104,7 @@ impl Engine {
         let (outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
         let used = entry.used(&outcome).unwrap_or(0);
         let n = self.number();
-        self.pending_writes.insert(n, PendingWrite::End(id));
+        self.storage.pending.insert(n, PendingWrite::End(id));
         let change = self.end_change(id, keep_output, outcome, used, now);
         out.push(Effect::Record { n: Some(n), changes: vec![change] });
     }
@@ -117,12 +117,12 @@ impl Engine {
         used_tokens: u64,
         now: Now,
     ) -> Change {
-        let keep_request = self.settings.keep_requests == KeepRequests::Always;
+        let keep_request = self.config.settings.keep_requests == KeepRequests::Always;
         Change::JobEnded { job, outcome, at: now.wall, used_tokens, keep_request, keep_output }
     }
 
     pub(super) fn recorded(&mut self, now: Now, n: u64, result: Result<()>, out: &mut Out) {
-        match (self.pending_writes.remove(&n), result) {
+        match (self.storage.pending.remove(&n), result) {
             (Some(PendingWrite::Accept { n, job }), Ok(())) => {
                 if let Some(entry) = self.jobs.get_mut(&job) {
                     entry.accepted = true;
@@ -169,7 +169,7 @@ impl Engine {
             }
             (Some(PendingWrite::Tenant(n, change)), result) => {
                 if result.is_ok() {
-                    self.tenants.apply(change, &self.settings, &mut self.view);
+                    self.tenants.apply(change, &self.config.settings, &mut self.view);
                 }
                 operators::answer(n, result.map(|()| CommandOutput::Done), out);
             }
@@ -203,7 +203,7 @@ impl Engine {
             Priority::Interactive => "interactive_wait",
             Priority::Batch => "batch_wait",
         };
-        let wait = self.settings.queue_wait(priority);
+        let wait = self.config.settings.queue_wait(priority);
         let message = format!("no worker was free within {wait:?} (setting {setting})");
         let error = Error::new(ErrorKind::QueueTimeout, message)
             .with_client_message(format!("the job waited in the queue for {wait:?}"));

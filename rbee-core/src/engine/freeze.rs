@@ -12,7 +12,7 @@ impl Engine {
             PendingWrite::End(job) => Some(*job),
             _ => None,
         };
-        let under_way: BTreeSet<JobId> = self.pending_writes.values().filter_map(end_of).collect();
+        let under_way: BTreeSet<JobId> = self.storage.pending.values().filter_map(end_of).collect();
         let is_to_end = |id: &JobId, entry: &JobEntry| match entry.phase {
             Phase::Ending { .. } => !under_way.contains(id),
             Phase::Aborting(AfterAbort::End(_)) => true,
@@ -46,7 +46,7 @@ impl Engine {
 
     /// True if a record is not confirmed yet.
     pub fn awaits_records(&self) -> bool {
-        !self.pending_writes.is_empty()
+        !self.storage.pending.is_empty()
     }
 
     /// True if the job is recorded as live, so that the next owner of the store continues it.

@@ -55,7 +55,7 @@ impl Engine {
 
     /// Adds a hive of which only the labels are known.
     fn put_new_hive(&mut self, id: HiveId, labels: BTreeMap<String, String>) {
-        let memory_budget = self.settings.hive_memory.get(id.as_str()).copied();
+        let memory_budget = self.config.settings.hive_memory.get(id.as_str()).copied();
         self.view.put_hive(HiveView {
             id,
             online: false,
@@ -76,7 +76,7 @@ impl Engine {
             self.view.edit_hive(&hive, |view| view.online = false);
             self.set_reachable(&hive, false);
             self.give_hive_tries_back(&hive);
-            self.timers.arm(now.at + self.settings.hive_lost_after, Timer::HiveLost(hive));
+            self.timers.arm(now.at + self.config.settings.hive_lost_after, Timer::HiveLost(hive));
         }
     }
 
@@ -242,14 +242,14 @@ impl Engine {
                 view.ready_since = now.at;
             });
             self.settle_later(now, worker);
-            self.autoscaler.look_again(&self.settings);
+            self.autoscaler.look_again(&self.config.settings);
             self.wake_model(&model);
         }
     }
 
     /// Counts a fault of this worker. After too many in a row it gets no jobs until a probe succeeds.
     pub(super) fn blame(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
-        let limit = self.settings.worker_faults;
+        let limit = self.config.settings.worker_faults;
         let mut failed = false;
         self.view.edit_worker(worker, |view| {
             view.faults = view.faults.saturating_add(1);
@@ -265,7 +265,7 @@ impl Engine {
     }
 
     pub(super) fn arm_probe(&mut self, now: Now, worker: WorkerId) {
-        let probes = self.probes.entry(worker).or_default();
+        let probes = self.watch.probes.entry(worker).or_default();
         let delay = PROBE_DELAY.saturating_mul(1 << (*probes).min(16)).min(MAX_PROBE_DELAY);
         *probes = probes.saturating_add(1);
         self.timers.arm(now.at + delay, Timer::Probe(worker));

@@ -15,7 +15,7 @@ const CANNOT_CONTINUE: &str = "the stream had begun and cannot be continued else
 impl Engine {
     pub(super) fn insert(&mut self, now: Now, job: Arc<Job>, order: u64) -> &mut JobEntry {
         let id = job.id;
-        self.service_times.expect(&LaneId::of(&job), tenants::longest_answer(&job));
+        self.service.times.expect(&LaneId::of(&job), tenants::longest_answer(&job));
         let entry = JobEntry {
             key: (job.rank, order, id),
             phase: Phase::Queued,
@@ -46,16 +46,16 @@ impl Engine {
     /// Restores jobs of a previous run of this queen, or of a queen that died. Jobs that were running run again if they
     /// may.
     pub(super) fn restore(&mut self, now: Now, snapshot: Snapshot, out: &mut Out) {
-        self.tenants.restore(snapshot.tenants, &self.settings, &mut self.view);
+        self.tenants.restore(snapshot.tenants, &self.config.settings, &mut self.view);
         for record in snapshot.models {
             self.hives.model_recorded(record.hive, record.model);
         }
         for record in snapshot.workers {
             // The store has this record already.
-            let _ = self.worker_flags.put(record);
+            let _ = self.watch.flags.put(record);
         }
         for record in snapshot.jobs {
-            self.next_order = self.next_order.max(record.order);
+            self.sequence.order = self.sequence.order.max(record.order);
             if self.jobs.contains_key(&record.id) {
                 continue;
             }
@@ -63,12 +63,12 @@ impl Engine {
             // The end of a queen is not the job's fault, unless it happens again and again.
             let was_running = record.status.worker().is_some();
             let attempts = record.attempts.saturating_sub(u32::from(was_running));
-            let may_run =
-                attempts <= self.settings.retries && record.restarts <= self.settings.restarts;
+            let may_run = attempts <= self.config.settings.retries
+                && record.restarts <= self.config.settings.restarts;
             let Some(job) = record.request.filter(|_| may_run) else {
                 let why: String = if may_run {
                     "its request was not kept".into()
-                } else if attempts > self.settings.retries {
+                } else if attempts > self.config.settings.retries {
                     "its retries are used up".into()
                 } else {
                     let times = record.restarts;
@@ -80,7 +80,8 @@ impl Engine {
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
                 let n = self.number();
-                self.pending_writes
+                self.storage
+                    .pending
                     .insert(n, PendingWrite::LostEnd(record.id, Some(outcome.clone())));
                 self.timers.arm(now.at + ending::RECORD_TIMEOUT, Timer::LostEnd(n));
                 let change = self.end_change(record.id, true, outcome, 0, now);
@@ -98,7 +99,7 @@ impl Engine {
             let (at, timer) = match started_at {
                 Some(started) => (left(job.timeout, now.wall - started), JobTimer::Run),
                 None => {
-                    let limit = self.settings.queue_wait(job.priority);
+                    let limit = self.config.settings.queue_wait(job.priority);
                     (left(limit, waited), JobTimer::QueueWait)
                 }
             };
@@ -108,7 +109,7 @@ impl Engine {
                 let at = left(deadline, waited);
                 self.timers.arm_job(&mut timers, at, JobTimer::Deadline, id);
             }
-            self.tenants.resume(&job, &self.settings, &mut self.view);
+            self.tenants.resume(&job, &self.config.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
             entry.timers = timers;
             entry.waited_before = waited;
@@ -127,11 +128,11 @@ impl Engine {
             return;
         };
         entry.phase = Phase::Queued;
-        self.in_backoff[lanes::class(entry.job.priority)].remove(&id);
+        self.lanes.in_backoff[lanes::class(entry.job.priority)].remove(&id);
         let (lane, key, since) = (entry.lane(), entry.key, entry.submitted);
         self.lanes.push(&lane, key, since);
         self.show_lane(&lane);
-        self.wake.insert(lane.model);
+        self.lanes.wake.insert(lane.model);
     }
 
     /// Takes a waiting job out of its lane.
@@ -144,7 +145,7 @@ impl Engine {
         // A retried job was charged when it first got a slot.
         if served && entry.shared == 0 {
             // The usual usage of the model's jobs is a better estimate than the job's own limit.
-            let tokens = self.service_times.tokens(&lane.model).unwrap_or(entry.expected);
+            let tokens = self.service.times.tokens(&lane.model).unwrap_or(entry.expected);
             entry.shared = lanes::share(tokens, self.tenants.weight(lane.tenant.as_ref()));
             cost = Some(entry.shared);
         }
@@ -152,9 +153,9 @@ impl Engine {
         self.show_lane(&lane);
         if self.lanes.model(&lane.model).is_none() {
             self.timers.disarm(&Timer::Respawn(lane.model.clone()));
-            self.blocked_on_memory.remove(&lane.model);
+            self.memory.blocked.remove(&lane.model);
         }
-        self.wake.insert(lane.model);
+        self.lanes.wake.insert(lane.model);
     }
 
     fn show_lane(&mut self, lane: &LaneId) {
@@ -236,10 +237,10 @@ impl Engine {
         match result {
             AttemptResult::Done { finish, usage } => {
                 self.view.edit_worker(worker, |view| view.faults = 0);
-                self.probes.remove(&worker);
-                self.throughput.ended(now.at, self.lanes.waiting() > 0);
+                self.watch.probes.remove(&worker);
+                self.service.throughput.ended(now.at, self.lanes.waiting() > 0);
                 let took = now.at - entry.running_since;
-                self.service_times.learn(&entry.lane(), took, &usage);
+                self.service.times.learn(&entry.lane(), took, &usage);
                 self.settle(now, id, Outcome::Complete { finish, usage }, out);
             }
             // The engine did not ask for the abort: the job goes on.
@@ -282,7 +283,7 @@ impl Engine {
             return true;
         };
         let info = entry.worker.take();
-        if entry.must_match.is_none() && !self.settings.continue_across_numerics {
+        if entry.must_match.is_none() && !self.config.settings.continue_across_numerics {
             entry.must_match = info.as_ref().map(|info| info.numerics.clone());
         }
         resumable && info.is_none_or(|info| info.capabilities.resume)
@@ -302,8 +303,8 @@ impl Engine {
         } else {
             Arc::make_mut(&mut entry.avoid).insert(worker);
         }
-        if entry.attempts > self.settings.retries {
-            let error = match self.settings.retries {
+        if entry.attempts > self.config.settings.retries {
+            let error = match self.config.settings.retries {
                 0 => error,
                 retries => error.context(format_args!("failed {} times", retries + 1)),
             };
@@ -314,7 +315,7 @@ impl Engine {
         let (attempts, avoid, must_match) =
             (entry.attempts, entry.avoid.clone(), entry.must_match.clone());
         entry.phase = Phase::Backoff;
-        self.in_backoff[lanes::class(entry.job.priority)].insert(id);
+        self.lanes.in_backoff[lanes::class(entry.job.priority)].insert(id);
         let model = entry.job.model.clone();
         let matches = |view: &crate::cluster::WorkerView| {
             !avoid.contains(&view.info.id)
@@ -326,9 +327,12 @@ impl Engine {
         if !busy && (is_free || other_is_ready) {
             self.requeue(id);
         } else {
-            let random = self.rng.next();
-            let delay =
-                if busy { BUSY_DELAY } else { retry::delay(&self.settings, attempts, random) };
+            let random = self.random.rng.next();
+            let delay = if busy {
+                BUSY_DELAY
+            } else {
+                retry::delay(&self.config.settings, attempts, random)
+            };
             if let Some(entry) = self.jobs.get_mut(&id) {
                 self.timers.arm_job(&mut entry.timers, now.at + delay, JobTimer::Retry, id);
             }
@@ -359,7 +363,7 @@ impl Engine {
     }
 
     pub(super) fn abort(&mut self, now: Now, lease: LeaseId, out: &mut Out) {
-        self.timers.arm(now.at + self.settings.abort_grace, Timer::Abort(lease));
+        self.timers.arm(now.at + self.config.settings.abort_grace, Timer::Abort(lease));
         out.push(Effect::Abort { lease });
     }
 

@@ -9,7 +9,7 @@ mod fair_share;
 mod ordered_list;
 mod queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::policy_breaker::PolicyGeneration;
 use crate::{
@@ -76,6 +76,10 @@ pub(super) struct Lanes {
     /// Jobs that wait, by priority and by tenant.
     waiting: [usize; 2],
     held: BTreeMap<Option<TenantId>, usize>,
+    /// Models whose lanes may have a question to ask.
+    pub(super) wake: BTreeSet<ModelRef>,
+    /// Jobs that wait for a retry, by priority.
+    pub(super) in_backoff: [BTreeSet<JobId>; 2],
 }
 
 impl Lanes {

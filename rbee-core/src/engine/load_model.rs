@@ -52,7 +52,7 @@ impl Engine {
                 let ticket = Ticket(self.number());
                 let request = Box::new(load.request.clone());
                 self.operators.choosing.insert(ticket, Choosing { load, ask: ask.clone() });
-                if self.breaker.places().is_none() {
+                if self.policy.breaker.places().is_none() {
                     // A suspended policy is not asked; the built-in one decides.
                     return self.hive_chosen(now, ticket, Ok(Placement::Wait), out);
                 }
@@ -82,7 +82,7 @@ impl Engine {
 
     /// The question to the policy, as for a job of this model.
     fn ask_for(&mut self, now: Now, model: &ModelRef) -> Ask {
-        let id = JobId::from_random_bits(self.rng.bits128());
+        let id = JobId::from_random_bits(self.random.rng.bits128());
         let job = Job {
             id,
             model: model.clone(),
@@ -91,9 +91,9 @@ impl Engine {
                 prompt: Prompt::Text("x".into()),
                 sampling: Sampling::default(),
             },
-            seed: self.rng.next(),
+            seed: self.random.rng.next(),
             prefix: Arc::default(),
-            timeout: self.settings.job_timeout,
+            timeout: self.config.settings.job_timeout,
             deadline: None,
             detached: false,
             tenant: None,
@@ -101,7 +101,7 @@ impl Engine {
             correlation_id: CorrelationId::of_job(id),
             idempotency: None,
         };
-        Ask::first(Arc::new(job), now, self.rng.next())
+        Ask::first(Arc::new(job), now, self.random.rng.next())
     }
 
     pub(super) fn hive_chosen(
@@ -127,7 +127,7 @@ impl Engine {
                 if view.is_some_and(|view| !view.models.contains_key(&model)) {
                     return self.download(now, hive, model, Waiter::Load(load), out);
                 }
-                let worker = WorkerId::from_random_bits(self.rng.bits128());
+                let worker = WorkerId::from_random_bits(self.random.rng.bits128());
                 let started = self.load(now, worker, hive, spec, pin, evict, out);
                 answer(n, started.map(|()| CommandOutput::Worker(worker)), out);
             }
@@ -151,8 +151,8 @@ impl Engine {
         out: &mut Out,
     ) -> Result<Placement> {
         let sizing = match request.slots {
-            Some(slots) => self.sizing.with_slots(slots),
-            None => self.sizing,
+            Some(slots) => self.config.sizing.with_slots(slots),
+            None => self.config.sizing,
         };
         let built_in = LeastLoaded::new(sizing);
         let chosen = chosen.and_then(|chosen| checked(request, candidates, chosen));

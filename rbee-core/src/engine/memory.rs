@@ -54,6 +54,13 @@ struct Reservation {
     part: u64,
 }
 
+/// The memory of the hives, as the engine plans it.
+#[derive(Debug, Default)]
+pub(super) struct MemoryState {
+    pub(super) reservations: MemoryReservations,
+    pub(super) blocked: BlockedModels,
+}
+
 impl Engine {
     /// Reserves the memory that a worker that is being started is expected to take, in equal parts on its devices.
     pub(super) fn reserve(&mut self, info: &WorkerInfo, expected: u64) {
@@ -74,12 +81,12 @@ impl Engine {
         let part = unseen / devices.len() as u64;
         let reservation = Reservation { hive: info.hive.clone(), devices, expected, part };
         self.change_reserved(&reservation, |reserved| reserved.saturating_add(part));
-        self.reservations.0.insert(info.id, reservation);
+        self.memory.reservations.0.insert(info.id, reservation);
     }
 
     /// Releases the memory of a worker that is gone.
     pub(super) fn release_memory(&mut self, worker: WorkerId) {
-        if let Some(reservation) = self.reservations.0.remove(&worker) {
+        if let Some(reservation) = self.memory.reservations.0.remove(&worker) {
             self.change_reserved(&reservation, |reserved| {
                 reserved.saturating_sub(reservation.part)
             });
@@ -104,7 +111,7 @@ impl Engine {
     /// A report of the devices includes the worker. What it is expected to take later, for instance the keys and values
     /// of longer sequences, stays reserved; nothing stays reserved if it does not report what it takes.
     pub(super) fn shown(&mut self, worker: &WorkerInfo, health: &WorkerHealth) {
-        let Some(reservation) = self.reservations.0.get(&worker.id) else { return };
+        let Some(reservation) = self.memory.reservations.0.get(&worker.id) else { return };
         let (expected, part) = (reservation.expected, reservation.part);
         let info = WorkerInfo { hive: reservation.hive.clone(), ..worker.clone() };
         let seen = self.seen(&info, health);
@@ -123,7 +130,7 @@ impl Engine {
             expected if info.slots < spec.slots => expected.min(spec.need_bytes),
             _ => spec.need_bytes,
         };
-        if let Some(reservation) = self.reservations.0.get_mut(&info.id) {
+        if let Some(reservation) = self.memory.reservations.0.get_mut(&info.id) {
             reservation.expected = expected;
         }
         expected
@@ -136,7 +143,7 @@ impl Engine {
         let info = view.info.clone();
         let Some(seen) = self.seen(&info, health) else { return };
         let expected =
-            self.reservations.0.get(&worker).map_or(0, |reservation| reservation.expected);
+            self.memory.reservations.0.get(&worker).map_or(0, |reservation| reservation.expected);
         self.view.edit_worker(worker, |view| view.memory_bytes = expected.max(seen));
         if let Some(kind) = self.kind_of(&info) {
             self.view.note_measured(&info.model, kind, seen);
@@ -166,7 +173,7 @@ impl Engine {
         };
         let on_disk =
             hive.models.get(&info.model).or_else(|| self.view.largest_on_disk(&info.model));
-        let sizing = self.sizing.with_slots(info.slots);
+        let sizing = self.config.sizing.with_slots(info.slots);
         sizing.worker_memory(&self.view, &info.model, on_disk, kind).expected
     }
 
@@ -220,17 +227,17 @@ impl Engine {
     /// hive now. They take turns, so that many of them do not make every end of a job expensive; the rest is asked
     /// about at the next tick of the autoscaler.
     pub(super) fn wake_starved(&mut self, hive: &HiveId) {
-        if self.blocked_on_memory.models.is_empty() {
+        if self.memory.blocked.models.is_empty() {
             return;
         }
         let Some(room) = self.room_on(hive) else { return };
         let mut woken = 0;
-        for _ in 0..BLOCKED_LOOKS.min(self.blocked_on_memory.models.len()) {
-            let Some(model) = self.blocked_on_memory.next() else { return };
+        for _ in 0..BLOCKED_LOOKS.min(self.memory.blocked.models.len()) {
+            let Some(model) = self.memory.blocked.next() else { return };
             if self.least_need(&model) > room {
                 continue;
             }
-            self.blocked_on_memory.remove(&model);
+            self.memory.blocked.remove(&model);
             self.wake_model(&model);
             woken += 1;
             if woken == BLOCKED_WOKEN {

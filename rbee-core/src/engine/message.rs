@@ -4,18 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Advice, PolicyHealth, Question};
+use super::{
+    command::{Command, CommandOutput},
+    consult::{Advice, Question},
+    note::Note,
+    policy_breaker::PolicyHealth,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{Finish, Outcome, Usage},
     hive::{HiveInfo, HiveReport},
-    id::{HiveId, JobId, LeaseId, TenantId, Ticket, WorkerId},
+    id::{HiveId, JobId, LeaseId, Ticket, WorkerId},
     job::Job,
     load_request::LoadRequest,
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
     models::Damage,
-    registry::{Change, Snapshot, TenantRecord},
+    registry::{Change, Snapshot},
     scheduler::{Ask, Placement},
     worker::{WorkerHealth, WorkerInfo},
     worker_spec::WorkerSpec,
@@ -292,75 +297,6 @@ pub enum HiveFact {
     Removed,
 }
 
-/// A command of an operator.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Command {
-    /// Start a worker with this id.
-    Load {
-        /// The id, chosen by the caller.
-        worker: WorkerId,
-        /// The hive.
-        hive: HiveId,
-        /// What to start.
-        spec: WorkerSpec,
-        /// Idle workers of that hive to stop first.
-        evict: Vec<WorkerId>,
-        /// Never evict it.
-        pin: bool,
-    },
-    /// Start a worker of a model, or find the one that runs or is being started. The policy decides what the request
-    /// leaves open, and a model that is not on the hive's disk is fetched first. Answered with
-    /// [`CommandOutput::Worker`].
-    LoadModel(LoadRequest),
-    /// Fetch a model to the disk of a hive. Answered with [`CommandOutput::Model`].
-    Provision {
-        /// The hive.
-        hive: HiveId,
-        /// The model.
-        model: ModelRef,
-    },
-    /// Check the files of a model on a hive. Answered with [`CommandOutput::Damage`].
-    Verify {
-        /// The hive.
-        hive: HiveId,
-        /// The model.
-        model: ModelRef,
-    },
-    /// Remove a model from the disk of a hive. Refused if a worker there has it loaded or loads it.
-    RemoveModel {
-        /// The hive.
-        hive: HiveId,
-        /// The model.
-        model: ModelRef,
-    },
-    /// Drain a hive (true): stop every worker as soon as its runs have ended, and start none there. Or end the drain
-    /// (false).
-    DrainHive(HiveId, bool),
-    /// Stop a worker as soon as its runs have ended.
-    Unload(WorkerId),
-    /// Pin a worker, so that it is never evicted, or unpin it.
-    Pin(WorkerId, bool),
-    /// Set up a tenant, or change its limits or keys.
-    PutTenant(Box<TenantRecord>),
-    /// Remove a tenant that has no jobs.
-    RemoveTenant(TenantId),
-    /// Admit no more jobs. [`Effect::Drained`] comes when the last one has ended.
-    Drain,
-}
-
-/// The answer to an operator's command.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CommandOutput {
-    /// It is done and has no result.
-    Done,
-    /// The worker that runs or is being started.
-    Worker(WorkerId),
-    /// The model on the disk.
-    Model(Box<ModelOnDisk>),
-    /// The files that are damaged.
-    Damage(Vec<Damage>),
-}
-
 /// One thing to do. The caller must carry out effects in their order.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -512,59 +448,4 @@ pub enum Effect {
     Note(Note),
     /// After [`Command::Drain`]: the last job has ended.
     Drained,
-}
-
-/// An event for the log and the metrics.
-#[derive(Clone, Debug)]
-pub enum Note {
-    /// The policy's answer no longer fitted the state.
-    StaleAnswer(Ticket),
-    /// The policy failed or gave an invalid answer; the built-in one decides about that job.
-    PolicyFault(Error),
-    /// The policy failed too often in a row: the built-in one decides everything until the policy is replaced. The
-    /// error is the last fault.
-    PolicySuspended(Error),
-    /// The policy does not admit a job.
-    RefusedByPolicy(JobId, Error),
-    /// A start of a worker was asked for although enough are being started already.
-    SpawnSuppressed(ModelRef),
-    /// A hive answers, for the first time or again.
-    HiveOnline(HiveId),
-    /// A hive no longer answers.
-    HiveOffline(HiveId, Error),
-    /// A worker takes jobs: it was started, or found again.
-    WorkerReady(WorkerId, HiveId, ModelRef),
-    /// A worker that took jobs is gone.
-    WorkerGone(WorkerId, HiveId, ModelRef, Error),
-    /// A model's files are being fetched to a hive's disk.
-    Provisioning(HiveId, ModelRef),
-    /// A worker is being started.
-    Spawning(WorkerId, HiveId, ModelRef),
-    /// A worker could not be started.
-    SpawnFailed(HiveId, ModelRef, Error),
-    /// A worker is evicted.
-    Evicted(WorkerId, ModelRef),
-    /// A replica of a model is started, because jobs queue up.
-    ScaledUp(WorkerId, HiveId, ModelRef),
-    /// A replica is stopped: the other workers are enough.
-    ScaledBack(WorkerId, ModelRef),
-    /// A worker is stopped because it was idle for its model's keep-alive time.
-    Expired(WorkerId, ModelRef),
-    /// An attempt failed and the job is tried again.
-    Retried(JobId, WorkerId, Error),
-    /// A worker answered that all its slots were taken although one was granted.
-    BusyAnswer(WorkerId),
-    /// A worker may have died or hang: it gets no jobs until it is known to be healthy.
-    WorkerSuspected(WorkerId, Error),
-    /// A suspected or failed worker answers that it is healthy: it gets jobs again.
-    WorkerTrusted(WorkerId),
-    /// A worker failed too often and gets no jobs until a probe succeeds.
-    WorkerFailed(WorkerId),
-    /// The readers of a job got its end before it was recorded; the error says why, if known. The end is recorded once
-    /// the store takes it, unless the store refused it for good.
-    Unrecorded(JobId, Option<Error>),
-    /// The store cannot be written.
-    StoreFailed(Error),
-    /// The store writes again, after this long.
-    StoreBack(std::time::Duration),
 }

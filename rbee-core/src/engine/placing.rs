@@ -17,12 +17,12 @@ impl Engine {
     /// Asks every question that is open about this model.
     pub(super) fn pump(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
         loop {
-            let (ticket, policy) = (Ticket(self.next_number + 1), self.breaker.places());
-            let most = self.settings.interactive_per_batch;
+            let (ticket, policy) = (Ticket(self.sequence.number + 1), self.policy.breaker.places());
+            let most = self.config.settings.interactive_per_batch;
             let Some((_, id)) = self.lanes.ask(model, most, ticket, policy) else {
                 return;
             };
-            self.next_number += 1;
+            self.sequence.number += 1;
             let decider = policy.map_or(Decider::BuiltIn, |_| Decider::Policy);
             self.put_question(now, ticket, id, decider, out);
         }
@@ -36,7 +36,7 @@ impl Engine {
         decider: Decider,
         out: &mut Out,
     ) {
-        let random = self.rng.next();
+        let random = self.random.rng.next();
         let Some(entry) = self.jobs.get(&id) else {
             return;
         };
@@ -60,18 +60,18 @@ impl Engine {
 
     /// A question is answered, or never will be.
     pub(super) fn advised(&mut self, now: Now, ticket: Ticket, advice: Advice, out: &mut Out) {
-        if let Some(candidate) = self.admissions.answered(ticket) {
+        if let Some(candidate) = self.policy.admissions.answered(ticket) {
             return self.admission_advised(now, candidate, advice, out);
         }
         let Some(asked) = self.lanes.answered(ticket) else {
             return self.came_to_nothing(ticket, out);
         };
-        self.wake.insert(asked.lane.model.clone());
+        self.lanes.wake.insert(asked.lane.model.clone());
         match advice {
             Advice::Placement(placement) => match self.heed(now, &asked, placement, out) {
                 Ok(()) => {
                     if let Some(policy) = asked.policy {
-                        self.breaker.did_well(policy, PolicyFunction::Place);
+                        self.policy.breaker.did_well(policy, PolicyFunction::Place);
                     }
                 }
                 Err(why) => self.missed(now, ticket, &asked, why, out),
@@ -83,7 +83,7 @@ impl Engine {
             }
             Advice::NoTime => match asked.policy {
                 Some(policy) => {
-                    self.breaker.had_no_time(policy, out);
+                    self.policy.breaker.had_no_time(policy, out);
                     self.ask_built_in(now, &asked, out);
                 }
                 None => self.wait(&asked.lane),
@@ -139,7 +139,7 @@ impl Engine {
             out.push(Effect::Note(Note::PolicyFault(error.clone())));
         }
         if let Some(policy) = asked.policy {
-            self.breaker.failed(now, policy, PolicyFunction::Place, &error, out);
+            self.policy.breaker.failed(now, policy, PolicyFunction::Place, &error, out);
         }
         match misses {
             misses if misses > MISSES => self.wait(&asked.lane),
@@ -156,7 +156,7 @@ impl Engine {
                 out.push(Effect::Note(Note::PolicyFault(why.clone())));
                 out.push(Effect::Unheeded { ticket });
                 if let Some(policy) = asked.policy {
-                    self.breaker.failed(now, policy, PolicyFunction::Place, &why, out);
+                    self.policy.breaker.failed(now, policy, PolicyFunction::Place, &why, out);
                 }
                 self.ask_built_in(now, asked, out);
             }
@@ -183,7 +183,7 @@ impl Engine {
     fn wait(&mut self, lane: &LaneId) {
         self.lanes.park(lane);
         if self.view.with_model(&lane.model).next().is_none() {
-            self.blocked_on_memory.insert(lane.model.clone());
+            self.memory.blocked.insert(lane.model.clone());
         }
         self.offer_slot(&lane.model, Some(lane));
     }
@@ -191,9 +191,9 @@ impl Engine {
     /// If a slot of this model is free, asks about one more parked lane.
     pub(super) fn offer_slot(&mut self, model: &ModelRef, after: Option<&LaneId>) {
         if self.view.available(model).next().is_some()
-            && self.lanes.offer(model, after, self.settings.interactive_per_batch)
+            && self.lanes.offer(model, after, self.config.settings.interactive_per_batch)
         {
-            self.wake.insert(model.clone());
+            self.lanes.wake.insert(model.clone());
         }
     }
 
@@ -248,7 +248,7 @@ impl Engine {
         {
             return fault(format!("it has no device {device}"));
         }
-        if entry.spawns > self.settings.retries {
+        if entry.spawns > self.config.settings.retries {
             return fault(format!(
                 "{} workers were started for this job and none fitted",
                 entry.spawns

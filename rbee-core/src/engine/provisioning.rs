@@ -125,7 +125,7 @@ impl Engine {
             return;
         }
         let timer = Timer::Provision(hive.clone(), model.clone());
-        self.timers.arm(now.at + self.settings.provision_silence, timer);
+        self.timers.arm(now.at + self.config.settings.provision_silence, timer);
         out.push(Effect::Note(Note::Provisioning(hive.clone(), model.clone())));
         out.push(Effect::Provision { hive, model });
     }
@@ -133,7 +133,7 @@ impl Engine {
     pub(super) fn provision_progress(&mut self, now: Now, hive: HiveId, model: ModelRef) {
         if self.downloads.is_under_way(&hive, &model) {
             let timer = Timer::Provision(hive, model);
-            self.timers.arm(now.at + self.settings.provision_silence, timer);
+            self.timers.arm(now.at + self.config.settings.provision_silence, timer);
         }
     }
 
@@ -195,7 +195,7 @@ impl Engine {
         model: ModelRef,
         out: &mut Out,
     ) {
-        let silence = self.settings.provision_silence;
+        let silence = self.config.settings.provision_silence;
         for waiter in self.downloads.take(&hive, &model) {
             let message = format!(
                 "the download of model {model} to hive {hive} made no progress for {silence:?}"

@@ -14,15 +14,22 @@ pub struct StoreFault {
     pub error: Error,
 }
 
+/// The records in progress, and the fault of the store.
+#[derive(Debug, Default)]
+pub(super) struct Storage {
+    pub(super) pending: BTreeMap<u64, PendingWrite>,
+    pub(super) fault: Option<StoreFault>,
+}
+
 impl Engine {
     /// Why the store cannot be written now; `None` while it can.
     pub fn store_fault(&self) -> Option<&StoreFault> {
-        self.store_fault.as_ref()
+        self.storage.fault.as_ref()
     }
 
     /// The store failed to write, or writes again.
     pub(super) fn store(&mut self, now: Now, fault: Option<Error>, out: &mut Out) {
-        match (fault, &mut self.store_fault) {
+        match (fault, &mut self.storage.fault) {
             (Some(error), Some(known)) => known.error = error,
             (Some(error), none) => {
                 out.push(Effect::Note(Note::StoreFailed(error.clone())));
@@ -38,7 +45,7 @@ impl Engine {
 
     /// A job that cannot be recorded is not accepted.
     pub(super) fn check_store(&self) -> Result<()> {
-        self.store_fault.as_ref().map_or(Ok(()), |fault| Err(refusal(&fault.error)))
+        self.storage.fault.as_ref().map_or(Ok(()), |fault| Err(refusal(&fault.error)))
     }
 }
 

@@ -39,6 +39,15 @@ impl Suspicions {
     }
 }
 
+/// What is watched and remembered of workers.
+#[derive(Debug, Default)]
+pub(super) struct WorkerWatch {
+    /// The number of probes so far of each failed worker: it sets the delay until the next one and its timeout.
+    pub(super) probes: BTreeMap<WorkerId, u32>,
+    pub(super) suspicions: Suspicions,
+    pub(super) flags: worker_flags::WorkerFlags,
+}
+
 impl Engine {
     /// The stream of an attempt is silent for longer than usual.
     pub(super) fn silent(&mut self, now: Now, lease: LeaseId, silence: Silence, out: &mut Out) {
@@ -52,14 +61,14 @@ impl Engine {
             return;
         }
         let (model, why) = (entry.job.model.clone(), silence.error());
-        self.suspicions.silent.insert(lease, silence);
+        self.watch.suspicions.silent.insert(lease, silence);
         self.suspect(worker, &why, out);
         self.rescue(now, &model, out);
     }
 
     /// The stream of an attempt that was silent has produced something.
     pub(super) fn heard(&mut self, lease: LeaseId, out: &mut Out) {
-        if self.suspicions.silent.remove(&lease).is_some()
+        if self.watch.suspicions.silent.remove(&lease).is_some()
             && let Some((_, worker)) = self.leases.get(lease)
         {
             self.ask_again(worker, out);
@@ -68,7 +77,7 @@ impl Engine {
 
     /// The attempt is over, and its silence with it.
     pub(super) fn silence_over(&mut self, lease: LeaseId, worker: WorkerId, out: &mut Out) {
-        if self.suspicions.silent.remove(&lease).is_some() {
+        if self.watch.suspicions.silent.remove(&lease).is_some() {
             self.ask_again(worker, out);
         }
     }
@@ -86,8 +95,8 @@ impl Engine {
 
     /// Probes a worker. A suspected one has a short timeout.
     pub(super) fn ask(&mut self, worker: WorkerId, out: &mut Out) {
-        let settings = &self.settings;
-        let within = match self.suspicions.workers.contains_key(&worker) {
+        let settings = &self.config.settings;
+        let within = match self.watch.suspicions.workers.contains_key(&worker) {
             true => settings.probe_timeout.min(settings.suspect_after / 2),
             false => settings.probe_timeout,
         };
@@ -105,7 +114,7 @@ impl Engine {
         if !matches!(state, WorkerState::Ready | WorkerState::Failed) {
             return;
         }
-        self.suspicions.workers.entry(worker).or_default();
+        self.watch.suspicions.workers.entry(worker).or_default();
         // A failed worker is probed already, at growing intervals.
         if state == WorkerState::Failed || was_suspected {
             return;
@@ -130,7 +139,7 @@ impl Engine {
             // The next fault makes it failed again, a job without one clears it. The delay of the next probe is kept
             // until then, so a worker that answers probes but fails jobs is tried at growing intervals.
             WorkerState::Failed => {
-                let faults = self.settings.worker_faults.saturating_sub(1);
+                let faults = self.config.settings.worker_faults.saturating_sub(1);
                 self.view.edit_worker(worker, |view| {
                     view.state = WorkerState::Ready;
                     view.faults = faults;
@@ -151,9 +160,9 @@ impl Engine {
         if is_doubted {
             return;
         }
-        if self.suspicions.workers.remove(&worker).is_some_and(|suspect| suspect.was_unwell) {
+        if self.watch.suspicions.workers.remove(&worker).is_some_and(|suspect| suspect.was_unwell) {
             // It did not answer, and now it does: the next time its probes start again with the short delay.
-            self.probes.remove(&worker);
+            self.watch.probes.remove(&worker);
         }
         if was_suspected || state == WorkerState::Failed {
             out.push(Effect::Note(Note::WorkerTrusted(worker)));
@@ -169,18 +178,18 @@ impl Engine {
         let (state, suspected, model) = (view.state, view.suspected, view.info.model.clone());
         match state {
             WorkerState::Failed => {
-                if let Some(suspect) = self.suspicions.workers.get_mut(&worker) {
+                if let Some(suspect) = self.watch.suspicions.workers.get_mut(&worker) {
                     suspect.was_unwell = true;
                 }
                 self.arm_probe(now, worker);
             }
             WorkerState::Ready if suspected || !self.silences_of(worker).is_empty() => {
                 for (lease, _) in self.leases.of_worker(worker) {
-                    if let Some(silence) = self.suspicions.silent.get_mut(&lease) {
+                    if let Some(silence) = self.watch.suspicions.silent.get_mut(&lease) {
                         silence.is_evident = true;
                     }
                 }
-                self.suspicions.workers.entry(worker).or_default().was_unwell = true;
+                self.watch.suspicions.workers.entry(worker).or_default().was_unwell = true;
                 if self.view.edit_worker(worker, |view| view.suspected = true) && !suspected {
                     out.push(Effect::Note(Note::WorkerSuspected(worker, why.clone())));
                 }
@@ -196,22 +205,22 @@ impl Engine {
     }
 
     fn silences_of(&self, worker: WorkerId) -> Vec<&Silence> {
-        if self.suspicions.silent.is_empty() {
+        if self.watch.suspicions.silent.is_empty() {
             return Vec::new();
         }
         let held = self.leases.of_worker(worker).into_iter();
-        held.filter_map(|(lease, _)| self.suspicions.silent.get(&lease)).collect()
+        held.filter_map(|(lease, _)| self.watch.suspicions.silent.get(&lease)).collect()
     }
 
     /// Ends the attempts of this model that hang, as far as other workers can take their jobs at once.
     pub(super) fn rescue(&mut self, now: Now, model: &ModelRef, out: &mut Out) {
-        let silent = &self.suspicions.silent;
+        let silent = &self.watch.suspicions.silent;
         let evident = silent.iter().filter(|(_, silence)| silence.is_evident);
         let mut moved = 0;
         for lease in evident.map(|(lease, _)| *lease).collect::<Vec<_>>() {
             if self.can_move(lease, model, moved) {
                 moved += 1;
-                let why = self.suspicions.silent.get(&lease).map(Silence::error);
+                let why = self.watch.suspicions.silent.get(&lease).map(Silence::error);
                 if let (Some((job, _)), Some(why)) = (self.leases.get(lease), why) {
                     self.lose_attempt(now, lease, job, &why, out);
                 }
@@ -224,11 +233,11 @@ impl Engine {
     fn can_move(&self, lease: LeaseId, model: &ModelRef, others: u32) -> bool {
         let Some((job, worker)) = self.leases.get(lease) else { return false };
         let (Some(entry), Some(silence)) =
-            (self.jobs.get(&job), self.suspicions.silent.get(&lease))
+            (self.jobs.get(&job), self.watch.suspicions.silent.get(&lease))
         else {
             return false;
         };
-        let is_last = silence.began && entry.attempts > self.settings.retries;
+        let is_last = silence.began && entry.attempts > self.config.settings.retries;
         if entry.job.model != *model
             || is_last
             || !matches!(entry.phase, Phase::Running(current) if current == lease)
@@ -241,7 +250,9 @@ impl Engine {
             return false;
         }
         let must_match = match &entry.must_match {
-            None if has_begun && !self.settings.continue_across_numerics => Some(&info.numerics),
+            None if has_begun && !self.config.settings.continue_across_numerics => {
+                Some(&info.numerics)
+            }
             known => known.as_ref(),
         };
         let can_take_over = |view: &&Arc<WorkerView>| {
@@ -273,7 +284,7 @@ impl Engine {
                 entry.free <= MOST_FREE
             }
             _ => {
-                if let Some(suspect) = self.suspicions.workers.get_mut(&worker) {
+                if let Some(suspect) = self.watch.suspicions.workers.get_mut(&worker) {
                     suspect.charged.insert(id);
                 }
                 false
@@ -283,7 +294,7 @@ impl Engine {
 
     /// The machine of this worker is lost: jobs that were charged a try there since it was suspected get it back.
     pub(super) fn give_tries_back(&mut self, worker: WorkerId) {
-        let Some(suspect) = self.suspicions.workers.get_mut(&worker) else {
+        let Some(suspect) = self.watch.suspicions.workers.get_mut(&worker) else {
             return;
         };
         for id in std::mem::take(&mut suspect.charged) {

@@ -57,15 +57,15 @@ impl Engine {
         change: impl FnOnce(&mut WorkerRecord),
     ) -> Option<Change> {
         let hive = self.view.worker(worker)?.info.hive.clone();
-        let before = self.worker_flags.of(&hive, worker);
+        let before = self.watch.flags.of(&hive, worker);
         let mut after = before.clone();
         change(&mut after);
-        (after != before).then(|| self.worker_flags.put(after))
+        (after != before).then(|| self.watch.flags.put(after))
     }
 
     /// The flags of a worker that was found running.
     pub(super) fn recognize(&mut self, hive: &HiveId, worker: WorkerId) -> WorkerRecord {
-        let mark = self.worker_flags.of(hive, worker);
+        let mark = self.watch.flags.of(hive, worker);
         if mark.replica {
             self.autoscaler.is_replica(worker);
         }
@@ -76,7 +76,7 @@ impl Engine {
     pub(super) fn forget_gone(&mut self, hive: &HiveId, seen: &BTreeSet<WorkerId>, out: &mut Out) {
         let view = &self.view;
         let is_there = |worker| seen.contains(&worker) || view.worker(worker).is_some();
-        let changes = self.worker_flags.forget_gone(hive, is_there);
+        let changes = self.watch.flags.forget_gone(hive, is_there);
         if !changes.is_empty() {
             out.push(Effect::Record { n: None, changes });
         }

@@ -24,7 +24,7 @@ impl Engine {
         let on_disk =
             self.view.hive(&hive).is_some_and(|view| view.models.contains_key(&spec.model));
         if on_disk {
-            let worker = WorkerId::from_random_bits(self.rng.bits128());
+            let worker = WorkerId::from_random_bits(self.random.rng.bits128());
             self.start_worker(now, worker, hive, spec, false, evict, out);
             return true;
         }
@@ -48,7 +48,7 @@ impl Engine {
             self.spawn(now, hive, spec, Vec::new(), out);
             return None;
         }
-        let worker = WorkerId::from_random_bits(self.rng.bits128());
+        let worker = WorkerId::from_random_bits(self.random.rng.bits128());
         self.start_worker(now, worker, hive, spec, false, Vec::new(), out);
         self.autoscaler.is_replica(worker);
         let mark = self.set_flags(worker, |mark| mark.replica = true);
@@ -58,7 +58,7 @@ impl Engine {
 
     /// It has just become ready, and may be evicted for another model only after a minimum time.
     pub(super) fn settle_later(&mut self, now: Now, worker: WorkerId) {
-        let min_loaded = self.settings.min_loaded;
+        let min_loaded = self.config.settings.min_loaded;
         if !min_loaded.is_zero()
             && self.view.edit_worker(worker, |view| view.min_loaded_elapsed = false)
         {
@@ -106,14 +106,14 @@ impl Engine {
         self.reserve(&info, spec.need_bytes);
         let waits_for = evict.into_iter().filter(|id| self.view.worker(*id).is_some()).collect();
         self.spawns.insert(worker, Starting { hive, spec, pin, waits_for, issued: false });
-        self.timers.arm(now.at + self.settings.spawn_timeout, Timer::Spawn(worker));
+        self.timers.arm(now.at + self.config.settings.spawn_timeout, Timer::Spawn(worker));
         self.issue_spawn(now, worker, out);
     }
 
     /// Sends the order to start when the workers that must be gone first are gone.
     fn issue_spawn(&mut self, now: Now, worker: WorkerId, out: &mut Out) {
         if let Some((hive, spec)) = self.spawns.issue(worker) {
-            self.timers.arm(now.at + self.settings.spawn_timeout, Timer::Spawn(worker));
+            self.timers.arm(now.at + self.config.settings.spawn_timeout, Timer::Spawn(worker));
             out.push(Effect::Note(Note::Spawning(worker, hive.clone(), spec.model.clone())));
             out.push(Effect::Spawn { worker, hive, spec });
         }
@@ -150,7 +150,7 @@ impl Engine {
                 // While it was loading, the view held the time when that began.
                 let begun = self.view.worker(worker).map(|view| view.ready_since);
                 self.autoscaler.loaded(&model, now.at - begun.unwrap_or(now.at));
-                self.autoscaler.look_again(&self.settings);
+                self.autoscaler.look_again(&self.config.settings);
                 let expected = self.loaded_expecting(&info, &starting.spec);
                 let mut view = WorkerView::ready(info, now.at);
                 view.pinned = starting.pin;
@@ -192,7 +192,7 @@ impl Engine {
         out: &mut Out,
     ) {
         out.push(Effect::Note(Note::SpawnFailed(hive.clone(), model.clone(), error.clone())));
-        let random = self.rng.next();
+        let random = self.random.rng.next();
         let is_full = error.kind() == ErrorKind::DiskInUse;
         let short = error.short_bytes().filter(|_| is_full);
         let gets_room =
@@ -200,7 +200,7 @@ impl Engine {
         if let Some(queue) = self.lanes.model_mut(model) {
             let before = queue.failed_starts.get(hive).map_or(0, |(failures, _)| *failures);
             let failures = before + u32::from(!is_full);
-            if !error.kind().is_retryable() || failures > self.settings.retries {
+            if !error.kind().is_retryable() || failures > self.config.settings.retries {
                 Arc::make_mut(&mut queue.refused).insert(hive.clone(), error);
             } else {
                 let tries = match (is_full, gets_room) {
@@ -208,7 +208,7 @@ impl Engine {
                     (true, true) => 1,
                     (true, false) => MAX_TRIES,
                 };
-                let until = now.at + retry::delay(&self.settings, tries, random);
+                let until = now.at + retry::delay(&self.config.settings, tries, random);
                 queue.failed_starts.insert(hive.clone(), (failures, until));
                 self.timers.arm(until, Timer::Respawn(model.clone()));
             }
@@ -222,7 +222,7 @@ impl Engine {
         };
         let message = format!(
             "worker {worker} with model {} on hive {} was not ready within {:?} (setting spawn_timeout)",
-            starting.spec.model, starting.hive, self.settings.spawn_timeout
+            starting.spec.model, starting.hive, self.config.settings.spawn_timeout
         );
         out.push(Effect::Stop { worker, hive: starting.hive.clone() });
         self.spawned(now, worker, Err(Error::new(ErrorKind::SpawnTimeout, message)), out);
@@ -259,8 +259,8 @@ impl Engine {
     /// begin.
     pub(super) fn gone(&mut self, now: Now, worker: WorkerId, why: &Error, out: &mut Out) {
         self.release_memory(worker);
-        self.probes.remove(&worker);
-        self.suspicions.forget(worker);
+        self.watch.probes.remove(&worker);
+        self.watch.suspicions.forget(worker);
         self.autoscaler.gone(worker);
         self.timers.disarm(&Timer::Probe(worker));
         self.timers.disarm(&Timer::Spawn(worker));
@@ -297,9 +297,9 @@ impl Engine {
             WorkerState::Ready => {
                 self.lanes.changed(&info.model);
                 self.offer_slot(&info.model, None);
-                if self.suspicions.any_silent() {
+                if self.watch.suspicions.any_silent() {
                     // A silent stream may go on here.
-                    self.wake.insert(info.model.clone());
+                    self.lanes.wake.insert(info.model.clone());
                 }
                 if leased == 0 {
                     // It is idle, so it may be evicted: jobs that wait for memory are asked about again.
