@@ -64,7 +64,7 @@ pub enum Command {
     PutTenant(Box<TenantRecord>),
     /// Remove a tenant that has no jobs.
     RemoveTenant(TenantId),
-    /// Admit no more jobs. [`Effect::Drained`] comes when the last one has ended.
+    /// Admit no more jobs. [`Effect::Drained`](super::Effect::Drained) comes when the last one has ended.
     Drain,
 }
 
