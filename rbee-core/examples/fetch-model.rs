@@ -1,12 +1,11 @@
 //! Downloads a model from the hub into a store, and prints how long each part of it took.
 //!
 //! ```text
-//! cargo run -p rbee-core --features hub --example fetch-model -- hf:org/repo[@revision][::file=path] [STORE]
+//! cargo run -p rbee-core --features hub --example fetch-model -- hf:org/repo[@revision][::file=path] STORE
 //! ```
 //!
 //! The hub is the one in the environment (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE`). The files go to its standard
-//! cache (`HF_HUB_CACHE`, `HF_HOME`). The store's own directory is the second argument, or `rbee-models` in the working
-//! directory.
+//! cache (`HF_HUB_CACHE`, `HF_HOME`). The second argument is the directory of the store.
 
 use std::{
     sync::{
@@ -28,12 +27,11 @@ const STEP: u64 = 64 << 20;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let Some(model) = arguments.next() else {
-        let message = "name a model: hf:org/repo[@revision][::file=path]";
+    let (Some(model), Some(dir)) = (arguments.next(), arguments.next()) else {
+        let message = "name a model, hf:org/repo[@revision][::file=path], and a directory";
         return Err(Error::new(ErrorKind::InvalidRequest, message));
     };
     let model: ModelRef = model.parse()?;
-    let dir = arguments.next().unwrap_or_else(|| "rbee-models".to_owned());
     let store = ModelStore::open(dir, StoreOptions::default())?;
     let hub = Hub::builder().environment()?.build()?;
 

@@ -22,7 +22,6 @@ const READ: &[&str] = &[
     "docs",
     "examples",
     "rbee-core",
-    "rbee-models",
     "rbee-py",
     "rbee-transport-http",
     "rbee-transport-ssh",
