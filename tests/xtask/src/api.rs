@@ -307,7 +307,7 @@ impl Walk<'_> {
             match item {
                 ImplItem::Fn(method) if is_public(&method.vis) && !is_test(&method.attrs) => {
                     let needs = needed(&needs, &method.attrs);
-                    // What only tests can call takes nobody's attention.
+                    // Methods for tests only are not counted.
                     if !needs.contains("test-util") {
                         *self.api.types.entry(path.into()).or_default() += 1;
                     }
