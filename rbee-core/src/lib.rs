@@ -127,3 +127,8 @@ pub use worker_spec::WorkerSpec;
 #[cfg(all(doctest, feature = "candle", feature = "sqlite"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The examples of the page for Rust developers run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Embedding;
