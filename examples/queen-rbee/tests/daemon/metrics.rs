@@ -35,7 +35,6 @@ fn the_metrics_are_current_right_after_a_job() {
         "rbee_workers{state=\"idle\"} 1",
         "rbee_http_requests_total{route=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1",
         "rbee_http_request_duration_seconds_count{route=\"/v1/chat/completions\",method=\"POST\"} 1",
-        "rbee_http_connections 1",
         "process_cpu_seconds_total ",
         "process_threads ",
     ] {
@@ -45,6 +44,8 @@ fn the_metrics_are_current_right_after_a_job() {
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let build = samples.keys().find(|id| id.starts_with("rbee_build_info")).unwrap();
     assert!(build.contains(&version) && samples[build] == 1.0, "{build}");
+    // The first one may not be closed yet.
+    assert!((1.0..=2.0).contains(&samples["rbee_http_connections"]), "{text}");
     assert!(samples["process_resident_memory_bytes"] > 1e6);
     assert!(samples["process_open_fds"] > 5.0);
     assert!(samples["process_open_fds"] < samples["process_max_fds"]);
@@ -168,10 +169,10 @@ fn each_tenant_is_counted_and_only_the_operator_reads_it() {
 #[test]
 fn a_model_without_an_alias_is_counted_without_its_path() {
     let data = tempfile::tempdir().unwrap();
-    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models");
+    let models = std::fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/../models")).unwrap();
+    let (model, models) = (models.join("bee-tiny"), models.to_str().unwrap());
     let arguments = ["--bundled-model", "false", "--file-roots", &format!("[{models}]")];
     let queen = Queen::start(data.path(), &arguments);
-    let model = std::fs::canonicalize(models).unwrap().join("bee-tiny");
     let mut body = chat("Hello!", 8);
     body["model"] = json!(format!("file:{}", model.display()));
     let (status, answer) = queen.post("/v1/chat/completions", &body);
