@@ -56,7 +56,7 @@ fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{command:?}: {said}");
-    String::from_utf8(output.stdout).unwrap() + &said
+    String::from_utf8(output.stdout).unwrap() + said.as_str()
 }
 
 #[test]
