@@ -2,13 +2,12 @@
 //! them. Without a recorder they cost almost nothing.
 //!
 //! The number of labels is bounded: no job, no worker and no text of a client is a label. A model is a label only if a
-//! worker has it, and only for the first 100; the others are `other`.
+//! worker has it. The first 100 models and the first 100 tenants have labels of their own; the others are `other`. No
+//! label is a path.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+mod labels;
+
+use std::time::Duration;
 
 use ::metrics::{Unit, counter, gauge, histogram};
 
@@ -18,12 +17,14 @@ use crate::{
     engine::{Counters, Note},
     error::Error,
     event::Outcome,
+    id::TenantId,
+    job::Job,
     model_ref::ModelRef,
     priority::Priority,
 };
 
-/// Models that have a label of their own.
-const MODELS: usize = 100;
+pub(crate) use labels::name_models;
+use labels::{OTHER, model_label, tenant_label, tenant_label_if_any};
 
 /// Declares the names, with unit and meaning, and [`describe`].
 macro_rules! table {
@@ -62,26 +63,48 @@ table! {
     STORE_FAILED = "rbee_store_failed", describe_gauge, Count, "1 while the store cannot be written and no job is accepted, else 0.";
     MEMORY_FREE = "rbee_device_memory_free_bytes", describe_gauge, Bytes, "Memory of a device that is free.";
     MEMORY_TOTAL = "rbee_device_memory_total_bytes", describe_gauge, Bytes, "Memory of a device.";
+    TENANT_JOBS = "rbee_tenant_jobs_total", describe_counter, Count, "Jobs of a tenant that ended, by outcome and, if they failed, by the code of the error.";
+    TENANT_REFUSED = "rbee_tenant_jobs_refused_total", describe_counter, Count, "Jobs of a tenant that were not accepted, by the code of the error.";
+    TENANT_TOKENS = "rbee_tenant_tokens_total", describe_counter, Count, "Tokens of a tenant's prompts that were computed, and of the answers.";
+    TENANT_WAIT = "rbee_tenant_queue_wait_seconds", describe_histogram, Seconds, "How long a tenant's jobs waited before their first start.";
+    TENANT_OPEN = "rbee_tenant_jobs_open", describe_gauge, Count, "A tenant's jobs that wait or run.";
+    TENANT_TODAY = "rbee_tenant_tokens_today", describe_gauge, Count, "Tokens that a tenant has used today (UTC).";
+    TENANT_LIMIT = "rbee_tenant_daily_tokens_limit", describe_gauge, Count, "Tokens that a tenant may use per day; absent without a limit.";
 }
 
+/// The prefix of the names of all metrics of single tenants, which only the operator may read.
+pub const TENANT_PREFIX: &str = "rbee_tenant_";
+
 /// A job has ended.
-pub(crate) fn ended(outcome: &Outcome) {
+pub(crate) fn ended(tenant: Option<&TenantId>, outcome: &Outcome) {
     let (outcome, code) = match outcome {
         Outcome::Complete { .. } => ("complete", ""),
         Outcome::Failed(error) => ("failed", error.kind().code()),
         Outcome::Cancelled => ("cancelled", ""),
     };
     counter!(JOBS, "outcome" => outcome, "code" => code).increment(1);
+    if let Some(tenant) = tenant {
+        let tenant = tenant_label(tenant);
+        counter!(TENANT_JOBS, "tenant" => tenant, "outcome" => outcome, "code" => code)
+            .increment(1);
+    }
 }
 
 /// A job was not accepted.
-pub(crate) fn refused(error: &Error) {
-    counter!(REFUSED, "code" => error.kind().code()).increment(1);
+pub(crate) fn refused(tenant: Option<&TenantId>, error: &Error) {
+    let code = error.kind().code();
+    counter!(REFUSED, "code" => code).increment(1);
+    if let Some(tenant) = tenant {
+        counter!(TENANT_REFUSED, "tenant" => tenant_label(tenant), "code" => code).increment(1);
+    }
 }
 
 /// A job is started for the first time.
-pub(crate) fn started(priority: Priority, waited: Duration) {
-    histogram!(QUEUE_WAIT, "priority" => priority.as_str()).record(waited);
+pub(crate) fn started(job: &Job, waited: Duration) {
+    histogram!(QUEUE_WAIT, "priority" => job.priority.as_str()).record(waited);
+    if let Some(tenant) = &job.tenant {
+        histogram!(TENANT_WAIT, "tenant" => tenant_label(tenant)).record(waited);
+    }
 }
 
 /// The scheduler has decided.
@@ -91,15 +114,20 @@ pub(crate) fn scheduled(took: Duration) {
 
 /// The first token of a job came, after this long.
 pub(crate) fn first_token(model: &ModelRef, after: Duration) {
-    histogram!(FIRST_TOKEN, "model" => label(model)).record(after);
+    histogram!(FIRST_TOKEN, "model" => model_label(model)).record(after);
 }
 
 /// An attempt has ended: the tokens that it computed.
-pub(crate) fn computed(model: &ModelRef, prompt: u32, answer: u32) {
-    let model = label(model);
+pub(crate) fn computed(job: &Job, prompt: u32, answer: u32) {
+    let tenant = job.tenant.as_ref().map(tenant_label);
+    let model = model_label(&job.model);
     for (kind, tokens) in [("prompt", prompt), ("completion", answer)] {
-        if tokens > 0 {
-            counter!(TOKENS, "kind" => kind, "model" => model.clone()).increment(tokens.into());
+        if tokens == 0 {
+            continue;
+        }
+        counter!(TOKENS, "kind" => kind, "model" => model.clone()).increment(tokens.into());
+        if let Some(tenant) = tenant.clone() {
+            counter!(TENANT_TOKENS, "tenant" => tenant, "kind" => kind).increment(tokens.into());
         }
     }
 }
@@ -182,6 +210,34 @@ pub(crate) fn gauges(
             gauge!(MEMORY_TOTAL, &labels).set(device.memory_total as f64);
         }
     }
+    tenants(view);
+}
+
+/// The gauges of the tenants. Those without a label of their own are added up.
+fn tenants(view: &ClusterView) {
+    let (mut open, mut today, mut has_others) = (0_u64, 0_u64, false);
+    for tenant in view.tenants() {
+        let is_active = tenant.live_jobs > 0 || tenant.used_today > 0;
+        match tenant_label_if_any(&tenant.id, is_active) {
+            Some(label) if label != OTHER => {
+                gauge!(TENANT_OPEN, "tenant" => label.clone()).set(tenant.live_jobs);
+                gauge!(TENANT_TODAY, "tenant" => label.clone()).set(tenant.used_today as f64);
+                if let Some(limit) = tenant.limits.daily_tokens {
+                    gauge!(TENANT_LIMIT, "tenant" => label).set(limit as f64);
+                }
+            }
+            Some(_) => {
+                has_others = true;
+                open += u64::from(tenant.live_jobs);
+                today = today.saturating_add(tenant.used_today);
+            }
+            None => {}
+        }
+    }
+    if has_others {
+        gauge!(TENANT_OPEN, "tenant" => OTHER).set(open as f64);
+        gauge!(TENANT_TODAY, "tenant" => OTHER).set(today as f64);
+    }
 }
 
 fn state(worker: &WorkerView) -> &'static str {
@@ -194,43 +250,26 @@ fn state(worker: &WorkerView) -> &'static str {
     }
 }
 
-/// The label of the model; `other` if there are too many.
-fn label(model: &ModelRef) -> String {
-    static SEEN: Mutex<BTreeSet<ModelRef>> = Mutex::new(BTreeSet::new());
-    bounded(&mut SEEN.lock().unwrap_or_else(PoisonError::into_inner), model).to_owned()
-}
-
-fn bounded<'a>(seen: &mut BTreeSet<ModelRef>, model: &'a ModelRef) -> &'a str {
-    if !seen.contains(model) {
-        if seen.len() >= MODELS {
-            return "other";
-        }
-        seen.insert(model.clone());
-    }
-    model.as_str()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn models_beyond_the_bound_share_one_label() {
-        let mut seen = BTreeSet::new();
-        let model = |n: usize| format!("m{n}").parse::<ModelRef>().unwrap();
-        for n in 0..MODELS {
-            assert_eq!(bounded(&mut seen, &model(n)), format!("m{n}"));
-        }
-        assert_eq!(bounded(&mut seen, &model(MODELS)), "other");
-        assert_eq!(bounded(&mut seen, &model(0)), "m0");
-        assert_eq!(seen.len(), MODELS);
-    }
 
     #[test]
     fn names_are_as_prometheus_wants_them() {
         for name in NAMES {
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
             assert!(name.starts_with("rbee_") && name.chars().all(plain), "{name}");
+        }
+        for name in [
+            TENANT_JOBS,
+            TENANT_REFUSED,
+            TENANT_TOKENS,
+            TENANT_WAIT,
+            TENANT_OPEN,
+            TENANT_TODAY,
+            TENANT_LIMIT,
+        ] {
+            assert!(name.starts_with(TENANT_PREFIX), "{name}");
         }
     }
 }

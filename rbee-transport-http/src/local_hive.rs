@@ -340,8 +340,14 @@ impl HiveBackend for LocalHive {
         self.hive()?.watch(owner).await
     }
 
+    /// Also keeps the log of the daemon small: queens call this regularly.
     async fn report(&self) -> Result<HiveReport> {
-        self.hive()?.report().await
+        let hive = self.hive()?;
+        let log = self.state_dir.log(NAME);
+        if let Err(error) = log.trim() {
+            tracing::warn!(path = %log.path().display(), %error, "a log cannot be trimmed");
+        }
+        hive.report().await
     }
 
     async fn spawn(

@@ -19,6 +19,8 @@ mod measurements;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod process;
+#[cfg(feature = "metrics")]
+mod process_metrics;
 #[cfg_attr(
     not(feature = "openapi"),
     allow(
@@ -27,6 +29,8 @@ mod process;
     )
 )]
 mod queen;
+#[cfg_attr(not(feature = "metrics"), path = "server/no_request_metrics.rs")]
+mod request_metrics;
 mod response;
 mod routes;
 mod shutdown_signal;

@@ -139,7 +139,7 @@ pub struct Config {
     /// The program for local_hive: daemon [default: rbee-hive in the directory of this program]
     #[arg(long, value_name = "PATH")]
     pub hive_program: Option<PathBuf>,
-    /// Other engines than rbee's own, for example llama-server
+    /// Other engines than rbee's own for workers on this machine, for example llama-server
     #[arg(long, value_name = "[{name: NAME, models: [PATTERN], command: LINE, …}, …]")]
     pub engines: Yaml<Vec<Checked<EngineCommand>>>,
     /// Concurrent runs of a new worker, if its engine supports them

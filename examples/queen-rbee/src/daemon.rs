@@ -19,15 +19,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Config, Embedded, bundled, config, features, fleet::Fleet, home::Home, policy_file::PolicyFile,
-    reload::Reloader, repair, worker,
+    Config, Embedded, bundled, config, features,
+    fleet::Fleet,
+    home::{Home, unusable, write_private},
+    own_log::OwnLog,
+    policy_file::PolicyFile,
+    reload::Reloader,
+    repair, worker,
 };
 
 /// The variable with the file for the recording of the queen's run: for debugging, so it is not a key.
 pub(crate) const RECORD_RUN: &str = "RBEE_RECORD_RUN";
-/// How often the metrics are updated.
+/// How often the recorded metrics are aggregated.
 #[cfg(feature = "metrics")]
-const MEASURE: Duration = Duration::from_secs(2);
+const UPKEEP: Duration = Duration::from_secs(5);
 /// How long responses may take to reach their readers once every job has ended.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the daemon that has the port may take to identify itself.
@@ -163,8 +168,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     {
         let metrics = Metrics::install()?;
         api = api.with_metrics(metrics.renderer());
-        let measured = measure(queen.clone(), metrics);
-        tokio::spawn(measuring.clone().run_until_cancelled_owned(measured));
+        tokio::spawn(measuring.clone().run_until_cancelled_owned(keep_up(metrics)));
     }
     if let Some(backups) = backups {
         api = api.with_health_check(Arc::new(repair::BackupHealth(backups)));
@@ -189,6 +193,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
     if let Some(logs) = logs {
         api = api.with_logs(logs);
+    }
+    if let Some(log) = OwnLog::of(&config.data_dir) {
+        tokio::spawn(measuring.clone().run_until_cancelled_owned(log.keep_small()));
     }
     let serving = tokio::spawn(server.run(api.router(), closed.clone(), LAST_WORDS));
     tracing::info!(url, pid = std::process::id(), queen = %id, "serving");
@@ -280,9 +287,11 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
         Embedded::Daemon => {
             let roots =
                 config.file_roots.iter().map(|root| format!("--file-root={}", root.display()));
+            let engines = engines_file(config, home)?;
+            let engines = engines.map(|path| format!("--engines={}", path.display()));
             let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
                 .with_lease(*config.lease)
-                .with_arguments(roots);
+                .with_arguments(roots.chain(engines));
             builder.hive(match &config.hive_program {
                 Some(program) => hive.with_program(program),
                 None => hive,
@@ -291,16 +300,25 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
     })
 }
 
-/// Updates the metrics regularly, even if nothing scrapes them.
+/// Writes the engines to a file for the hive that is a daemon. Only its user can read the file: the environment of an
+/// engine may contain a secret.
+fn engines_file(config: &Config, home: &Home) -> Result<Option<PathBuf>> {
+    if config.engines.is_empty() {
+        return Ok(None);
+    }
+    let path = home.join("local-hive-engines.json");
+    let text = serde_json::to_vec(&config.engines).map_err(|cause| {
+        Error::new(ErrorKind::Internal, "the engines cannot be written as JSON").with_source(cause)
+    })?;
+    write_private(&path, &text).map_err(|cause| unusable(&path, cause))?;
+    Ok(Some(path))
+}
+
+/// Aggregates the metrics regularly, so that memory stays bounded even if nothing scrapes them.
 #[cfg(feature = "metrics")]
-async fn measure(queen: Queen, metrics: Metrics) {
-    let mut beat = tokio::time::interval(MEASURE);
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+async fn keep_up(metrics: Metrics) {
     loop {
-        beat.tick().await;
-        if rbee_core::queen::measure(&queen).await.is_err() {
-            return;
-        }
+        tokio::time::sleep(UPKEEP).await;
         metrics.upkeep();
     }
 }
@@ -389,5 +407,36 @@ impl Running {
         self.closed.cancel();
         // The server limits the time of its own end; one that panicked has ended too.
         let _ = self.serving.await;
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rbee_transport_http::wire::engine::EngineCommand;
+
+    use super::*;
+    use crate::{Checked, Yaml};
+
+    #[test]
+    fn a_hive_that_is_a_daemon_gets_the_engines_of_the_queen() {
+        let data = tempfile::tempdir().unwrap();
+        let home = Home::take(&data.path().join("data")).unwrap();
+        let mut config = Config { local_hive: Embedded::Daemon, ..Config::default() };
+        assert_eq!(engines_file(&config, &home).unwrap(), None);
+        let engine = serde_json::json!({
+            "name": "other", "models": ["*.gguf"], "command": "serve {model_path} --port {port}",
+            "environment": {"KEY": "secret"},
+        });
+        let engine: EngineCommand = serde_json::from_value(engine).unwrap();
+        config.engines = Yaml(vec![Checked(engine.clone())]);
+        config.check().unwrap();
+        let path = engines_file(&config, &home).unwrap().unwrap();
+        let read: Vec<EngineCommand> =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read, [engine]);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

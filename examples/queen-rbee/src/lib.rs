@@ -11,6 +11,7 @@ mod fleet;
 mod hive_access;
 mod hive_url;
 mod home;
+mod own_log;
 #[cfg_attr(not(feature = "policies"), path = "no_policy_file.rs")]
 mod policy_file;
 mod reload;

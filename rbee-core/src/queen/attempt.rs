@@ -73,7 +73,7 @@ impl Drop for LeaseGuard {
         };
         let tokens = produced.saturating_sub(self.before);
         tracing::debug!(prompt_tokens = prompt, tokens, "the attempt is over");
-        metrics::computed(&self.job.model, prompt, tokens);
+        metrics::computed(&self.job, prompt, tokens);
         // The last tokens go to the store before the lease is returned. A finished answer is deleted from the store
         // instead, unless it is kept, and then its end writes the last tokens.
         if !matches!(result, AttemptResult::Done { .. }) {

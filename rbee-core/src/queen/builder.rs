@@ -163,6 +163,7 @@ impl QueenBuilder {
             let message = format!("setting default_limits: models: {}", error.message());
             Error::new(ErrorKind::Config, message).with_source(error)
         })?;
+        crate::metrics::name_models(&aliases);
         self.settings.model_keep_alive = by_reference(&self.settings.model_keep_alive, &aliases);
         if !self.workers.is_empty() {
             let hive =

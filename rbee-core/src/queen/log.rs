@@ -13,7 +13,7 @@ use std::{
 use crate::{
     error::{Error, ErrorKind},
     event::{EventKind, EventRef, Metrics, Outcome, Output, Started},
-    id::LeaseId,
+    id::{LeaseId, TenantId},
     job::EndedJob,
     registry::{JobRecord, TokenChunk},
     worker::Resume,
@@ -46,6 +46,8 @@ struct Inner {
     interrupted: Option<Error>,
     /// The job was taken over from a previous run of the queen.
     taken_over: bool,
+    /// The tenant of the job, for the metrics.
+    tenant: Option<TenantId>,
     /// Tokens that the store has.
     saved: usize,
     /// Ordered by id.
@@ -164,6 +166,17 @@ impl EventLog {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here can panic in the middle of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log of a job of this tenant.
+    pub(super) fn of_tenant(self, tenant: Option<TenantId>) -> Self {
+        self.lock().tenant = tenant;
+        self
+    }
+
+    /// The tenant of the job.
+    pub(super) fn tenant(&self) -> Option<TenantId> {
+        self.lock().tenant.clone()
     }
 
     /// The log of a job that a previous run of the queen had started, and that this one has taken over.

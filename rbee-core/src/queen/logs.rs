@@ -42,7 +42,8 @@ impl Logs {
         for job in &snapshot.jobs {
             let started = (!job.chunks.is_empty())
                 .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
-            self.insert(job.id, Arc::new(EventLog::taken_over(&job.chunks, started)));
+            let log = EventLog::taken_over(&job.chunks, started).of_tenant(job.tenant.clone());
+            self.insert(job.id, Arc::new(log));
         }
         snapshot.jobs.iter().map(|job| job.id).collect()
     }

@@ -100,7 +100,7 @@ impl Queen {
 
     /// A handle on a job that is not submitted yet, and the log for its events.
     fn handle(&self, job: &Job) -> (JobHandle, Arc<EventLog>) {
-        let log = Arc::new(EventLog::default());
+        let log = Arc::new(EventLog::default().of_tenant(job.tenant.clone()));
         // Armed before the wait: a submission that is dropped in the middle cancels its job too.
         (JobHandle::new(job.id, log.read(None), self.clone(), !job.outlives_its_client()), log)
     }

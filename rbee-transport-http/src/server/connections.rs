@@ -27,6 +27,8 @@ use std::{
 
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
+use super::request_metrics::OpenConnection;
+
 pub(super) use spare::Spare;
 use spare::{Activity, Member, STALL_GRACE, SpareSet, YOUNG_GRACE};
 
@@ -197,7 +199,8 @@ impl ConnectionTable {
         state.peers.entry(peer).or_default().open += 1;
         state.place(id, now);
         drop(state);
-        let connected = Arc::new(Connected { table: self.clone(), id, entry });
+        let connected =
+            Arc::new(Connected { table: self.clone(), id, entry, _counted: OpenConnection::new() });
         Ok((connected, closing.map(Closing::close)))
     }
 
@@ -386,6 +389,7 @@ pub(super) struct Connected {
     table: Arc<ConnectionTable>,
     id: u64,
     entry: Arc<Shared>,
+    _counted: OpenConnection,
 }
 
 impl Connected {

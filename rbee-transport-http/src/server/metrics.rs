@@ -20,8 +20,10 @@ const SECONDS: [f64; 18] = [
 const DECISIONS: [f64; 10] = [1e-6, 5e-6, 1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// How often a daemon aggregates what was recorded.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// A gauge that is no longer set disappears after this time: its hive or device is gone.
-const GAUGES_KEPT: Duration = Duration::from_secs(60);
+/// A gauge that was not set since the previous rendering disappears, if that was longer ago than this: its hive, device
+/// or tenant is gone. Servers set all their gauges right before they render them. Two clients that ask at the same time
+/// must not take each other's gauges away, so the time is not zero.
+const GAUGES_KEPT: Duration = Duration::from_secs(5);
 
 /// The metrics of this process, for Prometheus. There is one recorder per process; clones share it.
 ///
@@ -29,7 +31,7 @@ const GAUGES_KEPT: Duration = Duration::from_secs(60);
 /// use rbee_transport_http::server::Metrics;
 ///
 /// let metrics = Metrics::install()?;
-/// assert!(metrics.render().is_empty(), "nothing has happened yet");
+/// assert!(metrics.render().contains("rbee_build_info"));
 /// # Ok::<(), rbee_core::Error>(())
 /// ```
 #[derive(Clone)]
@@ -66,13 +68,18 @@ impl Metrics {
         metrics::set_global_recorder(recorder).map_err(|cause| conflict(cause.to_string()))?;
         rbee_core::metrics::describe();
         super::measurements::describe();
+        super::request_metrics::describe();
         *installed = Some(metrics.clone());
         Ok(metrics)
     }
 
-    /// All metrics, in Prometheus' text format.
+    /// All metrics, in Prometheus' text format, with those of the process and of its build. Gauges are as they were
+    /// last set (see [`measure`](rbee_core::queen::measure)).
     pub fn render(&self) -> String {
-        self.0.render()
+        super::request_metrics::measure();
+        let mut text = self.0.render();
+        super::process_metrics::append(&mut text);
+        text
     }
 
     /// Aggregates what was recorded; call it every few seconds, so that memory stays bounded if nothing scrapes the

@@ -42,7 +42,7 @@ pub use doctor::HealthCheck;
 
 use bounds::Bounds;
 
-use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard};
+use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard, request_metrics};
 use crate::{
     token::SharedToken,
     wire::{self, openai::MODEL, policy as rules, queen as paths},
@@ -213,7 +213,7 @@ impl QueenServer {
         self
     }
 
-    /// Serves `/metrics` without a token, as many scrapers need it.
+    /// Serves `/metrics` without a token, as many scrapers need it. Only the operator gets the metrics of single tenants.
     pub fn with_open_metrics(mut self) -> Self {
         self.inner.metrics_need_token = false;
         self
@@ -253,7 +253,8 @@ impl QueenServer {
         self
     }
 
-    /// Sets the response of `/metrics`, in Prometheus' text format. Without it there is no such path.
+    /// Sets the response of `/metrics`, in Prometheus' text format. Without it there is no such path. The gauges of the
+    /// queen are set before each response.
     pub fn with_metrics(mut self, render: Arc<dyn Fn() -> String + Send + Sync>) -> Self {
         self.inner.metrics = Some(render);
         self
@@ -324,8 +325,8 @@ impl QueenServer {
             .route(wire::METRICS, get(health::metrics))
             .fallback(middleware::not_found)
             .method_not_allowed_fallback(middleware::method_not_allowed)
-            .layer(axum::middleware::from_fn_with_state(shared.clone(), middleware::apply))
-            .with_state(shared);
+            .layer(axum::middleware::from_fn_with_state(shared.clone(), middleware::apply));
+        let router = request_metrics::count(router).with_state(shared);
         match cors {
             Some(cors) => router.layer(cors),
             None => router,

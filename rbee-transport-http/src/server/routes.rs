@@ -9,7 +9,7 @@ use axum::{
 };
 use http::header;
 
-use super::{auth, correlation, response};
+use super::{auth, correlation, request_metrics, response};
 use crate::{token::SharedToken, wire};
 
 /// Writes all metrics of the process, in Prometheus' text format.
@@ -48,10 +48,10 @@ pub(super) fn close<S>(routes: Router<S>, state: S, token: SharedToken) -> Route
 where
     S: Clone + Send + Sync + 'static,
 {
-    routes
+    let routes = routes
         .fallback(response::not_found)
         .method_not_allowed_fallback(response::method_not_allowed)
         .layer(middleware::from_fn_with_state(token, auth::check))
-        .layer(middleware::from_fn(correlation::mark))
-        .with_state(state)
+        .layer(middleware::from_fn(correlation::mark));
+    request_metrics::count(routes).with_state(state)
 }

@@ -57,11 +57,17 @@ impl Config {
                 *self.lease, *self.hive_lost_after
             ));
         }
-        if self.local_hive == Embedded::Daemon && !self.engines.is_empty() {
-            return wrong(
-                "engines are for workers that the queen's own process starts; with local_hive: daemon give them to \
-                 rbee-hive",
-            );
+        let without_processes = match self.local_hive {
+            Embedded::Processes | Embedded::Daemon => None,
+            Embedded::Inside => Some("inside"),
+            Embedded::Off => Some("off"),
+        };
+        if let Some(how) = without_processes.filter(|_| !self.engines.is_empty()) {
+            return wrong(format!(
+                "engines are for workers that are processes on this machine, and local_hive is {how}; allowed with \
+                 engines are processes and daemon. A hive on another machine gets its engines from --engines of \
+                 rbee-hive"
+            ));
         }
         self.log_style()?;
         let mut names = BTreeSet::new();

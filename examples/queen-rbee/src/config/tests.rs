@@ -228,6 +228,10 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
             "engines:\n\n  - {name: a, models: ['*'], command: x}\n",
             "queen.yaml:3: engines[0]: engine \"a\": command does not contain {port}",
         ),
+        (
+            "local_hive: inside\nengines:\n  - {name: a, models: ['*'], command: 'x {port}'}\n",
+            "queen.yaml:2: engines are for workers that are processes on this machine, and local_hive is inside",
+        ),
         ("hives:\n  - id: a\n", "queen.yaml:2: hives[0]: there is no url"),
         (
             "hives:\n  - {id: a, url: http://a, labels: b}\n",

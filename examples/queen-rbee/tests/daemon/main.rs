@@ -13,6 +13,8 @@ mod guarded;
 #[cfg(target_os = "linux")]
 mod limits;
 #[cfg(target_os = "linux")]
+mod metrics;
+#[cfg(target_os = "linux")]
 mod reaching;
 #[cfg(target_os = "linux")]
 mod reload;

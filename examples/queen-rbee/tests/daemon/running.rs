@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use crate::support::{Queen, chat, command, command_line, exposition, lives, request, until};
+use crate::support::{Queen, chat, command, command_line, lives, request, until};
 use serde_json::json;
 
 #[test]
@@ -52,44 +52,6 @@ fn the_log_is_one_object_a_line_with_the_marks_of_the_request_and_without_its_te
     let kept = queen.json("/v1/logs?level=info&lines=1000");
     let kept = kept["data"].as_array().unwrap();
     assert!(kept.iter().any(|line| line["message"] == "serving"), "{kept:?}");
-}
-
-#[test]
-fn the_metrics_are_there_after_a_job() {
-    let data = tempfile::tempdir().unwrap();
-    let queen = Queen::start(data.path(), &[]);
-    let (status, answer) = queen.post("/v1/chat/completions", &chat("Hello!", 8));
-    assert_eq!(status, 200, "{answer}");
-    let wanted = [
-        "rbee_jobs_total{outcome=\"complete\",code=\"\"} 1",
-        "rbee_spawns_total{outcome=\"ready\"} 1",
-        "rbee_tokens_total{kind=\"completion\",model=\"file:",
-        "rbee_queue_wait_seconds_count{priority=\"interactive\"} 1",
-        "rbee_time_to_first_token_seconds_count{model=\"file:",
-        "rbee_scheduling_seconds_bucket{le=\"",
-        "rbee_queue_depth{priority=\"batch\"} 0",
-        "rbee_hive_online{hive=\"local\"} 1",
-        "rbee_device_memory_total_bytes{hive=\"local\",device=\"0\",kind=\"cpu\"}",
-        "rbee_workers{state=\"idle\"} 1",
-    ];
-    // Gauges are updated every few seconds.
-    until("all metrics are there", || {
-        let (status, text) = queen.get("/metrics");
-        assert_eq!(status, 200);
-        exposition::read(&text).unwrap();
-        let missing = wanted.iter().find(|line| !text.contains(**line));
-        missing.is_none().then_some(())
-    });
-}
-
-#[test]
-fn metrics_that_prometheus_would_not_take_are_found() {
-    let good = "# HELP a_total x\n# TYPE a_total counter\na_total{b=\"c\"} 1\n";
-    assert_eq!(exposition::read(good).unwrap().len(), 1);
-    let half = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 2\n";
-    for bad in ["a 1\n", "# TYPE a_total counter\na_total 1\n", &good.repeat(2), half] {
-        exposition::read(bad).unwrap_err();
-    }
 }
 
 #[test]

@@ -25,10 +25,12 @@ impl Driver {
                 }
             }
             Effect::Accept { n, job, answer } => {
+                let submitter = self.submitters.remove(&(job, n));
                 if let Err(error) = &answer {
-                    metrics::refused(error);
+                    let tenant = submitter.as_ref().and_then(|submitter| submitter.log.tenant());
+                    metrics::refused(tenant.as_ref(), error);
                 }
-                if let Some(submitter) = self.submitters.remove(&(job, n)) {
+                if let Some(submitter) = submitter {
                     let _ = submitter.reply.send(answer);
                 }
             }
@@ -50,7 +52,7 @@ impl Driver {
                 let peers = peers.map(|peer| peer.info.id);
                 let (rhythm, usual_gap) = self.rhythms.of(worker.info().id, peers);
                 if attempt == 1 {
-                    metrics::started(job.priority, queue_wait);
+                    metrics::started(&job, queue_wait);
                 }
                 let attempt = Attempt {
                     lease,
@@ -70,8 +72,10 @@ impl Driver {
                 self.attempts.remove(&lease);
             }
             Effect::Finish { job, outcome } => {
-                metrics::ended(&outcome);
-                if let Some(log) = self.context.logs.get(job) {
+                let log = self.context.logs.get(job);
+                let tenant = log.as_ref().and_then(|log| log.tenant());
+                metrics::ended(tenant.as_ref(), &outcome);
+                if let Some(log) = log {
                     log.close(&outcome);
                     self.context.logs.ended(job);
                 }

@@ -13,6 +13,15 @@ use crate::{
     },
 };
 
+/// The prefix of the names of all metrics of single tenants.
+#[cfg(feature = "metrics")]
+const TENANT_PREFIX: &str = rbee_core::metrics::TENANT_PREFIX;
+/// Metrics of an application that records them itself, with the same names.
+#[cfg(not(feature = "metrics"))]
+const TENANT_PREFIX: &str = "rbee_tenant_";
+/// How long the queen may take to tell its gauges.
+#[cfg(feature = "metrics")]
+const MEASURE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// The status of a queen that is usable.
 const OK: &str = "ok";
 /// The status of a queen that shuts down.
@@ -83,7 +92,7 @@ async fn details(shared: &Inner, status: QueenStatus) -> Result<HealthDetails> {
     })
 }
 
-/// Get metrics in Prometheus' text format.
+/// Get metrics in Prometheus' text format. The metrics of single tenants are for the operator only.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -96,9 +105,34 @@ async fn details(shared: &Inner, status: QueenStatus) -> Result<HealthDetails> {
         ),
     )
 )]
-pub(super) async fn metrics(State(shared): State<Shared>) -> HandlerResult {
+pub(super) async fn metrics(State(shared): State<Shared>, caller: Caller) -> HandlerResult {
     let Some(render) = shared.metrics.clone() else {
         return Err(Error::new(ErrorKind::NotFound, "no metrics are kept here").into());
     };
-    Ok(routes::exposition(render()))
+    #[cfg(feature = "metrics")]
+    measure(&shared.queen).await;
+    let text = render();
+    Ok(routes::exposition(match caller {
+        Caller::Operator => text,
+        Caller::Tenant(_) => without_tenants(&text),
+    }))
+}
+
+/// Sets the gauges of the queen. Without an answer in time, for example because it has stopped, the others are shown.
+#[cfg(feature = "metrics")]
+async fn measure(queen: &rbee_core::Queen) {
+    match tokio::time::timeout(MEASURE_TIMEOUT, rbee_core::queen::measure(queen)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the gauges could not be read"),
+        Err(_) => tracing::warn!("the gauges could not be read within {MEASURE_TIMEOUT:?}"),
+    }
+}
+
+/// The metrics without those of single tenants.
+fn without_tenants(text: &str) -> String {
+    let is_of_tenant = |line: &str| {
+        let comment = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        comment.unwrap_or(line).starts_with(TENANT_PREFIX)
+    };
+    text.split_inclusive('\n').filter(|line| !is_of_tenant(line)).collect()
 }

@@ -9,6 +9,7 @@ mod exposition;
 mod hub;
 mod machine;
 
+mod deploy;
 mod fleet;
 mod hive_token;
 mod models;

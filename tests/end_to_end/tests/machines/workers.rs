@@ -56,6 +56,22 @@ async fn a_queen_that_comes_back_finds_the_hive_and_its_workers_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_hive_that_the_queen_has_started_stays_small() {
+    let machine = Machine::new();
+    let hive = machine.hive(&[]);
+    hive.start().await.unwrap();
+    let path = machine.dir.path().join("hive.log");
+    let length = || std::fs::metadata(&path).unwrap().len();
+    let mut log = std::fs::File::options().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut log, &vec![b'x'; 5 << 20]).unwrap();
+    hive.report().await.unwrap();
+    assert!(length() < 1 << 20, "{}", length());
+    hive.shutdown(Duration::from_secs(5)).await.unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("earlier output was removed"), "{text:.100}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hive_and_its_workers_end_when_no_queen_comes() {
     let machine = Machine::new();
     let hive = machine.hive(&[]).with_lease(Duration::from_secs(2));

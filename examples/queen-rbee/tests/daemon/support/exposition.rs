@@ -1,4 +1,5 @@
-//! A strict parser of Prometheus' text format, with the checks of `promtool check metrics` and of a server.
+//! A strict parser of Prometheus' text format, with the checks of `promtool check metrics` and of a server, and the
+//! rules for names and labels that all programs here follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,12 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, f64>, String> {
         if (kind == "counter") != name.ends_with("_total") || value < 0.0 && kind != "gauge" {
             return wrong("not as its type wants it");
         }
+        unit(base, kind).map_err(|why| format!("{why}: {line}"))?;
+        for (label, value) in labels(id).ok_or_else(|| format!("malformed labels: {line}"))? {
+            if let Some(why) = unwanted(&label, &value) {
+                return Err(format!("{label} is {why}: {line}"));
+            }
+        }
         if base != family {
             if !closed.insert(base.to_owned()) {
                 return wrong("a family that is not in one piece");
@@ -56,6 +63,54 @@ pub(crate) fn read(text: &str) -> Result<BTreeMap<String, f64>, String> {
     }
     histograms(&samples)?;
     Ok(samples)
+}
+
+/// Checks that the name ends with its unit, which is a base unit.
+fn unit(family: &str, kind: &str) -> Result<(), String> {
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| family.ends_with(suffix));
+    let not_base = ["_ms", "_millis", "_us", "_minutes", "_hours", "_kb", "_kib", "_mb", "_mib"];
+    let name = family.strip_suffix("_total").unwrap_or(family);
+    if not_base.iter().any(|unit| name.ends_with(unit)) {
+        return Err("a unit that is not a base unit".into());
+    }
+    if kind == "histogram" && !ends(&["_seconds", "_bytes"]) {
+        return Err("a histogram without a unit".into());
+    }
+    Ok(())
+}
+
+/// The labels of a sample, unescaped.
+fn labels(id: &str) -> Option<Vec<(String, String)>> {
+    let Some((_, mut rest)) = id.split_once('{') else { return Some(Vec::new()) };
+    let mut found = Vec::new();
+    while rest != "}" {
+        let (name, text) = rest.trim_start_matches(',').split_once("=\"")?;
+        let (mut value, mut chars) = (String::new(), text.char_indices());
+        let end = loop {
+            match chars.next()? {
+                (end, '"') => break end,
+                (_, '\\') => match chars.next()?.1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, other) => value.push(other),
+            }
+        };
+        rest = &text[end + 1..];
+        found.push((name.to_owned(), value));
+    }
+    Some(found)
+}
+
+/// Why a label must not have this value: paths tell about the machine, and ids have no bound.
+fn unwanted(label: &str, value: &str) -> Option<&'static str> {
+    let is_id = |part: &str| part.len() == 36 && part.matches('-').count() == 4;
+    if value.split(['/', ':']).any(is_id) {
+        return Some("an id");
+    }
+    // A route is a pattern that the program itself defines.
+    let is_path = value.starts_with('/') && label != "route" || value.contains(":/");
+    is_path.then_some("a path")
 }
 
 /// Checks that the last bucket of each histogram is open, and contains all samples.
