@@ -9,6 +9,7 @@ mod daemon;
 mod features;
 mod fleet;
 mod hive_access;
+mod hive_probe;
 mod hive_url;
 mod home;
 #[cfg_attr(not(feature = "policies"), path = "no_policy_file.rs")]
