@@ -129,7 +129,10 @@ async fn a_machine_that_only_has_an_address_is_not_said_to_start() {
     let hall = Hall::of(echo(), Queen::builder().hive(hive), |server| server).await;
     let view = hall.get("/v1/hives/attic").await.json();
     assert_eq!(view["can_start"], false, "{view}");
-    // Also if it was not stopped here, and each time.
+    let stopped = hall.post("/v1/hives/attic/stop", json!({})).await;
+    assert_eq!(stopped.status, StatusCode::BAD_GATEWAY, "{}", stopped.text());
+    assert!(stopped.text().contains("but it was not stopped"), "{}", stopped.text());
+    // Whether it was stopped or not.
     for _ in 0..2 {
         let reply = hall.post("/v1/hives/attic/start", json!({})).await;
         let error = reply.json()["error"].clone();

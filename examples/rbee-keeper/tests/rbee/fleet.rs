@@ -117,12 +117,25 @@ async fn a_busy_model_is_unloaded_when_its_runs_have_ended() {
     assert_eq!(ended.out, expected);
     let ended = hall.rbee(&["unload", "bee", "--timeout", "0"]).run().await;
     ended.failed(1, &["UNLOAD_TIMEOUT", "bee was not unloaded within 0 s", "rbee ps"]);
-    let running = hall.rbee(&["unload", "bee"]).start();
     let ended = hall.rbee(&["ps"]).run().await.ok();
     assert!(ended.out.contains("draining"), "{ended:?}");
     gate.open();
-    let ended = running.end().await.ok();
-    assert_eq!(ended.out, format!("unloaded bee on hive local, worker {worker}\n"));
+    until("gone", async || hall.rbee(&["ps"]).run().await.ok().rows().len() == 1).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unload_shows_what_it_waits_for_until_it_is_done() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate)).await;
+    hall.rbee(&["jobs", "submit", "bee", "hello", "--max-tokens", "2"]).run().await.ok();
+    until("running", async || hall.last_job().await.status.state() == JobState::Running).await;
+    let terminal = hall.rbee(&["unload", "bee"]).in_terminal(100);
+    terminal.shows("unloading bee: 1 run is left").await;
+    gate.open();
+    let (seen, code) = terminal.end().await;
+    assert_eq!(code, Some(0), "{seen:?}");
+    assert!(seen.contains("unloaded bee on hive local"), "{seen:?}");
     assert_eq!(hall.rbee(&["ps"]).run().await.ok().rows().len(), 1);
 }
 
@@ -133,9 +146,9 @@ async fn an_interrupted_wait_leaves_the_model_unloading() {
     let hall = Hall::with(echo().gate(&gate)).await;
     hall.rbee(&["jobs", "submit", "bee", "hello", "--max-tokens", "2"]).run().await.ok();
     until("running", async || hall.last_job().await.status.state() == JobState::Running).await;
-    let mut terminal = hall.rbee(&["unload", "bee"]).in_terminal(100);
+    let terminal = hall.rbee(&["unload", "bee"]).in_terminal(100);
     terminal.shows("unloading bee: 1 run is left").await;
-    terminal.types("\x03");
+    terminal.running.interrupt();
     let (seen, code) = terminal.end().await;
     assert_eq!(code, Some(130), "{seen:?}");
     assert!(seen.contains("as soon as its runs have ended"), "{seen:?}");

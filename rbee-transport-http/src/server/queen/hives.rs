@@ -233,7 +233,13 @@ fn of_the_hive(error: Error) -> Error {
 )]
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
-    shared.queen.fleet().stop(id.clone(), STOP_GRACE).await?;
+    let stopped = shared.queen.fleet().stop(id.clone(), STOP_GRACE).await;
+    stopped.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error,
+        _ => error.context(format_args!(
+            "hive {id} gets no more work until it is started again, but it was not stopped"
+        )),
+    })?;
     Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
 }
 
