@@ -244,7 +244,7 @@ async fn a_machine_with_an_address_is_not_said_to_start_unless_it_does() {
     let mut home = Home::new();
     let url = home.serve(&["--local-hive", "off"]).await;
     let at = |arguments: &[&str]| home.rbee(&[arguments, &["--host", &url]].concat());
-    let hive = home.hive(0);
+    let mut hive = home.hive(0);
     let (port, address) = (hive.port(), format!("http://{}", hive.address));
     let token = home.hive_token();
     let ended = at(&["hive", "add", &address, "--hive-token-file", &token]).run().await.ok();
@@ -254,6 +254,7 @@ async fn a_machine_with_an_address_is_not_said_to_start_unless_it_does() {
     let ended = at(&["hive", "stop", "attic"]).run().await.ok();
     assert_eq!(ended.out, "stopped hive attic\n");
     assert!(ended.err.contains("the queen cannot start it"), "{ended:?}");
+    hive.child.wait().unwrap();
     let ended = at(&["hive", "start", "attic"]).run().await;
     let command = format!("`rbee-hive --id attic --port {port}`");
     ended.failed(1, &["HIVE_UNREACHABLE", "the queen cannot start it", &command]);
