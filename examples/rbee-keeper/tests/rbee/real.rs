@@ -20,7 +20,9 @@ struct Home {
 
 impl Home {
     fn new() -> Self {
-        built("queen-rbee");
+        for program in ["queen-rbee", "rbee-hive", "llm-worker-rbee"] {
+            built(program);
+        }
         Self { folder: private_tempdir(), queens: Vec::new() }
     }
 
@@ -50,7 +52,6 @@ impl Home {
 
     /// Starts the hive `attic` on this port.
     fn hive(&self, port: u16) -> Hive {
-        built("llm-worker-rbee");
         let mut command = Command::new(built("rbee-hive"));
         command.env_clear().env("HOME", self.path("home")).env("PATH", "/usr/bin:/bin");
         command.env("XDG_DATA_HOME", self.path("elsewhere"));
@@ -220,7 +221,7 @@ async fn the_address_in_the_variable_is_where_the_queen_listens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn machines_of_this_queen_are_stopped_started_and_drained() {
     let mut home = Home::new();
-    for kind in ["inside", "processes"] {
+    for kind in ["inside", "processes", "daemon"] {
         let url = home.serve(&["--local-hive", kind]).await;
         let at = |arguments: &[&str]| home.rbee(&[arguments, &["--host", &url]].concat());
         at(&["load", "bee-tiny"]).run().await.ok();
