@@ -42,7 +42,7 @@ pub const LAST_EVENT_ID: &str = "last-event-id";
 pub const HEALTH: &str = "/health";
 /// `GET`: metrics in Prometheus' text format. Every daemon has it.
 pub const METRICS: &str = "/metrics";
-/// `POST`: shut down gracefully. Workers and hives have it.
+/// `POST`: shut down gracefully. Every daemon has it; a queen takes a [`ShutdownOrder`](queen::ShutdownOrder).
 pub const SHUTDOWN: &str = "/v1/admin/shutdown";
 /// `POST`: a heartbeat of the parent, which renews the lease. Workers and hives have it; a queen takes the lease on a
 /// hive with it ([`hive::Owner`]).

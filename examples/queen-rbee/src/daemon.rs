@@ -13,7 +13,7 @@ use rbee_transport_http::{
     client::Endpoint,
     dial::Tcp,
     server::{LogRing, QueenServer, Server, raise_file_limit},
-    wire,
+    wire::{self, queen::ShutdownOrder},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -51,11 +51,38 @@ pub struct Running {
     draining: CancellationToken,
     /// Cancelled when nothing more is served.
     closed: CancellationToken,
+    ordered: Ordered,
     serving: JoinHandle<()>,
     reloader: Reloader,
     _measuring: DropGuard,
     /// Dropped last.
     _home: Home,
+}
+
+/// How an operator has ordered the queen over HTTP to shut down; each is cancelled by the order.
+#[derive(Clone, Debug, Default)]
+struct Ordered {
+    /// Shut down gracefully.
+    end: CancellationToken,
+    /// Do not wait for jobs that have not ended.
+    hurry: CancellationToken,
+    /// Shut down and leave hives and workers to the next queen.
+    hand_over: CancellationToken,
+}
+
+impl Ordered {
+    fn take(&self, order: ShutdownOrder) {
+        match order.keep_hives {
+            // A queen that is handed over leaves its jobs to the next one in any case.
+            true => self.hand_over.cancel(),
+            false => {
+                if order.now {
+                    self.hurry.cancel();
+                }
+                self.end.cancel();
+            }
+        }
+    }
 }
 
 /// Starts a queen and serves it. `logs` are the lines for `/v1/logs`.
@@ -163,6 +190,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
 
     let mut api = QueenServer::new(queen.clone()).with_connector(fleet).stop(draining.clone());
+    let ordered = Ordered::default();
+    let orders = ordered.clone();
+    api = api.with_shutdown(Arc::new(move |order| orders.take(order)));
     let measuring = CancellationToken::new();
     #[cfg(feature = "metrics")]
     {
@@ -208,6 +238,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         models,
         draining,
         closed,
+        ordered,
         serving,
         reloader,
         _measuring: measuring.drop_guard(),
@@ -356,6 +387,15 @@ impl Running {
         self.reloader.reload();
     }
 
+    /// Waits until an operator orders over HTTP to shut down: call [`shutdown`](Self::shutdown) then, or
+    /// [`hand_over`](Self::hand_over) if this returns true.
+    pub async fn shutdown_ordered(&self) -> bool {
+        tokio::select! {
+            () = self.ordered.end.cancelled() => false,
+            () = self.ordered.hand_over.cancelled() => true,
+        }
+    }
+
     /// Shuts down gracefully: accepts no more jobs and reports so, gives existing ones `drain_grace` to end, leaves
     /// the others in the store for the next run, and stops the hives with their workers.
     ///
@@ -366,17 +406,24 @@ impl Running {
         self.shutdown_until(&never).await
     }
 
-    /// The same; once `hurry` is cancelled, jobs that have not ended are left for the next run at once.
+    /// The same; once `hurry` is cancelled, or an operator orders it over HTTP, jobs that have not ended are left for
+    /// the next run at once.
     ///
     /// # Errors
     /// As [`shutdown`](Self::shutdown).
     pub async fn shutdown_until(self, hurry: &CancellationToken) -> Result<()> {
         self.draining.cancel();
         let (queen, grace) = (self.queen.clone(), self.drain_grace);
+        let hurried = async {
+            tokio::select! {
+                () = hurry.cancelled() => {}
+                () = self.ordered.hurry.cancelled() => {}
+            }
+        };
         let mut down = tokio::spawn(async move { queen.shutdown(grace).await });
         let result = tokio::select! {
             result = &mut down => result,
-            () = hurry.cancelled() => {
+            () = hurried => {
                 // If the drain was already over, the first call stops the hives, and this one waits for it.
                 match self.queen.shutdown(Duration::ZERO).await {
                     Ok(()) => Ok(Ok(())),

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, HiveUrl,
     hive_access::HiveAccess,
+    hive_probe,
     home::{create_private, unusable, write_private},
 };
 
@@ -168,17 +169,10 @@ impl HiveConnector for Fleet {
     async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
         let url: HiveUrl = request.url.parse()?;
         let access = self.access(&url, request.token.clone().map(SharedToken::from));
-        let hive = HttpHive::connect(access.endpoint().await?).await.map_err(|error| {
-            let error = access.explain(error);
-            match error.kind() {
-                // The refused token is the one in the request, not the caller's own.
-                ErrorKind::Unauthorized => {
-                    let message = error.message().to_owned();
-                    Error::new(ErrorKind::InvalidRequest, message).with_param("token")
-                }
-                _ => error,
-            }
-        })?;
+        let hive = match HttpHive::connect(access.endpoint().await?).await {
+            Ok(hive) => hive,
+            Err(error) => return Err(access.explain(hive_probe::explain(&url, error).await)),
+        };
         let id = hive.info().id.clone();
         let path = self.file(&id);
         if self.reserved.contains(&id) || path.exists() {

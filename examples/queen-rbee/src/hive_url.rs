@@ -54,7 +54,11 @@ impl FromStr for HiveUrl {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).ok_or_else(|| {
-            let message = format!("the URL is {text:?}; allowed is {}", Self::ALLOWED);
+            let why = match text.starts_with("https://") {
+                true => "; a hive does not speak TLS: use a tunnel where others can listen",
+                false => "",
+            };
+            let message = format!("the URL is {text:?}; allowed is {}{why}", Self::ALLOWED);
             Error::new(ErrorKind::InvalidRequest, message).with_param("url")
         })
     }

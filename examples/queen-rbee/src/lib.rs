@@ -9,6 +9,7 @@ mod daemon;
 mod features;
 mod fleet;
 mod hive_access;
+mod hive_probe;
 mod hive_url;
 mod home;
 mod own_log;

@@ -56,20 +56,20 @@ async fn serve(loaded: Loaded) -> Result<()> {
     }
     let signals = Signals::listen()?;
     let running = queen_rbee::start(config, Some(logs)).await?;
-    loop {
+    let keeps_hives = loop {
         tokio::select! {
-            () = signals.end.cancelled() => {
-                tracing::info!("shutting down; a second signal does not wait for jobs that have not ended");
-                running.shutdown_until(&signals.hurry).await?;
-                break;
-            }
-            () = signals.hand_over.cancelled() => {
-                tracing::info!("handing over; workers continue for the next queen");
-                running.hand_over().await?;
-                break;
-            }
+            () = signals.end.cancelled() => break false,
+            () = signals.hand_over.cancelled() => break true,
+            keeps_hives = running.shutdown_ordered() => break keeps_hives,
             () = signals.reload.notified() => running.reload(),
         }
+    };
+    if keeps_hives {
+        tracing::info!("handing over; workers continue for the next queen");
+        running.hand_over().await?;
+    } else {
+        tracing::info!("shutting down; a second signal does not wait for jobs that have not ended");
+        running.shutdown_until(&signals.hurry).await?;
     }
     tracing::info!("ended");
     Ok(())

@@ -66,6 +66,12 @@ impl Address {
         self
     }
 
+    /// The same with another host.
+    pub fn with_host(mut self, host: &str) -> Self {
+        self.host = host.into();
+        self
+    }
+
     /// The address at which this machine reaches a server that listens here: the loopback address if it listens on all
     /// addresses.
     pub fn reachable(mut self) -> Self {

@@ -46,7 +46,8 @@ pub fn command() -> clap::Command {
 #[derive(Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// Where the queen is: host, host:port or a URL. [default: http://127.0.0.1:7833]
+    /// Where the queen is, and where `rbee serve` starts one: host, host:port or a URL. [default:
+    /// http://127.0.0.1:7833]
     #[arg(long, visible_alias = "url", global = true, env = "RBEE_HOST", value_name = "ADDRESS")]
     pub(crate) host: Option<Address>,
 
@@ -108,10 +109,12 @@ impl Global {
     }
 }
 
-/// The options given on the command line itself, not in a variable.
+/// The options given on the command line itself, and the address in the variable.
 #[derive(Clone, Default)]
 pub(crate) struct Typed {
     pub(crate) host: Option<Address>,
+    /// The address in `RBEE_HOST`, if none is on the command line.
+    pub(crate) host_variable: Option<Address>,
     pub(crate) api_key: Option<String>,
     pub(crate) token_file: Option<PathBuf>,
 }
@@ -119,9 +122,11 @@ pub(crate) struct Typed {
 impl Typed {
     pub(crate) fn of(cli: &Cli, matches: &ArgMatches) -> Self {
         let typed = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let is_variable = matches.value_source("host") == Some(ValueSource::EnvVariable);
         let global = &cli.global;
         Self {
             host: global.host.clone().filter(|_| typed("host")),
+            host_variable: global.host.clone().filter(|_| is_variable),
             api_key: global.api_key.clone().filter(|_| typed("api_key")),
             token_file: global.token_file.clone().filter(|_| typed("token_file")),
         }

@@ -195,6 +195,17 @@ impl Failure {
         self
     }
 
+    /// The same without what to do next.
+    pub(crate) fn without_hints(mut self) -> Self {
+        self.0.hints.clear();
+        self
+    }
+
+    /// The wrong parameter, if it is known.
+    pub(crate) fn param(&self) -> Option<&str> {
+        self.0.param.as_deref()
+    }
+
     /// The exit code of the program.
     pub fn exit(&self) -> Exit {
         self.0.exit
@@ -218,6 +229,11 @@ impl Failure {
     /// True if no server listens at the address, so that a queen can be started.
     pub(crate) fn can_start_a_queen(&self) -> bool {
         self.0.code == UNREACHABLE
+    }
+
+    /// True if the key does not allow this.
+    pub(crate) fn is_not_allowed(&self) -> bool {
+        self.0.code == ErrorKind::PermissionDenied.code()
     }
 
     /// True if the connection broke, so that a retry may help.

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rbee_core::ModelRef;
-use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
+use rbee_transport_http::wire::{
+    openai::ModelList,
+    queen::{self, CatalogEntry, Listing},
+};
 
 use crate::{
     Keeper,
@@ -23,10 +26,10 @@ impl Keeper {
         if failure.code() != "MODEL_NOT_FOUND" {
             return failure;
         }
-        let found: Result<Listing<CatalogEntry>, _> =
-            self.client.get_within(queen::CATALOG, TIMEOUT).await;
-        let Ok(found) = found else { return failure };
-        let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
+        let Ok(Ok(found)) = tokio::time::timeout(TIMEOUT, known(self)).await else {
+            return failure;
+        };
+        let names = found.names();
         match &*nearest(model, &names) {
             [] if names.is_empty() => {
                 failure.with_hint("no model is known yet; `rbee pull MODEL` downloads one")
@@ -37,9 +40,36 @@ impl Keeper {
     }
 }
 
-/// The names of models, by reference. A model with several names has the first of them.
+/// The models, as far as the caller may know them.
+pub(crate) enum Known {
+    /// To an operator: with their places.
+    Catalog(Listing<CatalogEntry>),
+    /// To a tenant: the names that it may use.
+    Models(ModelList),
+}
+
+impl Known {
+    pub(crate) fn names(self) -> Vec<String> {
+        match self {
+            Self::Catalog(known) => known.data.into_iter().map(|entry| entry.name).collect(),
+            Self::Models(known) => known.data.into_iter().map(|model| model.id).collect(),
+        }
+    }
+}
+
+pub(crate) async fn known(keeper: &Keeper) -> Result<Known, Failure> {
+    match keeper.client.get(queen::CATALOG, &()).await {
+        Ok(known) => Ok(Known::Catalog(known)),
+        Err(failure) if failure.is_not_allowed() => {
+            keeper.client.get(queen::MODELS, &()).await.map(Known::Models)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The names of models, by reference. A tenant gets none: it only ever reads names. A model with several names has the first of them.
 pub(crate) async fn of_models(keeper: &Keeper) -> Result<BTreeMap<String, String>, Failure> {
-    let known: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
+    let Known::Catalog(known) = known(keeper).await? else { return Ok(BTreeMap::new()) };
     Ok(known.data.into_iter().rev().map(|entry| (entry.model, entry.name)).collect())
 }
 

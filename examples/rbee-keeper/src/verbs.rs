@@ -17,8 +17,10 @@ mod replay;
 mod run;
 mod serve;
 mod shell;
+mod shutdown;
 mod status;
 mod tenants;
+mod unload;
 mod why;
 mod workers;
 
@@ -36,6 +38,8 @@ pub(crate) use serve::offer_to_start;
 pub(crate) enum Verb {
     /// Start a queen on this machine
     Serve(serve::Serve),
+    /// Shut the queen down, and wait until it has ended
+    Shutdown(shutdown::Shutdown),
     /// Ask a model once, or chat with it if no prompt is given
     Run(run::Run),
     /// Chat with a model
@@ -51,9 +55,9 @@ pub(crate) enum Verb {
     Show(catalog::Show),
     /// Load a model
     Load(load::Load),
-    /// Unload a model, or one worker
+    /// Unload a model, or one worker, and wait until its memory is free
     #[command(visible_alias = "stop")]
-    Unload(load::Unload),
+    Unload(unload::Unload),
     /// Keep the workers of a model, or one worker, from being evicted
     Pin(load::Pin),
     /// Remove a model from the disks of the hives
@@ -88,6 +92,7 @@ impl Verb {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         match self {
             Self::Serve(verb) => verb.run(keeper).await,
+            Self::Shutdown(verb) => verb.run(keeper).await,
             Self::Run(verb) => verb.run(keeper).await,
             Self::Chat(verb) => verb.run(keeper).await,
             Self::Pull(verb) => verb.run(keeper).await,
@@ -113,7 +118,10 @@ impl Verb {
 
     /// True if the command needs a queen. If none runs, `rbee` offers to start one.
     pub(crate) fn needs_a_queen(&self) -> bool {
-        !matches!(self, Self::Serve(_) | Self::Completions(_) | Self::Version(_))
+        !matches!(
+            self,
+            Self::Serve(_) | Self::Shutdown(_) | Self::Completions(_) | Self::Version(_)
+        )
     }
 }
 

@@ -152,7 +152,7 @@ impl HiveTable {
 
     /// Notes that an operator has started it again; any earlier reason for not answering is gone.
     pub(super) fn started(&mut self, id: &HiveId) {
-        if let Some(member) = self.members.get_mut(id).filter(|member| member.is_stopped) {
+        if let Some(member) = self.members.get_mut(id).filter(|member| !member.is_online) {
             (member.is_stopped, member.error) = (false, None);
         }
     }

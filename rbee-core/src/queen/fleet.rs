@@ -73,7 +73,8 @@ impl<'a> Fleet<'a> {
     }
 
     /// Starts a machine that was [stopped](Self::stop), and lets one that was [drained](Self::drain) take workers
-    /// again. Returns at once; the machine is used as soon as it has reported. Idempotent.
+    /// again. Returns at once; the machine is used as soon as it has reported. One that did not answer is tried again
+    /// at once, and shows a new [error](HiveSummary::error) if it still does not. Idempotent.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such hive.

@@ -22,6 +22,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod shutdown;
 mod tenants;
 mod visible;
 mod workers;
@@ -129,6 +130,7 @@ pub struct QueenServer {
 }
 
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
+type OnShutdown = Arc<dyn Fn(paths::ShutdownOrder) + Send + Sync>;
 
 /// The state that the routes share.
 struct Inner {
@@ -144,6 +146,7 @@ struct Inner {
     raw_completions: bool,
     metrics: Option<Render>,
     logs: Option<LogRing>,
+    on_shutdown: Option<OnShutdown>,
     bounds: Arc<Bounds>,
     stop: CancellationToken,
     began: Instant,
@@ -178,6 +181,7 @@ impl QueenServer {
                 raw_completions: false,
                 metrics: None,
                 logs: None,
+                on_shutdown: None,
                 bounds: Bounds::new(QueenLimits::default()),
                 stop: CancellationToken::new(),
                 began: Instant::now(),
@@ -266,6 +270,16 @@ impl QueenServer {
         self
     }
 
+    /// Lets an operator shut the queen down with `POST /v1/admin/shutdown`: this is called for each such request, must
+    /// return at once, and has the application shut down. Without it the request is refused.
+    pub fn with_shutdown(
+        mut self,
+        on_shutdown: Arc<dyn Fn(paths::ShutdownOrder) + Send + Sync>,
+    ) -> Self {
+        self.inner.on_shutdown = Some(on_shutdown);
+        self
+    }
+
     /// Sets other limits.
     pub fn with_limits(mut self, limits: QueenLimits) -> Self {
         self.inner.bounds = Bounds::new(limits);
@@ -321,6 +335,7 @@ impl QueenServer {
             .route(paths::LOGS, get(logs::logs))
             .route(paths::DOCTOR, get(doctor::doctor))
             .route(paths::OPENAPI, get(openapi::serve))
+            .route(wire::SHUTDOWN, post(shutdown::shutdown))
             .route(wire::HEALTH, get(health::health))
             .route(wire::METRICS, get(health::metrics))
             .fallback(middleware::not_found)

@@ -14,7 +14,7 @@ pub use fleet::{AddHive, HiveView, SpawnWorker, WorkerView};
 #[cfg(feature = "openapi")]
 pub use jobs::PriorityName;
 pub use jobs::{JobList, JobQuery, JobRequest, JobView, Loading, Metrics, Started, job_event};
-pub use operation::{Check, Doctor, LogLine, LogQuery, Verdict, log_event};
+pub use operation::{Check, Doctor, LogLine, LogQuery, ShutdownOrder, Verdict, log_event};
 
 /// `GET`: the available models, in OpenAI's shape.
 pub const MODELS: &str = "/v1/models";

@@ -12,11 +12,15 @@ use rbee_core::{
     worker::EchoWorker,
 };
 use rbee_transport_http::{
-    server::{HiveConnector, QueenServer},
+    Token,
+    client::{Endpoint, HttpHive},
+    dial::Tcp,
+    server::{HiveConnector, HiveServer, QueenServer, Server},
     wire::queen::AddHive,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// Adds hives of this process, and records which it had to forget.
 #[derive(Debug, Default)]
@@ -27,6 +31,9 @@ struct Rehearsal {
 #[async_trait]
 impl HiveConnector for Rehearsal {
     async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
+        if request.url == "test://closed" {
+            return Err(Error::new(ErrorKind::Unauthorized, "the hive takes another token"));
+        }
         let Some(name) = request.url.strip_prefix("test://") else {
             return Err(Error::new(ErrorKind::HiveUnreachable, "nobody is there"));
         };
@@ -54,6 +61,13 @@ async fn a_machine_is_added_looked_at_and_removed() {
     assert_eq!(again.status, StatusCode::CONFLICT);
     let nobody = hall.post("/v1/hives", json!({"url": "http://nowhere"})).await;
     assert_eq!(nobody.status, StatusCode::BAD_GATEWAY);
+    let closed = hall.post("/v1/hives", json!({"url": "test://closed"})).await;
+    let error = closed.json()["error"].clone();
+    assert_eq!(
+        (closed.status, &error["details"]["param"], &error["message"]),
+        (StatusCode::BAD_REQUEST, &json!("token"), &json!("the hive takes another token")),
+        "the refused token is not that of the client"
+    );
     let list = hall.get("/v1/hives").await.json();
     let names: Vec<_> =
         list["data"].as_array().unwrap().iter().map(|hive| hive["id"].clone()).collect();
@@ -99,10 +113,65 @@ async fn a_machine_is_stopped_started_and_drained() {
         (started.status, &started.json()["draining"]),
         (StatusCode::ACCEPTED, &json!(false))
     );
+    assert_eq!(started.json()["status"], "online", "{}", started.text());
+    assert_eq!(started.json()["can_start"], true);
     for verb in ["start", "stop", "drain"] {
         let reply = hall.post(&format!("/v1/hives/nobody/{verb}"), json!({})).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{verb}");
     }
+}
+
+#[tokio::test]
+async fn a_machine_that_only_has_an_address_is_not_said_to_start() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = Endpoint::new(Arc::new(Tcp::new("127.0.0.1")), port, None);
+    let hive = HttpHive::new("attic".parse().unwrap(), endpoint);
+    let hall = Hall::of(echo(), Queen::builder().hive(hive), |server| server).await;
+    let view = hall.get("/v1/hives/attic").await.json();
+    assert_eq!(view["can_start"], false, "{view}");
+    let stopped = hall.post("/v1/hives/attic/stop", json!({})).await;
+    assert_eq!(stopped.status, StatusCode::BAD_GATEWAY, "{}", stopped.text());
+    assert!(stopped.text().contains("but it was not stopped"), "{}", stopped.text());
+    // Whether it was stopped or not.
+    for _ in 0..2 {
+        let reply = hall.post("/v1/hives/attic/start", json!({})).await;
+        let error = reply.json()["error"].clone();
+        assert_eq!(
+            (reply.status, &error["code"]),
+            (StatusCode::BAD_GATEWAY, &json!("HIVE_UNREACHABLE")),
+            "{error}"
+        );
+        let message = error["message"].as_str().unwrap();
+        for words in
+            ["cannot start it", "refused", &format!("`rbee-hive --id attic --port {port}`")]
+        {
+            assert!(message.contains(words), "{words}: {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_was_started_again_is_found_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let token = Token::random().unwrap();
+    let dial = Arc::new(Tcp::new("127.0.0.1"));
+    let endpoint = Endpoint::new(dial, address.port(), Some(token.clone()));
+    let hive = HttpHive::new("attic".parse().unwrap(), endpoint);
+    let hall = Hall::of(echo(), Queen::builder().hive(hive), |server| server).await;
+    let refused = hall.post("/v1/hives/attic/start", json!({})).await;
+    assert_eq!(refused.status, StatusCode::BAD_GATEWAY, "{}", refused.text());
+    let server = Server::bind(address).await.unwrap();
+    let attic = InProcessHive::new().with_id("attic".parse().unwrap());
+    let router = HiveServer::new(Arc::new(attic)).router(token);
+    let stop = CancellationToken::new();
+    tokio::spawn(server.run(router, stop.clone(), std::time::Duration::ZERO));
+    // Its next try would come much later.
+    let started = hall.post("/v1/hives/attic/start", json!({})).await;
+    assert_eq!(started.status, StatusCode::ACCEPTED, "{}", started.text());
+    assert_eq!(started.json()["status"], "online");
+    stop.cancel();
 }
 
 /// A hall whose hive loads models as slowly as the test wants.

@@ -3,12 +3,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::common::{self, Hall, echo, request};
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use rbee_core::{Queen, Settings, TenantId, async_trait, settings::Mode, tenant::TenantLimits};
 use rbee_transport_http::{
     SharedToken, Token,
     server::{HealthCheck, LogRing},
-    wire::queen::{Check, Verdict},
+    wire::queen::{Check, ShutdownOrder, Verdict},
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -150,6 +150,36 @@ async fn a_queen_without_metrics_or_a_log_has_no_such_path() {
     for path in ["/metrics", "/v1/logs"] {
         assert_eq!(Hall::new().await.get(path).await.status, StatusCode::NOT_FOUND);
     }
+}
+
+#[tokio::test]
+async fn an_operator_shuts_the_queen_down_if_the_application_lets_it() {
+    let orders = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let taken = orders.clone();
+    let on_shutdown = Arc::new(move |order| taken.lock().unwrap().push(order));
+    let hall = Hall::of(echo(), Queen::builder(), |server| server.with_shutdown(on_shutdown)).await;
+    let path = "/v1/admin/shutdown";
+    let reply = hall.post(path, json!({})).await;
+    assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text());
+    let told = reply.json();
+    assert_eq!((&told["status"], &told["pid"]), (&json!("draining"), &json!(std::process::id())));
+    hall.post(path, json!({"keep_hives": true, "now": true})).await;
+    let bad = hall.post(path, json!({"keep_hive": true})).await;
+    assert_eq!(bad.status, StatusCode::BAD_REQUEST, "{}", bad.text());
+    let order = |keep_hives, now| ShutdownOrder { keep_hives, now };
+    assert_eq!(*orders.lock().unwrap(), [order(false, false), order(true, true)]);
+    assert_eq!(hall.get(path).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    // A page cannot send it.
+    let mut page = request(Method::POST, path, Some(json!({})));
+    page.headers_mut().insert("origin", HeaderValue::from_static("https://evil.example"));
+    assert_eq!(hall.send(page).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(orders.lock().unwrap().len(), 2);
+
+    let reply = Hall::new().await.post(path, json!({})).await;
+    assert_eq!(
+        (reply.status, &reply.json()["error"]["code"]),
+        (StatusCode::BAD_REQUEST, &json!("UNSUPPORTED"))
+    );
 }
 
 #[tokio::test]
@@ -302,6 +332,7 @@ async fn the_description_has_every_route_and_no_other() {
         rules::ESTIMATE,
         paths::DOCTOR,
         paths::LOGS,
+        wire::SHUTDOWN,
         wire::HEALTH,
         wire::METRICS,
     ] {

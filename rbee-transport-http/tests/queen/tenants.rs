@@ -89,6 +89,7 @@ async fn a_key_allows_models_and_ones_own_jobs_and_nothing_else() {
         (Method::POST, "/v1/tenants/acme/keys"),
         (Method::GET, "/v1/logs"),
         (Method::GET, "/v1/doctor"),
+        (Method::POST, "/v1/admin/shutdown"),
         (Method::POST, "/v1/estimate"),
         (Method::GET, "/v1/catalog"),
         (Method::GET, "/metrics"),
@@ -96,6 +97,7 @@ async fn a_key_allows_models_and_ones_own_jobs_and_nothing_else() {
     ] {
         let refused = house.ask(&ours, method, path, None).await;
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "{path}: {}", refused.text());
+        assert!(refused.text().contains("needs the operator's token"), "{}", refused.text());
     }
 }
 
@@ -275,6 +277,7 @@ async fn a_platform_without_a_token_serves_tenants_and_has_no_operator() {
             (Method::GET, "/v1/hives", None),
             (Method::GET, "/v1/logs", None),
             (Method::POST, "/v1/tenants/acme/keys", Some(json!({}))),
+            (Method::POST, "/v1/admin/shutdown", Some(json!({}))),
             (Method::POST, "/v1/chat/completions", Some(chat(json!({})))),
         ] {
             let refused = ask(bearer, method, path, body).await;

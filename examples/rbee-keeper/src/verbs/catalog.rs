@@ -3,12 +3,15 @@
 use clap::Args;
 use http::Method;
 use rbee_core::HiveId;
-use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, ModelDetails, ModelQuery};
+use rbee_transport_http::wire::{
+    openai::{Model, ModelList},
+    queen::{self, CatalogEntry, ModelDetails, ModelQuery},
+};
 
 use crate::{
     Keeper,
     failure::{Exit, Failure},
-    names,
+    names::{self, Known},
     screen::{Column, Facts, Table, human},
 };
 
@@ -20,11 +23,19 @@ pub(crate) struct Ls {
 
 impl Ls {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let mut found: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
-        if let Some(pattern) = &self.pattern {
-            let pattern = pattern.to_lowercase();
-            found.data.retain(|entry| entry.name.to_lowercase().contains(&pattern));
-        }
+        let pattern = self.pattern.as_ref().map(|pattern| pattern.to_lowercase());
+        let is_wanted =
+            |name: &str| pattern.as_ref().is_none_or(|part| name.to_lowercase().contains(part));
+        let found = match names::known(keeper).await? {
+            Known::Catalog(mut found) => {
+                found.data.retain(|entry| is_wanted(&entry.name));
+                found
+            }
+            Known::Models(mut found) => {
+                found.data.retain(|model| is_wanted(&model.id));
+                return names_only(keeper, &found).map(|()| Exit::Ok);
+            }
+        };
         if keeper.screen.is_json() {
             keeper.screen.document(&found)?;
             return Ok(Exit::Ok);
@@ -43,6 +54,18 @@ impl Ls {
     }
 }
 
+/// Shows what a tenant may know of models.
+fn names_only(keeper: &Keeper, found: &ModelList) -> Result<(), Failure> {
+    if keeper.screen.is_json() {
+        return keeper.screen.document(found);
+    }
+    let mut table = Table::new([Column::new("NAME").middle()]);
+    for model in &found.data {
+        table.row([model.id.clone()]);
+    }
+    keeper.screen.table(&table)
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Show {
     /// The model
@@ -54,6 +77,9 @@ impl Show {
         let query = ModelQuery { model: self.model.clone(), hive: None };
         let entry: CatalogEntry = match keeper.client.get(queen::CATALOG_MODEL, &query).await {
             Ok(entry) => entry,
+            Err(failure) if failure.is_not_allowed() => {
+                return self.name_only(keeper).await.map(|()| Exit::Ok);
+            }
             Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
         };
         if keeper.screen.is_json() {
@@ -75,6 +101,39 @@ impl Show {
         keeper.screen.facts(&facts)?;
         Ok(Exit::Ok)
     }
+}
+
+impl Show {
+    /// Shows what a tenant may know of the model.
+    async fn name_only(&self, keeper: &Keeper) -> Result<(), Failure> {
+        let path = format!("{}/{}", queen::MODELS, in_path(&self.model));
+        let model: Model = match keeper.client.get(&path, &()).await {
+            Ok(model) => model,
+            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+        };
+        if keeper.screen.is_json() {
+            return keeper.screen.document(&model);
+        }
+        let mut facts = Facts::default();
+        facts.add("name", &model.id);
+        keeper.screen.facts(&facts)?;
+        keeper.screen.note("the queen shows more only to its operator");
+        Ok(())
+    }
+}
+
+/// A name in a path. Slashes and colons belong to names and stay as they are.
+fn in_path(name: &str) -> String {
+    let mut path = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
+                path.push(byte.into());
+            }
+            _ => path += &format!("%{byte:02X}"),
+        }
+    }
+    path
 }
 
 /// The facts from the model's files.
@@ -138,4 +197,17 @@ pub(super) fn size_of(bytes: Option<u64>) -> String {
 pub(super) fn list_of(names: impl Iterator<Item = impl ToString>) -> String {
     let names: Vec<_> = names.map(|name| name.to_string()).collect();
     if names.is_empty() { "-".into() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_keeps_its_slashes_in_a_path_and_nothing_ends_the_path() {
+        assert_eq!(
+            in_path("hf:org/repo@main::file=a b?#%ä"),
+            "hf:org/repo%40main::file%3Da%20b%3F%23%25%C3%A4"
+        );
+    }
 }

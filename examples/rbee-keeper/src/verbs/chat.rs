@@ -1,7 +1,6 @@
 //! `rbee chat`: a conversation.
 
 use clap::Args;
-use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::ask;
@@ -10,6 +9,7 @@ use crate::{
     answer::{Message, Sampling},
     client::TIMEOUT,
     failure::{Exit, Failure},
+    names,
 };
 
 const HELP: &str = "\
@@ -48,8 +48,7 @@ impl Chat {
 }
 
 async fn only_model(keeper: &Keeper) -> Result<String, Failure> {
-    let found: Listing<CatalogEntry> = keeper.client.get(queen::CATALOG, &()).await?;
-    let mut names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
+    let mut names = names::known(keeper).await?.names();
     match names.len() {
         1 => Ok(names.remove(0)),
         0 => Err(Failure::usage("which model? none is known yet; `rbee pull MODEL` downloads one")),

@@ -1,20 +1,29 @@
 //! `rbee hive`: machines.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 use http::Method;
 use rbee_core::{HiveId, hive::parse_label};
 use rbee_transport_http::{
     Token,
-    wire::queen::{self, AddHive, HiveView, Listing},
+    wire::{
+        ProgressBody,
+        queen::{self, AddHive, HiveView, Listing},
+    },
 };
 
 use crate::{
     Keeper, args,
+    client::Reply,
     failure::{Exit, Failure},
-    screen::{Column, Facts, Table, human},
+    screen::{Bars, Column, Facts, Table, human},
 };
+
+/// The status of a hive that is usable.
+const ONLINE: &str = "online";
+/// The interval at which a hive is checked.
+const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Hives {
@@ -54,6 +63,14 @@ pub(crate) enum Hives {
     Drain {
         /// Its name
         hive: HiveId,
+
+        /// Wait until they have ended
+        #[arg(long)]
+        wait: bool,
+
+        /// With --wait: wait at most this long
+        #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "wait")]
+        timeout: u64,
     },
     /// Stop a machine and remove it from the list
     Rm {
@@ -70,17 +87,19 @@ impl Hives {
                 add(keeper, url, hive_token_file.as_ref(), label).await?
             }
             Self::Show { hive } => show(keeper, hive).await?,
-            Self::Start { hive } => {
-                order(keeper, Method::POST, queen::HIVE_START, hive, "started").await?;
-            }
-            Self::Stop { hive } => {
-                order(keeper, Method::POST, queen::HIVE_STOP, hive, "stopped").await?;
-            }
-            Self::Drain { hive } => {
-                order(keeper, Method::POST, queen::HIVE_DRAIN, hive, "draining").await?;
+            Self::Start { hive } => start(keeper, hive).await?,
+            Self::Stop { hive } => stop(keeper, hive).await?,
+            Self::Drain { hive, wait, timeout } => {
+                order(keeper, Method::POST, queen::HIVE_DRAIN, hive).await?;
+                if *wait {
+                    until_drained(keeper, hive, *timeout).await?;
+                }
+                let did = if *wait { "drained" } else { "draining" };
+                keeper.screen.done(did, &format!("hive {hive}"), "")?;
             }
             Self::Rm { hive } => {
-                order(keeper, Method::DELETE, queen::HIVE, hive, "removed").await?
+                order(keeper, Method::DELETE, queen::HIVE, hive).await?;
+                keeper.screen.done("removed", &format!("hive {hive}"), "")?;
             }
         }
         Ok(Exit::Ok)
@@ -120,7 +139,7 @@ async fn ls(keeper: &Keeper) -> Result<(), Failure> {
 
 /// The machine's status. A draining machine must not look like one that takes work.
 fn state_of(hive: &HiveView) -> &str {
-    if hive.draining && hive.status == "online" { "draining" } else { &hive.status }
+    if hive.draining && hive.status == ONLINE { "draining" } else { &hive.status }
 }
 
 /// `cpu, 2 cuda`.
@@ -166,11 +185,79 @@ async fn add(
     }
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let body = AddHive { url, token, labels: labels.iter().cloned().collect() };
-    let hive: HiveView = keeper.client.post(queen::HIVES, &body).await?;
+    let hive: HiveView = match keeper.client.post(queen::HIVES, &body).await {
+        Ok(hive) => hive,
+        Err(failure) => return Err(of_the_hive(failure, token_file)),
+    };
+    if hive.status != ONLINE {
+        let why = hive.error.as_ref().map_or("it has not reported yet", |error| &error.message);
+        keeper.screen.warn(&format!("hive {} was added, and is not usable yet: {why}", hive.id));
+    }
     if keeper.screen.is_json() {
         return keeper.screen.document(&hive);
     }
     keeper.screen.done("added", &format!("hive {}", hive.id), &format!("({})", hive.address))
+}
+
+/// The failure to add a hive. It is about the hive, and not about the queen, its key or other hives.
+fn of_the_hive(failure: Failure, token_file: Option<&PathBuf>) -> Failure {
+    match (failure.code(), token_file) {
+        ("HIVE_UNREACHABLE", _) => failure.without_hints(),
+        (_, Some(path)) if failure.param() == Some("token") => failure.with_hint(format!(
+            "the hive's token was read from {} (--hive-token-file); the queen's own key is not meant",
+            path.display()
+        )),
+        _ => failure,
+    }
+}
+
+async fn start(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
+    let told: HiveView = order(keeper, Method::POST, queen::HIVE_START, hive).await?.json().await?;
+    if told.status == ONLINE {
+        return keeper.screen.done("started", &format!("hive {hive}"), "");
+    }
+    keeper.screen.done("starting", &format!("hive {hive}"), "")?;
+    keeper.screen.note(&format!("it has not reported yet; `rbee hive show {hive}` shows it"));
+    Ok(())
+}
+
+async fn stop(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
+    let told: HiveView = order(keeper, Method::POST, queen::HIVE_STOP, hive).await?.json().await?;
+    keeper.screen.done("stopped", &format!("hive {hive}"), "")?;
+    if !told.can_start {
+        keeper.screen.note(&format!(
+            "its rbee-hive has ended, and the queen cannot start it: start rbee-hive on its machine, then `rbee hive \
+             start {hive}`"
+        ));
+    }
+    Ok(())
+}
+
+/// Waits until a hive has no workers any more.
+async fn until_drained(keeper: &Keeper, hive: &HiveId, timeout: u64) -> Result<(), Failure> {
+    let mut bars = Bars::new(&keeper.screen);
+    let path = path_of(queen::HIVE, hive);
+    let drained = super::interruptible(async {
+        loop {
+            let view: HiveView = keeper.client.get(&path, &()).await?;
+            if view.workers == 0 {
+                return Ok(());
+            }
+            bars.show(&format!("draining hive {hive}"), ProgressBody::default());
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    let goes_on = format!(
+        "its workers end as soon as their runs have ended; `rbee hive start {hive}` undoes it"
+    );
+    match tokio::time::timeout(Duration::from_secs(timeout), drained).await {
+        Ok(Err(failure)) if failure.exit() == Exit::Interrupted => Err(failure.with_hint(goes_on)),
+        Ok(drained) => drained,
+        Err(_) => {
+            let message = format!("hive {hive} still has workers after {timeout} s");
+            Err(Failure::new(Exit::Failed, "DRAIN_TIMEOUT", message).with_hint(goes_on))
+        }
+    }
 }
 
 async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
@@ -237,10 +324,8 @@ async fn order(
     method: Method,
     path: &str,
     hive: &HiveId,
-    did: &str,
-) -> Result<(), Failure> {
-    keeper.client.order(method, &path_of(path, hive), &()).await.map_err(with_hint)?;
-    keeper.screen.done(did, &format!("hive {hive}"), "")
+) -> Result<Reply, Failure> {
+    keeper.client.order(method, &path_of(path, hive), &()).await.map_err(with_hint)
 }
 
 fn path_of(path: &str, hive: &HiveId) -> String {

@@ -1,9 +1,8 @@
-//! `rbee load`, `rbee unload` and `rbee pin`: load models into memory and unload them.
+//! `rbee load` and `rbee pin`: load models into memory and keep them there.
 
 use std::time::Duration;
 
 use clap::Args;
-use futures_util::future::try_join_all;
 use http::Method;
 use rbee_core::{HiveId, WorkerId};
 use rbee_transport_http::wire::{
@@ -53,6 +52,10 @@ pub(crate) struct Load {
     /// Wait at most this long until it is ready; 0 does not wait
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     wait: u64,
+
+    /// Return at once, and leave it loading; the same as --wait 0
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
 }
 
 impl Load {
@@ -79,10 +82,15 @@ impl Load {
             Ok(worker) => worker,
             Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
         };
-        if self.wait > 0 {
+        if self.wait > 0 && !self.no_wait {
             let limit = Duration::from_secs(self.wait);
             let ready = super::interruptible(self.until_ready(keeper, worker));
             worker = match tokio::time::timeout(limit, ready).await {
+                Ok(Err(failure)) if failure.exit() == Exit::Interrupted => {
+                    return Err(
+                        failure.with_hint("it continues to load; `rbee unload MODEL` ends that")
+                    );
+                }
                 Ok(ready) => ready?,
                 Err(_) => {
                     let message = format!("{} was not ready within {} s", self.model, self.wait);
@@ -137,46 +145,15 @@ impl Load {
     }
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Unload {
-    #[command(flatten)]
-    which: Which,
-}
-
 /// A selection of workers.
 #[derive(Debug, Args)]
-struct Which {
+pub(super) struct Which {
     /// A model, for all its workers, or a worker's id or the beginning of it
-    what: String,
+    pub(super) what: String,
 
     /// Only workers of this hive
     #[arg(long)]
     hive: Option<HiveId>,
-}
-
-impl Unload {
-    pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let stopped = self.which.find(keeper).await?;
-        let orders = stopped.iter().map(|worker| async {
-            let path = queen::WORKER.replace("{id}", &worker.id.to_string());
-            keeper.client.order(Method::DELETE, &path, &()).await
-        });
-        try_join_all(orders).await?;
-        if keeper.screen.is_json() {
-            let ids: Vec<_> = stopped.iter().map(|worker| worker.id).collect();
-            keeper.screen.document(&serde_json::json!({ "done": "unloaded", "workers": ids }))?;
-            return Ok(Exit::Ok);
-        }
-        for worker in stopped {
-            let how = match worker.state.as_str() {
-                "busy" => "as soon as its runs have ended",
-                _ => "",
-            };
-            let what = described(&worker);
-            keeper.screen.done("unloading", &what, how)?;
-        }
-        Ok(Exit::Ok)
-    }
 }
 
 #[derive(Debug, Args)]
@@ -204,7 +181,7 @@ impl Pin {
 }
 
 impl Which {
-    async fn find(&self, keeper: &Keeper) -> Result<Vec<WorkerView>, Failure> {
+    pub(super) async fn find(&self, keeper: &Keeper) -> Result<Vec<WorkerView>, Failure> {
         let (workers, models) = tokio::try_join!(
             keeper.client.get::<Listing<WorkerView>>(queen::WORKERS, &()),
             keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
@@ -245,6 +222,6 @@ impl Which {
 }
 
 /// A description of the worker.
-fn described(worker: &WorkerView) -> String {
+pub(super) fn described(worker: &WorkerView) -> String {
     format!("{} on hive {}, worker {}", worker.model, worker.hive, worker.id)
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The queen's program.
-const PROGRAM: &str = "queen-rbee";
+pub(super) const PROGRAM: &str = "queen-rbee";
 /// The timeout for the first answer of a started queen.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval at which the queen is checked.
@@ -32,6 +32,9 @@ const LAST_BYTES: u64 = 16 << 10;
 
 /// Variables with the queen's address and credentials. The queen's program uses none of them.
 const OURS: [&str; 3] = ["RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT"];
+/// The variables of the queen's program with the address that it listens on. They are more specific than `RBEE_HOST`.
+const LISTEN_HOST: &str = "RBEE_LISTEN_HOST";
+const LISTEN_PORT: &str = "RBEE_LISTEN_PORT";
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct Serve {
@@ -39,7 +42,7 @@ pub(crate) struct Serve {
     #[arg(long, short)]
     detach: bool,
 
-    /// The port to listen on; --host says on which address. [default: 7833]
+    /// The port to listen on; --host or RBEE_HOST says on which address. [default: 7833]
     #[arg(long)]
     port: Option<u16>,
 
@@ -71,10 +74,13 @@ impl Serve {
         let typed = &keeper.typed;
         let told = self.told(keeper);
         if let Some(address) = told {
-            command.args(["--listen-host", address.host()]);
+            command.args(["--listen-host", ip_of(address)]);
         }
         if let Some(port) = self.port.or(told.and_then(Address::port)) {
             command.arg("--listen-port").arg(port.to_string());
+        }
+        if let Some(address) = self.variable(keeper) {
+            self.listen_as_the_variable(address, keeper, &mut command)?;
         }
         if let Some(path) = &typed.token_file {
             command.arg("--token-file").arg(path);
@@ -86,24 +92,69 @@ impl Serve {
         Ok(command)
     }
 
-    /// The address to listen on, if one was given.
+    /// Passes on what `RBEE_HOST` says, unless the queen's own variables say something else. A flag overrides both.
+    fn listen_as_the_variable(
+        &self,
+        address: &Address,
+        keeper: &Keeper,
+        command: &mut Command,
+    ) -> Result<(), Failure> {
+        if !self.has_listen_host() {
+            let ip = ip_of(address);
+            if ip.parse::<std::net::IpAddr>().is_err() {
+                return Err(Failure::usage(format!(
+                    "RBEE_HOST is {address}, and a queen is started on this machine only: allowed are an IP address \
+                     and localhost"
+                ))
+                .with_hint("`rbee serve --host 127.0.0.1` starts one on this machine, whatever RBEE_HOST says"));
+            }
+            command.env(LISTEN_HOST, ip);
+        }
+        if let Some(port) = address.port().filter(|_| std::env::var_os(LISTEN_PORT).is_none()) {
+            command.env(LISTEN_PORT, port.to_string());
+        }
+        keeper.screen.note(&format!("RBEE_HOST says to listen at {}", self.address(keeper)));
+        Ok(())
+    }
+
+    /// The address to listen on, if one was given on the command line.
     fn told<'a>(&'a self, keeper: &'a Keeper) -> Option<&'a Address> {
         self.looked_for.as_ref().or(keeper.typed.host.as_ref())
     }
 
+    /// The address in `RBEE_HOST`, if it says where to listen.
+    fn variable<'a>(&self, keeper: &'a Keeper) -> Option<&'a Address> {
+        keeper.typed.host_variable.as_ref().filter(|_| self.looked_for.is_none())
+    }
+
+    /// True if the address to listen on is given in the queen's own terms.
+    fn has_listen_host(&self) -> bool {
+        self.listen_host_flag().is_some() || std::env::var_os(LISTEN_HOST).is_some()
+    }
+
+    fn listen_host_flag(&self) -> Option<String> {
+        self.flag("--listen-host").or_else(|| self.flag("--host"))
+    }
+
     /// The address at which the queen will answer, as far as it is known here.
     fn address(&self, keeper: &Keeper) -> Address {
-        let address = self.told(keeper).cloned().unwrap_or_default().reachable();
-        let told = self.port.map(|port| port.to_string());
-        let told = told.or_else(|| self.flag("--listen-port")).or_else(|| self.flag("--port"));
-        let told = told.or_else(|| match self.told(keeper) {
-            Some(_) => None,
-            None => std::env::var("RBEE_LISTEN_PORT").ok(),
-        });
-        match told.and_then(|port| port.parse().ok()) {
+        let told = self.told(keeper);
+        let variable = |name: &str| std::env::var(name).ok().filter(|_| told.is_none());
+        let address = told.or_else(|| self.variable(keeper)).cloned().unwrap_or_default();
+        let host = self.listen_host_flag().or_else(|| variable(LISTEN_HOST));
+        let host = host.and_then(|host| host.parse::<std::net::IpAddr>().ok());
+        let address = match host {
+            Some(host) => address.with_host(&host.to_string()),
+            None => address,
+        };
+        let port = self.port.map(|port| port.to_string());
+        let port = port.or_else(|| self.flag("--listen-port")).or_else(|| self.flag("--port"));
+        let port = port.or_else(|| variable(LISTEN_PORT));
+        match port.and_then(|port| port.parse().ok()) {
             Some(port) => address.with_port(port),
             None => address,
         }
+        .reachable()
     }
 
     /// The value of a flag that is passed on.
@@ -127,15 +178,20 @@ impl Serve {
             let process = health.details.map(|details| format!(", process {}", details.pid));
             let message =
                 format!("a queen answers at {address} already{}", process.unwrap_or_default());
-            return Err(Failure::new(Exit::Failed, "CONFLICT", message));
+            return Err(Failure::new(Exit::Failed, "CONFLICT", message)
+                .with_hint(format!("`{}` stops it", shutdown_of(keeper, address))));
         }
         let (path, log) = self.log_file()?;
+        // What is there already is about earlier starts.
+        let from = log.metadata().map_err(|cause| unwritable(&path, &cause))?.len();
         let also = log.try_clone().map_err(|cause| unwritable(&path, &cause))?;
         command.stdin(Stdio::null()).stdout(log).stderr(also);
         away_from_the_terminal(&mut command);
         let child = command.spawn().map_err(|cause| cannot_start(&command, &cause))?;
         let pid = child.id();
-        super::interruptible(until_she_answers(keeper, &client, child, &path)).await?;
+        let log = Log { path: &path, from };
+        let client = super::interruptible(until_it_answers(keeper, client, child, &log)).await?;
+        let address = client.address();
         if keeper.screen.is_json() {
             let started = serde_json::json!({
                 "done": "started", "address": address.to_string(), "pid": pid, "log": path,
@@ -144,7 +200,8 @@ impl Serve {
         } else {
             let what = format!("a queen at {address}");
             keeper.screen.done("started", &what, &format!("(process {pid})"))?;
-            keeper.screen.note(&format!("its log is {}; `kill {pid}` stops it", path.display()));
+            let shutdown = shutdown_of(keeper, address);
+            keeper.screen.note(&format!("its log is {}; `{shutdown}` stops it", path.display()));
         }
         Ok(Exit::Ok)
     }
@@ -202,12 +259,38 @@ async fn health(client: &Client) -> Option<Health> {
     }
 }
 
-async fn until_she_answers(
+/// The log of a queen, and where the part of this start begins.
+struct Log<'a> {
+    path: &'a Path,
+    from: u64,
+}
+
+/// The command that shuts the queen at this address down.
+fn shutdown_of(keeper: &Keeper, address: &Address) -> String {
+    let is_usual = *address == Address::default() && keeper.typed.host_variable.is_none();
+    let is_variable = keeper.typed.host_variable.as_ref() == Some(address);
+    match is_usual || is_variable {
+        true => "rbee shutdown".into(),
+        false => format!("rbee shutdown --host {address}"),
+    }
+}
+
+/// The host of an address, as an IP address if it is this machine's.
+fn ip_of(address: &Address) -> &str {
+    match address.host() {
+        "localhost" => "127.0.0.1",
+        host => host,
+    }
+}
+
+/// Waits until the queen answers, and returns a client of it: its own files may have it listen somewhere else than it
+/// was expected.
+async fn until_it_answers(
     keeper: &Keeper,
-    client: &Client,
+    mut client: Client,
     mut child: Child,
-    log: &Path,
-) -> Result<(), Failure> {
+    log: &Log<'_>,
+) -> Result<Client, Failure> {
     let mut bars = Bars::new(&keeper.screen);
     let timeout = tokio::time::Instant::now() + TIMEOUT;
     loop {
@@ -217,10 +300,18 @@ async fn until_she_answers(
             let message =
                 if last.is_empty() { why } else { format!("{why}; the end of its log:\n{last}") };
             Failure::new(Exit::Failed, "NOT_STARTED", message)
-                .with_hint(format!("its log is {}", log.display()))
+                .with_hint(format!("its log is {}", log.path.display()))
         };
+        // The name in a certificate may be another one than the announced address.
+        let is_elsewhere = |address: &Address| {
+            let expected = client.address();
+            address.port() != expected.port() && address.is_tls() == expected.is_tls()
+        };
+        if let Some(address) = announced(log.path, child.id()).filter(is_elsewhere) {
+            client = client.at(address);
+        }
         // Checked first: if the child still runs afterwards, it is the one that has the port.
-        let answers = health(client).await;
+        let answers = health(&client).await;
         match child.try_wait() {
             Ok(Some(status)) => return Err(said(format!("{PROGRAM} ended at once ({status})"))),
             Ok(None) => {}
@@ -230,7 +321,7 @@ async fn until_she_answers(
         // process.
         let is_ours = |health: Health| health.details.is_none_or(|told| told.pid == child.id());
         if answers.is_some_and(is_ours) {
-            return Ok(());
+            return Ok(client);
         }
         if tokio::time::Instant::now() > timeout {
             let address = client.address();
@@ -244,6 +335,19 @@ async fn until_she_answers(
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The address that the queen with this process id has written into its data directory, next to its log.
+fn announced(log: &Path, pid: u32) -> Option<Address> {
+    use std::io::Read as _;
+
+    let mut text = String::new();
+    let lock = File::open(log.with_file_name("queen.lock")).ok()?;
+    lock.take(1_024).read_to_string(&mut text).ok()?;
+    let (of, url) = text.trim().split_once(' ')?;
+    // It writes `starting` before it listens, which is no URL.
+    let address = url.contains("://").then(|| url.parse::<Address>().ok())??;
+    (of == pid.to_string()).then(|| address.reachable())
 }
 
 /// The queen's program, next to this program or on the `PATH`.
@@ -272,13 +376,16 @@ fn cannot_start(command: &Command, cause: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, "NOT_STARTED", format!("{program} cannot be started: {cause}"))
 }
 
-fn last_lines(log: &Path) -> String {
+/// The last lines that were written since this start.
+fn last_lines(log: &Log<'_>) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
 
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = open_own(log, OpenOptions::new().read(true))?;
+        let mut file = open_own(log.path, OpenOptions::new().read(true))?;
         let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        // A file that was cut has only new lines.
+        let from = if length < log.from { 0 } else { log.from };
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES).max(from)))?;
         let mut bytes = Vec::new();
         file.take(LAST_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)

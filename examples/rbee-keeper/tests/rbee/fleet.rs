@@ -93,18 +93,75 @@ async fn a_model_is_loaded_where_it_is_wanted_and_unloaded_again() {
     assert!(ended.out.starts_with("unpinned "), "{ended:?}");
     assert!(!hall.rbee(&["ps"]).run().await.ok().out.contains("pinned"));
     let ended = hall.rbee(&["unload", &id[..8]]).run().await.ok();
-    assert!(ended.out.contains(&id), "{ended:?}");
-    until("gone", async || {
-        let listed: Listing<WorkerView> = read(&hall.rbee(&["ps", "--json"]).run().await.ok());
-        listed.data.iter().all(|worker| worker.model != spare())
-    })
-    .await;
+    assert!(ended.out.starts_with("unloaded spare") && ended.out.contains(&id), "{ended:?}");
+    let listed: Listing<WorkerView> = read(&hall.rbee(&["ps", "--json"]).run().await.ok());
+    assert!(listed.data.iter().all(|worker| worker.model != spare()), "it is gone: {listed:?}");
     hall.rbee(&["unload", "spare"])
         .run()
         .await
         .failed(4, &["no worker has spare loaded", "rbee ps"]);
     hall.rbee(&["stop", "bee"]).run().await.ok();
     hall.rbee(&["unload", "ffffffff"]).run().await.failed(4, &["no worker"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_model_is_unloaded_when_its_runs_have_ended() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate)).await;
+    hall.rbee(&["jobs", "submit", "bee", "hello", "--max-tokens", "2"]).run().await.ok();
+    until("running", async || hall.last_job().await.status.state() == JobState::Running).await;
+    let ended = hall.rbee(&["unload", "bee", "--no-wait"]).run().await.ok();
+    let worker = hall.echo.info().id.to_string();
+    let expected =
+        format!("unloading bee on hive local, worker {worker} as soon as its runs have ended\n");
+    assert_eq!(ended.out, expected);
+    let ended = hall.rbee(&["unload", "bee", "--timeout", "0"]).run().await;
+    ended.failed(1, &["UNLOAD_TIMEOUT", "bee was not unloaded within 0 s", "rbee ps"]);
+    let ended = hall.rbee(&["ps"]).run().await.ok();
+    assert!(ended.out.contains("draining"), "{ended:?}");
+    gate.open();
+    until("gone", async || hall.rbee(&["ps"]).run().await.ok().rows().len() == 1).await;
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unload_shows_what_it_waits_for_until_it_is_done() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate)).await;
+    hall.rbee(&["jobs", "submit", "bee", "hello", "--max-tokens", "2"]).run().await.ok();
+    until("running", async || hall.last_job().await.status.state() == JobState::Running).await;
+    let terminal = hall.rbee(&["unload", "bee"]).in_terminal(100);
+    terminal.shows("unloading bee: 1 run is left").await;
+    gate.open();
+    let (seen, code) = terminal.end().await;
+    assert_eq!(code, Some(0), "{seen:?}");
+    assert!(seen.contains("unloaded bee on hive local"), "{seen:?}");
+    assert_eq!(hall.rbee(&["ps"]).run().await.ok().rows().len(), 1);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_wait_leaves_the_model_unloading() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate)).await;
+    hall.rbee(&["jobs", "submit", "bee", "hello", "--max-tokens", "2"]).run().await.ok();
+    until("running", async || hall.last_job().await.status.state() == JobState::Running).await;
+    let terminal = hall.rbee(&["unload", "bee"]).in_terminal(100);
+    terminal.shows("unloading bee: 1 run is left").await;
+    terminal.running.interrupt();
+    let (seen, code) = terminal.end().await;
+    assert_eq!(code, Some(130), "{seen:?}");
+    assert!(seen.contains("as soon as its runs have ended"), "{seen:?}");
+    gate.open();
+    until("gone", async || hall.rbee(&["ps"]).run().await.ok().rows().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queen_inside_an_application_is_not_shut_down() {
+    let hall = Hall::new().await;
+    let ended = hall.rbee(&["shutdown"]).run().await;
+    ended.failed(2, &["UNSUPPORTED", "part of an application", "end its process"]);
+    hall.rbee(&["status"]).run().await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,7 +319,8 @@ async fn a_machine_is_added_with_the_token_of_a_file() {
     let add = ["hive", "add", "10.0.0.9:7835", "--hive-token-file", path];
     let ended = hall.rbee(&add).run().await.ok();
     assert_eq!(ended.out, "added hive cellar (in process)\n");
-    hall.rbee(&add[..3]).run().await.failed(5, &["wants its token"]);
+    let ended = hall.rbee(&add[..3]).run().await.failed(2, &["wants its token", "parameter token"]);
+    assert!(!ended.err.contains("RBEE_API_KEY"), "that is the queen's own key: {ended:?}");
     std::fs::write(file.path(), "hunter2").unwrap();
     let ended = hall.rbee(&add).run().await.failed(2, &[path, "256 bits"]);
     assert!(!ended.err.contains("hunter2"));

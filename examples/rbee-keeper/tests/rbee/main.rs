@@ -8,6 +8,8 @@ mod access;
 mod fleet;
 mod follow;
 mod policy;
+#[cfg(target_os = "linux")]
+mod real;
 mod run;
 #[cfg(unix)]
 mod serve;

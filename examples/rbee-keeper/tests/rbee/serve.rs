@@ -114,7 +114,40 @@ async fn in_the_foreground_it_becomes_the_queens_program() {
     assert_eq!(ended.code, Some(7), "{ended:?}");
     let lines: Vec<_> = ended.out.lines().collect();
     assert_eq!(lines[0], "--listen-port 7999 --retries 5 --host 10.0.0.1");
-    assert_eq!(lines.len(), 2, "only the data directory is in its environment: {ended:?}");
+    let port = "RBEE_LISTEN_PORT=7833";
+    assert_eq!(lines[2..], [port], "only that and the data directory: {ended:?}");
+    assert!(lines[1].starts_with("RBEE_DATA_DIR="), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_variable_with_the_address_counts_unless_something_more_specific_does() {
+    let place = Place::new("echo \"$@\"\nenv | grep ^RBEE_LISTEN | sort");
+    let (host, port) = ("RBEE_LISTEN_HOST", "RBEE_LISTEN_PORT");
+    for (flags, variables, told) in [
+        (&[][..], &[][..], "\nRBEE_LISTEN_HOST=10.0.0.2\nRBEE_LISTEN_PORT=9000\n"),
+        (&[], &[(host, "::1")], "\nRBEE_LISTEN_HOST=::1\nRBEE_LISTEN_PORT=9000\n"),
+        (&[], &[(port, "1")], "\nRBEE_LISTEN_HOST=10.0.0.2\nRBEE_LISTEN_PORT=1\n"),
+        (
+            &["--port", "2"],
+            &[],
+            "--listen-port 2\nRBEE_LISTEN_HOST=10.0.0.2\nRBEE_LISTEN_PORT=9000\n",
+        ),
+    ] {
+        let mut rbee = place.rbee(&[&["serve"], flags].concat()).env("RBEE_HOST", "10.0.0.2:9000");
+        for (name, value) in variables {
+            rbee = rbee.env(name, value);
+        }
+        let ended = rbee.run().await.ok();
+        assert_eq!(ended.out, told, "{flags:?} {variables:?}");
+        assert!(ended.err.contains("RBEE_HOST says to listen at http://"), "{ended:?}");
+    }
+    // A flag replaces the whole variable.
+    let ended = place.rbee(&["serve", "--host", "127.0.0.1"]).env("RBEE_HOST", "bee:9000");
+    assert_eq!(ended.run().await.ok().out, "--listen-host 127.0.0.1 --listen-port 7833\n");
+    for elsewhere in ["bee", "https://bee.example"] {
+        let ended = place.rbee(&["serve"]).env("RBEE_HOST", elsewhere).run().await;
+        ended.failed(2, &["RBEE_HOST is", "this machine only", "`rbee serve --host 127.0.0.1`"]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,8 +220,14 @@ async fn a_queen_that_tells_its_process_to_nobody_is_known_by_its_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queen_that_does_not_start_is_told_with_her_last_words() {
     let place = Place::new("echo the port is taken >&2\nexit 1");
+    std::fs::write(place.path("queen.log"), "what an earlier start said\n").unwrap();
+    let alone = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(place.path("queen.log"), alone).unwrap();
     let ended = place.rbee(&["serve", "--detach", "--port", "1"]).run().await;
-    ended.failed(1, &["NOT_STARTED", "ended at once", "the port is taken", "queen.log"]);
+    let ended =
+        ended.failed(1, &["NOT_STARTED", "ended at once", "the port is taken", "queen.log"]);
+    assert!(!ended.err.contains("an earlier start"), "{ended:?}");
+    assert!(place.log().starts_with("what an earlier start said\n"), "the log is kept");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,10 +66,13 @@ impl Driver {
         Ok(backend)
     }
 
-    /// Starts a hive that was stopped, and lets one that was drained take workers again.
+    /// Starts a hive that was stopped, and lets one that was drained take workers again. One that does not answer is
+    /// tried again at once.
     pub(super) fn start_hive(&mut self, id: &HiveId, effects: &mut Vec<Effect>) -> Result<()> {
+        let is_away = self.engine.hives().iter().any(|hive| hive.id == *id && hive.error.is_some());
         let hive = self.hives.get(id).ok_or_else(|| unknown(id))?;
-        if hive.watch.is_cancelled() {
+        if hive.watch.is_cancelled() || is_away {
+            hive.watch.cancel();
             // Nobody waits for its first report.
             let (reported, _) = oneshot::channel();
             let hive = self.watch_hive(hive.backend.clone(), reported);

@@ -77,7 +77,8 @@ impl Caller {
             return Ok(());
         }
         let message = format!(
-            "the key of tenant {tenant} does not allow {method} {path}; it allows the use of models, and jobs of its own"
+            "this needs the operator's token: the key of tenant {tenant} does not allow {method} {path}; it allows the \
+             use of models, and jobs of its own"
         );
         Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }

@@ -25,7 +25,7 @@ const MEASURE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// The status of a queen that is usable.
 const OK: &str = "ok";
 /// The status of a queen that shuts down.
-const DRAINING: &str = "draining";
+pub(super) const DRAINING: &str = "draining";
 /// The status of a queen whose store cannot be written.
 const STORE_FAILED: &str = "store_failed";
 
@@ -66,6 +66,14 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Hand
     };
     let code = if status == OK { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(response::json(code, &Health { status: status.into(), details }))
+}
+
+/// The details of the queen, for its operator.
+///
+/// # Errors
+/// [`ErrorKind::ShuttingDown`] if the queen has stopped.
+pub(super) async fn details_of(shared: &Inner) -> Result<HealthDetails> {
+    details(shared, shared.queen.status().await?).await
 }
 
 /// The answer to the operator.

@@ -90,7 +90,7 @@ pub(super) async fn add(State(shared): State<Shared>, request: Request) -> Handl
         let message = "this queen was built without a way to add machines over the API";
         return Err(Error::new(ErrorKind::Unsupported, message).into());
     };
-    let hive = connector.connect(order).await?;
+    let hive = connector.connect(order).await.map_err(of_the_hive)?;
     let id = hive.info().id.clone();
     shared.queen.fleet().add(hive).await?;
     let reported = async {
@@ -139,7 +139,8 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Start a hive that was stopped, or let one that was drained take workers again.
+/// Start a hive that was stopped, or let one that was drained take workers again. Waits some seconds for its first
+/// report. A hive that was added by its address cannot be started from here: the error says so if it does not answer.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -148,7 +149,7 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
         tag = "hives",
         params(("id" = String, Path, description = "The name of the hive.")),
         responses(
-            (status = 202, description = "The hive is starting.", body = HiveView),
+            (status = 202, description = "The hive is online, or still starting.", body = HiveView),
             (status = "default", description = "The error.", body = ErrorBody),
         ),
     )
@@ -156,7 +157,64 @@ pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> Ha
 pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     shared.queen.fleet().start(id.clone()).await?;
-    Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+    let hive = settled(&shared.queen, &id).await?;
+    let is_online = hive.status == HiveStatus::Online;
+    let view = describe(hive.clone(), &shared.queen.cluster().await?);
+    match hive.error {
+        _ if is_online => {}
+        Some(error) if error.kind() != ErrorKind::HiveUnreachable => {
+            return Err(error.context(format_args!("hive {id} was not started")).into());
+        }
+        why if !view.can_start => return Err(not_startable(&view, hive.port, why).into()),
+        Some(error) => {
+            return Err(error.context(format_args!("hive {id} was not started")).into());
+        }
+        None => {}
+    }
+    Ok(response::json(StatusCode::ACCEPTED, &view))
+}
+
+/// The hive, once it answers or the reason why it does not is known; as it is after a while otherwise.
+async fn settled(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {
+    let settles = async {
+        loop {
+            let hive = exists(queen, id).await?;
+            if hive.status == HiveStatus::Online || hive.error.is_some() {
+                return Ok(hive);
+            }
+            tokio::time::sleep(REPORT_PAUSE).await;
+        }
+    };
+    match tokio::time::timeout(REPORT_TIMEOUT, settles).await {
+        Ok(hive) => hive,
+        Err(_) => exists(queen, id).await,
+    }
+}
+
+/// The error for a hive that has to be started on its own machine.
+fn not_startable(hive: &HiveView, port: u16, why: Option<Error>) -> Error {
+    let HiveView { id, address, .. } = hive;
+    let why = match &why {
+        Some(error) => error.message(),
+        None => "it has not answered yet",
+    };
+    let message = format!(
+        "hive {id} does not answer at {address}, and the queen cannot start it, because it only knows its address: \
+         {why}. Start rbee-hive on that machine, with the flags that it had before (`rbee-hive --id {id} --port \
+         {port}`); the queen uses it as soon as it answers"
+    );
+    Error::new(ErrorKind::HiveUnreachable, message)
+}
+
+/// The error of a hive that is being added. A refused token is the one in the request, and not the caller's own.
+fn of_the_hive(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Unauthorized => {
+            let message = error.message().to_owned();
+            Error::new(ErrorKind::InvalidRequest, message).with_param("token").with_source(error)
+        }
+        _ => error,
+    }
 }
 
 /// Stop a hive with its workers; it stays in the fleet. Its jobs continue elsewhere.
@@ -175,7 +233,13 @@ pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> Han
 )]
 pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
-    shared.queen.fleet().stop(id.clone(), STOP_GRACE).await?;
+    let stopped = shared.queen.fleet().stop(id.clone(), STOP_GRACE).await;
+    stopped.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error,
+        _ => error.context(format_args!(
+            "hive {id} gets no more work until it is started again, but it was not stopped"
+        )),
+    })?;
     Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
 }
 
@@ -240,6 +304,7 @@ fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
         models: models.unwrap_or_default(),
         workers: cluster.on_hive(&hive.id).count(),
         draining: view.is_some_and(|view| view.draining),
+        can_start: !matches!(hive.address, HiveAddress::Http),
         labels: hive.labels,
         id: hive.id,
     }

@@ -51,8 +51,10 @@ pub(super) enum ErrorFormat {
 }
 
 /// The paths below `/v1` that are not OpenAI's.
-const OWN: [&str; 9] =
-    ["jobs", "hives", "workers", "catalog", "policy", "tenants", "estimate", "logs", "doctor"];
+const OWN: [&str; 10] = [
+    "jobs", "hives", "workers", "catalog", "policy", "tenants", "estimate", "logs", "doctor",
+    "admin",
+];
 
 impl ErrorFormat {
     /// Unknown paths below `/v1` also count as OpenAI's: its clients request many more.

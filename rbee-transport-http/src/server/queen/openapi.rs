@@ -14,7 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, tenants, workers,
+    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, shutdown,
+    tenants, workers,
 };
 use crate::server::response;
 
@@ -38,7 +39,7 @@ const TOKEN: &str = "token";
         policy::show, policy::set, policy::reset, policy::check, replays::replay, policy::versions, policy::version, policy::roll_back,
         policy::schema, policy::why, estimate::estimate,
         tenants::list, tenants::show, tenants::put, tenants::remove, tenants::issue, tenants::revoke,
-        doctor::doctor, logs::logs,
+        doctor::doctor, logs::logs, shutdown::shutdown,
         health::health, health::metrics,
     ),
     components(schemas(

@@ -57,6 +57,10 @@ pub struct HiveView {
     /// True if it starts no workers until it is started again.
     #[serde(default)]
     pub draining: bool,
+    /// True if the queen can start it again after it was stopped; otherwise its `rbee-hive` has to be started on its
+    /// machine.
+    #[serde(default)]
+    pub can_start: bool,
     /// Labels set by its owner, for the policy: `region`, `cost`, `power` and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

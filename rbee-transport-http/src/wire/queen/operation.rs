@@ -29,6 +29,19 @@ pub struct LogQuery {
     pub follow: bool,
 }
 
+/// An order to a queen to shut down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownOrder {
+    /// Leave the hives and their workers to the next queen, instead of stopping them.
+    #[serde(default)]
+    pub keep_hives: bool,
+    /// Do not wait for jobs that have not ended: the next queen continues those that a client can still read.
+    #[serde(default)]
+    pub now: bool,
+}
+
 /// A log line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
