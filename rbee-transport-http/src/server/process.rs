@@ -149,6 +149,15 @@ pub async fn run_hive(
     down
 }
 
+/// The exit status of a daemon whose command line, variables or configuration are wrong.
+pub const EXIT_MISUSED: u8 = 2;
+
+/// Writes the error that ends this program on standard error: its kind, its message, and those causes that the message
+/// does not contain.
+pub fn report(program: &str, error: &Error) {
+    eprintln!("{program}: {}: {}", error.kind(), Error::with_causes(error));
+}
+
 /// The exit status of a worker or hive process after this error.
 pub fn exit_status(error: &Error) -> u8 {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());

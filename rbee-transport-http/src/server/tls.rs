@@ -86,7 +86,8 @@ fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
         .map_err(|cause| {
-            wrong(certificates, format!("cannot be used with the key {}: {cause}", key.display()))
+            let why = crate::tls_error::plain(&cause);
+            wrong(certificates, format!("cannot be used with the key {}: {why}", key.display()))
         })?;
     Ok(Arc::new(config))
 }

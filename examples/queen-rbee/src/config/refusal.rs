@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-use super::sources::nearest;
+use rbee_core::similar::nearest;
 
 /// The most characters of a value in an error.
 const MAX_SHOWN: usize = 60;
@@ -34,8 +34,8 @@ impl fmt::Display for Refusal {
         match &self.problem {
             Problem::Value(shown, allowed) => write!(f, "{path} is {shown}; allowed is {allowed}"),
             Problem::UnknownKey(key, known) => {
-                let nearest = nearest(key, known.iter().copied());
-                let hint = nearest.map(|name| format!("; {name} perhaps?")).unwrap_or_default();
+                let near = nearest(key, known.iter().copied());
+                let hint = near.map(|name| format!("; {name} perhaps?")).unwrap_or_default();
                 if path.is_empty() {
                     let end = if hint.is_empty() { ";" } else { "" };
                     return write!(f, "there is no key {key:?}{hint}{end} --help lists them all");

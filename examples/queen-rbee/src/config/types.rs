@@ -149,8 +149,6 @@ macro_rules! by_text {
     )*};
 }
 by_text!(
-    super::HumanDuration: super::HumanDuration::ALLOWED,
-    super::ByteSize: super::ByteSize::ALLOWED,
     crate::hive_url::HiveUrl: crate::hive_url::HiveUrl::ALLOWED,
 );
 

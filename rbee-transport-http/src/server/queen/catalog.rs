@@ -177,6 +177,17 @@ fn unknown(name: &str) -> Error {
     Error::new(ErrorKind::ModelNotFound, message).with_param("model")
 }
 
+/// Refuses the name of a model that is no alias and that nobody has: it cannot be fetched either, because it is not a
+/// reference.
+pub(super) async fn refuse_unknown(queen: &Queen, model: &ModelRef) -> Result<()> {
+    let is_name = matches!(model.source(), ModelSource::Alias(_));
+    if is_name && !queen.cluster().await?.knows_model(model) {
+        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
+        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
+    }
+    Ok(())
+}
+
 fn absent(name: &str, hive: &HiveId) -> Error {
     let shown: String = name.chars().take(120).collect();
     let message = format!("the model {shown:?} is not on the disk of hive {hive}");
