@@ -291,8 +291,15 @@ impl Error {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
+            let whole = error.to_string();
+            let mut more = whole.as_str();
+            // A cause often begins with what its effect says already: `cannot listen: address in use`.
+            while let Some((said, rest)) = more.split_once(": ")
+                && text.contains(said)
+            {
+                more = rest;
+            }
+            if !text.contains(more) {
                 text = format!("{text}: {more}");
             }
             cause = error.source();
@@ -439,5 +446,12 @@ mod tests {
         let outer = Error::new(ErrorKind::Internal, "job 7").with_source(error);
         assert_eq!(Error::with_causes(&outer), "job 7: cannot write: disk on fire");
         assert_eq!(format!("{outer:?}"), "INTERNAL: job 7: cannot write: disk on fire");
+        let root = std::io::Error::other("cannot listen on 1.2.3.4:5: in use");
+        let error =
+            Error::new(ErrorKind::Conflict, "cannot listen on 1.2.3.4:5: a queen listens there");
+        assert_eq!(
+            Error::with_causes(&error.with_source(root)),
+            "cannot listen on 1.2.3.4:5: a queen listens there: in use"
+        );
     }
 }

@@ -36,7 +36,7 @@ mod worker;
 mod write_timeout;
 
 pub use crate::wire::{LogFormat, LogStyle};
-pub use daemon::{ByteSize, HumanDuration, allowed_values, log_reload, warn_of_exposed};
+pub use daemon::{ByteSize, HumanDuration, allowed_values, log_reload, quoted, warn_of_exposed};
 #[cfg(unix)]
 pub use daemon::{on_hangup, raise_file_limit, stop_signal};
 pub use guard::{AllowedHost, AllowedOrigin};

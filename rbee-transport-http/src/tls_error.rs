@@ -46,11 +46,11 @@ impl fmt::Display for TlsError {
 impl error::Error for TlsError {}
 
 #[cfg(any(feature = "https", feature = "tls"))]
-pub(crate) use of_rustls::plain;
+pub(crate) use of_rustls::{plain, plain_pem};
 
 #[cfg(any(feature = "https", feature = "tls"))]
 mod of_rustls {
-    use rustls::{CertificateError, Error, OtherError};
+    use rustls::{CertificateError, Error, OtherError, pki_types::pem};
 
     /// The error without the names of rustls' types.
     pub(crate) fn plain(error: &Error) -> String {
@@ -67,6 +67,18 @@ mod of_rustls {
                 let (what, variant) = text.split_once(": ").unwrap_or((&text, ""));
                 if variant.is_empty() { text } else { format!("{what}: {}", words(variant)) }
             }
+        }
+    }
+
+    /// Why a text is not PEM.
+    pub(crate) fn plain_pem(error: &pem::Error) -> String {
+        match error {
+            pem::Error::IllegalSectionStart { .. } => {
+                "the first line of a section is malformed".into()
+            }
+            pem::Error::MissingSectionEnd { .. } => "the last line of a section is missing".into(),
+            pem::Error::Base64Decode(_) => "a section is not encoded in base64".into(),
+            other => other.to_string(),
         }
     }
 

@@ -22,7 +22,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
-    server::{ByteSize, HumanDuration, LogFormat, LogStyle, allowed_values, hostname},
+    server::{ByteSize, HumanDuration, LogFormat, LogStyle, allowed_values, hostname, quoted},
     wire,
     wire::engine::EngineCommand,
 };
@@ -197,7 +197,7 @@ fn refused_value(error: &clap::Error, arguments: &[OsString]) -> Option<Error> {
     };
     let message = match allowed.contains("; allowed ") {
         true => format!("{source}: {allowed}"),
-        false => format!("{source}: {key} is {value:?}; allowed is {allowed}"),
+        false => format!("{source}: {key} is {}; allowed is {allowed}", quoted(value)),
     };
     Some(Error::new(ErrorKind::Config, message))
 }
@@ -219,7 +219,7 @@ impl Args {
 
     /// Checks what can be checked before anything is made.
     pub(crate) fn check(&self) -> Result<()> {
-        self.log()?;
+        self.log().map_err(|error| error.context("--log-level"))?;
         self.id()?;
         for root in &self.file_roots {
             rbee_core::models::check_file_root(root)
@@ -323,9 +323,10 @@ impl Args {
     fn engines(&self) -> Result<Vec<EngineCommand>> {
         let Some(path) = &self.engines else { return Ok(Vec::new()) };
         let text = std::fs::read_to_string(path).map_err(|cause| config(path, cause))?;
+        let one_line = serde_saphyr::options! { with_snippet: false };
         // JSON is YAML.
-        let engines: Vec<EngineCommand> =
-            serde_saphyr::from_str(&text).map_err(|cause| config(path, cause))?;
+        let engines: Vec<EngineCommand> = serde_saphyr::from_str_with_options(&text, one_line)
+            .map_err(|cause| config(path, cause))?;
         engines
             .iter()
             .try_for_each(EngineCommand::validate)

@@ -23,6 +23,10 @@ impl Keeper {
             self.client.get_within(queen::CATALOG, TIMEOUT).await;
         let Ok(found) = found else { return failure };
         let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
+        // The model is known; something else about it is not.
+        if names.iter().any(|name| name == model) {
+            return failure;
+        }
         match &*similar::names(model, names.iter().map(String::as_str)) {
             [] if names.is_empty() => {
                 failure.with_hint("no model is known yet; `rbee pull MODEL` downloads one")

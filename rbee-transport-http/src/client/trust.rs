@@ -60,7 +60,9 @@ impl Trust {
         let wrong = |why: String| Error::new(ErrorKind::Config, why);
         let (mut roots, mut trusted) = (RootCertStore::empty(), Vec::new());
         for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            let certificate = certificate.map_err(|cause| wrong(format!("no PEM: {cause}")))?;
+            let certificate = certificate.map_err(|cause| {
+                wrong(format!("no PEM: {}", crate::tls_error::plain_pem(&cause)))
+            })?;
             roots.add(certificate.clone()).map_err(|cause| {
                 let why = crate::tls_error::plain(&cause);
                 wrong(format!("certificate {} cannot be used: {why}", index + 1))

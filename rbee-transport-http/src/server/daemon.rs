@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[cfg(unix)]
 use tokio_util::sync::CancellationToken;
 
-pub use units::{ByteSize, HumanDuration, allowed_values};
+pub use units::{ByteSize, HumanDuration, allowed_values, quoted};
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process immediately.
 ///

@@ -47,6 +47,14 @@ pub fn allowed_values(placeholder: &str) -> Option<&'static str> {
     ALLOWED.iter().find(|(name, _)| *name == placeholder).map(|(_, allowed)| *allowed)
 }
 
+/// A text of a user in a message: in quotes, and without control characters. A quote in it is not escaped, because the
+/// text is for people.
+pub fn quoted(text: &str) -> String {
+    let mark = if text.contains('"') { '\'' } else { '"' };
+    let plain = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    [mark].into_iter().chain(plain).chain([mark]).collect()
+}
+
 impl HumanDuration {
     /// What is allowed, in words.
     pub const ALLOWED: &str = "a duration with its unit, like 250ms, 90s, 5m, 1h30m or 7d";
@@ -135,7 +143,7 @@ macro_rules! by_text {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
                 text.parse().map_err(|allowed| {
-                    let shown = format!("{text:?}");
+                    let shown = quoted(&text);
                     D::Error::invalid_value(Unexpected::Other(&shown), &allowed)
                 })
             }

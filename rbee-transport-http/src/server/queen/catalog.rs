@@ -117,6 +117,10 @@ pub(super) async fn remove(
         .filter(|(_, held)| held.is_of(&model))
         .collect();
     if let Some(only) = &query.hive {
+        if cluster.hive(only).is_none() {
+            let message = format!("hive {only} does not exist");
+            return Err(Error::new(ErrorKind::NotFound, message).with_param("hive").into());
+        }
         held.retain(|(hive, _)| hive == only);
         if held.is_empty() {
             return Err(absent(&query.model, only).into());
