@@ -298,6 +298,18 @@ async fn what_the_hub_has_not_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_hub_that_speaks_no_tls_is_named_and_not_asked_again() {
+    let place = Place::new(HubServer::with_model(10));
+    let endpoint = place.server.endpoint().replace("http://", "https://");
+    // So many tries would take longer than the test may.
+    let hub =
+        place.hub().endpoint(endpoint).retries(1_000, Duration::from_secs(60)).build().unwrap();
+    let error = hub.resolve(&tiny()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HubUnreachable);
+    assert!(error.message().contains("it does not speak TLS"), "{error}");
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_found_by_name_and_only_that_one_is_fetched_again() {
     let place = Place::new(HubServer::with_model(BIG));
     place.download().await.unwrap();

@@ -84,7 +84,7 @@ impl Reply {
     pub fn events(self) -> Result<Events, Failure> {
         let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
         if !kind.starts_with(sse::CONTENT_TYPE) {
-            let why = format!("its content type is {kind:?}, not {:?}", sse::CONTENT_TYPE);
+            let why = format!("its content type is \"{kind}\", not {}", sse::CONTENT_TYPE);
             return Err(self.about.stranger(&why));
         }
         Ok(Events::new(self.response, self.about))
