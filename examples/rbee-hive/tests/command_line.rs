@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+/// Shared with the tests of the keeper.
+#[path = "../../rbee-keeper/tests/rbee/support/well_said.rs"]
+mod well_said;
+
 use std::process::{Command, Output};
 
 fn hive(arguments: &[&str]) -> Output {
@@ -36,6 +40,7 @@ fn a_value_that_is_not_allowed_is_named_with_what_is() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(words.iter().all(|word| said.contains(word)), "{arguments:?}: {said}");
+        well_said::assert_well_said(&said);
     }
 }
 

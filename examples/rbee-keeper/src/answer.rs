@@ -37,23 +37,23 @@ impl Message {
 /// Options for generating the answer.
 #[derive(Clone, Debug, Default, Serialize, clap::Args)]
 pub(crate) struct Sampling {
-    /// The longest answer, in tokens.
+    /// The longest answer, in tokens; by default what fits into the model's context.
     #[arg(long, value_name = "TOKENS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<u32>,
 
-    /// From 0 (always the most likely token) to 2.
-    #[arg(long, allow_negative_numbers = true)]
+    /// From 0 (always the most likely token) to 2; 1 by default.
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) temperature: Option<f32>,
 
-    /// Use only the most likely tokens that together have this probability.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Use only the most likely tokens that together have this probability, up to 1; 1, all of them, by default.
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) top_p: Option<f32>,
 
-    /// The same seed gives the same answer.
-    #[arg(long)]
+    /// The same seed gives the same answer; by default each request has another one.
+    #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
 

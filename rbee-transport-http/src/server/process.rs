@@ -31,7 +31,7 @@ impl Start {
     pub fn read(input: impl BufRead) -> Result<Self> {
         let wrong = |why: String| {
             let message = format!(
-                "no order on the standard input: {why}; a hive starts this program, with an order in JSON"
+                "no order on the standard input: {why}; a hive starts this program, with an order in JSON; --help says how to do it by hand"
             );
             Err(Error::new(ErrorKind::Config, message))
         };

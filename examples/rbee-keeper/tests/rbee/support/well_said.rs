@@ -1,5 +1,5 @@
 //! What every message for people must be.
-#![allow(unreachable_pub, dead_code, reason = "a module of two test binaries")]
+#![allow(unreachable_pub, dead_code, reason = "a module of several test binaries")]
 
 /// The shortest part of a message whose repetition is a fault.
 const LONG: usize = 16;
