@@ -30,8 +30,6 @@ pub use http_error::HttpError;
 pub use openai::OpenAiWorker;
 #[cfg(feature = "https")]
 pub use trust::Trust;
-#[cfg(feature = "https")]
-pub(crate) use trust::date;
 pub use worker::HttpWorker;
 
 /// The text of an error with its causes, which the errors of HTTP clients leave out.

@@ -120,7 +120,6 @@ mod handshake {
     use rustls::{CertificateError, Error, pki_types::UnixTime};
 
     use super::{TlsError, of_rustls};
-    use crate::client::date;
 
     impl TlsError {
         /// Why the handshake with this host failed; `None` if it is not about TLS.
@@ -191,10 +190,31 @@ mod handshake {
         }
     }
 
+    /// The date of a number of seconds since 1970, as `2026-11-29`.
+    fn date(seconds: i64) -> String {
+        let days = seconds.div_euclid(86_400) + 719_468;
+        let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year + year / 4 - year / 100);
+        let month = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = era * 400 + year + i64::from(month <= 2);
+        format!("{year:04}-{month:02}-{day:02}")
+    }
+
     /// The name in `DnsName("localhost")`.
     fn bare(presented: &str) -> &str {
         let inner = presented.split_once('(').map_or(presented, |(_, inner)| inner);
         inner.trim_end_matches(')').trim_matches('"')
+    }
+
+    #[cfg(test)]
+    #[test]
+    fn a_number_of_seconds_has_a_date() {
+        assert_eq!(date(1_709_208_000), "2024-02-29");
+        assert_eq!(date(253_402_300_799), "9999-12-31");
+        assert_eq!(date(-1), "1969-12-31");
     }
 }
 

@@ -52,7 +52,7 @@ Options:
 It reads no variables of its own. Ctrl-C and SIGTERM end it.
 
 Exit codes:
-    0  it was told to end, or its lease ended
+    0  it was stopped, or its lease ended
     1  the order cannot be read, the model cannot be loaded, or something else failed
     2  the command line is wrong
    75  another program has the port

@@ -38,7 +38,7 @@ A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d; a number alone is seconds. A
 SIGTERM and Ctrl-C stop the workers and end it; on SIGHUP it reads the token file again.
 
 Exit codes:
-    0  it was told to end
+    0  it was stopped
     1  something failed
     2  a flag, a variable or a file that they name is wrong
    75  another program has the port

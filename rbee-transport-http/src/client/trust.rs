@@ -11,7 +11,6 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-pub(crate) use certificate::date;
 use verifier::Verifier;
 
 /// The certificates that a server's certificate is checked against. Clones share them.

@@ -26,7 +26,7 @@ const AFTER_HELP: &str = "\
 A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d. A SIZE is a number of bytes, or has a unit: 64MiB, 1GiB or 500MB.
 
 Exit codes:
-    0  it was told to end, or did what was asked
+    0  it was stopped, or did what was asked
     1  something failed
     2  a flag, a variable or the configuration file is wrong
 

@@ -125,7 +125,11 @@ fn the_reason_for_the_end_is_said_once_and_for_people() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (arguments, code, part) in [
-        (&["--config", &unknown][..], 2, "a.yaml:1: there is no key \"listen_prt\"; listen_port perhaps?"),
+        (
+            &["--config", &unknown][..],
+            2,
+            "a.yaml:1: there is no key \"listen_prt\"; listen_port perhaps?",
+        ),
         (&["--config", &quotes], 2, "mode is 'a \"b\"'; allowed is home|platform"),
         (&["--config", &twice], 2, "hives has a twice"),
         (&["--config", "/nowhere"], 2, "/nowhere: No such file"),
@@ -138,7 +142,11 @@ fn the_reason_for_the_end_is_said_once_and_for_people() {
         (&["--port", &port], 1, "Address already in use"),
         (&["--port", "0", "--policy", "/nowhere.rhai"], 1, "/nowhere.rhai: it cannot be read"),
         (&["--port", "0", "--policy", &policy], 1, "did you mean idle?"),
-        (&["--port", "0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"], 1, "/nowhere: cannot be read"),
+        (
+            &["--port", "0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"],
+            1,
+            "/nowhere: cannot be read",
+        ),
         (&["--port", "0", "--tls-cert", &no_pem, "--tls-key", &no_pem], 1, "not encoded in base64"),
         (&["--restore", "/nowhere"], 1, "/nowhere cannot be used: No such file"),
     ] {

@@ -62,7 +62,7 @@ async fn verbose_says_afterwards_how_long_it_took() {
     tokio::time::sleep(pause).await;
     gate.open();
     let ended = running.end().await.ok();
-    assert_eq!(first + &ended.out, EchoWorker::text(7, 5) + "\n");
+    assert_eq!(format!("{first}{}", ended.out), EchoWorker::text(7, 5) + "\n");
     for said in ["first token after", "answer 5 tokens", "tokens/s", "job "] {
         assert!(ended.err.contains(said), "{said}: {ended:?}");
     }

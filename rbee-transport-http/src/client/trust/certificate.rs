@@ -99,19 +99,6 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// The date of a number of seconds since 1970, as `2026-11-29`.
-pub(crate) fn date(seconds: i64) -> String {
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 /// Reads values in DER one after another.
 struct Reader<'a>(&'a [u8]);
 
@@ -157,9 +144,6 @@ mod tests {
         ] {
             assert_eq!(time((tag, text.as_bytes())), expected, "{text}");
         }
-        assert_eq!(date(1_709_208_000), "2024-02-29");
-        assert_eq!(date(253_402_300_799), "9999-12-31");
-        assert_eq!(date(-1), "1969-12-31");
     }
 
     #[test]
