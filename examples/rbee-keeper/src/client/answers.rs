@@ -113,7 +113,8 @@ impl Reply {
             None => {
                 let text = String::from_utf8_lossy(bytes);
                 let shown: String = text.chars().take(SHOWN).collect();
-                self.about.stranger(&format!("it says {status} {}", shown.trim()))
+                let said = format!("it says {status} {}", shown.trim());
+                self.about.stranger(said.trim_end())
             }
         }
         .with_retry_after(after)

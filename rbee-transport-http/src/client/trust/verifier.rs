@@ -82,7 +82,8 @@ impl Verifier {
 fn is_about_the_issuer(error: &Error) -> bool {
     let Error::InvalidCertificate(error) = error else { return false };
     match error {
-        CertificateError::UnknownIssuer => true,
+        // The second one is for an issuer that has the name of a trusted certificate and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => true,
         CertificateError::NotValidForNameContext { presented, .. } => presented.is_empty(),
         // rustls has no variant for it.
         CertificateError::Other(other) => other.to_string() == "CaUsedAsEndEntity",

@@ -7,7 +7,11 @@ const LONG: usize = 16;
 /// Checks that a message has each reason once, and is not written for a debugger.
 #[track_caller]
 pub fn assert_well_said(message: &str) {
-    for line in message.lines().filter(|line| !line.trim().is_empty()) {
+    let lines: Vec<&str> = message.lines().filter(|line| !line.trim().is_empty()).collect();
+    for (index, line) in lines.iter().enumerate() {
+        // A colon announces the lines below it.
+        let is_announcement = index + 1 < lines.len() && line.ends_with(':');
+        let line = if is_announcement { line.trim_end_matches(':') } else { line };
         if let Some(fault) = fault(line) {
             panic!("{fault}: {line}");
         }
@@ -49,7 +53,7 @@ fn fault(line: &str) -> Option<String> {
     if let Some(mark) = MARKS.iter().find(|mark| marks.contains(**mark)) {
         return Some(format!("{mark:?} is no punctuation"));
     }
-    if line.trim_end().ends_with([':', ';', ',']) && !line.trim_end().ends_with("was:") {
+    if line.trim_end().ends_with([':', ';', ',']) {
         return Some("it ends with punctuation".into());
     }
     let parts: Vec<&str> =
