@@ -29,7 +29,7 @@ and the order has the token. Its fields:
                 hive numbers them, and the bytes of memory that it needs (0 if unknown)
     devices     a list of devices as this process sees them: [0] is the CPU, then GPUs follow
     host, port  where it listens
-    token       the token that requests must have: 16 or more characters
+    token       the token that requests must have; `openssl rand -hex 32` makes one
     lease_ms    ends after this many milliseconds without a heartbeat; 0 is never
     engine      the engine to run instead, as in the file of rbee-hive --engines (optional)
     threads     CPU threads (optional; all cores)
@@ -40,9 +40,9 @@ and the order has the token. Its fields:
 Example, with the model in /models/bee-tiny, which answers once the model is loaded:
     echo '{\"id\":\"67e55044-10b1-426f-9247-bb680e5fe0c8\",\"hive\":\"desk\",\"spec\":{\"model\":\"file:/models/bee-tiny\",\
 \"slots\":1,\"devices\":[0],\"need_bytes\":0},\"devices\":[0],\"host\":\"127.0.0.1\",\"port\":7899,\
-\"token\":\"0123456789abcdef0123456789abcdef\",\"lease_ms\":0}' > order
+\"token\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"lease_ms\":0}' > order
     llm-worker-rbee < order
-    curl -H 'Authorization: Bearer 0123456789abcdef0123456789abcdef' http://127.0.0.1:7899/health
+    curl -H 'Authorization: Bearer 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef' http://127.0.0.1:7899/health
 
 Options:
     --worker ID, --model REFERENCE  shown in the list of processes; the order counts
