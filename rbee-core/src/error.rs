@@ -285,6 +285,28 @@ impl Error {
         }))
     }
 
+    /// The message of any error, followed by those of its causes that it does not contain yet: `cannot write: disk
+    /// full`.
+    pub fn with_causes(error: &dyn std::error::Error) -> String {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let whole = error.to_string();
+            let mut more = whole.as_str();
+            // A cause often begins with what its effect says already: `cannot listen: address in use`.
+            while let Some((said, rest)) = more.split_once(": ")
+                && text.contains(said)
+            {
+                more = rest;
+            }
+            if !text.contains(more) {
+                text = format!("{text}: {more}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+
     /// The parameter of the request that is at fault, if any.
     pub fn param(&self) -> Option<&str> {
         self.0.param.as_deref()
@@ -309,13 +331,7 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.kind, self.0.message)?;
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            write!(f, "; because: {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
+        write!(f, "{}: {}", self.0.kind, Self::with_causes(self))
     }
 }
 
@@ -421,5 +437,21 @@ mod tests {
             Error::new(ErrorKind::Storage, "cannot write").with_source(cause).context("job 7");
         assert_eq!(error.to_string(), "job 7: cannot write");
         assert!(format!("{error:?}").contains("disk on fire"));
+    }
+
+    #[test]
+    fn a_cause_that_the_message_names_is_not_repeated() {
+        let root = std::io::Error::other("disk on fire");
+        let error = Error::new(ErrorKind::Storage, "cannot write: disk on fire").with_source(root);
+        let outer = Error::new(ErrorKind::Internal, "job 7").with_source(error);
+        assert_eq!(Error::with_causes(&outer), "job 7: cannot write: disk on fire");
+        assert_eq!(format!("{outer:?}"), "INTERNAL: job 7: cannot write: disk on fire");
+        let root = std::io::Error::other("cannot listen on 1.2.3.4:5: in use");
+        let error =
+            Error::new(ErrorKind::Conflict, "cannot listen on 1.2.3.4:5: a queen listens there");
+        assert_eq!(
+            Error::with_causes(&error.with_source(root)),
+            "cannot listen on 1.2.3.4:5: a queen listens there: in use"
+        );
     }
 }

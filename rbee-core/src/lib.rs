@@ -85,6 +85,7 @@ mod rng;
 pub mod scheduler;
 pub mod settings;
 pub mod sim;
+pub mod similar;
 mod sizing;
 mod task;
 pub mod tenant;

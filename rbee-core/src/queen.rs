@@ -371,7 +371,13 @@ fn fresh_seed() -> u64 {
 
 /// The error for an output that does not belong to its command. The engine never gives one, so this is a defect.
 fn unexpected(output: &CommandOutput) -> Error {
-    Error::new(ErrorKind::Internal, format!("the command was answered with {output:?}"))
+    let given = match output {
+        CommandOutput::Done => "no result",
+        CommandOutput::Worker(_) => "a worker",
+        CommandOutput::Model(_) => "a model",
+        CommandOutput::Damage(_) => "a list of damaged files",
+    };
+    Error::new(ErrorKind::Internal, format!("the command was answered with {given}"))
 }
 
 /// Sets the gauges of a queen to their current values. Call it before the metrics are read, or every few seconds.

@@ -18,6 +18,7 @@ mod trust;
 mod url_connector;
 mod worker;
 
+pub use crate::tls_error::TlsError;
 pub use answer::{EventStream, HttpAnswer};
 pub use body::Body;
 pub use hive::HttpHive;
@@ -33,11 +34,5 @@ pub use worker::HttpWorker;
 
 /// The text of an error with its causes, which the errors of HTTP clients leave out.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    rbee_core::Error::with_causes(error)
 }

@@ -27,6 +27,7 @@ mod process;
 mod process_hive;
 #[cfg(feature = "server")]
 pub mod server;
+mod tls_error;
 mod token;
 pub mod wire;
 

@@ -40,7 +40,7 @@ mod worker;
 mod write_timeout;
 
 pub use crate::wire::{LogFormat, LogStyle};
-pub use daemon::{log_reload, warn_of_exposed};
+pub use daemon::{ByteSize, HumanDuration, allowed_values, log_reload, quoted, warn_of_exposed};
 #[cfg(unix)]
 pub use daemon::{on_hangup, raise_file_limit, stop_signal};
 pub use guard::{AllowedHost, AllowedOrigin};
@@ -51,7 +51,7 @@ pub use listen::Server;
 pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
-pub use process::{exit_status, run_hive, run_worker};
+pub use process::{EXIT_MISUSED, exit_status, report, run_hive, run_worker};
 pub use queen::{HealthCheck, HiveConnector, QueenLimits, QueenServer, queen};
 pub use tls::TlsFiles;
 pub use worker::{WorkerServer, worker};

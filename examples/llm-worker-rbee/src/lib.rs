@@ -3,24 +3,121 @@
 //! A hive starts it and sends it its order on the standard input. A program that contains its own worker calls
 //! [`main_from_stdin`] when it is started as one.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use rbee_core::{CandleFactory, Result};
 use rbee_transport_http::{
-    server::{exit_status, on_hangup, raise_file_limit, run_worker, stop_signal},
+    server::{
+        EXIT_MISUSED, exit_status, on_hangup, raise_file_limit, report, run_worker, stop_signal,
+    },
     wire::{engine::EngineCommand, worker::Start},
 };
 use tokio_util::sync::CancellationToken;
 
-/// Runs the worker that the order on the standard input describes, until it must end. Starts its own runtime.
+/// What `--help` prints.
+const HELP: &str = "\
+One loaded model, in a process of its own. A hive starts it, gives it its order, and ends it: `rbee load MODEL` is the
+usual way to get one. It needs to be started by hand only to try it alone.
+
+Usage: llm-worker-rbee [OPTIONS] < ORDER
+
+The order is one line of JSON on the standard input, because the command line can be read by everybody on this machine,
+and the order has the token. Its fields:
+    id          the worker's id, a UUID
+    hive        the name of its hive
+    spec        the model (file:/path or hf:org/repo), the jobs that run at the same time (slots), the devices as its
+                hive numbers them, and the bytes of memory that it needs (0 if unknown)
+    devices     a list of devices as this process sees them: [0] is the CPU, then GPUs follow
+    host, port  where it listens
+    token       the token that requests must have; `openssl rand -hex 32` makes one
+    lease_ms    ends after this many milliseconds without a heartbeat; 0 is never
+    engine      the engine to run instead, as in the file of rbee-hive --engines (optional)
+    threads     CPU threads (optional; all cores)
+    context     longest prompt and answer together, in tokens (optional; the model's own limit)
+    file_roots  directories out of which no link of a model may lead (optional)
+    log         {\"format\": \"text\" or \"json\", \"level\": LEVEL} (optional; text and info)
+
+Example, with the model in /models/bee-tiny, which answers once the model is loaded:
+    echo '{\"id\":\"67e55044-10b1-426f-9247-bb680e5fe0c8\",\"hive\":\"desk\",\"spec\":{\"model\":\"file:/models/bee-tiny\",\
+\"slots\":1,\"devices\":[0],\"need_bytes\":0},\"devices\":[0],\"host\":\"127.0.0.1\",\"port\":7899,\
+\"token\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"lease_ms\":0}' > order
+    llm-worker-rbee < order
+    curl -H 'Authorization: Bearer 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef' http://127.0.0.1:7899/health
+
+Options:
+    --worker ID, --model REFERENCE  shown in the list of processes; the order counts
+    -h, --help                      prints this
+    -V, --version                   prints the version
+
+It reads no variables of its own. Ctrl-C and SIGTERM end it.
+
+Exit codes:
+    0  it was stopped, or its lease ended
+    1  the order cannot be read, the model cannot be loaded, or something else failed
+    2  the command line is wrong
+   75  another program has the port
+";
+
+/// What a command line requests.
+#[derive(Debug, PartialEq, Eq)]
+enum Requested {
+    /// Read the order, and serve.
+    Serve,
+    /// Print this text, and end.
+    Print(&'static str),
+    /// This argument is not known.
+    Unknown(String),
+}
+
+/// Reads the arguments after the program's name.
+fn requested(mut arguments: impl Iterator<Item = String>) -> Requested {
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "-h" | "--help" => return Requested::Print(HELP),
+            "-V" | "--version" => {
+                return Requested::Print(concat!(
+                    "llm-worker-rbee ",
+                    env!("CARGO_PKG_VERSION"),
+                    "\n"
+                ));
+            }
+            "--worker" | "--model" => drop(arguments.next()),
+            _ => return Requested::Unknown(argument),
+        }
+    }
+    Requested::Serve
+}
+
+/// Runs the worker that the order on the standard input describes, until it must end. Starts its own runtime. The
+/// arguments of the process are those of a worker, perhaps after its name.
 pub fn main_from_stdin() -> ExitCode {
+    let arguments = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned());
+    match requested(arguments.skip_while(|argument| argument == "llm-worker-rbee")) {
+        Requested::Serve => {}
+        Requested::Print(text) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Requested::Unknown(argument) => {
+            eprintln!(
+                "llm-worker-rbee: unexpected argument {argument}; --help lists what is allowed"
+            );
+            return EXIT_MISUSED.into();
+        }
+    }
+    if std::io::stdin().is_terminal() {
+        eprintln!(
+            "llm-worker-rbee: waiting for an order, one line of JSON on the standard input; a hive starts this program, \
+             and --help says how to do it by hand"
+        );
+    }
     let done = Start::read(std::io::stdin().lock()).and_then(|start| {
         start.log.start()?;
         run(start)
     });
     done.map_or_else(
         |error| {
-            eprintln!("llm-worker-rbee: {error:?}");
+            report("llm-worker-rbee", &error);
             exit_status(&error).into()
         },
         |()| ExitCode::SUCCESS,

@@ -12,7 +12,6 @@ mod models;
 mod refusal;
 mod sources;
 mod types;
-mod units;
 #[cfg_attr(not(feature = "yaml"), path = "config/no_yaml.rs")]
 mod yaml;
 
@@ -36,10 +35,10 @@ use serde::{Deserialize, Serialize};
 pub use arguments::{Action, Arguments};
 pub use default::default_data_dir;
 pub use hives::HiveEntry;
+pub use rbee_transport_http::server::{ByteSize, HumanDuration};
 pub use sources::{Loaded, Origin, Sources};
 pub use types::{Checked, List, Yaml};
 use types::{hidden, host, host_in_a_file, named, not_in_a_file};
-pub use units::{ByteSize, HumanDuration};
 
 /// How workers run on the queen's own machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

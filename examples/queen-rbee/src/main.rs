@@ -4,13 +4,11 @@ use std::process::ExitCode;
 
 use queen_rbee::{Action, Arguments, Config, Loaded, Signals, Sources};
 use rbee_core::{Error, Result};
-use rbee_transport_http::server::LogRing;
+use rbee_transport_http::server::{EXIT_MISUSED, LogRing, report};
 
 /// How many log lines are kept for the API.
 const LOG_LINES: usize = 10_000;
 const LOG_BYTES: usize = 8 << 20;
-/// The exit code for an invalid configuration or command line.
-const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
     if let Some(code) = queen_rbee::be_worker_if_told() {
@@ -20,7 +18,7 @@ fn main() -> ExitCode {
     let action = arguments.action();
     let loaded = match Config::load(&Sources::of_process(arguments.file, arguments.flags)) {
         Ok(loaded) => loaded,
-        Err(error) => return failed(&error, MISUSED),
+        Err(error) => return failed(&error, EXIT_MISUSED),
     };
     if action != Action::Serve {
         for warning in &loaded.warnings {
@@ -31,7 +29,7 @@ fn main() -> ExitCode {
         Action::CheckConfig => println!("the configuration is valid"),
         Action::PrintConfig => match loaded.show() {
             Ok(shown) => print!("{shown}"),
-            Err(error) => return failed(&error, MISUSED),
+            Err(error) => return failed(&error, EXIT_MISUSED),
         },
         Action::Repair(repair) => match queen_rbee::repair(&loaded.config, &repair) {
             Ok(done) => println!("{done}"),
@@ -76,6 +74,6 @@ async fn serve(loaded: Loaded) -> Result<()> {
 }
 
 fn failed(error: &Error, code: u8) -> ExitCode {
-    eprintln!("queen-rbee: {error:?}");
+    report("queen-rbee", error);
     code.into()
 }

@@ -7,7 +7,7 @@ use rbee_core::{
     registry::{BackupStatus, Restored},
 };
 use rbee_transport_http::{
-    server::HealthCheck,
+    server::{HealthCheck, report},
     wire::queen::{Check, Verdict},
 };
 
@@ -53,7 +53,7 @@ pub fn repair(config: &Config, what: &Repair) -> Result<String> {
                     }
                     // A damaged backup: the previous one may be intact.
                     Err(error) if error.kind() == ErrorKind::Storage => {
-                        eprintln!("queen-rbee: {error:?}");
+                        report("queen-rbee", &error);
                         newest.get_or_insert(error);
                     }
                     Err(error) => return Err(error),

@@ -188,6 +188,9 @@ impl Drop for Loading<'_> {
     }
 }
 
+/// The shortest time in which a rate is measured.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// An answer and its timings.
 pub(crate) struct Measured {
     pub(crate) text: String,
@@ -197,6 +200,7 @@ pub(crate) struct Measured {
     loaded: bool,
     asked: Instant,
     first: Option<Instant>,
+    last: Option<Instant>,
     tokens: u32,
     took: Duration,
 }
@@ -210,19 +214,29 @@ impl Measured {
             loaded,
             asked: Instant::now(),
             first: None,
+            last: None,
             tokens: 0,
             took: Duration::ZERO,
         }
     }
 
     pub(crate) fn token(&mut self, text: &str) {
-        self.first.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
         self.text.push_str(text);
     }
 
     pub(crate) fn end(&mut self, usage: Usage) {
         self.tokens = usage.completion_tokens;
         self.took = self.asked.elapsed();
+    }
+
+    /// Tokens per second from the first token to the last; `None` if the time is too short to be measured.
+    fn decode_rate(&self) -> Option<f64> {
+        let span = self.last?.saturating_duration_since(self.first?);
+        let counted = self.tokens.checked_sub(1).filter(|after_the_first| *after_the_first > 0)?;
+        (span >= SHORTEST).then(|| f64::from(counted) / span.as_secs_f64())
     }
 }
 
@@ -240,18 +254,34 @@ impl std::fmt::Display for Measured {
         if let Some(prefill) = self.prefill {
             write!(f, " (prompt {:.1} ms)", milliseconds(prefill))?;
         }
-        let speaking = (self.took.saturating_sub(first)).as_secs_f64();
         write!(f, ", {} tokens", self.tokens)?;
-        if self.tokens > 1 && speaking > 0.0 {
-            write!(f, " at {:.0} tokens/s", f64::from(self.tokens - 1) / speaking)?;
+        match self.decode_rate() {
+            Some(rate) => write!(f, " at {rate:.0} tokens/s"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use std::time::{Duration, Instant};
+
+    use super::{Measured, bar};
+
+    #[test]
+    fn the_rate_is_that_of_the_tokens_after_the_first() {
+        let mut measured = Measured::begin(false);
+        let first = Instant::now() + Duration::from_secs(5);
+        measured.first = Some(first);
+        measured.last = Some(first + Duration::from_secs(1));
+        // The end is recorded later; this time is no part of the rate.
+        (measured.tokens, measured.took) = (11, Duration::from_secs(60));
+        assert!(measured.to_string().ends_with("11 tokens at 10 tokens/s"), "{measured}");
+        measured.tokens = 1;
+        assert!(measured.to_string().ends_with("1 tokens"), "{measured}");
+        (measured.tokens, measured.last) = (11, Some(first));
+        assert!(measured.to_string().ends_with("11 tokens"), "{measured}");
+    }
 
     #[test]
     fn a_bar_is_as_full_as_the_load_has_come_far() {

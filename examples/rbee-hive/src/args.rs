@@ -2,6 +2,7 @@
 
 use std::{
     env::VarError,
+    ffi::OsString,
     fs::File,
     io::{self, Read},
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{
+    Parser,
+    error::{ContextKind, ContextValue},
+};
 use etcetera::BaseStrategy;
 use rbee_core::{
     Error, ErrorKind, HiveId, Result,
@@ -18,67 +22,125 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
-    server::{LogFormat, LogStyle, hostname},
+    server::{ByteSize, HumanDuration, LogFormat, LogStyle, allowed_values, hostname, quoted},
     wire,
     wire::engine::EngineCommand,
 };
 
+/// What `--help` says after the flags.
+const AFTER_HELP: &str = "\
+Every flag except --file-root can be set with a variable: --models-budget is RBEE_HIVE_MODELS_BUDGET. A flag overrides a
+variable. RBEE_HIVE_TOKEN is the token itself.
+
+A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d; a number alone is seconds. A SIZE is a number of bytes, or has a unit:
+64MiB, 1GiB or 500MB.
+
+SIGTERM and Ctrl-C stop the workers and end it; on SIGHUP it reads the token file again.
+
+Exit codes:
+    0  it was stopped
+    1  something failed
+    2  a flag, a variable or a file that they name is wrong
+   75  another program has the port
+
+Example: a hive that queens on other machines can reach
+    (umask 077; openssl rand -hex 32 > hive.token)
+    rbee-hive --host 0.0.0.0 --token-file hive.token --models-budget 200GiB";
+
 /// The agent of one machine: starts and stops workers, and reports the machine's state. A queen controls it.
 #[derive(Debug, Parser)]
-#[command(name = "rbee-hive", version)]
+#[command(name = "rbee-hive", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Args {
     /// The hive's name; by default the machine's name
-    #[arg(long)]
+    #[arg(long, env = "RBEE_HIVE_ID", hide_env = true, value_name = "NAME")]
     id: Option<HiveId>,
     /// The address that it and its workers listen on
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(
+        long,
+        env = "RBEE_HIVE_HOST",
+        hide_env = true,
+        value_name = "ADDRESS",
+        value_parser = host,
+        default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST)
+    )]
     host: IpAddr,
-    /// The port it listens on
-    #[arg(long, default_value_t = wire::HIVE_PORT)]
+    /// The port it listens on; 0 lets the operating system choose
+    #[arg(
+        long,
+        env = "RBEE_HIVE_PORT",
+        hide_env = true,
+        value_name = "PORT",
+        default_value_t = wire::HIVE_PORT
+    )]
     port: u16,
     /// The directory for the state of its workers and its token; each hive needs its own. By default it is
-    /// rbee/hives/ID in the data directory, where queens of the same user find the token by themselves
-    #[arg(long, value_name = "DIR")]
+    /// rbee/hives/NAME in the data directory, where queens of the same user find the token by themselves
+    #[arg(long, env = "RBEE_HIVE_STATE_DIR", hide_env = true, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// A file with the token that queens must send, `-` for the standard input; else the token in RBEE_HIVE_TOKEN, else
     /// the one in the file `token` in the state directory, which is created if it is missing
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "RBEE_HIVE_TOKEN_FILE", hide_env = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// End after this many seconds without a queen; without it the daemon never ends by itself
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) lease: Option<Duration>,
+    /// End after this time without a queen, 1s to 1d; without it the daemon never ends by itself
+    #[arg(
+        long,
+        env = "RBEE_HIVE_LEASE",
+        hide_env = true,
+        value_name = "DURATION",
+        value_parser = lease
+    )]
+    pub(crate) lease: Option<HumanDuration>,
     /// The program of a worker; by default llm-worker-rbee next to this one
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, env = "RBEE_HIVE_WORKER", hide_env = true, value_name = "PROGRAM")]
     worker: Option<PathBuf>,
-    /// How many seconds workers continue without this daemon
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "90")]
-    worker_lease: Duration,
+    /// How long workers continue without this daemon, 1s to 1d
+    #[arg(
+        long,
+        env = "RBEE_HIVE_WORKER_LEASE",
+        hide_env = true,
+        value_name = "DURATION",
+        value_parser = lease,
+        default_value = "90s"
+    )]
+    worker_lease: HumanDuration,
     /// Other engines, as a list in YAML or JSON
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "RBEE_HIVE_ENGINES", hide_env = true, value_name = "FILE")]
     engines: Option<PathBuf>,
     /// The directory for downloaded models; by default in the state directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "RBEE_HIVE_MODELS_DIR", hide_env = true, value_name = "DIR")]
     models_dir: Option<PathBuf>,
-    /// The maximum disk space for these models, in bytes; the least recently used ones are removed
-    #[arg(long, value_name = "BYTES")]
-    models_budget: Option<u64>,
+    /// The maximum disk space for these models; the least recently used ones are removed. By default all of the disk
+    #[arg(long, env = "RBEE_HIVE_MODELS_BUDGET", hide_env = true, value_name = "SIZE")]
+    models_budget: Option<ByteSize>,
     /// The directory for the hub's models; by default the one that other tools share
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, env = "RBEE_HIVE_HUB_CACHE", hide_env = true, value_name = "DIR")]
     hub_cache: Option<PathBuf>,
     /// A directory in which others may put models: links below it must not lead out of it; can be given several times
     #[arg(long = "file-root", value_name = "DIR")]
     file_roots: Vec<PathBuf>,
     /// CPU threads that a worker uses; by default all cores
-    #[arg(long)]
+    #[arg(long, env = "RBEE_HIVE_THREADS", hide_env = true, value_name = "NUMBER")]
     threads: Option<NonZeroUsize>,
     /// The maximum length of prompt and answer together, in tokens; by default the model's own limit
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, env = "RBEE_HIVE_CONTEXT", hide_env = true, value_name = "NUMBER")]
     context: Option<u32>,
     /// The format of the log, and of the workers' logs: text for people, or json, one object per line
-    #[arg(long, value_name = "text|json", default_value = "text")]
+    #[arg(
+        long,
+        env = "RBEE_HIVE_LOG_FORMAT",
+        hide_env = true,
+        value_name = "text|json",
+        default_value = "text"
+    )]
     log_format: LogFormat,
     /// The log level: error, warn, info, debug or trace, and PART=LEVEL after commas
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(
+        long,
+        env = "RBEE_HIVE_LOG_LEVEL",
+        hide_env = true,
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
     log_level: String,
 }
 
@@ -88,15 +150,56 @@ const MOST_TOKEN: u64 = 1 << 10;
 /// The variable with the token, if there is no file with it.
 const VARIABLE: &str = "RBEE_HIVE_TOKEN";
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("{text:?} is not allowed; allowed is a number of seconds from 1 to 86400");
-    let seconds: f64 = text.parse().map_err(|_| wrong())?;
-    if (1.0..=86_400.0).contains(&seconds) {
-        Ok(Duration::from_secs_f64(seconds))
-    } else {
-        Err(wrong())
+/// The bounds of both leases.
+const LEASES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(86_400));
+
+/// A duration with its unit, or a number of seconds.
+fn lease(text: &str) -> Result<HumanDuration, String> {
+    let (least, most) = LEASES;
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let given = seconds.map(HumanDuration::from).map_or_else(|| text.parse(), Ok);
+    given.ok().filter(|given| (least..=most).contains(&**given)).ok_or_else(|| {
+        let (least, most) = (HumanDuration::from(least), HumanDuration::from(most));
+        format!("{}, from {least} to {most}", HumanDuration::ALLOWED)
+    })
+}
+
+fn host(text: &str) -> Result<IpAddr, &'static str> {
+    let text = if text == "localhost" { "127.0.0.1" } else { text };
+    text.parse().map_err(|_| "an IP address of this machine")
+}
+
+/// The error about a value that is not allowed, in the form of the queen's errors; `None` if it is another error.
+fn refused_value(error: &clap::Error, arguments: &[OsString]) -> Option<Error> {
+    if !matches!(error.kind(), clap::error::ErrorKind::ValueValidation) {
+        return None;
     }
+    let text = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.as_str()),
+        _ => None,
+    };
+    // `--lease <DURATION>`
+    let (flag, placeholder) = text(ContextKind::InvalidArg)?.split_once(' ')?;
+    let placeholder = placeholder.trim_matches(['<', '>']);
+    let key = flag.trim_start_matches('-').replace('-', "_");
+    let value = text(ContextKind::InvalidValue)?;
+    let is_typed = arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
+        argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let source = match is_typed {
+        true => flag.to_owned(),
+        false => format!("RBEE_HIVE_{}", key.to_uppercase()),
+    };
+    let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let allowed = match (key.as_str(), allowed_values(placeholder)) {
+        ("lease" | "worker_lease", _) | (_, None) => why,
+        (_, Some(allowed)) => allowed.to_owned(),
+    };
+    let message = match allowed.contains("; allowed ") {
+        true => format!("{source}: {allowed}"),
+        false => format!("{source}: {key} is {}; allowed is {allowed}", quoted(value)),
+    };
+    Some(Error::new(ErrorKind::Config, message))
 }
 
 fn config(path: &Path, why: impl std::fmt::Display) -> Error {
@@ -104,6 +207,27 @@ fn config(path: &Path, why: impl std::fmt::Display) -> Error {
 }
 
 impl Args {
+    /// Parses the arguments of the process, and its variables.
+    ///
+    /// # Errors
+    /// A value that is not allowed. For any other error, and for `--help`, the process ends.
+    pub(crate) fn of_process() -> Result<Self> {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        Self::try_parse_from(&arguments)
+            .map_err(|error| refused_value(&error, &arguments).unwrap_or_else(|| error.exit()))
+    }
+
+    /// Checks what can be checked before anything is made.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.log().map_err(|error| error.context("--log-level"))?;
+        self.id()?;
+        for root in &self.file_roots {
+            rbee_core::models::check_file_root(root)
+                .map_err(|error| error.context("--file-root"))?;
+        }
+        self.engines().map(drop)
+    }
+
     /// The token that queens must show, if one was given.
     pub(crate) fn token(&self) -> Result<Option<Token>> {
         let text = match &self.token_file {
@@ -156,8 +280,6 @@ impl Args {
     /// The hive itself.
     pub(crate) fn hive(&self) -> Result<ProcessHive> {
         for root in &self.file_roots {
-            rbee_core::models::check_file_root(root)
-                .map_err(|error| error.context("--file-root"))?;
             rbee_core::models::confine_model_files(root);
         }
         let id = self.id()?;
@@ -168,7 +290,7 @@ impl Args {
         let models = self.models_dir.clone().unwrap_or_else(|| state_dir.join("models"));
         let options = StoreOptions {
             hub_cache: self.hub_cache.clone(),
-            budget: self.models_budget,
+            budget: self.models_budget.map(u64::from),
             ..StoreOptions::default()
         };
         let hive = ProcessHive::new(id, state_dir);
@@ -176,7 +298,7 @@ impl Args {
         hive.make_state_dir().map_err(|error| error.context("--state-dir"))?;
         let mut hive = hive
             .with_store(ModelStore::open(models, options)?)
-            .with_lease(self.worker_lease)
+            .with_lease(*self.worker_lease)
             .with_bind(self.host)
             .with_log(self.log()?)
             .with_engines(self.engines()?);
@@ -201,9 +323,10 @@ impl Args {
     fn engines(&self) -> Result<Vec<EngineCommand>> {
         let Some(path) = &self.engines else { return Ok(Vec::new()) };
         let text = std::fs::read_to_string(path).map_err(|cause| config(path, cause))?;
+        let one_line = serde_saphyr::options! { with_snippet: false };
         // JSON is YAML.
-        let engines: Vec<EngineCommand> =
-            serde_saphyr::from_str(&text).map_err(|cause| config(path, cause))?;
+        let engines: Vec<EngineCommand> = serde_saphyr::from_str_with_options(&text, one_line)
+            .map_err(|cause| config(path, cause))?;
         engines
             .iter()
             .try_for_each(EngineCommand::validate)
@@ -218,4 +341,33 @@ fn data_dir() -> Result<PathBuf> {
         Error::new(ErrorKind::Config, message)
     })?;
     Ok(strategy.data_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use wire::hive::HIVE_VARIABLES;
+
+    use super::*;
+
+    #[test]
+    fn its_variables_are_those_that_a_queen_knows() {
+        let command = Args::command();
+        let read = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+        let mut read: Vec<_> = read.chain([VARIABLE]).collect();
+        read.sort_unstable();
+        assert_eq!(read, HIVE_VARIABLES);
+    }
+
+    #[test]
+    fn a_lease_is_a_duration_with_its_unit_or_a_number_of_seconds() {
+        for (text, seconds) in
+            [("90s", 90.0), ("1h30m", 5_400.0), ("2.5", 2.5), ("1", 1.0), ("1d", 86_400.0)]
+        {
+            assert_eq!(lease(text).unwrap().as_secs_f64(), seconds, "{text}");
+        }
+        for text in ["", "0", "999ms", "2d", "-1", "NaN", "inf", "1e300", "soon", "90 s"] {
+            assert!(lease(text).unwrap_err().ends_with("from 1s to 1d"), "{text}");
+        }
+    }
 }

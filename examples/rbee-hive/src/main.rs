@@ -5,11 +5,13 @@ mod token;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use clap::Parser;
 use rbee_core::{Result, hive::ModelHost};
 use rbee_transport_http::{
     SharedToken,
-    server::{HiveServer, Lease, Server, exit_status, raise_file_limit, run_hive, stop_signal},
+    server::{
+        EXIT_MISUSED, HiveServer, Lease, Server, exit_status, raise_file_limit, report, run_hive,
+        stop_signal,
+    },
 };
 
 use args::Args;
@@ -18,21 +20,30 @@ use args::Args;
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("rbee-hive: {error}");
-            exit_status(&error).into()
+    let prepared = Args::of_process().and_then(|args| {
+        args.check()?;
+        args.log()?.start()?;
+        let token = args.token()?.map(SharedToken::from);
+        Ok((args, token))
+    });
+    let (ended, code) = match prepared {
+        Ok((args, token)) => {
+            let ended = run(&args, token);
+            let code = ended.as_ref().err().map_or(0, exit_status);
+            (ended, code)
         }
+        Err(error) => (Err(error), EXIT_MISUSED),
+    };
+    if let Err(error) = ended {
+        report("rbee-hive", &error);
     }
+    code.into()
 }
 
 #[tokio::main]
-async fn run(args: &Args) -> Result<()> {
-    args.log()?.start()?;
+async fn run(args: &Args, given: Option<SharedToken>) -> Result<()> {
     raise_file_limit();
     let stop = stop_signal()?;
-    let given = args.token()?.map(SharedToken::from);
     token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
     let server = Server::bind(args.address()).await?;
     let hive = Arc::new(args.hive()?);
@@ -41,7 +52,7 @@ async fn run(args: &Args) -> Result<()> {
     tracing::info!(hive = %hive.info().id, address = %server.address(), "ready");
     let mut host = HiveServer::with_reach(hive.clone(), hive);
     if let Some(lease) = args.lease {
-        host = host.with_lease(Lease::new(lease));
+        host = host.with_lease(Lease::new(*lease));
     }
     run_hive(server, host, token, stop, GRACE).await
 }

@@ -1,5 +1,7 @@
 //! One answer of a model, streamed with OpenAI's chat completions.
 
+mod rate;
+
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -12,6 +14,7 @@ use crate::{
     client::{Events, failure_in},
     failure::Failure,
 };
+use rate::DecodeRate;
 
 /// The timeout for cancelling a job.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,23 +37,23 @@ impl Message {
 /// Options for generating the answer.
 #[derive(Clone, Debug, Default, Serialize, clap::Args)]
 pub(crate) struct Sampling {
-    /// The longest answer, in tokens.
+    /// The longest answer, in tokens; by default what fits into the model's context.
     #[arg(long, value_name = "TOKENS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<u32>,
 
-    /// From 0 (always the most likely token) to 2.
-    #[arg(long, allow_negative_numbers = true)]
+    /// From 0 (always the most likely token) to 2; 1 by default.
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) temperature: Option<f32>,
 
-    /// Use only the most likely tokens that together have this probability.
-    #[arg(long, allow_negative_numbers = true)]
+    /// Use only the most likely tokens that together have this probability, up to 1; 1, all of them, by default.
+    #[arg(long, allow_negative_numbers = true, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) top_p: Option<f32>,
 
-    /// The same seed gives the same answer.
-    #[arg(long)]
+    /// The same seed gives the same answer; by default each request has another one.
+    #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
 
@@ -124,7 +127,7 @@ pub(crate) struct Answer {
     client: Client,
     events: Events,
     asked: Instant,
-    first: Option<Instant>,
+    rate: DecodeRate,
     ended: bool,
     pub(crate) job: Option<String>,
     pub(crate) usage: Option<Usage>,
@@ -141,7 +144,7 @@ impl Answer {
             job: events.header(JOB_ID),
             events,
             asked,
-            first: None,
+            rate: DecodeRate::default(),
             ended: false,
             usage: None,
             finish: None,
@@ -170,12 +173,15 @@ impl Answer {
         self.usage = chunk.usage.or(self.usage);
         let mut text = String::new();
         // There is one choice, because the request does not set `n`.
+        let mut is_last = false;
         for choice in chunk.choices {
+            is_last |= choice.finish_reason.is_some();
             text += choice.delta.content.as_deref().unwrap_or_default();
             self.finish = choice.finish_reason.or(self.finish.take());
         }
-        if !text.is_empty() {
-            self.first.get_or_insert_with(Instant::now);
+        // The token that ends an answer has no text; an answer without any text has no rate.
+        if !text.is_empty() || (is_last && self.rate.first().is_some()) {
+            self.rate.arrived(self.events.received());
         }
         Ok(Part::Text(text, self.events.read(&event)?))
     }
@@ -192,14 +198,11 @@ impl Answer {
 
     /// The time from the question to the first text.
     pub(crate) fn to_first(&self) -> Option<Duration> {
-        Some(self.first? - self.asked)
+        Some(self.rate.first()?.saturating_duration_since(self.asked))
     }
 
-    /// Tokens per second from the first text on.
+    /// Tokens per second from the first token to the last; `None` if it cannot be measured.
     pub(crate) fn speed(&self) -> Option<f64> {
-        let (first, usage) = (self.first?, self.usage?);
-        let spent = first.elapsed().as_secs_f64();
-        (usage.completion_tokens > 1 && spent > 0.0)
-            .then(|| f64::from(usage.completion_tokens - 1) / spent)
+        self.rate.per_second(self.usage?.completion_tokens)
     }
 }

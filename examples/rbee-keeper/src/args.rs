@@ -11,9 +11,9 @@ Exit codes:
     0  success
     1  something failed
     2  the command line is wrong, or requests something that is not allowed
-    3  the queen does not answer, or the connection broke
-    4  there is no such model, job, hive or worker
-    5  the key is missing or wrong, or does not allow this
+    3  the queen does not answer, the connection broke, or TLS failed
+    4  there is no such model, job, hive, worker, tenant or version of the policy
+    5  the key is missing or wrong, or does not allow this, or the policy rejected the request
     6  a limit is reached; a later try may succeed
   130  interrupted with Ctrl-C
 
@@ -65,7 +65,7 @@ pub(crate) struct Global {
     )]
     token_file: Option<PathBuf>,
 
-    /// Certificates in PEM to check the queen's TLS certificate against, instead of those of the system.
+    /// The queen's own certificate in PEM, or that of the CA that signed it; trusted instead of those of the system.
     #[arg(long, global = true, env = "RBEE_CA_CERT", value_name = "FILE")]
     ca_cert: Option<PathBuf>,
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use rbee_core::CorrelationId;
 use rbee_transport_http::{
-    client::{HttpClient, HttpError, Trust},
+    client::{HttpClient, HttpError, TlsError, Trust},
     wire::{CORRELATION_ID, HEALTH, LAST_EVENT_ID, queen::Health, query},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Address,
-    failure::{CONNECTION_LOST, Exit, Failure, UNREACHABLE},
+    failure::{CONNECTION_LOST, Exit, Failure, TLS, UNREACHABLE},
 };
 
 pub use answers::Reply;
@@ -282,6 +282,20 @@ impl About {
     fn lost(&self, cause: &HttpError) -> Failure {
         let address = &self.address;
         let why = root_of(cause);
+        if let Some(error) = TlsError::find(cause) {
+            let failure = Failure::new(
+                Exit::Unreachable,
+                TLS,
+                format!("no connection to the queen at {address}: {error}"),
+            );
+            return if error.is_untrusted() {
+                failure.with_hint(
+                    "--ca-cert names a file with the queen's certificate, or with that of the CA that signed it",
+                )
+            } else {
+                failure
+            };
+        }
         if let HttpError::Connect(_) = cause {
             let failure = Failure::new(
                 Exit::Unreachable,

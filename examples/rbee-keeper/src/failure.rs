@@ -66,6 +66,9 @@ pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
 /// The connection broke in the middle of an answer.
 pub(crate) const CONNECTION_LOST: &str = "CONNECTION_LOST";
 
+/// The connection has no TLS that can be trusted, or only one side uses it.
+pub(crate) const TLS: &str = "TLS";
+
 const USAGE: &str = "USAGE";
 const INTERRUPTED: &str = "INTERRUPTED";
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rbee_core::ModelRef;
+use rbee_core::{ModelRef, similar};
 use rbee_transport_http::wire::{
     openai::ModelList,
     queen::{self, CatalogEntry, Listing},
@@ -15,10 +15,6 @@ use crate::{
 
 /// The timeout of the catalog if it is only needed for a better error message.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The minimum similarity of a proposed name; 1 is equal.
-const ALIKE: f64 = 0.6;
-/// The maximum number of proposed names.
-const PROPOSED: usize = 3;
 
 impl Keeper {
     /// Adds similar names to a failure about an unknown model.
@@ -30,7 +26,11 @@ impl Keeper {
             return failure;
         };
         let names = found.names();
-        match &*nearest(model, &names) {
+        // The model is known; something else about it is not.
+        if names.iter().any(|name| name == model) {
+            return failure;
+        }
+        match &*similar::names(model, names.iter().map(String::as_str)) {
             [] if names.is_empty() => {
                 failure.with_hint("no model is known yet; `rbee pull MODEL` downloads one")
             }
@@ -80,23 +80,6 @@ pub(crate) fn is_model(model: &str, asked: &str) -> bool {
         || parsed(model).zip(parsed(asked)).is_some_and(|(model, asked)| model.is_of(&asked))
 }
 
-/// The most similar names, the most similar first.
-fn nearest<'a>(name: &str, names: &'a [String]) -> Vec<&'a str> {
-    let name = name.to_lowercase();
-    let mut near: Vec<_> = names
-        .iter()
-        .map(|known| {
-            let lower = known.to_lowercase();
-            let contained = lower.contains(&name) || name.contains(&lower);
-            let alike = strsim::normalized_damerau_levenshtein(&name, &lower);
-            (if contained { alike.max(ALIKE) } else { alike }, known.as_str())
-        })
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .collect();
-    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    near.into_iter().take(PROPOSED).map(|(_, known)| known).collect()
-}
-
 /// The only one of these ids with this beginning.
 pub(crate) fn by_beginning<T: ToString>(
     what: &str,
@@ -135,16 +118,6 @@ pub(crate) fn short(id: &impl ToString, is_terminal: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_that_is_nearly_right_is_recognized() {
-        let names: Vec<String> =
-            ["bee-tiny", "llama-3.2-1b", "hf:Qwen/Qwen2.5-0.5B-Instruct"].map(Into::into).into();
-        assert_eq!(nearest("bee-tyni", &names), ["bee-tiny"]);
-        assert_eq!(nearest("Llama-3.2", &names), ["llama-3.2-1b"]);
-        assert_eq!(nearest("qwen2.5-0.5b", &names), ["hf:Qwen/Qwen2.5-0.5B-Instruct"]);
-        assert!(nearest("zzz", &names).is_empty());
-    }
 
     #[test]
     fn a_model_is_found_by_its_reference_without_the_commit() {

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 
 use super::files::{FileFault, LoadFault, Loaded, shown};
 use crate::model_info::safetensors::{TensorEntry, WeightFiles};
@@ -63,7 +63,7 @@ impl Checkpoint {
             }
             if dtype(entry).is_none() {
                 let what = format!(
-                    "tensor {name}: dtype is {:?}; allowed are F32, F16 and BF16",
+                    "tensor {name}: dtype is {}; allowed are F32, F16 and BF16",
                     entry.dtype
                 );
                 return defect(Some(entry), what);
@@ -124,10 +124,7 @@ impl Checkpoint {
             }
             let tensor = Tensor::from_raw_buffer(&raw, stored, &entry.shape, &Device::Cpu)
                 .and_then(|tensor| tensor.to_device(device)?.to_dtype(wanted_dtype))
-                .map_err(|source| LoadFault::DeviceMemory {
-                    device: format!("{:?}", device.location()),
-                    source,
-                })?;
+                .map_err(|source| LoadFault::DeviceMemory { device: name_of(device), source })?;
             loaded.insert(name.clone(), tensor);
         }
         Ok(loaded)
@@ -135,6 +132,15 @@ impl Checkpoint {
 }
 
 /// The type of a tensor, if models can be computed with it.
+/// The device in a message.
+fn name_of(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "the CPU".into(),
+        DeviceLocation::Cuda { gpu_id } => format!("CUDA device {gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("Metal device {gpu_id}"),
+    }
+}
+
 fn dtype(entry: &TensorEntry) -> Option<DType> {
     match &*entry.dtype {
         "F32" => Some(DType::F32),

@@ -97,7 +97,7 @@ mod tests {
         let text = serde_json::to_string(&error).unwrap();
         let back: Error = serde_json::from_str(&text).unwrap();
         assert_eq!(format!("{back:?}"), format!("{error:?}"));
-        assert!(format!("{back:?}").ends_with("because: cannot write; because: disk on fire"));
+        assert!(format!("{back:?}").ends_with(": cannot write: disk on fire"));
         assert_eq!(back.client_message(), error.client_message());
         assert_eq!((back.param(), back.short_bytes()), (Some("messages"), Some(7)));
         assert_eq!(back.retry_after(), error.retry_after());

@@ -223,10 +223,11 @@ impl InProcessHive {
         let devices = self.shared.devices.read().await;
         let known = |index: &u32| devices.iter().any(|device| device.index == *index);
         if let Some(index) = spec.devices.iter().find(|index| !known(index)) {
-            let known: Vec<_> = devices.iter().map(|device| device.index).collect();
+            let known: Vec<_> = devices.iter().map(|device| device.index.to_string()).collect();
             return wrong(format!(
-                "hive {} has no device {index}; allowed are {known:?}",
-                self.info.id
+                "hive {} has no device {index}; allowed are {}",
+                self.info.id,
+                known.join(", ")
             ));
         }
         Ok(())

@@ -8,6 +8,7 @@ mod types;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
     io::{self, BufReader, Read},
     path::Path,
@@ -43,6 +44,20 @@ enum Value {
     List(Vec<u64>),
     /// The number of values that are not kept.
     Long(u64),
+}
+
+/// The value in a message.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(number) => write!(f, "{number}"),
+            Self::Number => f.write_str("a negative number or a fraction"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Text(text) => write!(f, "\"{}\"", shown(text)),
+            Self::List(items) => write!(f, "a list of {} values", items.len()),
+            Self::Long(count) => write!(f, "a list of {count} values"),
+        }
+    }
 }
 
 /// A tensor, as the header describes it.
@@ -244,7 +259,7 @@ impl Reader<'_> {
             Some(Value::Whole(bytes)) if bytes.is_power_of_two() && *bytes <= 1 << 16 => *bytes,
             Some(other) => {
                 return Err(self.defect(format!(
-                    "general.alignment is {other:?}; allowed is a power of two up to 65536"
+                    "general.alignment is {other}; allowed is a power of two up to 65536"
                 )));
             }
         };

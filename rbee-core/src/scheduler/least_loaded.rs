@@ -124,7 +124,7 @@ impl fmt::Display for Obstacle<'_> {
             }
             Self::Incapable => f.write_str("it cannot do this kind of task"),
             Self::Numerics { has, wants } => {
-                write!(f, "other numerics: it has {has:?}, the stream was begun with {wants:?}")
+                write!(f, "other numerics: it has \"{has}\", the stream was begun with \"{wants}\"")
             }
             Self::Taken { slots: 1 } => f.write_str("its only slot is taken"),
             Self::Taken { slots } => write!(f, "all {slots} slots taken"),

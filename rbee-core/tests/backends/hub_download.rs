@@ -298,6 +298,27 @@ async fn what_the_hub_has_not_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_hub_that_speaks_no_tls_is_named_and_not_asked_again() {
+    use std::io::{Read as _, Write as _};
+
+    let place = Place::new(HubServer::with_model(10));
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", plain.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in plain.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    // So many tries would take longer than the test may.
+    let hub =
+        place.hub().endpoint(endpoint).retries(1_000, Duration::from_secs(60)).build().unwrap();
+    let error = hub.resolve(&tiny()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HubUnreachable);
+    assert!(error.message().contains("it does not speak TLS"), "{error}");
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_found_by_name_and_only_that_one_is_fetched_again() {
     let place = Place::new(HubServer::with_model(BIG));
     place.download().await.unwrap();

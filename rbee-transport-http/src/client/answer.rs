@@ -30,6 +30,17 @@ pub struct HttpAnswer {
     pub(super) authority: Arc<str>,
 }
 
+/// The content type of an answer in a message.
+pub(super) fn content_type(value: Option<&http::HeaderValue>) -> String {
+    match value {
+        Some(value) => {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            format!("content type \"{}\"", text.chars().take(80).collect::<String>())
+        }
+        None => "no content type".into(),
+    }
+}
+
 impl HttpAnswer {
     /// Reads the whole body, as JSON.
     ///
@@ -80,8 +91,9 @@ impl HttpAnswer {
         let kind = self.response.headers().get(header::CONTENT_TYPE);
         if !kind.is_some_and(|kind| kind.as_bytes().starts_with(sse::CONTENT_TYPE.as_bytes())) {
             let message = format!(
-                "the answer of {} is of content type {kind:?}; expected was {}",
+                "the answer of {} is of {}; expected was {}",
                 self.authority,
+                content_type(kind),
                 sse::CONTENT_TYPE
             );
             return Err(Error::new(ErrorKind::WorkerFault, message));

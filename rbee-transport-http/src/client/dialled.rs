@@ -3,14 +3,14 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::dial::Io;
+use crate::{dial::Io, tls_error::TlsError};
 
 /// The time limit for making a connection, TLS included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,18 +20,23 @@ pub(super) struct Dialled {
     io: Box<dyn Io>,
     /// True if the other end is a proxy, which gets the whole URL.
     is_proxied: bool,
+    /// True once something was read.
+    is_begun: bool,
 }
+
+/// The first byte of a message of TLS in which a server refuses what it does not understand.
+const TLS_ALERT: u8 = 0x15;
 
 impl Dialled {
     /// A connection to the server itself.
     pub(super) fn direct(io: Box<dyn Io>) -> Self {
-        Self { io, is_proxied: false }
+        Self { io, is_proxied: false, is_begun: false }
     }
 
     /// A connection to a proxy that sends each request on.
     #[cfg(feature = "https")]
     pub(super) fn proxied(io: Box<dyn Io>) -> Self {
-        Self { io, is_proxied: true }
+        Self { io, is_proxied: true, is_begun: false }
     }
 }
 
@@ -47,7 +52,16 @@ impl AsyncRead for Dialled {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        if let (false, Some(first)) = (self.is_begun, buffer.filled().get(before)) {
+            self.is_begun = true;
+            // No HTTP begins with it.
+            if *first == TLS_ALERT {
+                return Poll::Ready(Err(io::Error::other(TlsError::unexpected())));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -65,3 +65,6 @@ impl HttpClient {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[cfg(feature = "tls")]
+mod tls_tests;

@@ -1,6 +1,6 @@
 //! A pool of kept-alive HTTP/1.1 connections, which every client uses.
 
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -10,7 +10,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-use super::{body::Body, connector::Connector, http_error::HttpError};
+use super::{body::Body, chain, connector::Connector, http_error::HttpError};
 
 /// How long an unused connection is kept. Shorter than servers keep it, so that it is rarely closed during a request.
 const IDLE: Duration = Duration::from_secs(45);
@@ -38,8 +38,27 @@ impl Pool {
     ) -> Result<Response<Body>, HttpError> {
         match self.0.request(request).await {
             Ok(response) => Ok(response.map(Body::new)),
-            Err(cause) if cause.is_connect() => Err(HttpError::Connect(cause.into())),
-            Err(cause) => Err(HttpError::Broken(cause.into())),
+            Err(cause) if cause.is_connect() => Err(HttpError::Connect(Lost(cause).into())),
+            Err(cause) => Err(HttpError::Broken(Lost(cause).into())),
         }
+    }
+}
+
+/// The error of a client without its own name, which is `client error (Connect)`: its causes say more.
+#[derive(Debug)]
+struct Lost(hyper_util::client::legacy::Error);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(cause) => f.write_str(&chain(cause)),
+            None => f.write_str("the request was given up"),
+        }
+    }
+}
+
+impl Error for Lost {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }

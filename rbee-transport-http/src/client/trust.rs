@@ -1,5 +1,8 @@
 //! [`Trust`]: the certificates that TLS is checked against.
 
+mod certificate;
+mod verifier;
+
 use std::{fmt, sync::Arc};
 
 use rbee_core::{Error, ErrorKind, Result};
@@ -8,7 +11,14 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+use verifier::Verifier;
+
 /// The certificates that a server's certificate is checked against. Clones share them.
+///
+/// A server is trusted if one of them has signed its certificate, or if its certificate is one of them: so a
+/// self-signed certificate of `openssl req -x509` can be named, although it is marked as one of a CA. In both cases the
+/// certificate must be within its dates and for the host of the URL. A name must be in its subject alternative names; if
+/// it has none, a certificate that is itself one of them may have the name as its common name.
 #[derive(Clone)]
 pub struct Trust(Arc<ClientConfig>);
 
@@ -27,10 +37,10 @@ impl Trust {
     pub fn system() -> Result<Self> {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
-        let (added, unusable) = roots.add_parsable_certificates(found.certs);
+        let (added, unusable) = roots.add_parsable_certificates(found.certs.iter().cloned());
         tracing::debug!(added, unusable, "read the system's certificates");
         if added > 0 {
-            return Self::of(roots);
+            return Self::of(roots, found.certs);
         }
         let why: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
         let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join("; ")) };
@@ -47,25 +57,37 @@ impl Trust {
     /// [`ErrorKind::Config`] if there is none, or if one cannot be used.
     pub fn only(pem: &[u8]) -> Result<Self> {
         let wrong = |why: String| Error::new(ErrorKind::Config, why);
-        let mut roots = RootCertStore::empty();
+        let (mut roots, mut trusted) = (RootCertStore::empty(), Vec::new());
         for (index, certificate) in CertificateDer::pem_slice_iter(pem).enumerate() {
-            let certificate = certificate.map_err(|cause| wrong(format!("no PEM: {cause}")))?;
-            roots.add(certificate).map_err(|cause| {
-                wrong(format!("certificate {} cannot be used: {cause}", index + 1))
+            let certificate = certificate.map_err(|cause| {
+                wrong(format!("no PEM: {}", crate::tls_error::plain_pem(&cause)))
             })?;
+            roots.add(certificate.clone()).map_err(|cause| {
+                let why = crate::tls_error::plain(&cause);
+                wrong(format!("certificate {} cannot be used: {why}", index + 1))
+            })?;
+            trusted.push(certificate);
         }
         match roots.is_empty() {
             true => Err(wrong("there is no certificate in PEM".into())),
-            false => Self::of(roots),
+            false => Self::of(roots, trusted),
         }
     }
 
-    fn of(roots: RootCertStore) -> Result<Self> {
+    fn of(roots: RootCertStore, trusted: Vec<CertificateDer<'static>>) -> Result<Self> {
+        let wrong = |cause: &dyn fmt::Display| {
+            Error::new(ErrorKind::Config, format!("TLS cannot be set up: {cause}"))
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            Verifier::new(roots, trusted, provider.clone()).map_err(|cause| wrong(&cause))?;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|cause| Error::new(ErrorKind::Config, format!("TLS: {cause}")))?;
-        Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+            .map_err(|cause| wrong(&cause))?
+            // Despite its name this replaces no check: the verifier includes the usual one.
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        Ok(Self(Arc::new(config.with_no_client_auth())))
     }
 
     pub(super) fn config(&self) -> Arc<ClientConfig> {

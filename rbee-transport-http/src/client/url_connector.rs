@@ -29,6 +29,7 @@ use crate::{
         http_error::BoxError,
     },
     dial::Io,
+    tls_error::TlsError,
 };
 
 /// How long a connection is idle before the kernel probes the other end, and the interval of the probes.
@@ -109,7 +110,13 @@ impl UrlConnector {
         let trust = self.trust.as_ref().ok_or("no certificates to check TLS against are set up")?;
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned())?;
-        Ok(Box::new(TlsConnector::from(trust.config()).connect(name, io).await?))
+        let encrypted = TlsConnector::from(trust.config()).connect(name, io).await;
+        Ok(Box::new(encrypted.map_err(|cause| -> BoxError {
+            match TlsError::of_handshake(&cause, host) {
+                Some(error) => error.into(),
+                None => cause.into(),
+            }
+        })?))
     }
 }
 

@@ -89,7 +89,7 @@ async fn one(
         }
         answer => {
             let why = match answer {
-                Ok(health) => format!("it responds as {} and is {:?}", health.worker, health.phase),
+                Ok(health) => format!("it responds as {} and is {}", health.worker, health.phase),
                 Err(error) => error.to_string(),
             };
             tracing::warn!(worker = %id, why, "a worker that is alive but does not respond is killed");

@@ -276,8 +276,8 @@ impl ProcessFactory {
                 Ok(Health { phase: Phase::Ready, info: Some(info), .. }) => {
                     if (info.id, &info.hive, &info.model) != (id, &self.config.id, &spec.model) {
                         let message = format!(
-                            "worker {id} of hive {} with {} describes itself as {info:?}",
-                            self.config.id, spec.model
+                            "worker {id} of hive {} with {} describes itself as worker {} of hive {} with {}",
+                            self.config.id, spec.model, info.id, info.hive, info.model
                         );
                         return Err(Error::new(ErrorKind::WorkerFault, message));
                     }

@@ -1,6 +1,7 @@
 //! What every daemon needs in addition to its server: signals, reloads, limits.
 
 mod log;
+mod units;
 
 use std::path::Path;
 
@@ -11,6 +12,8 @@ use rbee_core::{Error, ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 #[cfg(unix)]
 use tokio_util::sync::CancellationToken;
+
+pub use units::{ByteSize, HumanDuration, allowed_values, quoted};
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process immediately.
 ///

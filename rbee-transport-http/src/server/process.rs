@@ -31,7 +31,7 @@ impl Start {
     pub fn read(input: impl BufRead) -> Result<Self> {
         let wrong = |why: String| {
             let message = format!(
-                "no order on the standard input: {why}; a hive starts this program, with an order in JSON"
+                "no order on the standard input: {why}; a hive starts this program, with an order in JSON; --help says how to do it by hand"
             );
             Err(Error::new(ErrorKind::Config, message))
         };
@@ -147,6 +147,15 @@ pub async fn run_hive(
     // The server limits the time of its own end.
     let _ = serving.await;
     down
+}
+
+/// The exit status of a daemon whose command line, variables or configuration are wrong.
+pub const EXIT_MISUSED: u8 = 2;
+
+/// Writes the error that ends this program on standard error: its kind, its message, and those causes that the message
+/// does not contain.
+pub fn report(program: &str, error: &Error) {
+    eprintln!("{program}: {}: {}", error.kind(), Error::with_causes(error));
 }
 
 /// The exit status of a worker or hive process after this error.

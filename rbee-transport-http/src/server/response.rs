@@ -115,7 +115,13 @@ pub(super) async fn read_body(
     if !kind.and_then(|kind| kind.to_str().ok()).is_some_and(guard::is_json) {
         return Err(Error::for_client(
             ErrorKind::UnsupportedMediaType,
-            format!("the content type is {kind:?}; allowed is application/json"),
+            match kind {
+                Some(kind) => format!(
+                    "the content type is \"{}\"; allowed is application/json",
+                    String::from_utf8_lossy(kind.as_bytes())
+                ),
+                None => "the content type is missing; allowed is application/json".into(),
+            },
         ));
     }
     let collected = collect(request.into_body(), most, budget);

@@ -9,7 +9,10 @@ use std::{
 use rbee_core::{Error, ErrorKind, Result};
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
 };
 pub(super) use tokio_rustls::TlsAcceptor as Acceptor;
 
@@ -73,20 +76,29 @@ fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let wrong = |path: &Path, why: String| {
         Error::new(ErrorKind::Config, format!("{}: {why}", path.display()))
     };
+    let unread = |path, what, cause: &pem::Error| match cause {
+        pem::Error::Io(cause) => wrong(path, format!("cannot be read: {cause}")),
+        pem::Error::NoItemsFound => wrong(path, format!("no {what} in PEM")),
+        cause => {
+            let why = crate::tls_error::plain_pem(cause);
+            wrong(path, format!("no {what} in PEM: {why}"))
+        }
+    };
     let chain = CertificateDer::pem_file_iter(certificates)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|cause| wrong(certificates, format!("no certificates in PEM: {cause}")))?;
+        .map_err(|cause| unread(certificates, "certificates", &cause))?;
     if chain.is_empty() {
         return Err(wrong(certificates, "no certificates in PEM".into()));
     }
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|cause| wrong(key, format!("no private key in PEM: {cause}")))?;
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|cause| unread(key, "private key", &cause))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
         .map_err(|cause| {
-            wrong(certificates, format!("cannot be used with the key {}: {cause}", key.display()))
+            let why = crate::tls_error::plain(&cause);
+            wrong(certificates, format!("cannot be used with the key {}: {why}", key.display()))
         })?;
     Ok(Arc::new(config))
 }

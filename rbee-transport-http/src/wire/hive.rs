@@ -8,6 +8,27 @@ use serde::{Deserialize, Serialize};
 use super::ErrorInfo;
 use crate::token::Token;
 
+/// The variables that `rbee-hive` reads.
+pub const HIVE_VARIABLES: [&str; 17] = [
+    "RBEE_HIVE_CONTEXT",
+    "RBEE_HIVE_ENGINES",
+    "RBEE_HIVE_HOST",
+    "RBEE_HIVE_HUB_CACHE",
+    "RBEE_HIVE_ID",
+    "RBEE_HIVE_LEASE",
+    "RBEE_HIVE_LOG_FORMAT",
+    "RBEE_HIVE_LOG_LEVEL",
+    "RBEE_HIVE_MODELS_BUDGET",
+    "RBEE_HIVE_MODELS_DIR",
+    "RBEE_HIVE_PORT",
+    "RBEE_HIVE_STATE_DIR",
+    "RBEE_HIVE_THREADS",
+    "RBEE_HIVE_TOKEN",
+    "RBEE_HIVE_TOKEN_FILE",
+    "RBEE_HIVE_WORKER",
+    "RBEE_HIVE_WORKER_LEASE",
+];
+
 /// `GET`: the whole state of the hive, a [`HiveReport`](rbee_core::hive::HiveReport).
 pub const CAPABILITIES: &str = "/v1/capabilities";
 /// `GET` lists workers, `POST` ([`Spawn`]) starts one and responds with a stream of [`spawning`] events.

@@ -1,6 +1,6 @@
 //! The requests to a worker process, and its responses.
 
-use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
+use std::{fmt, net::IpAddr, num::NonZeroUsize, sync::Arc};
 
 use rbee_core::{
     HiveId, Job, JobId, Run, WorkerId, WorkerInfo, WorkerSpec,
@@ -151,6 +151,16 @@ pub enum Phase {
     Ready,
     /// Its model could not be loaded; it will end.
     Failed,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loading => "loading",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// The identity and health of a worker process: the response to `GET /health` with its token.

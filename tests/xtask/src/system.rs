@@ -16,11 +16,18 @@ struct Needed {
     why: &'static str,
 }
 
-const NEEDED: [Needed; 1] = [Needed {
-    names: &["chromium", "chromium-browser", "google-chrome"],
-    package: "chromium",
-    why: "web pages are tested in a real browser",
-}];
+const NEEDED: [Needed; 2] = [
+    Needed {
+        names: &["chromium", "chromium-browser", "google-chrome"],
+        package: "chromium",
+        why: "web pages are tested in a real browser",
+    },
+    Needed {
+        names: &["openssl"],
+        package: "openssl",
+        why: "TLS is tested with the certificates that people make",
+    },
+];
 
 /// Installs what is missing. Needs Debian's package manager and root rights; fails without them.
 pub(crate) fn check() -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Words: each thing has one name, the standard one of the field. Names, comments, messages and pages are searched for
 //! words that this project does not use ([`table`] lists them).
 
+mod debug;
 mod table;
 mod text;
 
@@ -60,7 +61,10 @@ fn read(finder: &Finder<'_>, files: &[PathBuf]) -> Vec<String> {
     for path in files {
         let shown = path.strip_prefix(root()).unwrap_or(path).display().to_string();
         match fs::read_to_string(path) {
-            Ok(text) => findings.extend(finder.find(&shown, &text)),
+            Ok(text) => {
+                findings.extend(finder.find(&shown, &text));
+                findings.extend(debug::find(&shown, &text));
+            }
             Err(cause) => findings.push(format!("{shown} cannot be read: {cause}")),
         }
     }

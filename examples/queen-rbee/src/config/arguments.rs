@@ -21,6 +21,20 @@ pub enum Action {
     Repair(Repair),
 }
 
+/// What `--help` says after the flags.
+const AFTER_HELP: &str = "\
+A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d. A SIZE is a number of bytes, or has a unit: 64MiB, 1GiB or 500MB.
+
+Exit codes:
+    0  it was stopped, or did what was asked
+    1  something failed
+    2  a flag, a variable or the configuration file is wrong
+
+Examples:
+    queen-rbee
+    queen-rbee --config queen.yaml --check-config
+    queen-rbee --listen-host 0.0.0.0 --token-file queen.token --tls-cert cert.pem --tls-key key.pem";
+
 /// The orchestrator as a daemon: an OpenAI-compatible API over every machine.
 ///
 /// Every key can be set with a flag, a variable (--listen-port is RBEE_LISTEN_PORT) or a YAML file (listen_port:
@@ -30,7 +44,7 @@ pub enum Action {
 /// end, and stops its workers; a second signal does not wait for jobs. SIGUSR1 shuts it down without stopping
 /// workers, for the next queen on the same data directory.
 #[derive(Debug, Parser)]
-#[command(name = "queen-rbee", version)]
+#[command(name = "queen-rbee", version, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// The configuration file [default: rbee/queen.yaml in the user's configuration directory]
     #[arg(long = "config", value_name = "FILE")]

@@ -2,7 +2,8 @@
 
 use std::{error, fmt};
 
-use super::sources::nearest;
+use rbee_core::similar::nearest;
+use rbee_transport_http::server::quoted;
 
 /// The most characters of a value in an error.
 const MAX_SHOWN: usize = 60;
@@ -34,13 +35,17 @@ impl fmt::Display for Refusal {
         match &self.problem {
             Problem::Value(shown, allowed) => write!(f, "{path} is {shown}; allowed is {allowed}"),
             Problem::UnknownKey(key, known) => {
-                let nearest = nearest(key, known.iter().copied());
-                let hint = nearest.map(|name| format!("; {name} perhaps?")).unwrap_or_default();
+                let near = nearest(key, known.iter().copied());
+                let hint = near.map(|name| format!("; {name} perhaps?")).unwrap_or_default();
                 if path.is_empty() {
                     let end = if hint.is_empty() { ";" } else { "" };
-                    return write!(f, "there is no key {key:?}{hint}{end} --help lists them all");
+                    return write!(
+                        f,
+                        "there is no key {}{hint}{end} --help lists them all",
+                        quoted(key)
+                    );
                 }
-                write!(f, "{path} has no {key:?}; allowed are {}{hint}", known.join(", "))
+                write!(f, "{path} has no {}; allowed are {}{hint}", quoted(key), known.join(", "))
             }
             Problem::Other(why) if path.is_empty() => f.write_str(why),
             Problem::Other(why) => write!(f, "{path}: {why}"),
@@ -60,7 +65,7 @@ impl Refusal {
 
     /// The error for a whole text that is not a value of the type.
     pub(super) fn of_text(text: &str) -> Self {
-        let problem = Problem::Value(shortened(&format!("{text:?}")), String::new());
+        let problem = Problem::Value(shortened(&quoted(text)), String::new());
         Self { line: 1, path: String::new(), problem }
     }
 }

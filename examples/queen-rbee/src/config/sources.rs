@@ -11,11 +11,12 @@ use std::{
 
 use clap::FromArgMatches;
 use etcetera::BaseStrategy;
-use rbee_core::{Error, ErrorKind, Result};
+use rbee_core::{Error, ErrorKind, Result, similar::nearest};
+use rbee_transport_http::{server::allowed_values, wire::hive::HIVE_VARIABLES};
 use serde_json::Value;
 
 use super::{
-    ByteSize, Config, HumanDuration, arguments, default_data_dir,
+    Config, arguments, default_data_dir,
     refusal::{Problem, Refusal},
     yaml,
 };
@@ -25,26 +26,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The prefix of each variable.
 const PREFIX: &str = "RBEE_";
 /// Known variables that are not keys: those of this and the other programs of rbee.
-const OTHER_VARIABLES: [&str; 6] = [
-    "RBEE_CONFIG",
-    "RBEE_HOST",
-    "RBEE_API_KEY",
-    "RBEE_CA_CERT",
-    "RBEE_HIVE_TOKEN",
-    crate::daemon::RECORD_RUN,
-];
-/// The allowed values, by the placeholder in the help. Other placeholders list them themselves.
-const ALLOWED: [(&str, &str); 9] = [
-    ("ADDRESS", "an IP address of this machine, 0.0.0.0 for all, or localhost"),
-    ("DURATION", HumanDuration::ALLOWED),
-    ("NAME", "1 to 64 letters, digits, '.', '_' and '-'"),
-    ("NUMBER", "a whole number"),
-    ("PATH", "a path"),
-    ("PORT", "0 (the operating system chooses) to 65535"),
-    ("SIZE", ByteSize::ALLOWED),
-    ("TEXT", "text"),
-    ("true|false", "true or false"),
-];
+const OTHER_VARIABLES: [&str; 5] =
+    ["RBEE_CONFIG", "RBEE_HOST", "RBEE_API_KEY", "RBEE_CA_CERT", crate::daemon::RECORD_RUN];
 
 /// The source of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,8 +180,9 @@ impl Loaded {
                 continue;
             };
             let Some(key) = keys.get(name) else {
-                if !OTHER_VARIABLES.contains(&name) {
-                    let known = keys.keys().map(String::as_str).chain(OTHER_VARIABLES);
+                let others = || OTHER_VARIABLES.into_iter().chain(HIVE_VARIABLES);
+                if !others().any(|other| other == name) {
+                    let known = keys.keys().map(String::as_str).chain(others());
                     let known = known.filter_map(|name| name.strip_prefix(PREFIX));
                     let near = nearest(bare, known);
                     let hint = near.map(|near| format!("; {PREFIX}{near} perhaps?"));
@@ -274,9 +258,8 @@ fn in_words(mut refusal: Refusal) -> String {
         let mut keys = keys.get_arguments();
         if let Some(key) = keys.find(|key| key.get_id().as_str() == refusal.path) {
             let form = key.get_value_names().and_then(<[_]>::first).map_or("", |name| name);
-            let known = ALLOWED.iter().find(|(name, _)| *name == form);
-            *allowed = match (known, form.chars().next()) {
-                (Some((_, allowed)), _) => (*allowed).into(),
+            *allowed = match (allowed_values(form), form.chars().next()) {
+                (Some(allowed), _) => allowed.into(),
                 (None, Some('[')) => format!("a list like {form}"),
                 (None, Some('{')) => format!("a map like {form}"),
                 (None, _) => form.into(),
@@ -314,23 +297,6 @@ fn set(value: &Value) -> Value {
         }
         value => value.clone(),
     }
-}
-
-/// The known name that was most likely meant.
-pub(super) fn nearest<'a>(
-    given: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let known: Vec<_> = known.into_iter().collect();
-    let distance = |name: &&'a str| strsim::osa_distance(given, name);
-    let closest = known.iter().copied().min_by_key(distance)?;
-    if distance(&closest) <= (given.len() / 3).max(1) {
-        return Some(closest);
-    }
-    // A common prefix: `priority` for `priorities`.
-    let alike = |name: &str| strsim::jaro_winkler(given, name);
-    let best = known.into_iter().max_by(|one, other| alike(one).total_cmp(&alike(other)))?;
-    (alike(best) >= 0.85).then_some(best)
 }
 
 pub(super) fn read_bounded(file: &Path) -> Result<String> {

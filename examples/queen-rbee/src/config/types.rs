@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData, net::IpAddr, ops::Deref, str::FromStr};
 
 use rbee_core::tenant::TenantLimits;
-use rbee_transport_http::{Token, wire::engine::EngineCommand};
+use rbee_transport_http::{Token, server::quoted, wire::engine::EngineCommand};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _, IgnoredAny, Unexpected},
@@ -136,7 +136,7 @@ macro_rules! by_text {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
                 text.parse().map_err(|_| {
-                    let shown = format!("{text:?}");
+                    let shown = quoted(&text);
                     D::Error::invalid_value(Unexpected::Other(&shown), &$allowed)
                 })
             }
@@ -149,8 +149,6 @@ macro_rules! by_text {
     )*};
 }
 by_text!(
-    super::HumanDuration: super::HumanDuration::ALLOWED,
-    super::ByteSize: super::ByteSize::ALLOWED,
     crate::hive_url::HiveUrl: crate::hive_url::HiveUrl::ALLOWED,
 );
 
@@ -180,7 +178,7 @@ pub(super) fn host(text: &str) -> Result<IpAddr, &'static str> {
 
 pub(super) fn host_in_a_file<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
     let text = String::deserialize(from)?;
-    let shown = format!("{text:?}");
+    let shown = quoted(&text);
     host(&text).map_err(|why| D::Error::invalid_value(Unexpected::Other(&shown), &why))
 }
 

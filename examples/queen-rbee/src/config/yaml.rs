@@ -6,6 +6,8 @@ use serde_saphyr::{
     Spanned, budget::BudgetBreach,
 };
 
+use rbee_transport_http::server::quoted;
+
 use super::refusal::{Problem, Refusal, shortened};
 
 /// The deepest nesting of lists and maps.
@@ -22,7 +24,7 @@ fn refusal(error: &Error, path: &str, text: &str) -> Refusal {
             Problem::UnknownKey(field.clone(), expected.clone())
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => {
-            Problem::Value(format!("{variant:?}"), expected.join("|"))
+            Problem::Value(quoted(variant), expected.join("|"))
         }
         Error::SerdeInvalidValue { unexpected, expected, .. }
         | Error::SerdeInvalidType { unexpected, expected, .. } => {
@@ -82,7 +84,7 @@ fn shown_at(text: &str, location: Location) -> String {
     }
     let length = usize::try_from(location.span().len()).unwrap_or(usize::MAX);
     let scalar: String = rest.chars().take(length).collect();
-    shortened(&format!("{:?}", scalar.trim_matches(['"', '\''])))
+    shortened(&quoted(scalar.trim_matches(['"', '\''])))
 }
 
 fn given_twice(key: &str, text: &str) -> String {

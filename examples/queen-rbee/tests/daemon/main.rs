@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+/// Shared with the tests of the keeper.
+#[path = "../../../rbee-keeper/tests/rbee/support/well_said.rs"]
+mod well_said;
 
 mod browser;
 #[cfg(target_os = "linux")]

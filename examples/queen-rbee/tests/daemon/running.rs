@@ -72,6 +72,57 @@ fn a_second_queen_is_told_who_has_the_directory_and_who_has_the_port() {
 }
 
 #[test]
+fn the_reason_for_the_end_is_said_once_and_for_people() {
+    let data = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = data.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let unknown = file("a.yaml", "listen_prt: \"a\"\n");
+    let quotes = file("b.yaml", "mode: 'a \"b\"'\n");
+    let twice = file("c.yaml", "hives:\n- {id: a, url: http://x}\n- {id: a, url: http://y}\n");
+    let policy = file("d.rhai", "fn schedule(job, workers, hives) { workers.idel() }\n");
+    let no_pem = file("e.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (arguments, code, part) in [
+        (
+            &["--config", &unknown][..],
+            2,
+            "a.yaml:1: there is no key \"listen_prt\"; listen_port perhaps?",
+        ),
+        (&["--config", &quotes], 2, "mode is 'a \"b\"'; allowed is home|platform"),
+        (&["--config", &twice], 2, "hives has a twice"),
+        (&["--config", "/nowhere"], 2, "/nowhere: No such file"),
+        (&["--lease", "90"], 2, "lease is \"90\"; allowed is a duration with its unit"),
+        (&["--lease", "5s"], 2, "lease is 5s; allowed is more than"),
+        (&["--models", "{a: \"hf:\"}"], 2, "the organization or the repository is missing"),
+        (&["--hives", "[{url: \"x\"}]"], 2, "hives[0].url is \"x\""),
+        (&["--engines", "[{name: a}]"], 2, "there is no models"),
+        (&["--token-file", "/nowhere"], 2, "/nowhere: No such file"),
+        (&["--port", &port], 1, "Address already in use"),
+        (&["--port", "0", "--policy", "/nowhere.rhai"], 1, "/nowhere.rhai: it cannot be read"),
+        (&["--port", "0", "--policy", &policy], 1, "did you mean idle?"),
+        (
+            &["--port", "0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"],
+            1,
+            "/nowhere: cannot be read",
+        ),
+        (&["--port", "0", "--tls-cert", &no_pem, "--tls-key", &no_pem], 1, "not encoded in base64"),
+        (&["--restore", "/nowhere"], 1, "/nowhere cannot be used: No such file"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let output = command(home.path(), arguments).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        let line = text.lines().find(|line| line.starts_with("queen-rbee: ")).unwrap_or_default();
+        assert!(line.contains(part), "{arguments:?}: {text}");
+        crate::well_said::assert_well_said(line);
+    }
+}
+
+#[test]
 fn what_is_not_allowed_ends_the_program_before_it_begins() {
     let data = tempfile::tempdir().unwrap();
     for (arguments, code, said) in [

@@ -84,7 +84,7 @@ impl Reply {
     pub fn events(self) -> Result<Events, Failure> {
         let kind = self.header(header::CONTENT_TYPE.as_str()).unwrap_or_default();
         if !kind.starts_with(sse::CONTENT_TYPE) {
-            let why = format!("its content type is {kind:?}, not {:?}", sse::CONTENT_TYPE);
+            let why = format!("its content type is \"{kind}\", not {}", sse::CONTENT_TYPE);
             return Err(self.about.stranger(&why));
         }
         Ok(Events::new(self.response, self.about))
@@ -113,7 +113,8 @@ impl Reply {
             None => {
                 let text = String::from_utf8_lossy(bytes);
                 let shown: String = text.chars().take(SHOWN).collect();
-                self.about.stranger(&format!("it says {status} {}", shown.trim()))
+                let said = format!("it says {status} {}", shown.trim());
+                self.about.stranger(said.trim_end())
             }
         }
         .with_retry_after(after)

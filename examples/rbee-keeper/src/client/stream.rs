@@ -1,6 +1,6 @@
 //! Streams of events.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use http::Response;
@@ -22,11 +22,12 @@ pub struct Events {
     response: Response<Body>,
     about: About,
     parser: Parser,
+    received: Instant,
 }
 
 impl Events {
     pub(super) fn new(response: Response<Body>, about: About) -> Self {
-        Self { response, about, parser: Parser::default() }
+        Self { response, about, parser: Parser::default(), received: Instant::now() }
     }
 
     /// A header of the answer, or `None` if it is missing or unreadable.
@@ -45,12 +46,21 @@ impl Events {
                 return Ok(Some(event));
             }
             match tokio::time::timeout(SILENCE, self.response.body_mut().next()).await {
-                Ok(Some(Ok(bytes))) => self.parser.push(&bytes),
+                Ok(Some(Ok(bytes))) => {
+                    self.received = Instant::now();
+                    self.parser.push(&bytes);
+                }
                 Ok(None) => return Ok(None),
                 Ok(Some(Err(cause))) => return Err(self.about.lost(&cause)),
                 Err(_) => return Err(self.about.silent(SILENCE)),
             }
         }
+    }
+
+    /// The time at which the newest bytes arrived: for an event that [`next`](Self::next) has just returned, the time
+    /// of its arrival, and not of its turn.
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     /// Reads the data of an event.

@@ -47,7 +47,10 @@ struct Measured {
     seconds: f64,
     requests_per_second: f64,
     completion_tokens: u64,
+    /// Of all answers together, from the first request to the last answer.
     tokens_per_second: f64,
+    /// The median rate of one answer, from its first token to its last.
+    decode_tokens_per_second: Option<f64>,
     first_token_ms: Option<Spread>,
     whole_answer_ms: Option<Spread>,
 }
@@ -86,6 +89,14 @@ struct One {
     first: Option<Duration>,
     whole: Duration,
     tokens: u32,
+    speed: Option<f64>,
+}
+
+/// The middle one of these values; `None` if there is none.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
 impl Bench {
@@ -115,7 +126,10 @@ impl Bench {
             facts.add("requests", &asked);
             facts.add("first token", &or_none(measured.first_token_ms));
             facts.add("whole answer", &or_none(measured.whole_answer_ms));
-            facts.add("tokens/s", &format!("{:.1}", measured.tokens_per_second));
+            facts.add("tokens/s", &format!("{:.1} (all requests)", measured.tokens_per_second));
+            let decode = measured.decode_tokens_per_second;
+            let decode = decode.map_or_else(String::new, |rate| format!("{rate:.1} (one answer)"));
+            facts.add("decode tokens/s", &decode);
             facts.add("requests/s", &format!("{:.2}", measured.requests_per_second));
             facts.add("took", &format!("{:.2} s", measured.seconds));
             screen.facts(&facts)?;
@@ -164,6 +178,7 @@ impl Bench {
             requests_per_second: answers.len() as f64 / seconds,
             completion_tokens: tokens,
             tokens_per_second: tokens as f64 / seconds,
+            decode_tokens_per_second: median(answers.iter().filter_map(|answer| answer.speed)),
             first_token_ms: Spread::of(answers.iter().filter_map(|answer| answer.first)),
             whole_answer_ms: Spread::of(answers.iter().map(|answer| answer.whole)),
         })
@@ -177,7 +192,7 @@ impl Bench {
             Answer::ask(&keeper.client, &Chat::new(&self.model, &messages, &sampling)).await?;
         while let Part::Text(..) = answer.next().await? {}
         let tokens = answer.usage.unwrap_or_default().completion_tokens;
-        Ok(One { first: answer.to_first(), whole: begin.elapsed(), tokens })
+        Ok(One { first: answer.to_first(), whole: begin.elapsed(), tokens, speed: answer.speed() })
     }
 }
 

@@ -9,7 +9,10 @@ use crate::{
 };
 
 pub(super) async fn estimate(keeper: &Keeper, request: &EstimateRequest) -> Result<Exit, Failure> {
-    let found: Estimate = keeper.client.post(policy::ESTIMATE, request).await?;
+    let found: Estimate = match keeper.client.post(policy::ESTIMATE, request).await {
+        Ok(found) => found,
+        Err(failure) => return Err(keeper.with_names(failure, &request.model).await),
+    };
     if keeper.screen.is_json() {
         keeper.screen.document(&found)?;
     } else {

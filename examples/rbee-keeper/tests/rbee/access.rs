@@ -131,15 +131,48 @@ async fn a_queen_behind_tls_is_believed_where_her_certificate_is_named() {
     std::fs::write(&other_path, other.cert.pem()).unwrap();
     let other = other_path.to_str().unwrap();
     let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", other]).run().await;
-    ended.failed(3, &["certificate", "UNREACHABLE"]);
+    ended.failed(3, &["the certificate of the server is not trusted", "(TLS)", "--ca-cert"]);
     let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", other]);
     let ended = ended.env("SSL_CERT_FILE", certificate).run().await;
-    ended.failed(3, &["certificate", "UNREACHABLE"]);
+    ended.failed(3, &["the certificate of the server is not trusted", "(TLS)", "--ca-cert"]);
+    // Another name of the same machine is none in the certificate, and plain HTTP is not spoken there.
+    let elsewhere = url.replace("localhost", "127.0.0.1");
+    let ended = Rbee::new(&["ls", "--host", &elsewhere, "--ca-cert", certificate]).run().await;
+    ended
+        .failed(3, &["names localhost, and not 127.0.0.1", "subjectAltName=IP:127.0.0.1", "(TLS)"]);
+    let plain = url.replace("https", "http");
+    let ended = Rbee::new(&["ls", "--host", &plain]).run().await;
+    ended.failed(3, &["the server speaks TLS", "https://", "(TLS)"]);
     let ended = Rbee::new(&["ls", "--host", &url]).env("SSL_CERT_FILE", "/nowhere").run().await;
     ended.failed(2, &["no certificates", "/nowhere", "SSL_CERT_FILE", "--ca-cert"]);
     let nothing = key.to_str().unwrap();
     let ended = Rbee::new(&["ls", "--host", &url, "--ca-cert", nothing]).run().await;
     ended.failed(2, &["no certificate"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_certificate_of_openssl_works_where_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 365 -subj /CN=localhost";
+    let mut command = std::process::Command::new("openssl");
+    let made = command.args(openssl.split(' ').skip(1)).current_dir(folder.path()).output();
+    assert!(made.expect("this test needs the program openssl").status.success());
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let queen = rbee_core::Queen::builder().build().await.unwrap();
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let server = server.with_tls(&certificate, &key).unwrap();
+    let url = format!("https://localhost:{}", server.address().port());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let _stop = stop.clone().drop_guard();
+    let router = rbee_transport_http::server::queen(queen);
+    tokio::spawn(server.run(router, stop, std::time::Duration::ZERO));
+
+    let certificate = certificate.to_str().unwrap();
+    Rbee::new(&["ls", "--url", &url, "--ca-cert", certificate]).run().await.ok();
+    let hall = Hall::new().await;
+    let plain = hall.url.replace("http://127.0.0.1", "https://localhost");
+    let ended = Rbee::new(&["ls", "--url", &plain, "--ca-cert", certificate]).run().await;
+    ended.failed(3, &["http:// is needed", "(TLS)"]);
 }
 
 /// A server that answers each connection with this.

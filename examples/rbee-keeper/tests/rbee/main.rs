@@ -5,6 +5,7 @@
 mod support;
 
 mod access;
+mod exits;
 mod fleet;
 mod follow;
 mod policy;

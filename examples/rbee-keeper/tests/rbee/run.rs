@@ -52,12 +52,31 @@ async fn as_json_the_answer_is_one_object_a_line_as_the_queen_sent_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verbose_says_afterwards_how_long_it_took() {
-    let hall = Hall::new().await;
-    let ended = hall.rbee(&[&FIVE[..], &["-v"]].concat()).run().await.ok();
-    assert_eq!(ended.out, EchoWorker::text(7, 5) + "\n");
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate)).await;
+    let mut running = hall.rbee(&[&FIVE[..], &["-v"]].concat()).start();
+    gate.release(1);
+    let first = running.read(EchoWorker::text(7, 1).len()).await;
+    // The four other tokens come at least this much later.
+    let pause = Duration::from_millis(40);
+    tokio::time::sleep(pause).await;
+    gate.open();
+    let ended = running.end().await.ok();
+    assert_eq!(format!("{first}{}", ended.out), EchoWorker::text(7, 5) + "\n");
     for said in ["first token after", "answer 5 tokens", "tokens/s", "job "] {
         assert!(ended.err.contains(said), "{said}: {ended:?}");
     }
+    let (before, _) = ended.err.split_once(" tokens/s").unwrap();
+    let speed: f64 = before.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(speed <= 4.0 / pause.as_secs_f64(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_about_the_speed_of_an_answer_of_one_token() {
+    let hall = Hall::new().await;
+    let one = ["run", "bee", "hello", "--max-tokens", "1", "-v"];
+    let ended = hall.rbee(&one).run().await.ok();
+    assert!(ended.err.contains("answer 1 tokens") && !ended.err.contains("tokens/s"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

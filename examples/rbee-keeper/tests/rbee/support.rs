@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 pub mod terminal;
+pub mod well_said;
 
 use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
@@ -254,6 +255,10 @@ impl Ended {
     #[track_caller]
     pub fn failed(self, code: i32, says: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
+        // An error in JSON has its own quotes.
+        if !self.err.starts_with('{') {
+            well_said::assert_well_said(&self.err);
+        }
         for said in says {
             assert!(self.err.contains(said), "{said:?} is not said: {self:?}");
         }

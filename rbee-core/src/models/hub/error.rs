@@ -50,6 +50,8 @@ pub(in crate::models) enum HubError {
     RateLimited { what: String, after: Duration },
     #[error("the hub cannot be reached for {what}: {cause}")]
     Unreachable { what: String, cause: String },
+    #[error("there is no TLS with the hub for {what}: {why}")]
+    Tls { what: String, why: &'static str },
     #[error("the connection for {what} delivered nothing for {} s", after.as_secs())]
     Stalled { what: String, after: Duration },
     #[error("the hub ended {what} after {there} of {bytes} bytes")]
@@ -100,6 +102,7 @@ impl From<HubError> for Error {
             HubError::Status { .. }
             | HubError::RateLimited { .. }
             | HubError::Unreachable { .. }
+            | HubError::Tls { .. }
             | HubError::Stalled { .. }
             | HubError::Truncated { .. }
             | HubError::Malformed { .. }

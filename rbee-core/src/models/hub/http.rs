@@ -152,6 +152,10 @@ impl Shared {
     /// The failure for a request that got no answer.
     pub(super) fn failed(&self, error: ureq::Error, what: &str) -> Failure {
         let what = what.to_owned();
+        // A new try meets the same certificate.
+        if let Some(why) = tls_fault(&error.to_string()) {
+            return HubError::Tls { what, why }.into();
+        }
         match error {
             ureq::Error::Timeout(_) => {
                 Failure::Again(HubError::Stalled { what, after: self.settings.stall }, None)
@@ -234,6 +238,31 @@ impl Shared {
     }
 }
 
+/// What is wrong with TLS, if this text of an error is about TLS. The HTTP client passes it on only as a text.
+fn tls_fault(said: &str) -> Option<&'static str> {
+    const UNTRUSTED: &str = "its certificate is not one that a public CA has signed; if the network puts its own \
+                             certificate in between, set hub_endpoint to a mirror that can be reached without it";
+    let after = |start| said.split_once(start).map(|(_, rest)| rest);
+    if let Some(rest) = after("invalid peer certificate: ") {
+        let starts = |start: &str| rest.starts_with(start);
+        return Some(if starts("certificate expired") || starts("Expired") {
+            "its certificate has expired; if it has not, set the clock of this machine"
+        } else if starts("certificate not valid yet") || starts("NotValidYet") {
+            "its certificate is not valid yet; set the clock of this machine"
+        } else if starts("certificate not valid for name") || starts("NotValidForName") {
+            "its certificate is for another host; check hub_endpoint (HF_ENDPOINT)"
+        } else {
+            UNTRUSTED
+        });
+    }
+    if after("received corrupt message").is_some() {
+        return Some(
+            "it does not speak TLS; check hub_endpoint (HF_ENDPOINT), which may need http://",
+        );
+    }
+    after("received fatal alert").map(|_| "it refused the handshake")
+}
+
 /// Waits, and stops at once if the download is abandoned.
 pub(super) fn pause(wait: Duration, abandoned: &AtomicBool) -> Result<(), HubError> {
     let until = Instant::now() + wait;
@@ -296,6 +325,23 @@ mod tests {
         assert_eq!(to("http://cdn.test/x#y").as_deref(), Some("http://cdn.test/x"));
         assert_eq!(to("file:///etc/passwd"), None);
         assert_eq!(to("x y"), None);
+    }
+
+    #[test]
+    fn a_fault_of_tls_is_told_from_others() {
+        for (said, part) in [
+            (
+                "io: invalid peer certificate: certificate expired: verification time 1 (UNIX)",
+                "has expired",
+            ),
+            ("io: invalid peer certificate: certificate not valid for name \"a\"", "another host"),
+            ("io: invalid peer certificate: UnknownIssuer", "public CA"),
+            ("io: received corrupt message of type InvalidContentType", "does not speak TLS"),
+            ("io: received fatal alert: HandshakeFailure", "refused"),
+        ] {
+            assert!(tls_fault(said).unwrap().contains(part), "{said}");
+        }
+        assert_eq!(tls_fault("io: Connection refused (os error 111)"), None);
     }
 
     #[test]

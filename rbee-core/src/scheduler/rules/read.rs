@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, ErrorKind},
     scheduler::{capability::Capability, time_of_day::time_of_day},
+    similar::nearest,
     yaml::{Malformed, Node, Value, YamlEntry, parse},
 };
 
@@ -283,9 +284,8 @@ fn place(node: &Node, path: &str) -> Read<Place> {
 
 fn unknown<T>(entry: &YamlEntry, path: &str, known: &[&str]) -> Read<T> {
     let at = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-    let near = known.iter().map(|name| (strsim::damerau_levenshtein(&entry.key, name), name));
-    let hint = match near.min().filter(|(distance, _)| *distance <= 2) {
-        Some((_, name)) => format!("did you mean {name}?"),
+    let hint = match nearest(&entry.key, known.iter().copied()) {
+        Some(name) => format!("did you mean {name}?"),
         None => format!("allowed are {}", known.join(", ")),
     };
     wrong(entry.line, &at, format!("there is no such key; {hint}"))

@@ -13,7 +13,7 @@ use rbee_core::{Error, ErrorKind, Finish, Output, Result, Usage};
 use serde::Deserialize;
 
 use super::{Body, Counted, Refusal, Slot, chain};
-use crate::wire::sse;
+use crate::{client::answer::content_type, wire::sse};
 
 /// The largest event, in bytes: a token, and the fields that a server puts around it.
 const MOST_EVENT: usize = 1 << 20;
@@ -67,7 +67,8 @@ impl Chunks {
         let kind = answer.headers().get(header::CONTENT_TYPE);
         if !kind.is_some_and(|kind| kind.as_bytes().starts_with(sse::CONTENT_TYPE.as_bytes())) {
             let message = format!(
-                "{server} answered with content type {kind:?}; expected was {}",
+                "{server} answered with {}; expected was {}",
+                content_type(kind),
                 sse::CONTENT_TYPE
             );
             return Err(Error::new(ErrorKind::WorkerFault, message));

@@ -117,6 +117,10 @@ pub(super) async fn remove(
         .filter(|(_, held)| held.is_of(&model))
         .collect();
     if let Some(only) = &query.hive {
+        if cluster.hive(only).is_none() {
+            let message = format!("hive {only} does not exist");
+            return Err(Error::new(ErrorKind::NotFound, message).with_param("hive").into());
+        }
         held.retain(|(hive, _)| hive == only);
         if held.is_empty() {
             return Err(absent(&query.model, only).into());
@@ -175,6 +179,17 @@ fn unknown(name: &str) -> Error {
     let shown: String = name.chars().take(120).collect();
     let message = format!("the model {shown:?} is not known here");
     Error::new(ErrorKind::ModelNotFound, message).with_param("model")
+}
+
+/// Refuses the name of a model that is no alias and that nobody has: it cannot be fetched either, because it is not a
+/// reference.
+pub(super) async fn refuse_unknown(queen: &Queen, model: &ModelRef) -> Result<()> {
+    let is_name = matches!(model.source(), ModelSource::Alias(_));
+    if is_name && !queen.cluster().await?.knows_model(model) {
+        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
+        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
+    }
+    Ok(())
 }
 
 fn absent(name: &str, hive: &HiveId) -> Error {

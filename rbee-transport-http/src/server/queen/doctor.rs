@@ -68,7 +68,11 @@ pub(super) async fn doctor(State(shared): State<Shared>) -> HandlerResult {
         match tokio::time::timeout(CHECK_TIMEOUT, health_check.check()).await {
             Ok(found) => checks.extend(found),
             Err(_) => {
-                let message = format!("{health_check:?} did not answer within {CHECK_TIMEOUT:?}");
+                let message = {
+                    let name = format!("{health_check:?}");
+                    let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
+                    format!("{name} did not answer within {CHECK_TIMEOUT:?}")
+                };
                 checks.push(check("queen", "health check", Verdict::Failed, message));
             }
         }

@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, queen::LoadRequest, scheduler::Fit};
 
-use super::{Shared, middleware::HandlerResult};
+use super::{Shared, catalog::refuse_unknown, middleware::HandlerResult};
 use crate::{
     server::response,
     wire::{
@@ -40,6 +40,7 @@ pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> 
     shared.check_model(&asked.model).await?;
     let model =
         shared.queen.models().resolve(&asked.model).map_err(|error| error.with_param("model"))?;
+    refuse_unknown(&shared.queen, &model).await?;
     let EstimateRequest { hive, devices, slots, context, .. } = asked;
     let request = LoadRequest { model: model.clone(), hive, devices, slots, pin: false };
     let found = shared.queen.models().estimate(&request, context).await?;

@@ -5,13 +5,13 @@ use http::{HeaderValue, StatusCode, header};
 use rbee_core::{
     ClusterView, Error, ErrorKind, Queen, Result, WorkerId,
     cluster::WorkerState,
-    models::ModelSource,
     queen::{LoadProgress, LoadRequest},
     time::Time,
 };
 
 use super::{
     Shared,
+    catalog::refuse_unknown,
     middleware::{HandlerResult, Name},
 };
 use crate::{
@@ -66,12 +66,7 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Han
     }
     shared.check_model(&order.model).await?;
     let model = shared.queen.models().locate(&order.model).await?;
-    if matches!(model.source(), ModelSource::Alias(_))
-        && !shared.queen.cluster().await?.knows_model(&model)
-    {
-        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
-        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
-    }
+    refuse_unknown(&shared.queen, &model).await?;
     let SpawnWorker { hive, devices, slots, pin, .. } = order;
     let wanted = LoadRequest { model, hive, devices, slots, pin };
     let worker = shared.queen.models().load(wanted).await?;

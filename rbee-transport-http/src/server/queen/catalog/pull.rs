@@ -21,7 +21,7 @@ use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Queen, Result
 use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{super::Shared, locate};
+use super::{super::Shared, locate, refuse_unknown};
 use crate::{
     server::queen::{
         keep_alive::Ticker,
@@ -63,6 +63,7 @@ pub(in crate::server::queen) async fn pull(
     let order: Pull = shared.read_json(request).await?;
     shared.check_model(&order.model).await?;
     let model = locate(&shared.queen, &order.model).await?;
+    refuse_unknown(&shared.queen, &model).await?;
     let hives = hives(&shared.queen, order.hive).await?;
     let (tell, told) = mpsc::channel(UNSENT);
     let wanted = Wanted { model, hives, verify: order.verify };

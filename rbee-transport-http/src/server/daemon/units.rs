@@ -1,6 +1,11 @@
-//! Durations and sizes as people write them.
+//! Durations and sizes as people write them, and the words for what a value may be.
 
 use std::{fmt, ops::Deref, str::FromStr, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error as _, Unexpected},
+};
 
 /// A duration with its unit: `250ms`, `90s`, `1h30m`, `7d`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,12 +28,41 @@ const SIZES: [(&str, u64); 8] = [
     ("B", 1),
 ];
 
+/// The allowed values, by the placeholder in the help of a daemon. Other placeholders list them themselves.
+const ALLOWED: [(&str, &str); 9] = [
+    ("ADDRESS", "an IP address of this machine, 0.0.0.0 for all, or localhost"),
+    ("DURATION", HumanDuration::ALLOWED),
+    ("NAME", "1 to 64 letters, digits, '.', '_' and '-'"),
+    ("NUMBER", "a whole number"),
+    ("PATH", "a path"),
+    ("PORT", "0 (the operating system chooses) to 65535"),
+    ("SIZE", ByteSize::ALLOWED),
+    ("TEXT", "text"),
+    ("true|false", "true or false"),
+];
+
+/// The values that are allowed for a setting with this placeholder in the help, in words: `PORT`, `DURATION`. `None` for
+/// a placeholder that lists them itself.
+pub fn allowed_values(placeholder: &str) -> Option<&'static str> {
+    ALLOWED.iter().find(|(name, _)| *name == placeholder).map(|(_, allowed)| *allowed)
+}
+
+/// A text of a user in a message: in quotes, and without control characters. A quote in it is not escaped, because the
+/// text is for people.
+pub fn quoted(text: &str) -> String {
+    let mark = if text.contains('"') { '\'' } else { '"' };
+    let plain = text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    [mark].into_iter().chain(plain).chain([mark]).collect()
+}
+
 impl HumanDuration {
-    pub(super) const ALLOWED: &str = "a duration with its unit, like 250ms, 90s, 5m, 1h30m or 7d";
+    /// What is allowed, in words.
+    pub const ALLOWED: &str = "a duration with its unit, like 250ms, 90s, 5m, 1h30m or 7d";
 }
 
 impl ByteSize {
-    pub(super) const ALLOWED: &str = "a size, like 64MiB, 1GiB, 500MB or a number of bytes";
+    /// What is allowed, in words.
+    pub const ALLOWED: &str = "a size, like 64MiB, 1GiB, 500MB or a number of bytes";
 }
 
 /// The number at the start of the text, and the rest.
@@ -101,6 +135,27 @@ impl fmt::Display for ByteSize {
         write!(f, "{}{name}", self.0 / factor)
     }
 }
+
+/// Reads and writes these types as text.
+macro_rules! by_text {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(|allowed| {
+                    let shown = quoted(&text);
+                    D::Error::invalid_value(Unexpected::Other(&shown), &allowed)
+                })
+            }
+        }
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+by_text!(HumanDuration, ByteSize);
 
 impl Deref for HumanDuration {
     type Target = Duration;
