@@ -85,6 +85,7 @@ mod rng;
 pub mod scheduler;
 pub mod settings;
 pub mod sim;
+mod similar;
 mod sizing;
 mod task;
 pub mod tenant;

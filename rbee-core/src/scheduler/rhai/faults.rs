@@ -160,11 +160,3 @@ fn readable(signature: &str) -> String {
 fn without_place(message: &str) -> String {
     message.rsplit_once(" (line ").map_or(message, |(before, _)| before).to_owned()
 }
-
-/// The known name that is most like this one; `None` if none is much like it.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let like = |other: &&str| strsim::damerau_levenshtein(name, other);
-    let most = (name.chars().count() / 3).max(1);
-    let near = known.into_iter().map(|other| (like(&other), other));
-    near.filter(|(distance, _)| *distance <= most).min().map(|(_, other)| other)
-}

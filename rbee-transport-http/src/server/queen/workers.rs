@@ -66,11 +66,11 @@ pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> Han
     }
     shared.check_model(&order.model).await?;
     let model = shared.queen.models().locate(&order.model).await?;
-    if matches!(model.source(), ModelSource::Alias(_))
-        && !shared.queen.cluster().await?.knows_model(&model)
-    {
-        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
-        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").into());
+    if matches!(model.source(), ModelSource::Alias(_)) {
+        let cluster = shared.queen.cluster().await?;
+        if !cluster.knows_model(&model) {
+            return Err(shared.queen.models().unknown(&order.model, None, Some(&cluster)).into());
+        }
     }
     let SpawnWorker { hive, devices, slots, pin, .. } = order;
     let wanted = LoadRequest { model, hive, devices, slots, pin };

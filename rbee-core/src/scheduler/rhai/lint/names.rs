@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use crate::{
     error::Result,
     scheduler::rhai::{
-        faults::{nearest, script},
+        faults::script,
         registry::HelperIndex,
         syntax::{Function, KEYWORDS, is_called, is_method, opens_closure, values},
         tokens::{Kind, Token},
     },
+    similar::nearest,
 };
 
 /// Functions of the language that a policy can use. How many values they take shows when they are called.
