@@ -4,7 +4,6 @@ use std::{
     env::VarError,
     fs::File,
     io::{self, Read},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,7 +17,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
-    server::{LogFormat, LogStyle, hostname},
+    server::{ListenHost, LogFormat, LogStyle, hostname},
     wire,
     wire::engine::EngineCommand,
 };
@@ -30,12 +29,12 @@ pub(crate) struct Args {
     /// The hive's name; by default the machine's name
     #[arg(long)]
     id: Option<HiveId>,
-    /// The address that it and its workers listen on
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    host: IpAddr,
+    /// The address that it and its workers listen on; localhost is 127.0.0.1 and ::1, and 127.0.0.1 for workers
+    #[arg(long, default_value_t = ListenHost::Localhost)]
+    pub(crate) host: ListenHost,
     /// The port it listens on
     #[arg(long, default_value_t = wire::HIVE_PORT)]
-    port: u16,
+    pub(crate) port: u16,
     /// The directory for the state of its workers and its token; each hive needs its own. By default it is
     /// rbee/hives/ID in the data directory, where queens of the same user find the token by themselves
     #[arg(long, value_name = "DIR")]
@@ -143,11 +142,6 @@ impl Args {
         Some(TokenFile::new(path, token.clone()))
     }
 
-    /// The address to listen on.
-    pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
-    }
-
     /// The level and the format of the log.
     pub(crate) fn log(&self) -> Result<LogStyle> {
         LogStyle::new(self.log_format, &*self.log_level)
@@ -177,7 +171,7 @@ impl Args {
         let mut hive = hive
             .with_store(ModelStore::open(models, options)?)
             .with_lease(self.worker_lease)
-            .with_bind(self.host)
+            .with_bind(self.host.ip())
             .with_log(self.log()?)
             .with_engines(self.engines()?);
         if let Some(program) = &self.worker {

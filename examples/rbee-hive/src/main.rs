@@ -34,7 +34,7 @@ async fn run(args: &Args) -> Result<()> {
     let stop = stop_signal()?;
     let given = args.token()?.map(SharedToken::from);
     token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
-    let server = Server::bind(args.address()).await?;
+    let server = Server::bind_host(args.host, args.port).await?;
     let hive = Arc::new(args.hive()?);
     hive.start().await?;
     let (token, _announced) = token::choose(given, &hive.hive_files(), server.address())?;

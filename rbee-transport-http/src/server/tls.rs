@@ -85,6 +85,11 @@ fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
+        .map(|mut config| {
+            // A client that wants HTTP/2 alone is refused in the handshake; others learn what is spoken here.
+            config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+            config
+        })
         .map_err(|cause| {
             wrong(certificates, format!("cannot be used with the key {}: {cause}", key.display()))
         })?;

@@ -66,7 +66,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out_and_is_said_once() {
     let limits = Limits {
         connections: 20,
         first_head_timeout: timeout,
-        head_timeout: timeout,
+        idle_timeout: timeout,
         ..Limits::default()
     };
     let (address, _stop) = serve(&hall, limits).await;
