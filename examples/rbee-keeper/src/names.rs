@@ -20,7 +20,8 @@ const PROPOSED: usize = 3;
 impl Keeper {
     /// Adds similar names to a failure about an unknown model.
     pub(crate) async fn with_names(&self, failure: Failure, model: &str) -> Failure {
-        if failure.code() != "MODEL_NOT_FOUND" {
+        // The queen compares the name with its aliases, and the keeper also with the references.
+        if failure.code() != "MODEL_NOT_FOUND" || failure.message().contains("did you mean") {
             return failure;
         }
         let found: Result<Listing<CatalogEntry>, _> =

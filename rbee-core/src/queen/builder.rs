@@ -332,3 +332,18 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
     })?;
     Ok((name.clone(), model.parse().map_err(wrong)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keep_alive_time_of_an_alias_is_that_of_its_model() {
+        let aliases = [("llama3.2".to_owned(), "hf:org/llama".parse().unwrap())].into();
+        let named = |name: &str| [(name.to_owned(), Duration::from_secs(1))].into();
+        for name in ["llama3.2", "llama3.2:latest"] {
+            assert_eq!(by_reference(&named(name), &aliases), named("hf:org/llama"), "{name}");
+        }
+        assert_eq!(by_reference(&named("llama3.2:3b"), &aliases), named("llama3.2:3b"));
+    }
+}

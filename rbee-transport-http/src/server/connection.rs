@@ -161,3 +161,6 @@ impl Drop for RequestBody {
         self.connected.got_body();
     }
 }
+
+#[cfg(test)]
+mod tests;

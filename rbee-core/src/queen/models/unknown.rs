@@ -27,7 +27,7 @@ impl Models<'_> {
     /// let error = queen.models().unknown("bee-tyni", None, None);
     /// assert_eq!(
     ///     error.message(),
-    ///     "the model \"bee-tyni\" is not known here: no worker serves it, no hive has it, and it is no alias; \
+    ///     "the model bee-tyni is not known here: no worker serves it, no hive has it, and it is no alias; \
     ///      did you mean bee-tiny?"
     /// );
     /// # Ok(())
@@ -39,12 +39,15 @@ impl Models<'_> {
         tenant: Option<&TenantId>,
         cluster: Option<&ClusterView>,
     ) -> Error {
-        let shown = model_ref::shown(name);
+        let shown = match ModelRef::alias(name) {
+            Ok(_) => name.to_owned(),
+            Err(_) => format!("{:?}", model_ref::shown(name)),
+        };
         let of_hub = ModelRef::hub_suggestion(name)
             .map(|meant| format!("; to load it from the hub: {meant}"))
             .unwrap_or_default();
         let may_refer = self.queen.shared.settings.tenant_references != TenantReferences::Off;
-        let mut message = format!("the model {shown:?} is not known here");
+        let mut message = format!("the model {shown} is not known here");
         // What a tenant reads. If the tenant is not known, this says nothing about other names.
         let mut told = message.clone();
         if let Some(tenant) = tenant {
@@ -55,11 +58,14 @@ impl Models<'_> {
             told += &of_hub;
         }
         message += ": no worker serves it, no hive has it, and it is no alias";
-        message += &self.near(name, cluster, |_| true);
-        message += &of_hub;
-        if let Some(meant) = ModelRef::file_suggestion(name) {
-            message += &format!("; to load a file: {meant}");
+        let mut meant = self.near(name, cluster, |_| true) + &of_hub;
+        if let Some(file) = ModelRef::file_suggestion(name) {
+            meant += &format!("; to load a file: {file}");
         }
+        if meant.is_empty() {
+            meant += "; allowed are also hf:org/repo and file:/absolute/path";
+        }
+        message += &meant;
         Error::new(ErrorKind::ModelNotFound, message).with_client_message(told).with_param("model")
     }
 
