@@ -1,14 +1,23 @@
 //! Names that are like a name.
 
-/// The known name that is most like this one; `None` if none is much like it. It is never the name itself.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The known names that are much like this one, the most similar first. The name itself is not among them.
+pub(crate) fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let most = (name.chars().count() / 3).max(1);
-    let near = known.into_iter().filter(|other| *other != name).filter_map(|other| {
-        // The distance is at least the difference of the lengths, which is cheaper to find out.
-        let is_near = other.len().abs_diff(name.len()) <= 4 * most;
-        is_near.then(|| (strsim::damerau_levenshtein(name, other), other))
-    });
-    near.filter(|(distance, _)| *distance <= most).min().map(|(_, other)| other)
+    let mut near: Vec<_> = known
+        .into_iter()
+        // The distance is at least the difference of the lengths; a character has up to four bytes.
+        .filter(|other| *other != name && other.len().abs_diff(name.len()) <= 4 * most)
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, _)| *distance <= most)
+        .collect();
+    near.sort_unstable();
+    near.into_iter().map(|(_, other)| other).collect()
+}
+
+/// The most similar of the known names; `None` if none is much like it.
+#[cfg(feature = "rhai")]
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    similar(name, known).into_iter().next()
 }
 
 #[cfg(test)]
@@ -27,7 +36,7 @@ mod tests {
             ("wasp", None),
             ("", None),
         ] {
-            assert_eq!(nearest(name, known), near, "{name}");
+            assert_eq!(similar(name, known).first().copied(), near, "{name}");
         }
     }
 }

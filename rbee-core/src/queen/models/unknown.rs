@@ -7,13 +7,15 @@ use crate::{
     id::TenantId,
     model_ref::{self, ModelRef, ModelSource},
     settings::TenantReferences,
-    similar::nearest,
+    similar::similar,
 };
 
 /// The names that are compared with an unknown one: this is done for every request that names an unknown model.
-const COMPARED: usize = 1_000;
+const COMPARED: usize = 200;
 /// The longest name that is compared with others, in bytes.
-const MOST_COMPARED: usize = 128;
+const MOST_COMPARED: usize = 64;
+/// The similar names that are checked against the limits of a tenant.
+const CHECKED: usize = 16;
 
 impl Models<'_> {
     /// The error about a name that is no known model: what is known under a similar name, and the reference that the
@@ -58,7 +60,8 @@ impl Models<'_> {
             told += &of_hub;
         }
         message += ": no worker serves it, no hive has it, and it is no alias";
-        let mut meant = self.near(name, cluster, |_| true) + &of_hub;
+        let mut meant = self.near(name, cluster, |_| true);
+        meant += &of_hub;
         if let Some(file) = ModelRef::file_suggestion(name) {
             meant += &format!("; to load a file: {file}");
         }
@@ -83,7 +86,7 @@ impl Models<'_> {
         let served = served.map(|worker| &worker.info.model);
         let served = served.filter(|model| matches!(model.source(), ModelSource::Alias(_)));
         let known = self.aliases().keys().map(String::as_str).chain(served.map(ModelRef::as_str));
-        let near = nearest(name, known.take(COMPARED).filter(may_use));
+        let near = similar(name, known.take(COMPARED)).into_iter().take(CHECKED).find(may_use);
         near.map(|near| format!("; did you mean {near}?")).unwrap_or_default()
     }
 }
