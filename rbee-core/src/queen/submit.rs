@@ -133,9 +133,14 @@ impl Queen {
         if error.kind() != ErrorKind::ModelNotFound || !is_name {
             return error;
         }
-        // Without the view the error has fewer names.
-        let cluster = self.cluster().await.ok();
-        self.models().unknown(job.model.as_str(), job.tenant.as_ref(), cluster.as_ref())
+        match self.cluster().await {
+            // A policy may refuse a known model with this kind, for a reason of its own.
+            Ok(cluster) if !cluster.knows_model(&job.model) => {
+                let name = job.model.as_str();
+                self.models().unknown(name, job.tenant.as_ref(), Some(&cluster))
+            }
+            _ => error,
+        }
     }
 
     /// The job that was recorded before under the same key.

@@ -38,7 +38,7 @@ async fn a_name_with_slashes_and_colons_works_on_every_route() {
         let reply = hall.post("/v1/completions", body).await;
         assert_eq!(reply.status, StatusCode::OK, "{name}: {}", reply.text());
         let id = hall.submit(json!({"model": name})).await;
-        hall.until(&id, |view| view["state"] == "done").await;
+        hall.until(&id, |view| view["state"] == "complete").await;
         for id in
             [name.to_owned(), encoded(name), name.replace('/', "%2F"), name.replace('/', "%2f")]
         {
@@ -224,7 +224,8 @@ async fn a_tenant_reads_no_name_that_is_not_for_it_and_no_path() {
         assert_eq!(shown("on-disk").await, shown("nothing").await);
         assert_eq!(shown("on-disk").await.0, StatusCode::NOT_FOUND);
         let whole = file.directory.path().to_str().unwrap();
-        let reply = chat_with(&wide, "on-disk:latest").await;
+        let reply = ask(&wide, Method::GET, "/v1/models/on-disk:latest", None).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
         assert!(!reply.text().contains(whole), "{}", reply.text());
     }
 }
