@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::TenantId,
-    model_ref::ModelRef,
+    model_ref::{ModelRef, find_alias},
     priority::Priority,
     time::WallTime,
 };
@@ -122,7 +122,8 @@ impl TenantLimits {
     /// The same limits, with the references of all aliases added to the models: jobs carry references.
     pub(crate) fn with_references(mut self, aliases: &BTreeMap<String, ModelRef>) -> Self {
         if let Some(models) = &mut self.models {
-            let meant = models.iter().filter_map(|name| aliases.get(name)).map(ToString::to_string);
+            let meant = models.iter().filter_map(|name| find_alias(aliases, name));
+            let meant = meant.map(|(_, model)| model.to_string());
             models.extend(meant.collect::<Vec<_>>());
         }
         self

@@ -10,9 +10,11 @@ mod descriptors;
 mod guard;
 mod held_body;
 mod hive;
+mod http2_refusal;
 mod lease;
 mod limits;
 mod listen;
+mod listen_host;
 mod logs;
 #[cfg_attr(not(feature = "metrics"), path = "server/no_measurements.rs")]
 mod measurements;
@@ -48,6 +50,7 @@ pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
 pub use limits::Limits;
 pub use listen::Server;
+pub use listen_host::ListenHost;
 pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;

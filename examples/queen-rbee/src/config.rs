@@ -15,7 +15,7 @@ mod types;
 #[cfg_attr(not(feature = "yaml"), path = "config/no_yaml.rs")]
 mod yaml;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{ArgAction::Set, Args};
 use rbee_core::{
@@ -27,7 +27,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     Token,
-    server::{AllowedHost, AllowedOrigin, LogFormat},
+    server::{AllowedHost, AllowedOrigin, ListenHost, LogFormat},
     wire::engine::EngineCommand,
 };
 use serde::{Deserialize, Serialize};
@@ -59,10 +59,10 @@ pub enum Embedded {
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The address to listen on. Any address that other machines can reach needs a token
+    /// The address to listen on; localhost is 127.0.0.1 and ::1. Any address that other machines can reach needs a token
     #[arg(long, visible_alias = "host", value_name = "ADDRESS", value_parser = host)]
     #[serde(deserialize_with = "host_in_a_file")]
-    pub listen_host: IpAddr,
+    pub listen_host: ListenHost,
     /// The port to listen on
     #[arg(long, visible_alias = "port", value_name = "PORT")]
     pub listen_port: u16,

@@ -121,7 +121,8 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         rbee_core::models::confine_model_files(root);
     }
     let mut home = Home::take(&config.data_dir)?;
-    let server = listen(&config).await?;
+    let draining = CancellationToken::new();
+    let server = listen(&config).await?.with_drain(draining.clone());
     let address = server.address();
     let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
@@ -163,7 +164,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     #[cfg(feature = "hub")]
     let mut builder = builder.hub(config.hub()?);
     builder = with_local_hive(builder, &config, &home)?;
-    let (draining, closed) = (CancellationToken::new(), CancellationToken::new());
+    let closed = CancellationToken::new();
     // The default state directory of `rbee-hive`, whatever the data directory of this queen is.
     let local = config::default_data_dir().ok().map(|data| data.join("hives"));
     let fleet = Arc::new(Fleet::new(home.join("hives"), local, &config, draining.clone())?);
@@ -248,10 +249,10 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
 
 /// Listens; if the port is taken, finds out by whom.
 async fn listen(config: &Config) -> Result<Server> {
-    let address = SocketAddr::new(config.listen_host, config.listen_port);
-    let server = match Server::bind(address).await {
+    let (host, port) = (config.listen_host, config.listen_port);
+    let server = match Server::bind_host(host, port).await {
         Ok(server) => server,
-        Err(error) => return Err(explain(address, error).await),
+        Err(error) => return Err(explain(host.addresses(port), error).await),
     };
     match (&config.tls_cert, &config.tls_key) {
         (Some(certificates), Some(key)) => server.with_tls(certificates, key),
@@ -259,12 +260,17 @@ async fn listen(config: &Config) -> Result<Server> {
     }
 }
 
-async fn explain(address: SocketAddr, error: Error) -> Error {
+async fn explain(mut addresses: impl Iterator<Item = SocketAddr>, error: Error) -> Error {
+    let is_in_use = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
     let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
-    let is_taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
-    if !cause.is_some_and(is_taken) {
+    if !cause.is_some_and(is_in_use) {
         return error;
     }
+    let is_taken = |address: &SocketAddr| {
+        std::net::TcpListener::bind(address).is_err_and(|cause| is_in_use(&cause))
+    };
+    // None if it has become free meanwhile.
+    let Some(address) = addresses.find(is_taken) else { return error };
     let endpoint =
         Endpoint::new(Arc::new(Tcp::new(address.ip().to_string())), address.port(), None);
     let who = match endpoint.get::<wire::queen::Health>(wire::HEALTH, WHO_TIMEOUT).await {

@@ -5,7 +5,6 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
@@ -22,7 +21,9 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
-    server::{ByteSize, HumanDuration, LogFormat, LogStyle, allowed_values, hostname, quoted},
+    server::{
+        ByteSize, HumanDuration, ListenHost, LogFormat, LogStyle, allowed_values, hostname, quoted,
+    },
     wire,
     wire::engine::EngineCommand,
 };
@@ -54,16 +55,15 @@ pub(crate) struct Args {
     /// The hive's name; by default the machine's name
     #[arg(long, env = "RBEE_HIVE_ID", hide_env = true, value_name = "NAME")]
     id: Option<HiveId>,
-    /// The address that it and its workers listen on
+    /// The address that it and its workers listen on; localhost is 127.0.0.1 and ::1, and 127.0.0.1 for workers
     #[arg(
         long,
         env = "RBEE_HIVE_HOST",
         hide_env = true,
         value_name = "ADDRESS",
-        value_parser = host,
-        default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST)
+        default_value_t = ListenHost::Localhost
     )]
-    host: IpAddr,
+    pub(crate) host: ListenHost,
     /// The port it listens on; 0 lets the operating system choose
     #[arg(
         long,
@@ -72,7 +72,7 @@ pub(crate) struct Args {
         value_name = "PORT",
         default_value_t = wire::HIVE_PORT
     )]
-    port: u16,
+    pub(crate) port: u16,
     /// The directory for the state of its workers and its token; each hive needs its own. By default it is
     /// rbee/hives/NAME in the data directory, where queens of the same user find the token by themselves
     #[arg(long, env = "RBEE_HIVE_STATE_DIR", hide_env = true, value_name = "DIR")]
@@ -162,11 +162,6 @@ fn lease(text: &str) -> Result<HumanDuration, String> {
         let (least, most) = (HumanDuration::from(least), HumanDuration::from(most));
         format!("{}, from {least} to {most}", HumanDuration::ALLOWED)
     })
-}
-
-fn host(text: &str) -> Result<IpAddr, &'static str> {
-    let text = if text == "localhost" { "127.0.0.1" } else { text };
-    text.parse().map_err(|_| "an IP address of this machine")
 }
 
 /// The error about a value that is not allowed, in the form of the queen's errors; `None` if it is another error.
@@ -267,11 +262,6 @@ impl Args {
         Some(TokenFile::new(path, token.clone()))
     }
 
-    /// The address to listen on.
-    pub(crate) fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
-    }
-
     /// The level and the format of the log.
     pub(crate) fn log(&self) -> Result<LogStyle> {
         LogStyle::new(self.log_format, &*self.log_level)
@@ -299,7 +289,7 @@ impl Args {
         let mut hive = hive
             .with_store(ModelStore::open(models, options)?)
             .with_lease(*self.worker_lease)
-            .with_bind(self.host)
+            .with_bind(self.host.ip())
             .with_log(self.log()?)
             .with_engines(self.engines()?);
         if let Some(program) = &self.worker {

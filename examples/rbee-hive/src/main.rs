@@ -45,7 +45,7 @@ async fn run(args: &Args, given: Option<SharedToken>) -> Result<()> {
     raise_file_limit();
     let stop = stop_signal()?;
     token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
-    let server = Server::bind(args.address()).await?;
+    let server = Server::bind_host(args.host, args.port).await?;
     let hive = Arc::new(args.hive()?);
     hive.start().await?;
     let (token, _announced) = token::choose(given, &hive.hive_files(), server.address())?;

@@ -19,7 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 impl Keeper {
     /// Adds similar names to a failure about an unknown model.
     pub(crate) async fn with_names(&self, failure: Failure, model: &str) -> Failure {
-        if failure.code() != "MODEL_NOT_FOUND" {
+        // The queen compares the name with its aliases, and the keeper also with the references.
+        if failure.code() != "MODEL_NOT_FOUND" || failure.message().contains("did you mean") {
             return failure;
         }
         let Ok(Ok(found)) = tokio::time::timeout(TIMEOUT, known(self)).await else {

@@ -42,7 +42,10 @@ impl Autoscaler {
     /// The model's own keep-alive time: the one set for exactly this reference, or else for one that it belongs to.
     /// Workers carry the commit, people name the repository.
     fn keep_alive_of(&self, model: &ModelRef) -> Option<Duration> {
+        let with_latest =
+            |named: &ModelRef| named.without_latest().is_some_and(|bare| bare == *model);
         let exact = self.keep_alive.iter().find(|(named, _)| named == model);
+        let exact = exact.or_else(|| self.keep_alive.iter().find(|(named, _)| with_latest(named)));
         let found = exact.or_else(|| self.keep_alive.iter().find(|(named, _)| model.is_of(named)));
         found.map(|(_, span)| *span)
     }
@@ -187,4 +190,23 @@ impl Engine {
 /// True if the worker takes jobs.
 fn is_usable(worker: &WorkerView) -> bool {
     worker.state == WorkerState::Ready && worker.reachable && !worker.suspected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keep_alive_time_is_found_by_the_name_with_latest() {
+        let second = Duration::from_secs;
+        let named = [("org/bee:latest", 1), ("wasp", 2), ("wasp:latest", 3)];
+        let named = named.map(|(name, span)| (name.to_owned(), second(span)));
+        let settings = Settings { model_keep_alive: named.into(), ..Settings::default() };
+        settings.validate().unwrap();
+        let autoscaler = Autoscaler::new(&settings);
+        let of = |name: &str| autoscaler.keep_alive_of(&name.parse().unwrap());
+        assert_eq!(of("org/bee"), Some(second(1)));
+        assert_eq!((of("wasp"), of("wasp:latest")), (Some(second(2)), Some(second(3))));
+        assert_eq!(of("org/bee:3b"), None);
+    }
 }

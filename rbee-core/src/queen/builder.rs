@@ -30,7 +30,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     hive::{HiveBackend, InProcessHive},
     id::QueenId,
-    model_ref::{ModelRef, ModelSource},
+    model_ref::{ModelRef, find_alias},
     private_files::open_own,
     registry::{MemoryRegistry, Registry},
     scheduler::{LeastLoaded, PlatformPolicy, Scheduler},
@@ -157,8 +157,9 @@ impl QueenBuilder {
         self.settings.validate()?;
         let aliases: BTreeMap<_, _> =
             self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
-        let resolve =
-            |name: &str| aliases.get(name).map_or_else(|| name.parse(), |to| Ok(to.clone()));
+        let resolve = |name: &str| {
+            find_alias(&aliases, name).map_or_else(|| name.parse(), |(_, to)| Ok(to.clone()))
+        };
         self.settings.default_limits.check_models(resolve).map_err(|error| {
             let message = format!("setting default_limits: models: {}", error.message());
             Error::new(ErrorKind::Config, message).with_source(error)
@@ -314,7 +315,10 @@ fn by_reference(
     aliases: &BTreeMap<String, ModelRef>,
 ) -> BTreeMap<String, Duration> {
     let meant = named.iter().map(|(name, span)| {
-        (aliases.get(name).map_or_else(|| name.clone(), ToString::to_string), *span)
+        (
+            find_alias(aliases, name).map_or_else(|| name.clone(), |(_, model)| model.to_string()),
+            *span,
+        )
     });
     meant.collect()
 }
@@ -324,10 +328,23 @@ fn parse_alias((name, model): &(String, String)) -> Result<(String, ModelRef)> {
         Error::new(ErrorKind::Config, format!("alias {name:?} for {model:?}: {error}"))
             .with_source(error)
     };
-    let parsed: ModelRef = name.parse().map_err(wrong)?;
-    if !matches!(parsed.source(), ModelSource::Alias(_)) {
-        let message = format!("alias {name:?} looks like a reference; allowed is a plain name");
-        return Err(Error::new(ErrorKind::Config, message));
-    }
+    ModelRef::alias(name).map_err(|error| {
+        Error::new(ErrorKind::Config, error.message().to_owned()).with_source(error)
+    })?;
     Ok((name.clone(), model.parse().map_err(wrong)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keep_alive_time_of_an_alias_is_that_of_its_model() {
+        let aliases = [("llama3.2".to_owned(), "hf:org/llama".parse().unwrap())].into();
+        let named = |name: &str| [(name.to_owned(), Duration::from_secs(1))].into();
+        for name in ["llama3.2", "llama3.2:latest"] {
+            assert_eq!(by_reference(&named(name), &aliases), named("hf:org/llama"), "{name}");
+        }
+        assert_eq!(by_reference(&named("llama3.2:3b"), &aliases), named("llama3.2:3b"));
+    }
 }

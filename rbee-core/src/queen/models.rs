@@ -1,16 +1,19 @@
 //! The models of a queen: their names, where they are, and the orders to download, verify and load them.
 
+mod unknown;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{LoadProgress, Queen, model_locator::Grant, unexpected};
 use crate::{
+    cluster::ClusterView,
     engine::{Command, CommandOutput},
     error::{Error, ErrorKind, Result},
     id::{HiveId, WorkerId},
     load_request::LoadRequest,
     model_info::ModelInfo,
     model_on_disk::ModelOnDisk,
-    model_ref::{ModelRef, ModelSource},
+    model_ref::{self, ModelRef, ModelSource},
     models::Damage,
     progress::Progress,
     sizing::DeviceEstimate,
@@ -28,12 +31,34 @@ impl<'a> Models<'a> {
         &self.queen.shared.aliases
     }
 
+    /// The alias that this name means, with its model: the one of this name, or of the name without `:latest`.
+    pub fn alias(self, name: &str) -> Option<(&'a str, &'a ModelRef)> {
+        model_ref::find_alias(self.aliases(), name).map(|(name, model)| (name.as_str(), model))
+    }
+
     /// The model that this alias or reference stands for.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] if it is neither.
+    /// [`ErrorKind::InvalidRequest`] for a malformed reference, [`ErrorKind::ModelNotFound`] for any other text that can
+    /// be no model's name.
     pub fn resolve(self, name: &str) -> Result<ModelRef> {
-        self.aliases().get(name).map_or_else(|| name.parse(), |model| Ok(model.clone()))
+        if let Some((_, model)) = self.alias(name) {
+            return Ok(model.clone());
+        }
+        name.parse().map_err(|error| match name.is_empty() || model_ref::is_reference(name) {
+            true => error,
+            false => self.unknown(name, None, None),
+        })
+    }
+
+    /// [`resolve`](Self::resolve), which also takes `name:latest` for the model `name` of a worker of this cluster.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn resolve_in(self, name: &str, cluster: &ClusterView) -> Result<ModelRef> {
+        let model = self.resolve(name)?;
+        let bare = model.without_latest().filter(|bare| cluster.knows_model(bare));
+        Ok(bare.filter(|_| !cluster.knows_model(&model)).unwrap_or(model))
     }
 
     /// The model that this alias or reference stands for, in the form that a hive can use: a reference to a hub names
@@ -41,8 +66,8 @@ impl<'a> Models<'a> {
     /// the model is returned unchanged.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] if it is not a reference, [`ErrorKind::ModelNotFound`] if the hub has no such
-    /// model, [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] if the hub does not give it to this queen,
+    /// [`ErrorKind::InvalidRequest`] if it is a malformed reference, [`ErrorKind::ModelNotFound`] if it can be no
+    /// model's name or the hub has no such model, [`ErrorKind::Unauthorized`] or [`ErrorKind::PermissionDenied`] if the hub does not give it to this queen,
     /// [`ErrorKind::HubUnreachable`] if the hub does not answer and no hive has the model.
     pub async fn locate(self, name: &str) -> Result<ModelRef> {
         self.locate_as(name, Grant::Operator).await
@@ -56,6 +81,9 @@ impl<'a> Models<'a> {
                 let cluster = self.queen.cluster().await?;
                 self.queen.shared.models.pinned(model, grant, &cluster).await
             }
+            ModelSource::Alias(_) if model.without_latest().is_some() => {
+                self.resolve_in(name, &self.queen.cluster().await?)
+            }
             _ => Ok(model),
         }
     }
@@ -65,8 +93,8 @@ impl<'a> Models<'a> {
     /// # Errors
     /// [`ErrorKind::ModelNotFound`] if no hive has the model, or none could read its files.
     pub async fn info(self, name: &str) -> Result<Arc<ModelInfo>> {
-        let model = self.resolve(name)?;
         let cluster = self.queen.cluster().await?;
+        let model = self.resolve_in(name, &cluster)?;
         let mut held = cluster.hives().flat_map(|hive| hive.models.values());
         let found = held.find_map(|held| held.info.clone().filter(|_| held.model.is_of(&model)));
         found.ok_or_else(|| {
@@ -146,15 +174,16 @@ impl<'a> Models<'a> {
     /// all figures. The sequences are taken to be `context` tokens long, 4,096 if it is `None`. Nothing is started.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidRequest`] if the model is not a reference, [`ErrorKind::NotFound`] or
+    /// [`ErrorKind::InvalidRequest`] if the model is a malformed reference, [`ErrorKind::NotFound`] or
     /// [`ErrorKind::HiveUnreachable`] if the hive does not exist or does not answer.
     pub async fn estimate(
         self,
         request: &LoadRequest,
         context: Option<u32>,
     ) -> Result<Vec<DeviceEstimate>> {
-        let asked = self.resolve(request.model.as_str())?;
-        let cluster = request.candidates(&self.queen.cluster().await?)?;
+        let cluster = self.queen.cluster().await?;
+        let asked = self.resolve_in(request.model.as_str(), &cluster)?;
+        let cluster = request.candidates(&cluster)?;
         let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
         let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
         let mut sizing = *self.queen.shared.built_in.sizing();

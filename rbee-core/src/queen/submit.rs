@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     engine::Submitted,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     id::JobId,
     job::{Job, check_repeat},
+    model_ref::ModelSource,
     registry::JobFilter,
     request::Request,
 };
@@ -38,9 +39,10 @@ impl Queen {
         }
         let (handle, log) = self.handle(&job);
         let job = Arc::new(job);
+        let asked = job.clone();
         let message = |reply| Message::Submit(Submission { job, has_seed, log, reply });
         let submitted = self.shared.inbox.ask(message).await;
-        self.submitted(handle, submitted.flatten()).await
+        self.submitted(handle, &asked, submitted.flatten()).await
     }
 
     /// Submits several requests together: if they all fit the limits of the queue and of their tenants together, all
@@ -81,17 +83,18 @@ impl Queen {
             }
             let (handle, log) = self.handle(&job);
             let (reply, answer) = oneshot::channel();
-            submissions.push(Submission { job: Arc::new(job), has_seed, log, reply });
-            answers.push((handle, Some(answer)));
+            let job = Arc::new(job);
+            submissions.push(Submission { job: job.clone(), has_seed, log, reply });
+            answers.push((handle, Some((job, answer))));
         }
         self.shared.inbox.send_when_room(Message::SubmitAll(submissions)).await?;
         let mut handles = Vec::with_capacity(answers.len());
         for (handle, answer) in answers {
             handles.push(match answer {
                 None => handle,
-                Some(answer) => {
+                Some((job, answer)) => {
                     let submitted = answer.await.unwrap_or_else(|_| Err(inbox::gone()));
-                    self.submitted(handle, submitted).await?
+                    self.submitted(handle, &job, submitted).await?
                 }
             });
         }
@@ -108,6 +111,7 @@ impl Queen {
     async fn submitted(
         &self,
         mut handle: JobHandle,
+        job: &Job,
         submitted: Result<Submitted>,
     ) -> Result<JobHandle> {
         match submitted {
@@ -118,8 +122,24 @@ impl Queen {
             }
             Err(error) => {
                 handle.disarm();
-                Err(error)
+                Err(self.with_similar(job, error).await)
             }
+        }
+    }
+
+    /// The error, with similar names if it is about an unknown one.
+    async fn with_similar(&self, job: &Job, error: Error) -> Error {
+        let is_name = matches!(job.model.source(), ModelSource::Alias(_));
+        if error.kind() != ErrorKind::ModelNotFound || !is_name {
+            return error;
+        }
+        match self.cluster().await {
+            // A policy may refuse a known model with this kind, for a reason of its own.
+            Ok(cluster) if !cluster.knows_model(&job.model) => {
+                let name = job.model.as_str();
+                self.models().unknown(name, job.tenant.as_ref(), Some(&cluster))
+            }
+            _ => error,
         }
     }
 

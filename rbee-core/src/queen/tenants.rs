@@ -135,8 +135,8 @@ impl Tenants<'_> {
     /// files a `file:` reference may name.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`], with the model and the allowed models, [`ErrorKind::InvalidRequest`] if the
-    /// name is neither an alias nor a reference.
+    /// [`ErrorKind::PermissionDenied`], with the model and the allowed models, [`ErrorKind::InvalidRequest`] for a
+    /// malformed reference, [`ErrorKind::ModelNotFound`] for any other text that can be no model's name.
     pub fn may_use(self, tenant: &TenantId, name: &str) -> Result<()> {
         self.grant(tenant, name).map(drop)
     }
@@ -145,15 +145,25 @@ impl Tenants<'_> {
     pub(in crate::queen) fn grant(self, tenant: &TenantId, name: &str) -> Result<Grant> {
         let limits = self.limits_of(tenant);
         let models = self.queen.models();
-        let model = models.resolve(name).map_err(|error| error.with_param("model"))?;
-        let aliases = models.aliases();
-        let is_name = aliases.contains_key(name) || matches!(model.source(), ModelSource::Alias(_));
+        let model = models.resolve(name).map_err(|error| match error.kind() {
+            // With the similar names that the tenant may use.
+            ErrorKind::ModelNotFound => models.unknown(name, Some(tenant), None),
+            _ => error.with_param("model"),
+        })?;
+        let alias = models.alias(name).map(|(alias, _)| alias);
+        let is_name = alias.is_some() || matches!(model.source(), ModelSource::Alias(_));
+        // A worker's name with `:latest` may mean the name without it. The engine checks which model it is.
+        let bare = model.without_latest();
         let is_file = matches!(model.source(), ModelSource::File(_));
         let is_granted = match &limits.models {
             Some(allowed) => {
                 // A tenant must not find out by trials which path an alias stands for.
-                let is_it = |one: &String| models.resolve(one).is_ok_and(|one| one == model);
-                allowed.contains(name) || ((is_name || !is_file) && allowed.iter().any(is_it))
+                let is_it = |one: &String| {
+                    models.resolve(one).is_ok_and(|one| one == model || Some(&one) == bare.as_ref())
+                };
+                allowed.contains(name)
+                    || alias.is_some_and(|alias| allowed.contains(alias))
+                    || ((is_name || !is_file) && allowed.iter().any(is_it))
             }
             None => is_name,
         };
@@ -198,7 +208,10 @@ impl Tenants<'_> {
     /// [`ErrorKind::Storage`] if the change could not be recorded.
     pub async fn put(self, tenant: TenantId, limits: TenantLimits) -> Result<()> {
         limits.validate()?;
-        limits.check_models(|name| self.queen.models().resolve(name))?;
+        let aliases = self.queen.models();
+        let resolve =
+            |name: &str| aliases.alias(name).map_or_else(|| name.parse(), |(_, to)| Ok(to.clone()));
+        limits.check_models(resolve)?;
         let change = move |index: &TenantIndex| {
             index.check_room(&tenant)?;
             let keys = index.get(&tenant).map(|entry| entry.keys).unwrap_or_default();

@@ -11,6 +11,8 @@ mod queen_support;
 mod faults;
 mod fleet;
 mod idempotency;
+#[cfg(feature = "sqlite")]
+mod names;
 #[cfg(feature = "rhai")]
 mod policies;
 mod policy;

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -21,8 +21,8 @@ use hyper_util::{
 use tokio::net::TcpStream;
 
 use super::{
-    connections::Connected, held_body::HeldBody, limits::Limits, shutdown_signal::ShutdownSignal,
-    tls::Acceptor, write_timeout::WriteTimeout,
+    connections::Connected, held_body::HeldBody, http2_refusal, limits::Limits,
+    shutdown_signal::ShutdownSignal, tls::Acceptor, write_timeout::WriteTimeout,
 };
 use crate::dial::Io;
 
@@ -58,7 +58,7 @@ impl Connection {
         let io = WriteTimeout::new(io, self.limits.write_timeout);
         let io = TokioIo::new(io.with_connected(self.connected.clone()));
         let router = TowerToHyperService::new(self.router.clone());
-        let connected = self.connected.clone();
+        let (connected, shutdown) = (self.connected.clone(), self.shutdown.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let body_of = connected.clone();
             let served = connected.begin().map(|in_request| {
@@ -67,10 +67,17 @@ impl Connection {
                 request.extensions_mut().insert(connected.cap());
                 (hyper::service::Service::call(&router, request), in_request)
             });
+            let shutdown = shutdown.clone();
             async move {
                 match served {
                     Some((answer, in_request)) => {
-                        let answer: Response<Body> = answer.await?;
+                        let mut answer: Response<Body> = answer.await?;
+                        // The client learns in time that it must not use this connection again.
+                        if in_request.is_crowded() || shutdown.is_announced() {
+                            answer
+                                .headers_mut()
+                                .insert(CONNECTION, HeaderValue::from_static("close"));
+                        }
                         Ok::<_, Infallible>(answer.map(|body| HeldBody::hold(body, in_request)))
                     }
                     // It is being closed at the same moment: nothing of the request has been done.
@@ -78,13 +85,13 @@ impl Connection {
                 }
             }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_timeout)
+            // It runs from the end of the response before.
+            .header_read_timeout(self.limits.idle_timeout)
             .max_headers(self.limits.headers)
             .max_buf_size(self.limits.head_bytes)
             .serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
         let mut first_head = Some(Box::pin(tokio::time::sleep(self.limits.first_head_timeout)));
         let (mut listener, mut told) = (None, false);
         let ended = std::future::poll_fn(|cx| {
@@ -92,9 +99,9 @@ impl Connection {
             listener.get_or_insert_with(|| self.shutdown.listen(cx.waker()));
             if !told && self.shutdown.is_sent() {
                 told = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
-            let ended = connection.as_mut().poll(cx).map(Some);
+            let ended = Pin::new(&mut connection).poll(cx).map(Some);
             if let Some(timer) = &mut first_head
                 && ended.is_pending()
             {
@@ -109,6 +116,9 @@ impl Connection {
         .await;
         match ended {
             Some(Ok(())) => {}
+            Some(Err(error)) if error.is_parse_version_h2() => {
+                http2_refusal::refuse(connection.into_parts().io.into_inner()).await;
+            }
             Some(Err(error)) => tracing::debug!(%error, "a connection ended"),
             None => tracing::debug!("a connection asked for nothing for too long"),
         }
@@ -151,3 +161,6 @@ impl Drop for RequestBody {
         self.connected.got_body();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@
 //! that sends a request at once is served. If nothing can be closed, the new connection waits. Only a peer that has
 //! reached its own share of the connections never waits, because others would wait with it: its own connections are
 //! closed without the grace time of step 4, or the new one is refused.
+//!
+//! While the last sixteenth of the connections of a peer, or of all, is in use, each response ends its connection
+//! (`Connection: close`). So most clients learn in time that they must open a new one, and few are closed unasked.
 
 mod spare;
 
@@ -72,6 +75,12 @@ impl Caps {
     /// How many may hold a descriptor in addition to the open ones, because they are just being closed.
     fn closing(&self) -> usize {
         (self.all / 16).min(64)
+    }
+
+    /// True if only the last sixteenth is left of this limit. A small limit is not divided.
+    fn is_scarce(open: usize, limit: usize) -> bool {
+        let last = limit / 16;
+        last > 0 && open + last >= limit
     }
 
     fn of(&self, peer: Peer) -> usize {
@@ -245,11 +254,10 @@ impl ConnectionTable {
         }
     }
 
-    fn update(&self, id: u64, change: impl FnOnce(&mut Slot)) -> bool {
+    /// Changes a connection that is not being closed, and returns the state with the change.
+    fn update(&self, id: u64, change: impl FnOnce(&mut Slot)) -> Option<MutexGuard<'_, State>> {
         let mut state = self.lock();
-        let Some(slot) = state.slots.get_mut(&id).filter(|slot| !slot.is_closing) else {
-            return false;
-        };
+        let slot = state.slots.get_mut(&id).filter(|slot| !slot.is_closing)?;
         change(slot);
         let now_spare = slot.activity.spare();
         if now_spare != slot.spare.map(|(spare, _)| spare) {
@@ -259,7 +267,7 @@ impl ConnectionTable {
                 self.tell(&mut state);
             }
         }
-        true
+        Some(state)
     }
 
     fn remove(&self, id: u64) {
@@ -288,6 +296,13 @@ impl ConnectionTable {
 }
 
 impl State {
+    /// True if there is little room for more connections of this one's peer.
+    fn is_crowded(&self, caps: Caps, id: u64) -> bool {
+        let Some(slot) = self.slots.get(&id) else { return false };
+        let of_peer = self.peers.get(&slot.peer).map_or(0, |peer| peer.open);
+        Caps::is_scarce(self.open, caps.all) || Caps::is_scarce(of_peer, caps.of(slot.peer))
+    }
+
     /// Adds a connection to the sets of those that can be closed, if it can be.
     fn place(&mut self, id: u64, now: Instant) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
@@ -411,11 +426,13 @@ impl Connected {
     pub(super) fn begin(self: &Arc<Self>) -> Option<InRequest> {
         self.entry.has_asked.store(true, Ordering::Relaxed);
         self.got_body();
-        let began = self.table.update(self.id, |slot| {
+        let state = self.table.update(self.id, |slot| {
             slot.activity.has_asked = true;
             slot.activity.is_in_request = true;
-        });
-        began.then(|| InRequest(self.clone()))
+        })?;
+        let is_crowded = state.is_crowded(self.table.caps, self.id);
+        drop(state);
+        Some(InRequest { connected: self.clone(), is_crowded })
     }
 
     /// Records that the client does not read what is sent, or reads again.
@@ -445,11 +462,22 @@ impl Drop for Connected {
 
 /// A request in progress on a connection.
 #[derive(Debug)]
-pub(super) struct InRequest(Arc<Connected>);
+pub(super) struct InRequest {
+    connected: Arc<Connected>,
+    is_crowded: bool,
+}
+
+impl InRequest {
+    /// True if the connection should end with the response, because there is little room for others.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_crowded
+    }
+}
 
 impl Drop for InRequest {
     fn drop(&mut self) {
-        self.0.table.update(self.0.id, |slot| slot.activity.is_in_request = false);
+        let Connected { table, id, .. } = &*self.connected;
+        table.update(*id, |slot| slot.activity.is_in_request = false);
     }
 }
 

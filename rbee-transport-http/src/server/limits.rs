@@ -16,8 +16,10 @@ pub struct Limits {
     /// How long a new connection may take to send the head of its first request, after a TLS handshake. 10 seconds by
     /// default.
     pub first_head_timeout: Duration,
-    /// How long the head of a later request may take, and how long a connection may be unused. 60 seconds by default.
-    pub head_timeout: Duration,
+    /// How long a connection may be unused between two requests, which includes the time that the head of the next
+    /// request takes. 2 minutes by default: the pools of clients and proxies keep unused connections for at most 90
+    /// seconds, so it is the client that closes first, and no request is sent on a connection that is just being closed.
+    pub idle_timeout: Duration,
     /// How long a client may read nothing while there is data for it. 2 minutes by default.
     pub write_timeout: Duration,
     /// How long a TLS handshake may take. 10 seconds by default.
@@ -34,7 +36,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_peer: None,
             first_head_timeout: Duration::from_secs(10),
-            head_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
             headers: 100,

@@ -1,6 +1,13 @@
 //! The server of a router: connections with limits on everything that a client can make large or slow.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::Router;
 use rbee_core::{Error, ErrorKind, Result};
@@ -17,6 +24,7 @@ use super::{
     connections::{Caps, Connected, ConnectionTable, Full},
     descriptors,
     limits::Limits,
+    listen_host::ListenHost,
     shutdown_signal::ShutdownSignal,
     tls::TlsFiles,
 };
@@ -30,12 +38,17 @@ const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// system drops some of a burst, and their clients try again after a second.
 const BACKLOG: u32 = 1_024;
 
-/// A listening socket and the settings for its connections.
+/// How many ports are tried if the system chooses the port, and another program has it on the second address.
+const PORT_TRIES: usize = 16;
+
+/// The listening sockets and the settings for their connections.
 pub struct Server {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
+    /// That of the first listener.
     address: SocketAddr,
     limits: Limits,
     tls: Option<TlsFiles>,
+    draining: CancellationToken,
 }
 
 impl std::fmt::Debug for Server {
@@ -51,16 +64,52 @@ impl Server {
     /// # Errors
     /// [`ErrorKind::Config`] if that is not possible, for example because another program listens there.
     pub async fn bind(address: SocketAddr) -> Result<Self> {
-        let wrong = |cause: std::io::Error| {
-            Error::new(ErrorKind::Config, format!("cannot listen on {address}: {cause}"))
-                .with_source(cause)
-        };
-        let listener = listen(address).map_err(wrong)?;
-        let address = listener.local_addr().map_err(wrong)?;
-        Ok(Self { listener, address, limits: Limits::default(), tls: None })
+        let listener = listen(address).map_err(|cause| unusable(address, cause))?;
+        let address = listener.local_addr().map_err(|cause| unusable(address, cause))?;
+        let (limits, draining) = (Limits::default(), CancellationToken::new());
+        Ok(Self { listeners: vec![listener], address, limits, tls: None, draining })
     }
 
-    /// The address it listens on.
+    /// Listens on all addresses of this host, with the same port; port 0 lets the operating system choose one. If this
+    /// machine has no `::1`, `localhost` is `127.0.0.1` alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if that is not possible, for example because another program listens on one of them.
+    pub async fn bind_host(host: ListenHost, port: u16) -> Result<Self> {
+        // Kept until the end, so that the system chooses another port.
+        let mut tried = Vec::new();
+        loop {
+            let mut addresses = host.addresses(port);
+            let Some(first) = addresses.next() else {
+                return Err(Error::new(ErrorKind::Internal, "a host without an address"));
+            };
+            let mut server = Self::bind(first).await?;
+            let mut failed = None;
+            for mut address in addresses {
+                address.set_port(server.address.port());
+                match listen(address) {
+                    Ok(listener) => server.listeners.push(listener),
+                    Err(cause) if is_absent(&cause) => {
+                        tracing::debug!(%address, %cause, "this machine does not have this address");
+                    }
+                    Err(cause) => failed = Some((address, cause)),
+                }
+            }
+            match failed {
+                None => return Ok(server),
+                Some((_, cause))
+                    if port == 0
+                        && cause.kind() == io::ErrorKind::AddrInUse
+                        && tried.len() < PORT_TRIES =>
+                {
+                    tried.push(server);
+                }
+                Some((address, cause)) => return Err(unusable(address, cause)),
+            }
+        }
+    }
+
+    /// The address it listens on; of several the first.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -68,6 +117,13 @@ impl Server {
     /// Sets other limits.
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Once this is cancelled, every response ends its connection (`Connection: close`): the server will stop soon, and
+    /// clients that keep connections would send their next request into its end.
+    pub fn with_drain(mut self, draining: CancellationToken) -> Self {
+        self.draining = draining;
         self
     }
 
@@ -92,7 +148,11 @@ impl Server {
         let mut tasks = JoinSet::new();
         let shutdown = Arc::new(ShutdownSignal::default());
         let accepting = self.accept_all(&router, &shutdown, &mut tasks);
-        stop.run_until_cancelled(accepting).await;
+        let announcing = async {
+            self.draining.cancelled().await;
+            shutdown.announce();
+        };
+        stop.run_until_cancelled(futures_util::future::join(accepting, announcing)).await;
         shutdown.send();
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all).await.is_err() {
@@ -109,10 +169,13 @@ impl Server {
     ) {
         let table = ConnectionTable::new(self.caps(descriptors::limit()));
         let (mut report, mut pause) = (AcceptReport::default(), ACCEPT_PAUSE);
+        let mut turn = 0_usize;
         loop {
             report.say(Instant::now(), table.open(), table.caps().all);
+            // Each listener is the first in turn, so that a flood on one does not shut out the other.
+            turn = turn.wrapping_add(1);
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = std::future::poll_fn(|cx| self.poll_accept(turn, cx)) => accepted,
                 () = until(report.due()) => continue,
             };
             // Tasks that have ended are removed.
@@ -136,6 +199,22 @@ impl Server {
                 }
             }
         }
+    }
+
+    fn poll_accept(
+        &self,
+        turn: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let first = turn % self.listeners.len();
+        let (last, next) = self.listeners.split_at(first);
+        for listener in next.iter().chain(last) {
+            let accepted = listener.poll_accept(cx);
+            if accepted.is_ready() {
+                return accepted;
+            }
+        }
+        Poll::Pending
     }
 
     fn serve(
@@ -182,6 +261,20 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn unusable(address: SocketAddr, cause: io::Error) -> Error {
+    let message = format!("cannot listen on {address}: {cause}");
+    Error::new(ErrorKind::Config, message).with_source(cause)
+}
+
+/// True if this machine does not have such an address: IPv6 may be off, or not allowed to this process.
+fn is_absent(cause: &io::Error) -> bool {
+    #[cfg(unix)]
+    let has_no_family = cause.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    #[cfg(not(unix))]
+    let has_no_family = false;
+    has_no_family || cause.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Admits a connection as soon as there is room. `None` if its peer has too many.

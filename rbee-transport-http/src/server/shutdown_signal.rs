@@ -14,6 +14,7 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct ShutdownSignal {
     sent: AtomicBool,
+    announced: AtomicBool,
     listeners: Mutex<Listeners>,
 }
 
@@ -28,6 +29,15 @@ impl ShutdownSignal {
         self.sent.store(true, Ordering::SeqCst);
         let wakers = std::mem::take(&mut self.lock().wakers);
         wakers.into_values().for_each(Waker::wake);
+    }
+
+    /// Announces the signal: from now on every response ends its connection.
+    pub(super) fn announce(&self) {
+        self.announced.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_sent(&self) -> bool {

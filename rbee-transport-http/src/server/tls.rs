@@ -96,9 +96,55 @@ fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
+        .map(|mut config| {
+            // A client that wants HTTP/2 alone is refused in the handshake; others learn what is spoken here.
+            config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+            config
+        })
         .map_err(|cause| {
             let why = crate::tls_error::plain(&cause);
             wrong(certificates, format!("cannot be used with the key {}: {why}", key.display()))
         })?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+    use tokio_rustls::{TlsConnector, client::TlsStream};
+
+    use super::*;
+
+    /// The handshake of a client that offers these protocols.
+    async fn shake(protocols: &[&[u8]]) -> std::io::Result<TlsStream<DuplexStream>> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let acceptor = TlsFiles::open(&cert, &key).unwrap().acceptor();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let (near, far) = tokio::io::duplex(64 << 10);
+        tokio::spawn(async move { acceptor.accept(near).await });
+        TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), far).await
+    }
+
+    #[tokio::test]
+    async fn a_handshake_agrees_on_http_1_1_and_refuses_a_client_that_wants_http_2_alone() {
+        for offered in [&[b"h2".as_slice(), b"http/1.1"][..], &[b"http/1.1"]] {
+            let stream = shake(offered).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        }
+        assert_eq!(shake(&[]).await.unwrap().get_ref().1.alpn_protocol(), None);
+        let error = shake(&[b"h2"]).await.unwrap_err().to_string();
+        assert!(error.contains("NoApplicationProtocol"), "{error}");
+    }
 }

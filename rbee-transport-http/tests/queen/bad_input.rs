@@ -340,7 +340,7 @@ async fn answer(stream: &mut TcpStream, limit: Duration) -> String {
 async fn heads_without_end_and_clients_without_words_are_cut_off() {
     let hall = hall().await;
     let limits = Limits {
-        head_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_millis(300),
         head_bytes: 8 << 10,
         ..Limits::default()
     };

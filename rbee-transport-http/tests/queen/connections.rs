@@ -1,10 +1,13 @@
 //! Silent connections, and clients that must be served in spite of them. Real sockets.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use crate::common::{Hall, chat, echo, logged};
 use rbee_core::worker::EchoGate;
-use rbee_transport_http::server::{Limits, LogRing, Server};
+use rbee_transport_http::server::{Limits, ListenHost, LogRing, Server};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -66,7 +69,7 @@ async fn a_flood_of_silent_connections_keeps_nobody_out_and_is_said_once() {
     let limits = Limits {
         connections: 20,
         first_head_timeout: timeout,
-        head_timeout: timeout,
+        idle_timeout: timeout,
         ..Limits::default()
     };
     let (address, _stop) = serve(&hall, limits).await;
@@ -169,4 +172,102 @@ async fn while_all_connections_are_in_use_the_next_one_waits_for_its_turn() {
         let said = within("each is answered", answer).await.unwrap();
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     }
+}
+
+/// True if this machine has `::1`; says so if not, because the test then shows less.
+fn has_ipv6() -> bool {
+    let has = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        eprintln!("NOT TESTED: this machine has no ::1, so nothing is said about IPv6");
+    }
+    has
+}
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses_with_one_port() {
+    let hall = Hall::new().await;
+    let server = Server::bind_host(ListenHost::Localhost, 0).await.unwrap();
+    let (address, stop) = (server.address(), CancellationToken::new());
+    assert!(address.is_ipv4() && address.port() != 0);
+    let _stop = stop.clone().drop_guard();
+    tokio::spawn(server.run(hall.router.clone(), stop, Duration::ZERO));
+    let mut addresses: Vec<_> = ListenHost::Localhost.addresses(address.port()).collect();
+    assert_eq!(addresses[0], address);
+    if !has_ipv6() {
+        addresses.pop();
+    }
+    for address in addresses {
+        let head = within("an answer", ask(&mut connect(address).await)).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{address}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_alone_is_that_address_alone() {
+    if !has_ipv6() {
+        return;
+    }
+    for (host, other) in [("127.0.0.1", "::1"), ("::1", "127.0.0.1")] {
+        let server = Server::bind_host(host.parse().unwrap(), 0).await.unwrap();
+        let other = SocketAddr::new(other.parse().unwrap(), server.address().port());
+        assert!(TcpStream::connect(other).await.is_err(), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_has_on_either_address_is_refused_with_that_address() {
+    if !has_ipv6() {
+        return;
+    }
+    let other = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let error = Server::bind_host(ListenHost::Localhost, taken.port()).await.unwrap_err();
+    assert!(error.message().contains(&format!("cannot listen on {taken}")), "{error}");
+    drop(other);
+    let server = Server::bind_host(ListenHost::Localhost, taken.port()).await.unwrap();
+    let error = Server::bind_host(ListenHost::Localhost, taken.port()).await.unwrap_err();
+    assert!(error.message().contains(&format!("cannot listen on {}", server.address())), "{error}");
+}
+
+#[tokio::test]
+async fn a_drain_ends_connections_with_their_answers_before_the_server_stops() {
+    let hall = Hall::new().await;
+    let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (server, _stop) = (server.with_drain(drain.clone()), stop.clone().drop_guard());
+    let address = server.address();
+    tokio::spawn(server.run(hall.router.clone(), stop, Duration::ZERO));
+    let mut kept = connect(address).await;
+    for _ in 0..3 {
+        let head = within("an answer", ask(&mut kept)).await.unwrap();
+        assert!(!head.contains("connection: close"), "{head}");
+    }
+    drain.cancel();
+    // The task that passes it on may need a turn.
+    let closed = async {
+        loop {
+            let head = ask(&mut kept).await.unwrap();
+            if head.contains("connection: close\r\n") {
+                return kept.read(&mut [0; 9]).await.unwrap();
+            }
+        }
+    };
+    assert_eq!(within("a last answer", closed).await, 0);
+    let head = within("an answer", ask(&mut connect(address).await)).await.unwrap();
+    assert!(head.contains("connection: close"), "it still serves: {head}");
+}
+
+#[tokio::test]
+async fn a_client_that_begins_with_http_2_reads_the_refusal_and_is_not_reset() {
+    let hall = Hall::new().await;
+    let (address, _stop) = serve(&hall, Limits::default()).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    // As clients do, without a wait for the server.
+    client.write_all(&[0; 2_000]).await.unwrap();
+    let mut said = Vec::new();
+    let began = std::time::Instant::now();
+    within("it is closed", client.read_to_end(&mut said)).await.unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("speaks HTTP/1.1"), "{said:?}");
+    assert!(began.elapsed() < Duration::from_secs(5));
 }

@@ -241,7 +241,8 @@ async fn a_worker_that_cannot_be_is_refused_by_name() {
     let hall = Hall::new().await;
     for (body, status, param) in [
         (json!({"model": "nobody"}), StatusCode::NOT_FOUND, json!("model")),
-        (json!({"model": "a b"}), StatusCode::BAD_REQUEST, json!("model")),
+        (json!({"model": "a b"}), StatusCode::NOT_FOUND, json!("model")),
+        (json!({"model": "hf:a b"}), StatusCode::BAD_REQUEST, json!("model")),
         (json!({"model": "bee", "slots": 0}), StatusCode::BAD_REQUEST, json!("slots")),
         (json!({"model": "bee", "hive": "nobody"}), StatusCode::NOT_FOUND, Value::Null),
         (json!({"model": "bee", "color": "red"}), StatusCode::BAD_REQUEST, Value::Null),

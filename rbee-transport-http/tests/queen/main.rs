@@ -9,6 +9,7 @@ mod bounds;
 mod connections;
 mod fleet;
 mod jobs;
+mod names;
 mod openai;
 mod operation;
 mod pages;

@@ -340,7 +340,7 @@ async fn what_a_client_did_wrong_itself_is_told_in_full() {
     let path = "/v1/chat/completions";
     for (fields, told) in [
         (json!({"temperature": -1}), "temperature is -1; allowed is 0 to 2"),
-        (json!({"model": "a b"}), "model reference \"a b\" is malformed"),
+        (json!({"model": "a b"}), "the model \"a b\" is not known here"),
         (json!({"model": "wasp"}), "the model wasp is not known here"),
         (json!({"model": "hf:org/repo"}), "allowed is bee"),
         (json!({"model": "file:/etc/passwd"}), "allowed is bee"),

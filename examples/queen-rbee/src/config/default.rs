@@ -1,15 +1,13 @@
 //! The defaults, and the settings of the core among the keys.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use etcetera::BaseStrategy;
 use rbee_core::{Error, ErrorKind, Result, Settings, registry::Durability};
-use rbee_transport_http::{server::LogFormat, wire::QUEEN_PORT};
+use rbee_transport_http::{
+    server::{ListenHost, LogFormat},
+    wire::QUEEN_PORT,
+};
 
 use super::{Checked, Config, Embedded, List, Yaml};
 
@@ -22,7 +20,7 @@ macro_rules! settings {
             fn default() -> Self {
                 let settings = Settings::default();
                 Self {
-                    listen_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                    listen_host: ListenHost::default(),
                     listen_port: QUEEN_PORT,
                     token: None,
                     token_file: None,

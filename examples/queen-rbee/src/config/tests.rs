@@ -348,6 +348,12 @@ fn other_machines_are_let_in_only_with_a_token() {
     let token = "t".repeat(43);
     load("", &[("RBEE_TOKEN", &token)], &["--host", "0.0.0.0"]).unwrap();
     load("", &[], &["--host", "::1"]).unwrap();
+    let host = |text: &str| load(text, &[], &[]).unwrap().config.listen_host;
+    assert_eq!(
+        (host(""), host("listen_host: localhost\n")),
+        (ListenHost::Localhost, ListenHost::Localhost)
+    );
+    assert_eq!(host("listen_host: 127.0.0.1\n").to_string(), "127.0.0.1");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("token");
     std::fs::write(&file, format!("{token}\n")).unwrap();

@@ -1,9 +1,13 @@
 //! The types of keys that are more than one word, and the reading of all own types from YAML.
 
-use std::{fmt, marker::PhantomData, net::IpAddr, ops::Deref, str::FromStr};
+use std::{fmt, marker::PhantomData, ops::Deref, str::FromStr};
 
 use rbee_core::tenant::TenantLimits;
-use rbee_transport_http::{Token, server::quoted, wire::engine::EngineCommand};
+use rbee_transport_http::{
+    Token,
+    server::{ListenHost, quoted},
+    wire::engine::EngineCommand,
+};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{DeserializeOwned, Error as _, IgnoredAny, Unexpected},
@@ -171,12 +175,11 @@ pub(super) fn named<T: DeserializeOwned>(text: &str) -> Result<T, serde::de::val
 }
 
 /// An address of this machine.
-pub(super) fn host(text: &str) -> Result<IpAddr, &'static str> {
-    let text = if text == "localhost" { "127.0.0.1" } else { text };
+pub(super) fn host(text: &str) -> Result<ListenHost, &'static str> {
     text.parse().map_err(|_| "it is no IP address")
 }
 
-pub(super) fn host_in_a_file<'de, D: Deserializer<'de>>(from: D) -> Result<IpAddr, D::Error> {
+pub(super) fn host_in_a_file<'de, D: Deserializer<'de>>(from: D) -> Result<ListenHost, D::Error> {
     let text = String::deserialize(from)?;
     let shown = quoted(&text);
     host(&text).map_err(|why| D::Error::invalid_value(Unexpected::Other(&shown), &why))

@@ -123,6 +123,39 @@ fn the_reason_for_the_end_is_said_once_and_for_people() {
 }
 
 #[test]
+fn without_configuration_localhost_is_both_loopback_addresses() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("NOT TESTED: this machine has no ::1");
+        return;
+    }
+    let data = tempfile::tempdir().unwrap();
+    let queen = Queen::start(data.path(), &["--local-hive", "off"]);
+    let port = queen.address.port();
+    let health = |host: &str| {
+        request(format!("{host}:{port}").parse().unwrap(), "GET", "/health", None, &[])
+    };
+    assert!(queen.address.is_ipv4());
+    for host in ["127.0.0.1", "[::1]"] {
+        let (status, body) = health(host);
+        assert_eq!(status, 200, "{host}: {body}");
+    }
+    drop(queen);
+
+    // The same port on one address only: the error names that address.
+    let other = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let output = command(data.path(), &["--port", &taken.port().to_string()]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(&format!("{taken}: another program listens there already")), "{said}");
+    let arguments = ["--local-hive", "off", "--host", "127.0.0.1", "--log-format", "json"];
+    let mut only = command(data.path(), &arguments);
+    only.args(["--port", &taken.port().to_string()]);
+    let queen = Queen::spawn(only);
+    assert_eq!(queen.get("/health").0, 200);
+}
+
+#[test]
 fn what_is_not_allowed_ends_the_program_before_it_begins() {
     let data = tempfile::tempdir().unwrap();
     for (arguments, code, said) in [

@@ -373,3 +373,22 @@ async fn the_log_is_shown_and_followed() {
         running.end().await.failed(130, &["INTERRUPTED"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_named_as_people_type_it_and_a_wrong_name_gets_one_suggestion() {
+    let named = |queen: rbee_core::QueenBuilder| {
+        queen.alias("llama3.2:3b", "echo").alias("org/model", "echo")
+    };
+    let hall = Hall::built(echo(), named, |server| server).await;
+    for name in ["llama3.2:3b", "org/model", "org/model:latest"] {
+        let shown = hall.rbee(&["show", name]).run().await.ok();
+        assert!(shown.out.contains("reference   echo"), "{shown:?}");
+        hall.rbee(&["run", name, "Hi"]).run().await.ok();
+    }
+    let listed: Listing<CatalogEntry> = read(&hall.rbee(&["ls", "--json"]).run().await.ok());
+    assert!(listed.data.iter().any(|entry| entry.name == "llama3.2:3b"), "{listed:?}");
+    let ended = hall.rbee(&["show", "llama3.2:1b"]).run().await;
+    let ended = ended.failed(4, &["MODEL_NOT_FOUND", "did you mean llama3.2:3b?"]);
+    assert_eq!(ended.err.matches("did you mean").count(), 1, "{ended:?}");
+    hall.rbee(&["run", "Qwen/Qwen3-8B", "Hi"]).run().await.failed(4, &["hf:Qwen/Qwen3-8B"]);
+}

@@ -162,7 +162,11 @@ pub(super) fn allowed(id: &TenantId, job: &Job, limits: &TenantLimits) -> Result
         return refuse("priority", message);
     }
     let is_it = |name: &String| {
-        name.parse::<ModelRef>().is_ok_and(|model| job.model == model || job.model.is_of(&model))
+        name.parse::<ModelRef>().is_ok_and(|model| {
+            job.model == model
+                || job.model.is_of(&model)
+                || model.without_latest().as_ref() == Some(&job.model)
+        })
     };
     if let Some(allowed) = &limits.models
         && !allowed.contains(job.model.as_str())

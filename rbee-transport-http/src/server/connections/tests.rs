@@ -206,3 +206,26 @@ async fn whoever_waits_for_room_is_told_when_there_is_some() {
     assert_eq!(waited, Duration::from_millis(300), "at once");
     hall.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_in_the_last_sixteenth_of_a_limit_are_the_last_on_their_connections() {
+    let hall = Hall::new(caps(64, 64, 32));
+    let crowded = |connected: &Arc<Connected>| connected.begin().unwrap().is_crowded();
+    let mut own: Vec<_> = (0..29).map(|_| hall.enter(v4(1)).unwrap().0).collect();
+    assert!(!crowded(&own[0]));
+    own.push(hall.enter(v4(1)).unwrap().0);
+    assert!(crowded(&own[0]), "30 of 32 for one peer");
+    let mut others: Vec<_> = (0..29).map(|_| hall.enter(v4(2)).unwrap().0).collect();
+    assert!(!crowded(&others[0]), "59 of 64, and 29 of 32");
+    let another = hall.enter(v4(3)).unwrap().0;
+    assert!(crowded(&others[0]) && crowded(&another), "60 of 64");
+    others.pop();
+    assert!(!crowded(&another));
+    own.pop();
+    assert!(!crowded(&own[0]));
+    hall.check();
+
+    let small = Hall::new(caps(4, 4, 4));
+    let all: Vec<_> = (0..4).map(|_| small.enter(Peer::Loopback).unwrap().0).collect();
+    assert!(!crowded(&all[0]), "a small limit is not divided");
+}

@@ -68,17 +68,19 @@ pub(super) async fn show(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
-    let model =
-        shared.queen.models().resolve(&query.model).map_err(|error| error.with_param("model"))?;
+    let (models, cluster) = (shared.queen.models(), shared.queen.cluster().await?);
+    let model = named(&shared.queen, &query.model, &cluster)?;
+    let name = models.alias(&query.model).map_or(&*query.model, |(alias, _)| alias);
     let mut found = entries(&shared.queen).await?;
     let known = |entry: &CatalogEntry| {
         let is_of =
             |named: &String| named.parse::<ModelRef>().is_ok_and(|named| named.is_of(&model));
-        entry.name == query.model || is_of(&entry.model)
+        entry.name == name || is_of(&entry.model)
     };
     // The requested name first, if one model has several.
-    found.sort_by_key(|entry| entry.name != query.model);
-    let mut found = found.into_iter().find(known).ok_or_else(|| unknown(&query.model))?;
+    found.sort_by_key(|entry| entry.name != name);
+    let found = found.into_iter().find(known);
+    let mut found = found.ok_or_else(|| models.unknown(&query.model, None, Some(&cluster)))?;
     found.details = details(&shared.queen, &found).await?;
     if let Some(hive) = &query.hive {
         if !found.hives.contains(hive) {
@@ -108,9 +110,8 @@ pub(super) async fn remove(
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
     // No hub is asked: what is removed is what is here, under whichever commit.
-    let model =
-        shared.queen.models().resolve(&query.model).map_err(|error| error.with_param("model"))?;
     let cluster = shared.queen.cluster().await?;
+    let model = named(&shared.queen, &query.model, &cluster)?;
     let mut held: Vec<(HiveId, ModelRef)> = cluster
         .hives()
         .flat_map(|hive| hive.models.keys().map(|held| (hive.id.clone(), held.clone())))
@@ -127,7 +128,7 @@ pub(super) async fn remove(
         }
     }
     if held.is_empty() {
-        return Err(unknown(&query.model).into());
+        return Err(shared.queen.models().unknown(&query.model, None, Some(&cluster)).into());
     }
     // All or none, as far as that can be known in advance.
     let in_use = held.iter().find_map(|(hive, model)| {
@@ -175,21 +176,20 @@ async fn details(queen: &Queen, entry: &CatalogEntry) -> Result<Option<ModelDeta
     }))
 }
 
-fn unknown(name: &str) -> Error {
-    let shown: String = name.chars().take(120).collect();
-    let message = format!("the model {shown:?} is not known here");
-    Error::new(ErrorKind::ModelNotFound, message).with_param("model")
+/// The model that this alias or reference stands for; asks no hub.
+fn named(queen: &Queen, name: &str, cluster: &ClusterView) -> Result<ModelRef> {
+    queen.models().resolve_in(name, cluster).map_err(|error| error.with_param("model"))
 }
 
 /// Refuses the name of a model that is no alias and that nobody has: it cannot be fetched either, because it is not a
 /// reference.
 pub(super) async fn refuse_unknown(queen: &Queen, model: &ModelRef) -> Result<()> {
-    let is_name = matches!(model.source(), ModelSource::Alias(_));
-    if is_name && !queen.cluster().await?.knows_model(model) {
-        let message = format!("the model {model} is not known: no hive has it, and it is no alias");
-        return Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model"));
+    let ModelSource::Alias(name) = model.source() else { return Ok(()) };
+    let cluster = queen.cluster().await?;
+    if cluster.knows_model(model) {
+        return Ok(());
     }
-    Ok(())
+    Err(queen.models().unknown(name, None, Some(&cluster)))
 }
 
 fn absent(name: &str, hive: &HiveId) -> Error {
@@ -269,7 +269,7 @@ impl Inner {
                 limits.models.as_ref().is_some_and(|models| models.contains(name))
             }
         };
-        if self.queen.models().aliases().contains_key(name)
+        if self.queen.models().alias(name).is_some()
             || is_told
             || is_below(path, &self.file_roots).await
         {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{ClusterView, Error, ErrorKind, ModelRef, models::ModelSource};
+use rbee_core::{ClusterView, ModelRef, models::ModelSource};
 
 use super::super::{
     Inner, Shared,
@@ -77,15 +77,12 @@ pub(in crate::server::queen) async fn model(
     Name(id): Name,
 ) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
-    let is_known = shared.queen.models().resolve(&id).is_ok_and(|model| {
-        shared.queen.models().aliases().contains_key(&id) || knows(&cluster, &model)
-    });
+    let models = shared.queen.models();
+    let is_known = models
+        .resolve_in(&id, &cluster)
+        .is_ok_and(|model| models.alias(&id).is_some() || knows(&cluster, &model));
     if !is_known || !may_ask(&shared, &caller, &id).await {
-        let shown: String = id.chars().take(120).collect();
-        let message = format!("the model {shown:?} is not known here");
-        return Err(Error::for_client(ErrorKind::ModelNotFound, message)
-            .with_param("model")
-            .into());
+        return Err(models.unknown(&id, caller.tenant(), Some(&cluster)).into());
     }
     Ok(response::json(StatusCode::OK, &describe(&shared, id)))
 }
@@ -95,7 +92,7 @@ pub(in crate::server::queen) async fn model(
 async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
     let Some(tenant) = caller.tenant() else { return true };
     let queen = &shared.queen;
-    let is_name = queen.models().aliases().contains_key(name)
+    let is_name = queen.models().alias(name).is_some()
         || queen
             .models()
             .resolve(name)
