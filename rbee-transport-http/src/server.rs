@@ -27,6 +27,7 @@ mod process;
     )
 )]
 mod queen;
+mod reach;
 mod response;
 mod routes;
 mod shutdown_signal;

@@ -8,6 +8,7 @@ use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing};
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name,
 };
 
 /// The timeout of the catalog if it is only needed for a better error message.
@@ -18,8 +19,14 @@ const ALIKE: f64 = 0.6;
 const PROPOSED: usize = 3;
 
 impl Keeper {
-    /// Adds similar names to a failure about an unknown model.
+    /// Adds similar names to a failure about an unknown model, or the way to name the file here that is called so.
     pub(crate) async fn with_names(&self, failure: Failure, model: &str) -> Failure {
+        if matches!(failure.code(), "MODEL_NOT_FOUND" | "INVALID_REQUEST")
+            && self.client.address().is_loopback()
+            && let Some(path) = model_name::as_path_here(model)
+        {
+            return failure.with_hint(format!("for the model in this directory, write {path}"));
+        }
         if failure.code() != "MODEL_NOT_FOUND" {
             return failure;
         }
@@ -28,6 +35,8 @@ impl Keeper {
         let Ok(found) = found else { return failure };
         let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
         match &*nearest(model, &names) {
+            // The failure says what is wrong with the path.
+            [] if model.starts_with("file:") => failure,
             [] if names.is_empty() => {
                 failure.with_hint("no model is known yet; `rbee pull MODEL` downloads one")
             }

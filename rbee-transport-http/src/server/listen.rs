@@ -17,6 +17,7 @@ use super::{
     connections::{Caps, Connected, ConnectionTable, Full},
     descriptors,
     limits::Limits,
+    reach::Reach,
     shutdown_signal::ShutdownSignal,
     tls::TlsFiles,
 };
@@ -154,6 +155,7 @@ impl Server {
             router: router.clone(),
             shutdown: shutdown.clone(),
             connected,
+            reach: Reach::of(self.address, stream.peer_addr().ok()),
         };
         let task = tasks.spawn(connection.serve(stream));
         table.served_by(&id, task);

@@ -10,8 +10,16 @@ use std::{
 /// # Panics
 /// If it cannot be built; with the output of cargo.
 pub fn built(package: &str) -> PathBuf {
-    build(package, "--bin", package);
-    directory().join(package)
+    built_bin(package, package)
+}
+
+/// A program of this package that has a name of its own.
+///
+/// # Panics
+/// As [`built`].
+pub fn built_bin(package: &str, program: &str) -> PathBuf {
+    build(package, "--bin", program);
+    directory().join(program)
 }
 
 /// An example of this package.

@@ -7,7 +7,7 @@ mod environment;
 mod place;
 mod program;
 
-pub use built::{built, built_example};
+pub use built::{built, built_bin, built_example};
 pub use environment::{Environment, are_clients_skipped};
 pub use place::private_tempdir;
 pub use program::{Output, Program};

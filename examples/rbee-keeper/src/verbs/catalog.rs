@@ -8,6 +8,7 @@ use rbee_transport_http::wire::queen::{self, CatalogEntry, Listing, ModelDetails
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     names,
     screen::{Column, Facts, Table, human},
 };
@@ -45,16 +46,16 @@ impl Ls {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 }
 
 impl Show {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let query = ModelQuery { model: self.model.clone(), hive: None };
+        let query = ModelQuery { model: keeper.model(&self.model)?, hive: None };
         let entry: CatalogEntry = match keeper.client.get(queen::CATALOG_MODEL, &query).await {
             Ok(entry) => entry,
-            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+            Err(failure) => return Err(keeper.with_names(failure, &query.model).await),
         };
         if keeper.screen.is_json() {
             keeper.screen.document(&entry)?;
@@ -98,8 +99,8 @@ fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelD
 
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 
     /// Only on this hive
     #[arg(long)]
@@ -108,7 +109,8 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let query = ModelQuery { model: self.model.clone(), hive: self.hive.clone() };
+        let query = ModelQuery { model: keeper.model(&self.model)?, hive: self.hive.clone() };
+        let typed = self.model.to_string();
         let removed = keeper.client.order(Method::DELETE, queen::CATALOG_MODEL, &query).await;
         if let Err(failure) = removed {
             let failure = match failure.code() {
@@ -117,13 +119,11 @@ impl Rm {
                 }
                 _ => failure,
             };
-            return Err(keeper.with_names(failure, &self.model).await);
+            return Err(keeper.with_names(failure, &query.model).await);
         }
         match &self.hive {
-            Some(hive) => {
-                keeper.screen.done("removed", &self.model, &format!("from hive {hive}"))?
-            }
-            None => keeper.screen.done("removed", &self.model, "from every hive")?,
+            Some(hive) => keeper.screen.done("removed", &typed, &format!("from hive {hive}"))?,
+            None => keeper.screen.done("removed", &typed, "from every hive")?,
         }
         Ok(Exit::Ok)
     }

@@ -14,6 +14,7 @@ use rbee_transport_http::wire::{
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     names,
     screen::Bars,
 };
@@ -23,8 +24,8 @@ const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 
     /// On this hive; the scheduler chooses by default
     #[arg(long)]
@@ -57,10 +58,11 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let model = keeper.model(&self.model)?;
         let devices = Some(self.device.clone()).filter(|devices| !devices.is_empty());
         if self.estimate_only {
             let request = EstimateRequest {
-                model: self.model.clone(),
+                model,
                 hive: self.hive.clone(),
                 devices,
                 slots: self.slots,
@@ -69,7 +71,7 @@ impl Load {
             return super::estimate::estimate(keeper, &request).await;
         }
         let spawn = SpawnWorker {
-            model: self.model.clone(),
+            model,
             hive: self.hive.clone(),
             devices,
             slots: self.slots,
@@ -77,7 +79,7 @@ impl Load {
         };
         let mut worker: WorkerView = match keeper.client.post(queen::WORKERS, &spawn).await {
             Ok(worker) => worker,
-            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+            Err(failure) => return Err(keeper.with_names(failure, &spawn.model).await),
         };
         if self.wait > 0 {
             let limit = Duration::from_secs(self.wait);
@@ -96,7 +98,7 @@ impl Load {
         } else {
             let did = if worker.state == "loading" { "loading" } else { "loaded" };
             let how = format!("on hive {}, worker {}", worker.hive, worker.id);
-            keeper.screen.done(did, &self.model, &how)?;
+            keeper.screen.done(did, &self.model.to_string(), &how)?;
         }
         Ok(Exit::Ok)
     }
@@ -147,7 +149,7 @@ pub(crate) struct Unload {
 #[derive(Debug, Args)]
 struct Which {
     /// A model, for all its workers, or a worker's id or the beginning of it
-    what: String,
+    what: ModelArg,
 
     /// Only workers of this hive
     #[arg(long)]
@@ -205,6 +207,7 @@ impl Pin {
 
 impl Which {
     async fn find(&self, keeper: &Keeper) -> Result<Vec<WorkerView>, Failure> {
+        let what = keeper.model(&self.what)?;
         let (workers, models) = tokio::try_join!(
             keeper.client.get::<Listing<WorkerView>>(queen::WORKERS, &()),
             keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
@@ -219,18 +222,17 @@ impl Which {
         let entry = models
             .data
             .iter()
-            .find(|entry| entry.name == self.what || names::is_model(&entry.model, &self.what));
+            .find(|entry| entry.name == what || names::is_model(&entry.model, &what));
         let known =
             |worker: &WorkerView| entry.is_some_and(|entry| entry.workers.contains(&worker.id));
-        let of_model =
-            |worker: &WorkerView| names::is_model(&worker.model, &self.what) || known(worker);
+        let of_model = |worker: &WorkerView| names::is_model(&worker.model, &what) || known(worker);
         if workers.iter().any(of_model) {
             workers.retain(of_model);
             return Ok(workers);
         }
-        if names::looks_like_id(&self.what) && entry.is_none() {
+        if names::looks_like_id(&what) && entry.is_none() {
             let id: WorkerId =
-                names::by_beginning("worker", &self.what, workers.iter().map(|worker| worker.id))?;
+                names::by_beginning("worker", &what, workers.iter().map(|worker| worker.id))?;
             workers.retain(|worker| worker.id == id);
             return Ok(workers);
         }

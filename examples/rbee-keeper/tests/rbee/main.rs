@@ -5,6 +5,7 @@
 mod support;
 
 mod access;
+mod files;
 mod fleet;
 mod follow;
 mod policy;

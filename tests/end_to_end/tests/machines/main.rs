@@ -11,5 +11,6 @@ mod machine;
 
 mod fleet;
 mod hive_token;
+mod local_files;
 mod models;
 mod workers;
