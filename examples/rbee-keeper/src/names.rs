@@ -33,7 +33,8 @@ impl Keeper {
         let found: Result<Listing<CatalogEntry>, _> =
             self.client.get_within(queen::CATALOG, TIMEOUT).await;
         let Ok(found) = found else { return failure };
-        let names: Vec<_> = found.data.into_iter().map(|entry| entry.name).collect();
+        let names = found.data.into_iter().map(|entry| entry.name);
+        let names: Vec<_> = names.filter(|name| name != model).collect();
         match &*nearest(model, &names) {
             // The failure says what is wrong with the path.
             [] if model.starts_with("file:") => failure,
