@@ -12,7 +12,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let hall = Hall::built(echo(), |queen| queen.hive(hive("local")), |server| server).await;
+        let hall = Hall::built(echo(), |queen| queen.hive(hive("attic")), |server| server).await;
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("bee")).unwrap();
         std::fs::write(folder.path().join("bee/weights"), "honey").unwrap();
