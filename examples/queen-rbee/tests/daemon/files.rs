@@ -259,7 +259,7 @@ fn a_path_that_is_no_model_is_an_error_that_names_the_path_and_what_is_wrong() {
     let queen = Queen::start(data.path(), &[]);
     let locked = place.join("locked.safetensors");
     fs::write(&locked, "").unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     // Everybody may not read it, but the superuser.
     let is_locked = fs::File::open(&locked).is_err();
     let is_locked =
@@ -283,6 +283,11 @@ fn a_path_that_is_no_model_is_an_error_that_names_the_path_and_what_is_wrong() {
             assert!(error["message"].as_str().unwrap().contains(words), "{name}: {answer}");
         }
     }
+    // Nor does a job for a mistyped path wait for a machine that may come.
+    drop(queen);
+    let queen = Queen::start(data.path(), &["--local-hive", "off"]);
+    let (status, answer) = ask(&queen, &reference(&place.join("missing")), &[]);
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("model_not_found")), "{answer}");
 }
 
 #[test]

@@ -231,12 +231,12 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
 }
 
 impl Inner {
-    /// Checks that an operator may name this model: a local user any file, others a file only below an allowed
-    /// directory, or if the queen knows it.
+    /// Checks that an operator may name this model: a local user any file that exists, others a file only below an
+    /// allowed directory, or if the queen knows it.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for an invalid reference, [`ErrorKind::PermissionDenied`] for a file that is not
-    /// allowed.
+    /// allowed, [`ErrorKind::ModelNotFound`] for one of a local user that does not exist.
     pub(super) async fn check_model(&self, locality: &Locality, name: &str) -> Result<()> {
         self.check_model_of(&Caller::Operator, locality, name).await
     }
@@ -264,17 +264,17 @@ impl Inner {
                 limits.models.as_ref().is_some_and(|models| models.contains(name))
             }
         };
-        if self.queen.models().aliases().contains_key(name)
-            || is_told
-            || is_below(path, &self.file_roots).await
-        {
+        if self.queen.models().aliases().contains_key(name) || is_told {
             return Ok(());
         }
         let why = match locality {
             Locality::LocalUser if self.has_unproven_operator().await? => &NotLocal::NoToken,
-            Locality::LocalUser => return Ok(()),
+            Locality::LocalUser => return check_presence(path).await,
             Locality::Other(why) => why,
         };
+        if is_below(path, &self.file_roots).await {
+            return Ok(());
+        }
         let message = format!(
             "the model {model} is a file of the queen's machine below no directory of the setting file_roots, so only a \
              local user may name it, and {why}; add its directory to file_roots (--file-roots, RBEE_FILE_ROOTS) of the \
@@ -292,6 +292,19 @@ impl Inner {
     async fn has_unproven_operator(&self) -> Result<bool> {
         Ok(self.token.is_none() && !self.queen.tenants().list().await?.is_empty())
     }
+}
+
+/// Checks that there is something at this path. Without it a job for a mistyped path would wait for machines that are
+/// away, because one of them may have the model.
+async fn check_presence(path: &Path) -> Result<()> {
+    let Err(cause) = tokio::fs::metadata(path).await else { return Ok(()) };
+    let message = match cause.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("the model file {} does not exist", path.display())
+        }
+        _ => format!("the model file {} cannot be read: {cause}", path.display()),
+    };
+    Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").with_source(cause))
 }
 
 /// True if the path is below one of these directories, with all links resolved.

@@ -93,8 +93,11 @@ pub(super) async fn put(
     for model in limits.models.iter().flatten().filter(|model| !before.contains(*model)) {
         let parsed = shared.queen.models().resolve(model);
         if parsed.is_ok_and(|model| matches!(model.source(), ModelSource::File(_))) {
-            let checked = shared.check_model(&locality, model).await;
-            checked.map_err(|error| error.with_param("models"))?;
+            match shared.check_model(&locality, model).await {
+                // It may be put there later.
+                Err(error) if error.kind() == ErrorKind::ModelNotFound => {}
+                checked => checked.map_err(|error| error.with_param("models"))?,
+            }
         }
     }
     shared.queen.tenants().put(tenant.clone(), limits).await?;
