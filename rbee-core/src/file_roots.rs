@@ -19,8 +19,8 @@ struct LeadsOut;
 
 impl fmt::Display for LeadsOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a link leads out of the directories in which clients may name models (file_roots); all files of a model below one \
-     of them must be below one of them")
+        f.write_str("a link leads out of the directories in which clients may name models (file_roots of a queen, --file-root of a hive); \
+     all files of a model below one of them must be below one of them: copy the file to there, or add the directory that the link leads to")
     }
 }
 

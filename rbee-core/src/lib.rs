@@ -90,6 +90,7 @@ mod sizing;
 mod task;
 pub mod tenant;
 pub mod time;
+mod typed_path;
 mod within;
 pub mod worker;
 mod worker_spec;

@@ -27,3 +27,4 @@ pub use crate::model_info::{
 };
 pub use crate::model_on_disk::{ModelOnDisk, WorkerLimits};
 pub use crate::model_ref::{MAX_MODEL_REF_BYTES, ModelSource};
+pub use crate::typed_path::absolute_path;

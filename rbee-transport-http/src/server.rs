@@ -31,6 +31,7 @@ mod process_metrics;
     )
 )]
 mod queen;
+mod reach;
 #[cfg_attr(not(feature = "metrics"), path = "server/no_request_metrics.rs")]
 mod request_metrics;
 mod response;

@@ -9,6 +9,7 @@ mod check;
 mod default;
 mod hives;
 mod models;
+mod paths;
 mod refusal;
 mod sources;
 mod types;
@@ -304,28 +305,6 @@ pub struct Config {
     /// Continue a stream even if the other machine might have given a different answer
     #[arg(long, value_name = "true|false", action = Set)]
     pub continue_across_numerics: bool,
-}
-
-impl Config {
-    /// Every path, with its key.
-    fn paths(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
-        let optional = [
-            ("token_file", &mut self.token_file),
-            ("tls_cert", &mut self.tls_cert),
-            ("tls_key", &mut self.tls_key),
-            ("models_dir", &mut self.models_dir),
-            ("hub_cache", &mut self.hub_cache),
-            ("hub_token_file", &mut self.hub_token_file),
-            ("hive_program", &mut self.hive_program),
-            ("policy", &mut self.policy),
-            ("worker_program", &mut self.worker_program),
-        ];
-        let hives = self.hives.0.iter_mut().map(|hive| ("hives", &mut hive.token_file));
-        let optional = optional.into_iter().chain(hives);
-        let roots = self.file_roots.0.iter_mut().map(|root| ("file_roots", root));
-        let given = optional.filter_map(|(key, path)| Some((key, path.as_mut()?)));
-        given.chain(roots).chain([("data_dir", &mut self.data_dir)])
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod answer;
 mod args;
 mod client;
 mod failure;
+mod model_name;
 mod names;
 mod screen;
 mod verbs;

@@ -11,14 +11,21 @@ use rbee_transport_http::wire::{
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name,
 };
 
 /// The timeout of the catalog if it is only needed for a better error message.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Keeper {
-    /// Adds similar names to a failure about an unknown model.
+    /// Adds similar names to a failure about an unknown model, or the way to name the file here that is called so.
     pub(crate) async fn with_names(&self, failure: Failure, model: &str) -> Failure {
+        if matches!(failure.code(), "MODEL_NOT_FOUND" | "INVALID_REQUEST")
+            && self.client.address().is_loopback()
+            && let Some(path) = model_name::as_path_here(model)
+        {
+            return failure.with_hint(format!("for the model in this directory, write {path}"));
+        }
         // The queen compares the name with its aliases, and the keeper also with the references.
         if failure.code() != "MODEL_NOT_FOUND" || failure.message().contains("did you mean") {
             return failure;
@@ -32,6 +39,8 @@ impl Keeper {
             return failure;
         }
         match &*similar::names(model, names.iter().map(String::as_str)) {
+            // The failure says what is wrong with the path.
+            [] if model.starts_with("file:") => failure,
             [] if names.is_empty() => {
                 failure.with_hint("no model is known yet; `rbee pull MODEL` downloads one")
             }

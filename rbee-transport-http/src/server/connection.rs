@@ -21,7 +21,7 @@ use hyper_util::{
 use tokio::net::TcpStream;
 
 use super::{
-    connections::Connected, held_body::HeldBody, http2_refusal, limits::Limits,
+    connections::Connected, held_body::HeldBody, http2_refusal, limits::Limits, reach::Reach,
     shutdown_signal::ShutdownSignal, tls::Acceptor, write_timeout::WriteTimeout,
 };
 use crate::dial::Io;
@@ -33,6 +33,7 @@ pub(super) struct Connection {
     pub(super) router: Router,
     pub(super) shutdown: Arc<ShutdownSignal>,
     pub(super) connected: Arc<Connected>,
+    pub(super) reach: Reach,
 }
 
 impl Connection {
@@ -58,13 +59,15 @@ impl Connection {
         let io = WriteTimeout::new(io, self.limits.write_timeout);
         let io = TokioIo::new(io.with_connected(self.connected.clone()));
         let router = TowerToHyperService::new(self.router.clone());
-        let (connected, shutdown) = (self.connected.clone(), self.shutdown.clone());
+        let (connected, shutdown, reach) =
+            (self.connected.clone(), self.shutdown.clone(), self.reach);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let body_of = connected.clone();
             let served = connected.begin().map(|in_request| {
                 let mut request =
                     request.map(|body| Body::new(RequestBody { body, connected: body_of }));
                 request.extensions_mut().insert(connected.cap());
+                request.extensions_mut().insert(reach);
                 (hyper::service::Service::call(&router, request), in_request)
             });
             let shutdown = shutdown.clone();

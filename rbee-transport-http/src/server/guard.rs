@@ -215,11 +215,8 @@ impl Guard {
         let Some(origin) = only(headers, &header::ORIGIN)? else {
             return check_site(method, headers);
         };
-        let is_same = ["http://", "https://"].iter().any(|scheme| {
-            origin.strip_prefix(scheme).is_some_and(|rest| rest.eq_ignore_ascii_case(host))
-        });
         let is_allowed = || self.origins.iter().any(|allowed| allowed.0 == origin);
-        if is_same || is_allowed() {
+        if is_own_origin(origin, host) || is_allowed() {
             return Ok(());
         }
         let message = format!(
@@ -256,6 +253,27 @@ impl Guard {
             .max_age(PREFLIGHT_AGE);
         Some(layer)
     }
+}
+
+/// True if this is the origin of a page that the daemon serves under this host itself.
+fn is_own_origin(origin: &str, host: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| {
+        origin.strip_prefix(scheme).is_some_and(|rest| rest.eq_ignore_ascii_case(host))
+    })
+}
+
+/// True if a page of another origin caused this request, whether it is allowed to or not.
+pub(super) fn is_of_other_page(host: &str, headers: &HeaderMap) -> bool {
+    let is_own = |origin: &HeaderValue| origin.to_str().is_ok_and(|it| is_own_origin(it, host));
+    let is_known = |site: &HeaderValue| site == "same-origin" || site == "none";
+    !headers.get_all(header::ORIGIN).iter().all(is_own)
+        || !headers.get_all(SEC_FETCH_SITE).iter().all(is_known)
+}
+
+/// True if this host, with or without a port, names this machine's loopback interface.
+pub(super) fn is_loopback_name(host: &str) -> bool {
+    !host.contains('@')
+        && host.parse::<Authority>().is_ok_and(|given| is_loopback(&normal_host(given.host())))
 }
 
 /// Checks requests without an origin, for example for images or scripts: only the user may cause them, by opening a

@@ -25,6 +25,7 @@ use super::{
     descriptors,
     limits::Limits,
     listen_host::ListenHost,
+    reach::Reach,
     shutdown_signal::ShutdownSignal,
     tls::TlsFiles,
 };
@@ -233,6 +234,7 @@ impl Server {
             router: router.clone(),
             shutdown: shutdown.clone(),
             connected,
+            reach: Reach::of(self.address, stream.peer_addr().ok()),
         };
         let task = tasks.spawn(connection.serve(stream));
         table.served_by(&id, task);

@@ -15,6 +15,7 @@ mod jobs;
 mod json_escape;
 mod keep_alive;
 mod loading;
+mod local_user;
 mod logs;
 mod middleware;
 mod openai;
@@ -237,6 +238,11 @@ impl QueenServer {
 
     /// Lets clients name models by their file below this directory: `file:/directory/model`. Without it they can name
     /// only models that have an alias or that the queen already knows.
+    ///
+    /// A local user may name any file that the queen can read, with or without it. That is a client on this machine
+    /// of a queen in the mode [`Home`](rbee_core::settings::Mode::Home), with the token if there is one, whose request
+    /// was not passed on by a proxy and does not come from a web page. Only a [`Server`](super::Server) on a loopback
+    /// address has local users.
     ///
     /// From then on this process refuses models below the directory with links that lead out of it, unless they lead to
     /// another such directory (see [`confine_model_files`](rbee_core::models::confine_model_files)).

@@ -158,7 +158,9 @@ impl Loaded {
                     &format!("{key} is \"\"; allowed is a path"),
                 ));
             }
-            *path = directory.join(&path);
+        }
+        if let Err((key, why)) = self.config.place_in(directory) {
+            return Err(wrong(&self.origins[key], &why));
         }
         if self.origins["data_dir"] == Origin::Default {
             self.config.data_dir = data_dir;
@@ -224,6 +226,7 @@ impl Loaded {
                 })?;
             let updated = self.config.update_from_arg_matches(&matches);
             updated.map_err(|error| wrong(&origin, &error.to_string()))?;
+            self.config.place_references(key, None);
         }
         self.origins.insert(key.to_owned(), origin);
         Ok(())

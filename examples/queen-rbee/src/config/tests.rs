@@ -163,6 +163,65 @@ fn relative_paths_in_the_file_are_relative_to_the_file() {
 }
 
 #[test]
+fn references_and_programs_in_the_file_are_relative_to_the_file_too() {
+    let text = "\
+models: {dot: \"file:./bee\", bare: \"file:bee\", up: \"file:../bee\", whole: \"file:/bee\", hub: \"hf:a/b\"}
+model_keep_alive: {\"file:bee\": 5m}
+tenants: {acme: {models: [\"file:bee\", dot]}}
+default_limits: {models: [\"file:bee\"]}
+file_roots: [../models, .]
+hives: [{id: attic, url: \"http://attic\", token_file: attic.token}]
+engines:
+  - {name: near, models: [\"*\"], command: \"./engine --port {port} ./x\"}
+  - {name: far, models: [\"*\"], command: \"engine --port {port}\"}
+";
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().canonicalize().unwrap();
+    std::fs::create_dir(place.join("etc")).unwrap();
+    std::fs::write(place.join("etc/queen.yaml"), text).unwrap();
+    std::fs::write(place.join("etc/attic.token"), "t".repeat(43)).unwrap();
+    let file = place.join("etc/queen.yaml");
+    let sources = Sources { file: Some(file), ..Sources::default() };
+    let config = Config::load(&sources).unwrap().config;
+    let at = |path: &str| format!("file:{}", place.join(path).display());
+    let models: Vec<_> = config.models.iter().map(|(name, model)| (&**name, &**model)).collect();
+    let (near, up) = (at("etc/bee"), at("bee"));
+    let expected =
+        [("bare", &*near), ("dot", &near), ("hub", "hf:a/b"), ("up", &up), ("whole", "file:/bee")];
+    assert_eq!(models, expected);
+    assert!(config.model_keep_alive.contains_key(&near));
+    let tenant = config.tenants.values().next().unwrap().models.as_ref().unwrap();
+    assert!(tenant.contains(&near) && tenant.contains("dot"), "{tenant:?}");
+    assert!(config.default_limits.models.as_ref().unwrap().contains(&near));
+    assert_eq!(config.file_roots[..], [place.join("models"), place.join("etc")]);
+    assert_eq!(config.hives[0].token_file.as_deref().unwrap(), place.join("etc/attic.token"));
+    let programs: Vec<_> = config.engines.iter().map(|engine| &*engine.command.0[0]).collect();
+    assert_eq!(programs, [place.join("etc/engine").to_str().unwrap(), "engine"]);
+    assert_eq!(&*config.engines[0].command.0[3], "./x", "the engine's own");
+}
+
+#[test]
+fn references_of_variables_and_flags_are_relative_to_the_current_directory() {
+    let here = std::env::current_dir().unwrap().join("bee");
+    let here = format!("file:{}", here.display());
+    let given = "{small: \"file:./bee\"}";
+    let by_flag = load("", &[], &["--models", given]).unwrap().config;
+    let by_variable = load("", &[("RBEE_MODELS", given)], &[]).unwrap().config;
+    for config in [by_flag, by_variable] {
+        assert_eq!(config.models["small"], here);
+    }
+}
+
+#[test]
+fn a_path_in_the_file_may_begin_at_the_home_directory() {
+    let home = std::env::home_dir().unwrap();
+    let text = "data_dir: ~/bees\nmodels: {small: \"file:~/bee\"}\n";
+    let config = load(text, &[], &[]).unwrap().config;
+    assert_eq!(config.data_dir, home.join("bees"));
+    assert_eq!(config.models["small"], format!("file:{}", home.join("bee").display()));
+}
+
+#[test]
 fn what_is_shown_is_a_configuration_file_without_secrets() {
     let secret = "s".repeat(50);
     let text = "listen_port: 0\nmodels: {small: \"file:/m\"}\ntenants: {acme: {daily_tokens: 9}}\nhives: [{id: attic, url: \"http://attic\"}]\n";

@@ -10,6 +10,7 @@ use crate::{
     Keeper,
     answer::{Answer, Chat, Message, Part, Sampling},
     failure::{Exit, Failure},
+    model_name::ModelArg,
     screen::{Bars, Facts},
 };
 
@@ -17,8 +18,8 @@ const PROMPT: &str = "Tell me about a flower.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 
     /// Requests at once
     #[arg(long, short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -101,17 +102,17 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 impl Bench {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let screen = &keeper.screen;
+        let (screen, model) = (&keeper.screen, &*keeper.model(&self.model)?);
         // The first answer loads the model and shows whether the model exists. It is not counted.
         let warm = async {
             let mut bars = Bars::new(screen);
             bars.show("a first answer, to warm up", Default::default());
-            self.one(keeper).await
+            self.one(keeper, model).await
         };
         if let Err(failure) = super::interruptible(warm).await {
-            return Err(keeper.with_names(failure, &self.model).await);
+            return Err(keeper.with_names(failure, model).await);
         }
-        let measured = super::interruptible(self.measure(keeper)).await?;
+        let measured = super::interruptible(self.measure(keeper, model)).await?;
         if screen.is_json() {
             screen.document(&measured)?;
         } else {
@@ -137,14 +138,15 @@ impl Bench {
         Ok(if measured.failed > 0 { Exit::Failed } else { Exit::Ok })
     }
 
-    async fn measure(&self, keeper: &Keeper) -> Result<Measured, Failure> {
+    async fn measure(&self, keeper: &Keeper, model: &str) -> Result<Measured, Failure> {
         let begin = Instant::now();
         let mut bars = Bars::new(&keeper.screen);
         let mut answers = Vec::new();
         let (mut failed, mut reason) = (0, None);
         let at_once = self.concurrency as usize;
-        let mut asked =
-            stream::iter(0..self.requests).map(|_| self.one(keeper)).buffer_unordered(at_once);
+        let mut asked = stream::iter(0..self.requests)
+            .map(|_| self.one(keeper, model))
+            .buffer_unordered(at_once);
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok(answer) => answers.push(answer),
@@ -170,7 +172,7 @@ impl Bench {
         let seconds = begin.elapsed().as_secs_f64();
         let tokens: u64 = answers.iter().map(|answer| u64::from(answer.tokens)).sum();
         Ok(Measured {
-            model: self.model.clone(),
+            model: model.to_owned(),
             concurrency: self.concurrency,
             requests: self.requests,
             failed,
@@ -184,12 +186,12 @@ impl Bench {
         })
     }
 
-    async fn one(&self, keeper: &Keeper) -> Result<One, Failure> {
+    async fn one(&self, keeper: &Keeper, model: &str) -> Result<One, Failure> {
         let sampling = Sampling { max_tokens: Some(self.max_tokens), ..Sampling::default() };
         let messages = [Message::new("user", self.prompt.as_str())];
         let begin = Instant::now();
         let mut answer =
-            Answer::ask(&keeper.client, &Chat::new(&self.model, &messages, &sampling)).await?;
+            Answer::ask(&keeper.client, &Chat::new(model, &messages, &sampling)).await?;
         while let Part::Text(..) = answer.next().await? {}
         let tokens = answer.usage.unwrap_or_default().completion_tokens;
         Ok(One { first: answer.to_first(), whole: begin.elapsed(), tokens, speed: answer.speed() })

@@ -11,6 +11,7 @@ use rbee_transport_http::wire::{
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     names::{self, Known},
     screen::{Column, Facts, Table, human},
 };
@@ -68,19 +69,19 @@ fn names_only(keeper: &Keeper, found: &ModelList) -> Result<(), Failure> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 }
 
 impl Show {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let query = ModelQuery { model: self.model.clone(), hive: None };
+        let query = ModelQuery { model: keeper.model(&self.model)?, hive: None };
         let entry: CatalogEntry = match keeper.client.get(queen::CATALOG_MODEL, &query).await {
             Ok(entry) => entry,
             Err(failure) if failure.is_not_allowed() => {
-                return self.name_only(keeper).await.map(|()| Exit::Ok);
+                return name_only(keeper, &query.model).await.map(|()| Exit::Ok);
             }
-            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+            Err(failure) => return Err(keeper.with_names(failure, &query.model).await),
         };
         if keeper.screen.is_json() {
             keeper.screen.document(&entry)?;
@@ -103,23 +104,21 @@ impl Show {
     }
 }
 
-impl Show {
-    /// Shows what a tenant may know of the model.
-    async fn name_only(&self, keeper: &Keeper) -> Result<(), Failure> {
-        let path = format!("{}/{}", queen::MODELS, in_path(&self.model));
-        let model: Model = match keeper.client.get(&path, &()).await {
-            Ok(model) => model,
-            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
-        };
-        if keeper.screen.is_json() {
-            return keeper.screen.document(&model);
-        }
-        let mut facts = Facts::default();
-        facts.add("name", &model.id);
-        keeper.screen.facts(&facts)?;
-        keeper.screen.note("the queen shows more only to its operator");
-        Ok(())
+/// Shows what a tenant may know of the model.
+async fn name_only(keeper: &Keeper, name: &str) -> Result<(), Failure> {
+    let path = format!("{}/{}", queen::MODELS, in_path(name));
+    let model: Model = match keeper.client.get(&path, &()).await {
+        Ok(model) => model,
+        Err(failure) => return Err(keeper.with_names(failure, name).await),
+    };
+    if keeper.screen.is_json() {
+        return keeper.screen.document(&model);
     }
+    let mut facts = Facts::default();
+    facts.add("name", &model.id);
+    keeper.screen.facts(&facts)?;
+    keeper.screen.note("the queen shows more only to its operator");
+    Ok(())
 }
 
 /// A name in a path. Slashes and colons belong to names and stay as they are.
@@ -157,8 +156,8 @@ fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelD
 
 #[derive(Debug, Args)]
 pub(crate) struct Rm {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 
     /// Only on this hive
     #[arg(long)]
@@ -167,7 +166,8 @@ pub(crate) struct Rm {
 
 impl Rm {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        let query = ModelQuery { model: self.model.clone(), hive: self.hive.clone() };
+        let query = ModelQuery { model: keeper.model(&self.model)?, hive: self.hive.clone() };
+        let typed = self.model.to_string();
         let removed = keeper.client.order(Method::DELETE, queen::CATALOG_MODEL, &query).await;
         if let Err(failure) = removed {
             let failure = match failure.code() {
@@ -176,13 +176,11 @@ impl Rm {
                 }
                 _ => failure,
             };
-            return Err(keeper.with_names(failure, &self.model).await);
+            return Err(keeper.with_names(failure, &query.model).await);
         }
         match &self.hive {
-            Some(hive) => {
-                keeper.screen.done("removed", &self.model, &format!("from hive {hive}"))?
-            }
-            None => keeper.screen.done("removed", &self.model, "from every hive")?,
+            Some(hive) => keeper.screen.done("removed", &typed, &format!("from hive {hive}"))?,
+            None => keeper.screen.done("removed", &typed, "from every hive")?,
         }
         Ok(Exit::Ok)
     }

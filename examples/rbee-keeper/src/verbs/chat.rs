@@ -9,6 +9,7 @@ use crate::{
     answer::{Message, Sampling},
     client::TIMEOUT,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     names,
 };
 
@@ -23,7 +24,7 @@ Ctrl-C        stop the answer
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
     /// The model; optional if there is only one
-    model: Option<String>,
+    model: Option<ModelArg>,
 
     /// Instructions for the whole conversation
     #[arg(long, value_name = "TEXT")]
@@ -40,7 +41,7 @@ pub(crate) struct Chat {
 impl Chat {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         let model = match &self.model {
-            Some(model) => model.clone(),
+            Some(model) => keeper.model(model)?,
             None => only_model(keeper).await?,
         };
         talk(keeper, &model, self.system.clone(), &self.sampling, self.verbose).await

@@ -10,6 +10,7 @@ use crate::{
     Keeper,
     answer::Sampling,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     names,
     screen::{Column, Facts, Table, human},
 };
@@ -53,8 +54,8 @@ pub(crate) enum Jobs {
     },
     /// Submit a job without waiting for it, and print its id
     Submit {
-        /// The model
-        model: String,
+        /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+        model: ModelArg,
 
         /// The prompt
         #[arg(required = true)]
@@ -115,7 +116,8 @@ impl Jobs {
                         .map(|text| serde_json::json!({"role": "system", "content": text})),
                 );
                 messages.push(serde_json::json!({"role": "user", "content": prompt.join(" ")}));
-                submit(keeper, model, messages, priority, sampling).await?;
+                let model = keeper.model(model)?;
+                submit(keeper, &model, messages, priority, sampling).await?;
             }
             Self::Events(verb) => return verb.run(keeper).await,
         }

@@ -13,6 +13,7 @@ use rbee_transport_http::wire::{
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     names,
     screen::Bars,
 };
@@ -22,8 +23,8 @@ const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Args)]
 pub(crate) struct Load {
-    /// The model
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 
     /// On this hive; the scheduler chooses by default
     #[arg(long)]
@@ -60,10 +61,11 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let model = keeper.model(&self.model)?;
         let devices = Some(self.device.clone()).filter(|devices| !devices.is_empty());
         if self.estimate_only {
             let request = EstimateRequest {
-                model: self.model.clone(),
+                model,
                 hive: self.hive.clone(),
                 devices,
                 slots: self.slots,
@@ -72,7 +74,7 @@ impl Load {
             return super::estimate::estimate(keeper, &request).await;
         }
         let spawn = SpawnWorker {
-            model: self.model.clone(),
+            model,
             hive: self.hive.clone(),
             devices,
             slots: self.slots,
@@ -80,7 +82,7 @@ impl Load {
         };
         let mut worker: WorkerView = match keeper.client.post(queen::WORKERS, &spawn).await {
             Ok(worker) => worker,
-            Err(failure) => return Err(keeper.with_names(failure, &self.model).await),
+            Err(failure) => return Err(keeper.with_names(failure, &spawn.model).await),
         };
         if self.wait > 0 && !self.no_wait {
             let limit = Duration::from_secs(self.wait);
@@ -104,7 +106,7 @@ impl Load {
         } else {
             let did = if worker.state == "loading" { "loading" } else { "loaded" };
             let how = format!("on hive {}, worker {}", worker.hive, worker.id);
-            keeper.screen.done(did, &self.model, &how)?;
+            keeper.screen.done(did, &self.model.to_string(), &how)?;
         }
         Ok(Exit::Ok)
     }
@@ -149,7 +151,7 @@ impl Load {
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// A model, for all its workers, or a worker's id or the beginning of it
-    pub(super) what: String,
+    pub(super) what: ModelArg,
 
     /// Only workers of this hive
     #[arg(long)]
@@ -182,6 +184,7 @@ impl Pin {
 
 impl Which {
     pub(super) async fn find(&self, keeper: &Keeper) -> Result<Vec<WorkerView>, Failure> {
+        let what = keeper.model(&self.what)?;
         let (workers, models) = tokio::try_join!(
             keeper.client.get::<Listing<WorkerView>>(queen::WORKERS, &()),
             keeper.client.get::<Listing<CatalogEntry>>(queen::CATALOG, &()),
@@ -196,18 +199,17 @@ impl Which {
         let entry = models
             .data
             .iter()
-            .find(|entry| entry.name == self.what || names::is_model(&entry.model, &self.what));
+            .find(|entry| entry.name == what || names::is_model(&entry.model, &what));
         let known =
             |worker: &WorkerView| entry.is_some_and(|entry| entry.workers.contains(&worker.id));
-        let of_model =
-            |worker: &WorkerView| names::is_model(&worker.model, &self.what) || known(worker);
+        let of_model = |worker: &WorkerView| names::is_model(&worker.model, &what) || known(worker);
         if workers.iter().any(of_model) {
             workers.retain(of_model);
             return Ok(workers);
         }
-        if names::looks_like_id(&self.what) && entry.is_none() {
+        if names::looks_like_id(&what) && entry.is_none() {
             let id: WorkerId =
-                names::by_beginning("worker", &self.what, workers.iter().map(|worker| worker.id))?;
+                names::by_beginning("worker", &what, workers.iter().map(|worker| worker.id))?;
             workers.retain(|worker| worker.id == id);
             return Ok(workers);
         }

@@ -11,13 +11,14 @@ use serde_json::value::RawValue;
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     screen::{Bars, human},
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
-    /// The model: hf:org/repo[@revision][::file=path], file:/absolute/path on the queen's machine, or a name
-    model: String,
+    /// The model: hf:org/repo[@revision][::file=path], a path like ./model.gguf, or a name
+    model: ModelArg,
 
     /// Only to this hive; to every hive that is online by default
     #[arg(long)]
@@ -30,18 +31,19 @@ pub(crate) struct Pull {
 
 impl Pull {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
-        match super::interruptible(self.pull(keeper)).await {
+        let model = keeper.model(&self.model)?;
+        match super::interruptible(self.pull(keeper, &model)).await {
             Err(failure) if failure.exit() == Exit::Interrupted => {
                 Err(failure.with_hint("the same command continues from here"))
             }
-            Err(failure) => Err(keeper.with_names(failure, &self.model).await),
+            Err(failure) => Err(keeper.with_names(failure, &model).await),
             done => done,
         }
     }
 
-    async fn pull(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+    async fn pull(&self, keeper: &Keeper, model: &str) -> Result<Exit, Failure> {
         let screen = &keeper.screen;
-        let (model, hive) = (self.model.clone(), self.hive.clone());
+        let (model, hive) = (model.to_owned(), self.hive.clone());
         let body = queen::Pull { model, hive, verify: self.verify };
         let mut events = keeper.client.post_for_events(queen::CATALOG_PULL, &body).await?;
         let mut bars = Bars::new(screen);

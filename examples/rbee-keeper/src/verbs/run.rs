@@ -12,6 +12,7 @@ use crate::{
     Keeper,
     answer::{Message, Sampling},
     failure::{Exit, Failure},
+    model_name::ModelArg,
 };
 
 /// The maximum size of a prompt from standard input, in bytes.
@@ -21,8 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The model: a name, hf:org/repo[@revision][::file=path] or file:/absolute/path
-    model: String,
+    /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
+    model: ModelArg,
 
     /// The prompt. Piped input is added to it
     prompt: Vec<String>,
@@ -41,20 +42,15 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
+        let model = keeper.model(&self.model)?;
         let Some(prompt) = self.prompt(keeper).await? else {
-            return chat::talk(
-                keeper,
-                &self.model,
-                self.system.clone(),
-                &self.sampling,
-                self.verbose,
-            )
-            .await;
+            return chat::talk(keeper, &model, self.system.clone(), &self.sampling, self.verbose)
+                .await;
         };
         let mut messages = Vec::new();
         messages.extend(self.system.clone().map(|system| Message::new("system", system)));
         messages.push(Message::new("user", prompt));
-        let asked = ask::ask(keeper, &self.model, &messages, &self.sampling, self.verbose).await;
+        let asked = ask::ask(keeper, &model, &messages, &self.sampling, self.verbose).await;
         asked.map(|_| Exit::Ok)
     }
 

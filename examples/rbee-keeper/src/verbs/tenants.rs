@@ -11,6 +11,7 @@ use rbee_transport_http::wire::{
 use crate::{
     Keeper,
     failure::{Exit, Failure},
+    model_name::ModelArg,
     screen::{Column, Facts, Table, human},
 };
 
@@ -81,9 +82,9 @@ struct Set {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     priorities: Vec<String>,
 
-    /// The models it may use, by alias or reference, or all
+    /// The models it may use, by alias, reference or path, or all
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    models: Vec<String>,
+    models: Vec<ModelArg>,
 
     /// Its share compared with other tenants
     #[arg(long, value_name = "NUMBER")]
@@ -133,7 +134,7 @@ impl Set {
             Err(failure) if failure.code() == ErrorKind::NotFound.code() => TenantLimits::default(),
             Err(failure) => return Err(failure),
         };
-        let limits = self.changed(before)?;
+        let limits = self.changed(keeper, before)?;
         let tenant: TenantView = keeper.client.put(&path, &limits).await?;
         if keeper.screen.is_json() {
             return keeper.screen.document(&tenant);
@@ -141,7 +142,7 @@ impl Set {
         keeper.screen.done("set", &format!("tenant {}", tenant.id), "")
     }
 
-    fn changed(&self, mut limits: TenantLimits) -> Result<TenantLimits, Failure> {
+    fn changed(&self, keeper: &Keeper, mut limits: TenantLimits) -> Result<TenantLimits, Failure> {
         fn put<T: Copy>(limit: Option<Limit<T>>, field: &mut Option<T>) {
             if let Some(Limit(value)) = limit {
                 *field = value;
@@ -153,10 +154,12 @@ impl Set {
         put(self.tokens_per_minute, &mut limits.tokens_per_minute);
         limits.weight = self.weight.unwrap_or(limits.weight);
         let is_all = |list: &[String]| matches!(list, [one] if one == "all");
-        if is_all(&self.models) {
+        let models = self.models.iter().map(|model| keeper.model(model));
+        let models = models.collect::<Result<Vec<_>, _>>()?;
+        if is_all(&models) {
             limits.models = None;
-        } else if !self.models.is_empty() {
-            limits.models = Some(self.models.iter().cloned().collect());
+        } else if !models.is_empty() {
+            limits.models = Some(models.into_iter().collect());
         }
         if is_all(&self.priorities) {
             limits.priorities = None;

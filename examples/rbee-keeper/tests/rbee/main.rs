@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod exits;
+mod files;
 mod fleet;
 mod follow;
 mod policy;

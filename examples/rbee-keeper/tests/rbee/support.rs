@@ -156,6 +156,11 @@ impl Rbee {
         self
     }
 
+    pub fn directory(mut self, path: &std::path::Path) -> Self {
+        self.command.current_dir(path);
+        self
+    }
+
     pub fn input(mut self, text: &str) -> Self {
         self.input = Some(text.to_owned());
         self

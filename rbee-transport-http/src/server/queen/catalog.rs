@@ -18,6 +18,7 @@ use rbee_core::{
 use super::{
     Inner, Shared,
     caller::Caller,
+    local_user::{Locality, NotLocal},
     middleware::{HandlerResult, Params},
 };
 use crate::{
@@ -245,18 +246,27 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
 }
 
 impl Inner {
-    /// Checks that a client may name this model: a file only below an allowed directory, or if the queen knows it.
+    /// Checks that an operator may name this model: a local user any file that exists, others a file only below an
+    /// allowed directory, or if the queen knows it.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for an invalid reference, [`ErrorKind::PermissionDenied`] for a file that is not
-    /// allowed.
-    pub(super) async fn check_model(&self, name: &str) -> Result<()> {
-        self.check_model_of(&Caller::Operator, name).await
+    /// allowed, [`ErrorKind::ModelNotFound`] for one of a local user that does not exist.
+    pub(super) async fn check_model(&self, locality: &Locality, name: &str) -> Result<()> {
+        self.check_model_of(&Caller::Operator, locality, name).await
     }
 
     /// The same for any caller: a tenant has only the models of its limits. A tenant may not name a file only because
     /// the queen knows it, because only an operator can see what the queen knows; it may if its limits name the file.
-    pub(super) async fn check_model_of(&self, caller: &Caller, name: &str) -> Result<()> {
+    ///
+    /// This is asked once, when the request comes in. A job that was accepted runs, also after a restart with other
+    /// settings.
+    pub(super) async fn check_model_of(
+        &self,
+        caller: &Caller,
+        locality: &Locality,
+        name: &str,
+    ) -> Result<()> {
         if let Some(tenant) = caller.tenant() {
             self.queen.tenants().may_use(tenant, name)?;
         }
@@ -269,33 +279,63 @@ impl Inner {
                 limits.models.as_ref().is_some_and(|models| models.contains(name))
             }
         };
-        if self.queen.models().alias(name).is_some()
-            || is_told
-            || is_below(path, &self.file_roots).await
-        {
+        if self.queen.models().alias(name).is_some() || is_told {
+            return Ok(());
+        }
+        let why = match locality {
+            Locality::LocalUser if self.has_unproven_operator().await? => &NotLocal::NoToken,
+            Locality::LocalUser => return check_presence(path).await,
+            Locality::Other(why) => why,
+        };
+        if is_below(path, &self.file_roots).await {
             return Ok(());
         }
         let message = format!(
-            "the model {model} is a file of the queen's machine below no directory that is allowed to clients"
+            "the model {model} is a file of the queen's machine below no directory of the setting file_roots, so only a \
+             local user may name it, and {why}; add its directory to file_roots (--file-roots, RBEE_FILE_ROOTS) of the \
+             queen, or give the file an alias in its setting models"
         );
+        let error = Error::new(ErrorKind::PermissionDenied, message);
         // No alias: this is the path that the client sent.
-        Err(Error::for_client(ErrorKind::PermissionDenied, message).with_param("model"))
+        let told = format!(
+            "the model {model} is a file of the queen's machine that this key may not name"
+        );
+        Err(error.with_client_message(told).with_param("model"))
     }
+
+    /// True if a caller without a key may be a tenant: one that leaves out its key is the operator.
+    async fn has_unproven_operator(&self) -> Result<bool> {
+        Ok(self.token.is_none() && !self.queen.tenants().list().await?.is_empty())
+    }
+}
+
+/// Checks that there is something at this path. Without it a job for a mistyped path would wait for machines that are
+/// away, because one of them may have the model.
+async fn check_presence(path: &Path) -> Result<()> {
+    let Err(cause) = tokio::fs::metadata(path).await else { return Ok(()) };
+    let message = match cause.kind() {
+        std::io::ErrorKind::NotFound => {
+            format!("the model file {} does not exist", path.display())
+        }
+        _ => format!("the model file {} cannot be read: {cause}", path.display()),
+    };
+    Err(Error::new(ErrorKind::ModelNotFound, message).with_param("model").with_source(cause))
 }
 
 /// True if the path is below one of these directories, with all links resolved.
 async fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
-    if !roots.iter().any(|root| path.starts_with(root)) {
+    let mut named = false;
+    let mut real_roots = Vec::with_capacity(roots.len());
+    for root in roots {
+        let real = tokio::fs::canonicalize(root).await.ok();
+        // A reference has no `..` in it, which the setting may have, as it may lead through a link.
+        named |= path.starts_with(root) || real.as_ref().is_some_and(|real| path.starts_with(real));
+        real_roots.extend(real);
+    }
+    if !named {
         return false;
     }
     // A missing path does no harm: it is not found in the end.
     let Ok(real) = tokio::fs::canonicalize(path).await else { return true };
-    for root in roots {
-        if let Ok(root) = tokio::fs::canonicalize(root).await
-            && real.starts_with(root)
-        {
-            return true;
-        }
-    }
-    false
+    real_roots.iter().any(|root| real.starts_with(root))
 }

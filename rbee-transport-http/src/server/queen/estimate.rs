@@ -4,7 +4,9 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, queen::LoadRequest, scheduler::Fit};
 
-use super::{Shared, catalog::refuse_unknown, middleware::HandlerResult};
+use super::{
+    Shared, catalog::refuse_unknown, local_user::Locality, middleware::HandlerResult,
+};
 use crate::{
     server::response,
     wire::{
@@ -27,7 +29,11 @@ use crate::{
         ),
     )
 )]
-pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> HandlerResult {
+pub(super) async fn estimate(
+    State(shared): State<Shared>,
+    locality: Locality,
+    request: Request,
+) -> HandlerResult {
     let asked: EstimateRequest = shared.read_json(request).await?;
     for (name, value) in [("slots", asked.slots), ("context", asked.context)] {
         if value == Some(0) {
@@ -37,7 +43,7 @@ pub(super) async fn estimate(State(shared): State<Shared>, request: Request) -> 
                 .into());
         }
     }
-    shared.check_model(&asked.model).await?;
+    shared.check_model(&locality, &asked.model).await?;
     let model =
         shared.queen.models().resolve(&asked.model).map_err(|error| error.with_param("model"))?;
     refuse_unknown(&shared.queen, &model).await?;

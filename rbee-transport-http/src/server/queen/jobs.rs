@@ -20,6 +20,7 @@ use super::{
     caller::Caller,
     keep_alive::Waiting,
     loading,
+    local_user::Locality,
     middleware::{HandlerResult, IdempotencyKey, Name, Params, RequestId},
     openai,
 };
@@ -60,6 +61,7 @@ pub(super) async fn submit(
     RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
+    locality: Locality,
     request: Request,
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
@@ -67,7 +69,7 @@ pub(super) async fn submit(
     let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
     // The request holds what was read of the body; no other limit counts it before it is a job.
     let permit = body.into_permit();
-    shared.check_model_of(&caller, request.model()).await?;
+    shared.check_model_of(&caller, &locality, request.model()).await?;
     let job = shared.queen.submit(key.mark(request, 0, 1).correlation_id(mark)).await?.detach();
     drop(permit);
     let mut response = response::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);

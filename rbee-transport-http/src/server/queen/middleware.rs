@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Inner, Shared,
     caller::{self, Caller},
+    local_user::Locality,
 };
 use crate::{
     server::{correlation, response},
@@ -90,8 +91,16 @@ pub(super) async fn apply(
     let slot = admitted.and_then(|_| shared.bounds.begin(&caller, request.uri().path(), cap));
     let mut response = match slot {
         Ok(slot) => {
+            let locality = Locality::of(
+                &caller,
+                shared.queen.settings().mode,
+                (request.version(), request.uri()),
+                request.headers(),
+                request.extensions(),
+            );
             request.extensions_mut().insert(id.clone());
             request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(locality);
             let response = next.run(request).await;
             match slot {
                 Some(slot) => slot.hold_with_body(response),

@@ -35,6 +35,7 @@ pub(super) use request::job;
 use super::{
     Shared,
     caller::Caller,
+    local_user::Locality,
     middleware::{HandlerResult, IdempotencyKey, RequestId},
 };
 use crate::wire::{
@@ -67,9 +68,10 @@ pub(super) async fn chat(
     RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
+    locality: Locality,
     request: Request,
 ) -> HandlerResult {
-    generate(shared, Kind::Chat, mark, key, caller, request).await
+    generate(shared, Kind::Chat, mark, key, (caller, locality), request).await
 }
 
 /// Continue bare text.
@@ -94,9 +96,10 @@ pub(super) async fn completions(
     RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
+    locality: Locality,
     request: Request,
 ) -> HandlerResult {
-    generate(shared, Kind::Completion, mark, key, caller, request).await
+    generate(shared, Kind::Completion, mark, key, (caller, locality), request).await
 }
 
 async fn generate(
@@ -104,14 +107,14 @@ async fn generate(
     kind: Kind,
     mark: CorrelationId,
     key: IdempotencyKey,
-    caller: Caller,
+    (caller, locality): (Caller, Locality),
     request: Request,
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let mut ask = Ask::read(kind, body.bytes())?;
     // The requests hold what was read of the body; no other limit counts them before they are jobs.
     let permit = body.into_permit();
-    shared.check_model_of(&caller, &ask.model).await?;
+    shared.check_model_of(&caller, &locality, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests);
     let count = requests.len();
     let requests = requests.into_iter().enumerate().map(|(at, request)| {

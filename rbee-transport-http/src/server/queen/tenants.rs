@@ -5,10 +5,14 @@ use axum::{
     response::IntoResponse,
 };
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind, Result, TenantId, queen::TenantSummary, tenant::TenantLimits};
+use rbee_core::{
+    Error, ErrorKind, Result, TenantId, models::ModelSource, queen::TenantSummary,
+    tenant::TenantLimits,
+};
 
 use super::{
     Shared,
+    local_user::Locality,
     middleware::{HandlerResult, Name},
 };
 use crate::{
@@ -77,12 +81,25 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
 pub(super) async fn put(
     State(shared): State<Shared>,
     Name(name): Name,
+    locality: Locality,
     request: Request,
 ) -> HandlerResult {
     let tenant = TenantId::new(&name).map_err(|error| {
         Error::new(ErrorKind::InvalidRequest, error.to_string()).with_param("id")
     })?;
     let limits: TenantLimits = shared.read_json(request).await?;
+    // The tenant may use the files in its limits, so only those may put one there who may name it themselves.
+    let before = shared.queen.tenants().limits_of(&tenant).models.unwrap_or_default();
+    for model in limits.models.iter().flatten().filter(|model| !before.contains(*model)) {
+        let parsed = shared.queen.models().resolve(model);
+        if parsed.is_ok_and(|model| matches!(model.source(), ModelSource::File(_))) {
+            match shared.check_model(&locality, model).await {
+                // It may be put there later.
+                Err(error) if error.kind() == ErrorKind::ModelNotFound => {}
+                checked => checked.map_err(|error| error.with_param("models"))?,
+            }
+        }
+    }
     shared.queen.tenants().put(tenant.clone(), limits).await?;
     Ok(response::json(StatusCode::OK, &view(&shared, &tenant).await?))
 }

@@ -12,6 +12,7 @@ use rbee_core::{
 use super::{
     Shared,
     catalog::refuse_unknown,
+    local_user::Locality,
     middleware::{HandlerResult, Name},
 };
 use crate::{
@@ -58,13 +59,17 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
         ),
     )
 )]
-pub(super) async fn spawn(State(shared): State<Shared>, request: Request) -> HandlerResult {
+pub(super) async fn spawn(
+    State(shared): State<Shared>,
+    locality: Locality,
+    request: Request,
+) -> HandlerResult {
     let order: SpawnWorker = shared.read_json(request).await?;
     if order.slots == Some(0) {
         let message = "slots is 0; allowed is at least 1";
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots").into());
     }
-    shared.check_model(&order.model).await?;
+    shared.check_model(&locality, &order.model).await?;
     let model = shared.queen.models().locate(&order.model).await?;
     refuse_unknown(&shared.queen, &model).await?;
     let SpawnWorker { hive, devices, slots, pin, .. } = order;

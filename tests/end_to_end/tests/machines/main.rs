@@ -12,5 +12,6 @@ mod machine;
 mod deploy;
 mod fleet;
 mod hive_token;
+mod local_files;
 mod models;
 mod workers;

@@ -25,6 +25,7 @@ use super::{super::Shared, locate, refuse_unknown};
 use crate::{
     server::queen::{
         keep_alive::Ticker,
+        local_user::Locality,
         middleware::{HandlerResult, RequestId},
         stream_headers,
     },
@@ -58,10 +59,11 @@ const UNSENT: usize = 16;
 pub(in crate::server::queen) async fn pull(
     State(shared): State<Shared>,
     RequestId(mark): RequestId,
+    locality: Locality,
     request: Request,
 ) -> HandlerResult {
     let order: Pull = shared.read_json(request).await?;
-    shared.check_model(&order.model).await?;
+    shared.check_model(&locality, &order.model).await?;
     let model = locate(&shared.queen, &order.model).await?;
     refuse_unknown(&shared.queen, &model).await?;
     let hives = hives(&shared.queen, order.hive).await?;

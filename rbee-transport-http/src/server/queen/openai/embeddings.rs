@@ -11,6 +11,7 @@ use super::{
     super::{
         Shared,
         caller::Caller,
+        local_user::Locality,
         middleware::{HandlerResult, IdempotencyKey, RequestId},
     },
     request::EmbedAsk,
@@ -46,13 +47,14 @@ pub(in crate::server::queen) async fn embeddings(
     RequestId(mark): RequestId,
     key: IdempotencyKey,
     caller: Caller,
+    locality: Locality,
     request: Request,
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let ask = EmbedAsk::read(body.bytes())?;
     // The request holds what was read of the body; no other limit counts it before it is a job.
     let permit = body.into_permit();
-    shared.check_model_of(&caller, &ask.model).await?;
+    shared.check_model_of(&caller, &locality, &ask.model).await?;
     let request = key.mark(caller.mark(ask.request), 0, 1).correlation_id(mark);
     let handle = shared.queen.submit(request).await?;
     drop(permit);

@@ -10,6 +10,7 @@ use super::super::{
     Inner, Shared,
     caller::Caller,
     catalog,
+    local_user::{Locality, NotLocal},
     middleware::{HandlerResult, Name},
 };
 use crate::{
@@ -99,7 +100,8 @@ async fn may_ask(shared: &Inner, caller: &Caller, name: &str) -> bool {
             .is_ok_and(|model| matches!(model.source(), ModelSource::Alias(_)));
     let is_listed =
         || queen.tenants().limits_of(tenant).models.is_some_and(|models| models.contains(name));
-    (is_name || is_listed()) && shared.check_model_of(caller, name).await.is_ok()
+    (is_name || is_listed())
+        && shared.check_model_of(caller, &Locality::Other(NotLocal::Tenant), name).await.is_ok()
 }
 
 /// True if it is loaded somewhere, or on the disk of some hive, in any commit.
