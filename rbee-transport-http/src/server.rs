@@ -4,6 +4,7 @@ mod accept_report;
 mod auth;
 mod connection;
 mod connections;
+mod content_encoding;
 mod correlation;
 mod daemon;
 mod descriptors;

@@ -109,7 +109,7 @@ impl Engine {
                 let at = left(deadline, waited);
                 self.timers.arm_job(&mut timers, at, JobTimer::Deadline, id);
             }
-            self.tenants.resume(&job, &self.config.settings, &mut self.view);
+            self.tenants.resume(now, &job, &self.config.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
             entry.timers = timers;
             entry.waited_before = waited;
@@ -308,6 +308,7 @@ impl Engine {
                 0 => error,
                 retries => error.context(format_args!("failed {} times", retries + 1)),
             };
+            let error = self.with_retry_after(now, error);
             return self.settle(now, id, Outcome::Failed(error), out);
         }
         let change = Change::JobRequeued { job: id, attempts: entry.attempts };

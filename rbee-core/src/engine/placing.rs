@@ -127,7 +127,10 @@ impl Engine {
                 }
             }
             Placement::Wait => self.wait(lane),
-            Placement::Reject(error) => self.end(now, *id, Outcome::Failed(error), out),
+            Placement::Reject(error) => {
+                let error = self.with_retry_after(now, error);
+                self.end(now, *id, Outcome::Failed(error), out);
+            }
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod retry;
 mod tenants;
 mod visible;
 mod workers;
