@@ -308,7 +308,6 @@ impl Engine {
                 0 => error,
                 retries => error.context(format_args!("failed {} times", retries + 1)),
             };
-            let error = self.with_retry_after(now, error);
             return self.settle(now, id, Outcome::Failed(error), out);
         }
         let change = Change::JobRequeued { job: id, attempts: entry.attempts };

@@ -127,10 +127,7 @@ impl Engine {
                 }
             }
             Placement::Wait => self.wait(lane),
-            Placement::Reject(error) => {
-                let error = self.with_retry_after(now, error);
-                self.end(now, *id, Outcome::Failed(error), out);
-            }
+            Placement::Reject(error) => self.end(now, *id, Outcome::Failed(error), out),
         }
         Ok(())
     }

@@ -167,8 +167,9 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub top_p: Option<f32>,
-    /// Keep this many of the likeliest tokens; 0 is off. Not OpenAI's.
+    /// Keep this many of the likeliest tokens; 0 and -1 are off. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>, minimum = -1))]
     pub top_k: Option<u32>,
     /// Drop tokens less likely than this share of the likeliest one's probability. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

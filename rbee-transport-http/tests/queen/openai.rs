@@ -290,7 +290,7 @@ async fn what_clients_send_back_of_earlier_answers_is_left_out() {
          "annotations": [], "function_call": Value::Null, "tool_calls": Value::Null, "parsed": Value::Null,
          "provider_specific_fields": {"x": 1}, "thinking_blocks": [{"type": "thinking", "thinking": "Well."}],
          "images": [], "index": 0, "id": "x", "type": "message", "status": "completed", "tool_call_id": Value::Null},
-        {"role": "assistant", "content": Value::Null, "tool_calls": [], "reasoning_content": "Hm.", "color": Value::Null},
+        {"role": "assistant", "content": Value::Null, "tool_calls": [], "reasoning_content": "Hm."},
         {"role": "assistant", "content": [{"type": "output_text", "text": "Yes?", "annotations": []}]},
         {"role": "user", "content": [{"type": "input_text", "text": "And?"}], "name": ""},
     ]);

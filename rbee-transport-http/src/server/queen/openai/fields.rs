@@ -117,8 +117,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Passes each remaining field to `check`; a field that `check` does not know is refused, unless it is `null`, which
-    /// requests nothing.
+    /// Passes each remaining field to `check`; a field that `check` does not know is refused.
     ///
     /// # Errors
     /// The error of the check, or [`ErrorKind::InvalidRequest`] for an unknown field.
@@ -126,7 +125,7 @@ impl<'a> Fields<'a> {
         self,
         check: impl Fn(&str, &'a RawValue) -> Option<Result<()>>,
     ) -> Result<()> {
-        for (field, value) in self.fields.iter().filter(|(_, value)| value.get() != "null") {
+        for (field, value) in &self.fields {
             match check(field, value) {
                 Some(checked) => checked?,
                 None => {
