@@ -203,6 +203,12 @@ impl From<&str> for EmbedInput {
     }
 }
 
+impl From<&String> for EmbedInput {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
 impl From<Vec<u32>> for EmbedInput {
     fn from(tokens: Vec<u32>) -> Self {
         Self::Tokens(tokens)

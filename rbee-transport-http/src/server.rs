@@ -2,6 +2,7 @@
 
 mod accept_report;
 mod auth;
+mod body_budget;
 mod connection;
 mod connections;
 mod content_encoding;

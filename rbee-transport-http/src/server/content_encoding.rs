@@ -14,7 +14,7 @@ use ruzstd::decoding::{
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
 
-use super::response::BodyBudget;
+use super::body_budget::BodyBudget;
 
 /// The codings that are decoded, for `Accept-Encoding`.
 pub(super) const ACCEPTED: &str = "gzip, deflate, zstd";

@@ -13,7 +13,7 @@ use hyper::body::Body as HttpBody;
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{content_encoding, guard};
+use super::{body_budget::BodyBudget, content_encoding, guard};
 use crate::wire::ErrorBody;
 
 /// How long a body may take to arrive.
@@ -77,37 +77,6 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
 pub(super) fn put_retry_after(headers: &mut HeaderMap, after: Duration) {
     let seconds = after.as_millis().div_ceil(1_000).max(1);
     headers.insert(header::RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
-}
-
-/// A limit on the memory of bodies that are read at the same time.
-pub(super) trait BodyBudget {
-    /// Refuses a body of this announced length if there is no room for it now. Takes nothing.
-    ///
-    /// # Errors
-    /// Who holds too much, and when to try again.
-    fn check(&self, bytes: usize) -> Result<()>;
-
-    /// Takes this much more.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check).
-    fn take(&mut self, bytes: usize) -> Result<()>;
-
-    /// Releases a part of what was taken.
-    fn give_back(&mut self, bytes: usize);
-}
-
-/// No limit: for a daemon whose only client is its queen.
-impl BodyBudget for () {
-    fn check(&self, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn take(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn give_back(&mut self, _: usize) {}
 }
 
 /// Reads the whole body of a request of content type JSON, with all of its memory taken from the budget. A compressed
