@@ -88,7 +88,7 @@ error_kinds! {
     /// The files exist, but are damaged or of a kind that the worker does not support.
     ModelIncompatible = "MODEL_INCOMPATIBLE", retryable: false, blames_worker: false, status: 422, openai: "invalid_request_error", summary: "the files of the model are damaged, or of a kind that cannot be loaded";
     /// No device has enough free memory for the model.
-    InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "there is not enough free memory for the model";
+    InsufficientVram = "INSUFFICIENT_VRAM", retryable: false, blames_worker: false, status: 507, openai: "server_error", summary: "there is not enough free memory for the model";
     /// The tenant's budget or number of concurrent jobs is used up.
     QuotaExceeded = "QUOTA_EXCEEDED", retryable: false, blames_worker: false, status: 429, openai: "insufficient_quota", summary: "the quota is used up";
     /// The tenant sends requests too often.
@@ -122,7 +122,7 @@ error_kinds! {
     /// The model hub did not answer, or its answer was not valid.
     HubUnreachable = "HUB_UNREACHABLE", retryable: true, blames_worker: false, status: 502, openai: "server_error", summary: "the model cannot be fetched at the moment";
     /// The queen was restarted while the job ran, and the job must not be run again.
-    QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service was restarted while the job ran, and the job cannot be run again";
+    QueenRestarted = "QUEEN_RESTARTED", retryable: false, blames_worker: false, status: 500, openai: "server_error", summary: "the service was restarted while the job ran, and the job cannot be run again";
     /// The queen is shutting down and accepts no more jobs.
     ShuttingDown = "SHUTTING_DOWN", retryable: false, blames_worker: false, status: 503, openai: "server_error", summary: "the service is going down and takes no more jobs";
     /// The events of a job stopped before its end, because the queen is shutting down or another queen now owns the

@@ -39,7 +39,14 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
         Task::Generate { prompt: Prompt::Chat(messages), .. } => messages
             .iter()
             .take(MAX_KEYS)
-            .map(|message| key(&[message.role.as_str().as_bytes(), message.content.as_bytes()]))
+            .map(|message| {
+                let (role, content) =
+                    (message.role.as_str().as_bytes(), message.content.as_bytes());
+                match &message.name {
+                    None => key(&[role, content]),
+                    Some(name) => key(&[role, content, name.as_bytes()]),
+                }
+            })
             .collect(),
         Task::Generate { prompt: Prompt::Text(text), .. } => {
             text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS).map(|block| key(&[block])).collect()
@@ -72,10 +79,7 @@ mod tests {
     use crate::task::{Message, Role, Sampling};
 
     fn keys(turns: &[&str]) -> Arc<[u64]> {
-        let messages = turns
-            .iter()
-            .map(|text| Message { role: Role::User, content: (*text).into() })
-            .collect();
+        let messages = turns.iter().map(|text| Message::new(Role::User, *text)).collect();
         prefix_keys(&Task::Generate {
             prompt: Prompt::Chat(messages),
             sampling: Sampling::default(),

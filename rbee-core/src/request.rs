@@ -14,7 +14,7 @@ use crate::{
     task::{Message, Role},
 };
 
-pub use crate::task::{Prompt, Sampling, Task};
+pub use crate::task::{EmbedInput, Prompt, Sampling, Task};
 
 /// One request to a [`Queen`](crate::Queen): the task, the model, and the conditions.
 ///
@@ -78,24 +78,35 @@ impl Request {
         Self::new(model, task)
     }
 
-    /// Texts to turn into vectors.
+    /// Texts to turn into vectors; each is a text, or the ids of its tokens.
     pub fn embed(
         model: impl Into<String>,
-        inputs: impl IntoIterator<Item = impl Into<String>>,
+        inputs: impl IntoIterator<Item = impl Into<EmbedInput>>,
     ) -> Self {
-        Self::new(model, Task::Embed { inputs: inputs.into_iter().map(Into::into).collect() })
+        Self::new(model, Task::embed(inputs))
+    }
+
+    /// Sets the length of the vectors, for a model that was trained for several. No effect on other requests.
+    pub fn dimensions(mut self, length: u32) -> Self {
+        if let Task::Embed { dimensions, .. } = &mut self.task {
+            *dimensions = Some(length);
+        }
+        self
     }
 
     /// Adds a turn to the conversation; for a bare text, it is appended to the text.
-    pub fn message(mut self, role: Role, content: impl Into<String>) -> Self {
+    pub fn message(self, role: Role, content: impl Into<String>) -> Self {
+        self.turn(Message::new(role, content))
+    }
+
+    /// Adds a turn to the conversation, with the name of its author. As [`message`](Self::message) for other requests.
+    pub fn turn(mut self, message: Message) -> Self {
         match &mut self.task {
-            Task::Generate { prompt: Prompt::Chat(messages), .. } => {
-                messages.push(Message { role, content: content.into() });
-            }
+            Task::Generate { prompt: Prompt::Chat(messages), .. } => messages.push(message),
             Task::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => {
-                text.push_str(&content.into());
+                text.push_str(&message.content);
             }
-            Task::Embed { inputs } => inputs.push(content.into()),
+            Task::Embed { inputs, .. } => inputs.push(message.content.into()),
         }
         self
     }
@@ -235,7 +246,11 @@ impl Request {
                     .with_param("messages"));
                 }
             }
-            Task::Embed { inputs } => {
+            Task::Embed { inputs, dimensions } => {
+                if *dimensions == Some(0) {
+                    return Err(invalid("dimensions is 0; allowed is at least 1".into())
+                        .with_param("dimensions"));
+                }
                 let (count, most) = (inputs.len(), settings.max_embed_inputs);
                 if count == 0 || count > most {
                     return Err(invalid(format!(
@@ -247,9 +262,9 @@ impl Request {
         }
         let (bytes, most) = (self.task.text_bytes(), settings.max_prompt_bytes);
         if bytes > most {
-            return Err(invalid(format!(
-                "the prompt has {bytes} bytes; allowed are at most {most}"
-            )));
+            let message = format!("the prompt has {bytes} bytes; allowed are at most {most}");
+            return Err(Error::for_client(ErrorKind::ContextExceeded, message)
+                .with_param(self.task.text_param()));
         }
         let timeout = self.timeout.unwrap_or(settings.job_timeout);
         if timeout.is_zero() || timeout > settings.max_job_timeout {
@@ -312,8 +327,8 @@ mod tests {
         assert_eq!(refused(chat().temperature(-1.0)), "temperature is -1; allowed is 0 to 2");
         assert_eq!(refused(chat().temperature(f32::NAN)), "temperature is NaN; allowed is 0 to 2");
         assert_eq!(
-            refused(chat().sampling(|s| s.top_p = 0.0)),
-            "top_p is 0; allowed is above 0, at most 1"
+            refused(chat().sampling(|s| s.top_p = -0.1)),
+            "top_p is -0.1; allowed is 0 to 1"
         );
         let ten = (0..10).fold(chat(), |request, n| request.stop(n.to_string()));
         assert_eq!(refused(ten), "stop has 10 texts; allowed are at most 4");
@@ -321,11 +336,27 @@ mod tests {
         assert_eq!(refused(chat().max_tokens(0)), "max_tokens is 0; allowed is at least 1");
         assert!(refused(Request::chat("m")).contains("messages is empty"));
         assert!(refused(Request::embed("m", [""; 0])).contains("input has 0 texts"));
-        assert!(
-            refused(Request::completion("m", "x".repeat(2 << 20)))
-                .contains("allowed are at most 1048576")
+        assert_eq!(
+            refused(Request::embed("m", ["x"]).dimensions(0)),
+            "dimensions is 0; allowed is at least 1"
         );
         assert!(refused(chat().timeout(Duration::from_secs(3600))).contains("timeout is 3600s"));
+    }
+
+    #[test]
+    fn a_text_that_is_longer_than_any_context_is_too_long_in_each_of_its_forms() {
+        let text = || "x".repeat(2 << 20);
+        for (request, param) in [
+            (Request::chat("m").user(text()), "messages"),
+            (Request::completion("m", text()), "prompt"),
+            (Request::embed("m", [text()]), "input"),
+            (Request::embed("m", [vec![1_u32; 300_000]]), "input"),
+        ] {
+            let model = "m".parse().unwrap();
+            let error = request.into_job(model, &Settings::default(), 1).unwrap_err();
+            assert_eq!((error.kind(), error.param()), (ErrorKind::ContextExceeded, Some(param)));
+            assert!(error.message().contains("allowed are at most 1048576"), "{error}");
+        }
     }
 
     #[test]

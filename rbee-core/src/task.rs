@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, invalid};
+use crate::error::{Error, ErrorKind, Result, invalid};
 
 /// The author of a [`Message`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,6 +34,22 @@ pub struct Message {
     pub role: Role,
     /// Its text.
     pub content: String,
+    /// The name of its author, to tell apart several authors with one role. It is up to the model's chat template
+    /// whether the model reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Message {
+    /// A message whose author has no name.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into(), name: None }
+    }
+
+    /// The size of its text, in bytes.
+    fn text_bytes(&self) -> usize {
+        self.content.len() + self.name.as_ref().map_or(0, String::len)
+    }
 }
 
 /// The text that a model continues.
@@ -56,7 +72,7 @@ pub enum Prompt {
 pub struct Sampling {
     /// 0 (always the likeliest token) to 2.
     pub temperature: f32,
-    /// Keep the likeliest tokens that together have this probability; above 0, at most 1 (off).
+    /// Keep the likeliest tokens that together have this probability; 0 (the likeliest one alone) to 1 (off).
     pub top_p: f32,
     /// Keep this many of the likeliest tokens; 0 is off.
     pub top_k: u32,
@@ -91,7 +107,7 @@ impl Sampling {
     /// [`InvalidRequest`](crate::ErrorKind::InvalidRequest) that names the parameter, its value and what is allowed.
     pub fn validate(&self) -> Result<()> {
         range("temperature", self.temperature, |v| (0.0..=2.0).contains(&v), "0 to 2")?;
-        range("top_p", self.top_p, |v| v > 0.0 && v <= 1.0, "above 0, at most 1")?;
+        range("top_p", self.top_p, |v| (0.0..=1.0).contains(&v), "0 to 1")?;
         range("min_p", self.min_p, |v| (0.0..=1.0).contains(&v), "0 to 1")?;
         range(
             "repetition_penalty",
@@ -147,19 +163,112 @@ pub enum Task {
     /// Turn each text into a vector.
     Embed {
         /// The texts.
-        inputs: Vec<String>,
+        inputs: Vec<EmbedInput>,
+        /// The length of the vectors; `None`: the model's own. Others are possible only if the model was trained for
+        /// them: its vectors are then cut to this length.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dimensions: Option<u32>,
     },
 }
 
+/// A text to turn into a vector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum EmbedInput {
+    /// The text. The text of a control token in it is text.
+    Text(String),
+    /// Its tokens, by their ids, exactly as the model reads them: nothing is added at the beginning or the end.
+    Tokens(Vec<u32>),
+}
+
+impl EmbedInput {
+    /// Its size, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
+        }
+    }
+}
+
+impl From<String> for EmbedInput {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for EmbedInput {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<&String> for EmbedInput {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<Vec<u32>> for EmbedInput {
+    fn from(tokens: Vec<u32>) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
 impl Task {
+    /// A task that turns these texts into vectors of the model's own length.
+    pub fn embed(inputs: impl IntoIterator<Item = impl Into<EmbedInput>>) -> Self {
+        Self::Embed { inputs: inputs.into_iter().map(Into::into).collect(), dimensions: None }
+    }
+
     /// The size of all its text, in bytes.
     pub fn text_bytes(&self) -> usize {
         match self {
             Self::Generate { prompt: Prompt::Chat(messages), .. } => {
-                messages.iter().map(|m| m.content.len()).sum()
+                messages.iter().map(Message::text_bytes).sum()
             }
             Self::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => text.len(),
-            Self::Embed { inputs } => inputs.iter().map(String::len).sum(),
+            Self::Embed { inputs, .. } => inputs.iter().map(EmbedInput::bytes).sum(),
         }
+    }
+
+    /// The parameter with its text, in OpenAI's API.
+    pub(crate) const fn text_param(&self) -> &'static str {
+        match self {
+            Self::Generate { prompt: Prompt::Chat(_), .. } => "messages",
+            Self::Generate { .. } => "prompt",
+            Self::Embed { .. } => "input",
+        }
+    }
+
+    /// The error for a text that has too many tokens for the context of a model. `place` says which text of several it
+    /// is: `input[2]`.
+    ///
+    /// The sentence is the one of OpenAI's API, because clients search the message for it and for its numbers. An
+    /// answer needs at least one token, so a prompt that fills the whole context is too long too.
+    pub fn too_long(&self, place: Option<&str>, tokens: u64, context: u32) -> Error {
+        let begin = format!("This model's maximum context length is {context} tokens");
+        let place = place.map_or_else(String::new, |place| format!(" {place} is too long."));
+        let message = match self {
+            Self::Generate { prompt, sampling } => {
+                let answer = u64::from(sampling.max_tokens.unwrap_or(1));
+                let sum = tokens.saturating_add(answer);
+                match prompt {
+                    Prompt::Chat(_) => format!(
+                        "{begin}. However, you requested {sum} tokens ({tokens} in the messages, {answer} in the \
+                         completion).{place} Please reduce the length of the messages or completion."
+                    ),
+                    Prompt::Text(_) | Prompt::Raw(_) => format!(
+                        "{begin}, however you requested {sum} tokens ({tokens} in your prompt; {answer} for the \
+                         completion).{place} Please reduce your prompt; or completion length."
+                    ),
+                }
+            }
+            Self::Embed { .. } => format!(
+                "{begin}, however you requested {tokens} tokens ({tokens} in your prompt; 0 for the completion).{place} \
+                 Please reduce your prompt; or completion length."
+            ),
+        };
+        Error::for_client(ErrorKind::ContextExceeded, message).with_param(self.text_param())
     }
 }

@@ -2,8 +2,10 @@
 
 mod accept_report;
 mod auth;
+mod body_budget;
 mod connection;
 mod connections;
+mod content_encoding;
 mod correlation;
 mod daemon;
 mod descriptors;

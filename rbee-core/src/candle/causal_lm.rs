@@ -104,6 +104,9 @@ impl CausalLm {
             }
         };
         let (context, vocab) = (self.context, self.model.vocab);
+        if tokens.len() >= context as usize {
+            return Err(run.job.task.too_long(None, tokens.len() as u64, context));
+        }
         Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)
     }
 }

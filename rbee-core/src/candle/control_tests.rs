@@ -60,7 +60,7 @@ impl Fixture {
 }
 
 fn turn(role: Role, content: &str) -> Message {
-    Message { role, content: content.into() }
+    Message::new(role, content)
 }
 
 fn added(id: usize, content: &str, special: bool, normalized: bool) -> Value {

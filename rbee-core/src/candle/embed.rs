@@ -21,8 +21,11 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{Finish, Metrics, Output, Usage},
-    model_info::{Pooling, embedding::Pipeline},
-    task::Task,
+    model_info::{
+        Pooling,
+        embedding::{Lengths, Pipeline},
+    },
+    task::{EmbedInput, Task},
     worker::{Capabilities, Run},
 };
 
@@ -41,6 +44,12 @@ pub(super) struct Embedder {
     normalize: bool,
     /// The longest text, in tokens.
     longest: usize,
+    /// The number of tokens that the model knows.
+    vocab: usize,
+    /// The length of its vectors.
+    length: u32,
+    /// The shorter lengths that it was trained for.
+    shorter: Lengths,
 }
 
 /// Texts that were checked against the model.
@@ -48,6 +57,8 @@ pub(super) struct Embedder {
 pub(super) struct Plan {
     texts: Vec<Vec<u32>>,
     tokens: u32,
+    /// The length of the vectors.
+    length: usize,
 }
 
 impl Embedder {
@@ -67,6 +78,7 @@ impl Embedder {
         let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
         let parts = config.check(&checkpoint)?;
         let codec = Codec::load(dir, config.vocab, "")?;
+        let shorter = Lengths::read(dir)?;
         let device = options.device.open()?;
         let (tensors, weight_bytes) =
             loading.read(&mut checkpoint, &parts, bert::DTYPE, &device)?;
@@ -84,14 +96,23 @@ impl Embedder {
             numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
             weight_bytes,
         };
-        let normalize = pipeline.normalize;
-        Ok((Self { model: Box::new(model), codec, pooling, normalize, longest }, facts))
+        let embedder = Self {
+            model: Box::new(model),
+            codec,
+            pooling,
+            normalize: pipeline.normalize,
+            longest,
+            vocab: config.vocab,
+            length: u32::try_from(config.hidden).unwrap_or(u32::MAX),
+            shorter,
+        };
+        Ok((embedder, facts))
     }
 
     /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: &Run) -> Result<Plan> {
         let unsupported = |what| Err(Error::for_client(ErrorKind::Unsupported, what));
-        let Task::Embed { inputs } = &run.job.task else {
+        let Task::Embed { inputs, dimensions } = &run.job.task else {
             return unsupported("the model continues no text; it makes embeddings");
         };
         if !run.resume.is_empty() {
@@ -104,25 +125,50 @@ impl Embedder {
                 "input has 0 texts; allowed is at least 1".into(),
             );
         }
+        let length = self.allowed_length(*dimensions)?;
         let mut texts = Vec::with_capacity(inputs.len());
-        for (index, text) in inputs.iter().enumerate() {
-            let tokens = self.codec.encode(&PromptText::from_caller(text.as_str()), true)?;
+        for (index, input) in inputs.iter().enumerate() {
+            let tokens = match input {
+                EmbedInput::Text(text) => {
+                    self.codec.encode(&PromptText::from_caller(text.as_str()), true)?
+                }
+                EmbedInput::Tokens(ids) => ids.clone(),
+            };
+            if let Some((at, id)) =
+                tokens.iter().enumerate().find(|(_, id)| **id as usize >= self.vocab)
+            {
+                let message = format!(
+                    "input[{index}][{at}] is {id}; the model has the tokens 0 to {}",
+                    self.vocab.saturating_sub(1)
+                );
+                return refuse(ErrorKind::InvalidRequest, message);
+            }
             if tokens.is_empty() {
                 let message = format!("input[{index}] has 0 tokens; allowed is at least 1");
                 return refuse(ErrorKind::InvalidRequest, message);
             }
             if tokens.len() > self.longest {
-                let message = format!(
-                    "input[{index}] has {} tokens; this model allows at most {}",
-                    tokens.len(),
-                    self.longest
-                );
-                return refuse(ErrorKind::ContextExceeded, message);
+                let (place, most) = (format!("input[{index}]"), self.longest as u32);
+                return Err(run.job.task.too_long(Some(&place), tokens.len() as u64, most));
             }
             texts.push(tokens);
         }
         let tokens: usize = texts.iter().map(Vec::len).sum();
-        Ok(Plan { texts, tokens: u32::try_from(tokens).unwrap_or(u32::MAX) })
+        Ok(Plan { texts, tokens: u32::try_from(tokens).unwrap_or(u32::MAX), length })
+    }
+
+    /// The length of the vectors of a request that asks for this one.
+    fn allowed_length(&self, asked: Option<u32>) -> Result<usize> {
+        match asked {
+            Some(length) if length != self.length && !self.shorter.has(length, self.length) => {
+                let message = format!(
+                    "dimensions is {length}; allowed for this model is {}",
+                    self.shorter.named(self.length)
+                );
+                Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("dimensions"))
+            }
+            length => Ok(length.unwrap_or(self.length) as usize),
+        }
     }
 
     /// Computes the vectors, in the order of the texts, and returns the end; `None` if the run was cancelled.
@@ -136,7 +182,7 @@ impl Embedder {
             let texts: Vec<&[u32]> = batch.iter().map(|index| &*plan.texts[*index]).collect();
             sink.step(texts.iter().map(|tokens| tokens.len()).sum());
             for (index, vector) in batch.into_iter().zip(self.vectors(&texts).map_err(fault)?) {
-                vectors[index] = self.finish(vector).ok_or_else(|| {
+                vectors[index] = self.finish(vector, plan.length).ok_or_else(|| {
                     let message =
                         format!("the model gave no number in the vector of input[{index}]");
                     Error::new(ErrorKind::WorkerFault, message)
@@ -169,8 +215,9 @@ impl Embedder {
         Tensor::stack(&pooled, 0)?.to_vec2()
     }
 
-    /// The final vector; `None` if it contains values that are not finite numbers.
-    fn finish(&self, mut vector: Vec<f32>) -> Option<Vec<f32>> {
+    /// The final vector, cut to this length; `None` if it contains values that are not finite numbers.
+    fn finish(&self, mut vector: Vec<f32>, length: usize) -> Option<Vec<f32>> {
+        vector.truncate(length);
         if self.normalize {
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(LEAST_LENGTH);
             vector.iter_mut().for_each(|x| *x /= length);

@@ -35,7 +35,17 @@ fn embedder(pooling: Pooling, normalize: bool) -> (Embedder, Asked) {
     let asked = Asked::default();
     let model = Plain(Arc::clone(&asked));
     let codec = Codec::load(std::path::Path::new(dir), 1_000, "").unwrap();
-    (Embedder { model: Box::new(model), codec, pooling, normalize, longest: 1_000 }, asked)
+    let embedder = Embedder {
+        model: Box::new(model),
+        codec,
+        pooling,
+        normalize,
+        longest: 1_000,
+        vocab: 1_000,
+        length: 2,
+        shorter: Lengths::All,
+    };
+    (embedder, asked)
 }
 
 /// Takes outputs until this many batches were requested.
@@ -57,7 +67,7 @@ impl Sink for Until {
 }
 
 fn vectors(embedder: &Embedder, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
-    let plan = Plan { texts: texts.to_vec(), tokens: 0 };
+    let plan = Plan { texts: texts.to_vec(), tokens: 0, length: 2 };
     let mut sink = Until { asked: Arc::default(), most: 1, outputs: Vec::new() };
     embedder.embed(&plan, &mut sink).unwrap().expect("an end");
     match sink.outputs.pop() {
@@ -98,7 +108,7 @@ fn batches_are_of_like_lengths_and_bounded_and_the_order_is_that_of_the_texts() 
 #[test]
 fn nothing_more_is_computed_for_one_who_has_gone() {
     let (embedder, asked) = embedder(Pooling::Mean, true);
-    let plan = Plan { texts: vec![vec![1; BATCH_TOKENS]; 5], tokens: 0 };
+    let plan = Plan { texts: vec![vec![1; BATCH_TOKENS]; 5], tokens: 0, length: 2 };
     let mut sink = Until { asked: asked.clone(), most: 2, outputs: Vec::new() };
     assert!(embedder.embed(&plan, &mut sink).unwrap().is_none());
     assert_eq!(asked.lock().unwrap().len(), 2);

@@ -49,10 +49,8 @@ impl Plan {
             return Err(invalid("the prompt has 0 tokens; allowed is at least 1".into()));
         }
         if prompt.len() > most {
-            let message = format!(
-                "the prompt has {} tokens; the context of {context} allows at most {most}",
-                prompt.len()
-            );
+            // The caller has refused it, with the parameter of the request.
+            let message = format!("the prompt has {} tokens; allowed are {most}", prompt.len());
             return Err(Error::for_client(ErrorKind::ContextExceeded, message));
         }
         let room = context as usize - prompt.len();

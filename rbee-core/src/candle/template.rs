@@ -177,6 +177,8 @@ impl ChatTemplate {
     /// The conversation as the model must read it, up to the start of the model's answer.
     pub(super) fn render(&self, messages: &[Message], tokens: &AddedTokens) -> Result<PromptText> {
         let contents = || messages.iter().map(|message| message.content.as_str());
+        // Names are the caller's text as well.
+        let names = || messages.iter().map(|message| message.name.as_deref());
         let shown: Vec<Vec<Range<usize>>> = messages
             .iter()
             .map(|message| match message.role {
@@ -185,12 +187,17 @@ impl ChatTemplate {
                 Role::System | Role::User => Vec::new(),
             })
             .collect();
-        let mut stand_ins = StandIns::for_texts(contents());
+        let mut stand_ins = StandIns::for_texts(contents().chain(names().flatten()));
         let suspicious: Result<Vec<String>, _> = contents()
             .zip(&shown)
             .map(|(text, shown)| stand_ins.put_in(text, &without(&tokens.suspicious(text), shown)))
             .collect();
-        let rendered = self.render_contents(messages, suspicious?, MAX_RENDERED_BYTES);
+        let named: Result<Vec<Option<String>>, _> = names()
+            .map(|name| {
+                name.map(|name| stand_ins.put_in(name, &tokens.suspicious(name))).transpose()
+            })
+            .collect();
+        let rendered = self.render_contents(messages, suspicious?, named?, MAX_RENDERED_BYTES);
         let rendered = rendered.map(|text| stand_ins.take_out(&text));
         let prompt = rendered.map_err(|error| {
             let message = stand_ins.take_out(error.message());
@@ -201,9 +208,17 @@ impl ChatTemplate {
                 .zip(&shown)
                 .map(|(text, shown)| stand_ins.put_in(text, &without(&places(text, traced), shown)))
                 .collect();
+            let named: Result<Vec<Option<String>>, _> = names()
+                .map(|name| {
+                    name.map(|name| stand_ins.put_in(name, &places(name, traced))).transpose()
+                })
+                .collect();
             // A stand-in takes four bytes.
             let most = 4 * MAX_RENDERED_BYTES;
-            let rendered = contents.ok().map(|all| self.render_contents(messages, all, most));
+            let rendered = contents
+                .ok()
+                .zip(named.ok())
+                .map(|(all, named)| self.render_contents(messages, all, named, most));
             if let Some(Ok(rendered)) = rendered {
                 let traced = stand_ins.take_out(&rendered);
                 if traced.text == prompt.text {
@@ -218,20 +233,24 @@ impl ChatTemplate {
         &self,
         messages: &[Message],
         contents: Vec<String>,
+        names: Vec<Option<String>>,
         most: usize,
     ) -> Result<String> {
         let fault = |cause: minijinja::Error| self.fault(&cause);
         let template = self.environment.get_template(NAME).map_err(fault)?;
         // A token that the model does not have is undefined, as in transformers; null would be written as "none".
         let name = |token: &Option<String>| token.as_deref().map_or(Value::UNDEFINED, Value::from);
-        let message = |(message, content): (&Message, String)| {
-            Value::from_pairs([
-                ("role", Value::from(message.role.as_str())),
-                ("content", Value::from(content)),
-            ])
+        let message = |((message, content), name): ((&Message, String), Option<String>)| {
+            // A message without a name has no such key: a template may ask for it with `in` or `is defined`.
+            let role = ("role", Value::from(message.role.as_str()));
+            let content = ("content", Value::from(content));
+            match name {
+                None => Value::from_pairs([role, content]),
+                Some(name) => Value::from_pairs([role, content, ("name", Value::from(name))]),
+            }
         };
         let context = context! {
-            messages => messages.iter().zip(contents).map(message).collect::<Vec<Value>>(),
+            messages => messages.iter().zip(contents).zip(names).map(message).collect::<Vec<Value>>(),
             add_generation_prompt => true,
             bos_token => name(&self.bos),
             eos_token => name(&self.eos),

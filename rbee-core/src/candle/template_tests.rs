@@ -9,7 +9,7 @@ fn template(source: &str) -> ChatTemplate {
 }
 
 fn messages(turns: &[(Role, &str)]) -> Vec<Message> {
-    let turn = |(role, content): &(Role, &str)| Message { role: *role, content: (*content).into() };
+    let turn = |(role, content): &(Role, &str)| Message::new(*role, *content);
     turns.iter().map(turn).collect()
 }
 
@@ -31,6 +31,20 @@ fn conversations_are_rendered_with_the_names_and_methods_templates_use() {
     let methods = "{% for m in messages %}{% if m.role.startswith('us') %}{{ m.content|trim }}|{{ m['content'].upper() }}\
         {%- endif %}{% endfor %}{{ add_generation_prompt }}{{ pad_token is defined }}{{ tools is defined }}";
     assert_eq!(render(methods).unwrap(), "<Hi>| <HI> TrueFalseFalse");
+}
+
+#[test]
+fn the_name_of_an_author_is_the_messages_own_and_a_message_without_one_has_none() {
+    let source = "{% for m in messages %}{{ m.name if m.name is defined else '-' }}{{ 'name' in m }}|{% endfor %}";
+    let messages = [
+        Message::new(Role::System, "Be kind."),
+        Message { name: Some("Zoé".into()), ..Message::new(Role::User, "Hi") },
+    ];
+    let rendered = template(source).render(&messages, &AddedTokens::default()).unwrap();
+    assert_eq!(rendered.text, "-False|ZoéTrue|");
+    let name = rendered.text.find("Zoé").unwrap();
+    assert!(!rendered.is_trusted_at(&(name..name + 4)), "a name is the caller's text");
+    assert!(rendered.is_trusted_at(&(0..name)));
 }
 
 #[test]

@@ -202,6 +202,7 @@ impl Engine {
                             let note = Note::RefusedByPolicy(job.id, error.clone());
                             out.push(Effect::Note(note));
                         }
+                        let error = self.with_retry_after(now, error);
                         return self.refuse(job.id, submissions, &error, out);
                     }
                 }
@@ -360,9 +361,33 @@ impl Engine {
             &self.config.settings,
             self.queue_for(job, beside),
             &self.service.throughput,
+            || self.oldest(now),
         );
         admit::longer(limits, queue)?;
         self.check_deadline(job, beside)
+    }
+
+    /// The age of the oldest job that has not ended.
+    fn oldest(&self, now: Now) -> Duration {
+        let submitted = self.jobs.values().map(|entry| entry.submitted).min();
+        submitted.map_or(Duration::ZERO, |submitted| now.at - submitted)
+    }
+
+    /// A refusal for want of room or of a limit that passes, with the time to try again. A policy and a worker may give
+    /// none; what they have refused for can change when the next job ends.
+    pub(super) fn with_retry_after(&self, now: Now, error: Error) -> Error {
+        let passes = matches!(
+            error.kind(),
+            ErrorKind::SystemAtCapacity
+                | ErrorKind::QuotaExceeded
+                | ErrorKind::RateLimited
+                | ErrorKind::WorkerBusy
+        );
+        if !passes || error.retry_after().is_some() {
+            return error;
+        }
+        let after = self.service.throughput.retry_after(1, || self.oldest(now));
+        error.with_retry_after(after)
     }
 
     /// The state of the queue for this job. The other jobs of its batch take the free slots, and wait if there are

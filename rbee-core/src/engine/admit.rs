@@ -30,9 +30,15 @@ impl Throughput {
     }
 
     /// The time until this many jobs have ended; `None` if nothing was learned yet.
-    pub(super) fn time_for(&self, jobs: usize) -> Option<Duration> {
-        let time = Duration::from_micros((self.interval? * jobs as f64) as u64);
-        Some(time.clamp(Duration::from_secs(1), Duration::from_secs(600)))
+    fn time_for(&self, jobs: usize) -> Option<Duration> {
+        Some(Duration::from_micros((self.interval? * jobs as f64) as u64))
+    }
+
+    /// When to try again if that takes the end of this many jobs. As long as no job has ended, the only thing that is
+    /// known about how long a job takes is the age of the oldest one, so that is the estimate.
+    pub(super) fn retry_after(&self, jobs: usize, oldest: impl FnOnce() -> Duration) -> Duration {
+        let time = self.time_for(jobs).unwrap_or_else(oldest);
+        time.clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 }
 
@@ -133,7 +139,14 @@ pub(super) struct Room {
 
 /// Decides whether one more job may wait. At the limit only if a worker is idle, or if its tenant has less than an
 /// equal share of the queue, so that one tenant's backlog does not lock out the others; never at twice the limit.
-pub(super) fn admit(settings: &Settings, room: Room, throughput: &Throughput) -> Result<()> {
+///
+/// `oldest` is the age of the oldest job.
+pub(super) fn admit(
+    settings: &Settings,
+    room: Room,
+    throughput: &Throughput,
+    oldest: impl FnOnce() -> Duration,
+) -> Result<()> {
     let (capacity, waiting) = (settings.queue_capacity, room.waiting);
     let has_share = room.tenants > 1 && room.held < capacity / room.tenants;
     let is_let_in = room.has_idle_worker || has_share;
@@ -142,11 +155,8 @@ pub(super) fn admit(settings: &Settings, room: Room, throughput: &Throughput) ->
     }
     let message =
         format!("{waiting} jobs are waiting; allowed are {capacity} (setting queue_capacity)");
-    let error = Error::new(ErrorKind::SystemAtCapacity, message);
-    Err(match throughput.time_for(waiting - capacity + 1) {
-        Some(after) => error.with_retry_after(after),
-        None => error,
-    })
+    let after = throughput.retry_after(waiting - capacity + 1, oldest);
+    Err(Error::new(ErrorKind::SystemAtCapacity, message).with_retry_after(after))
 }
 
 /// Of two refusals, the one with the longer wait, as far as that is known.
@@ -162,6 +172,10 @@ pub(super) fn longer(one: Result<()>, other: Result<()>) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn young() -> Duration {
+        Duration::ZERO
+    }
+
     fn room(waiting: usize, has_idle_worker: bool) -> Room {
         Room { waiting, has_idle_worker, held: waiting, tenants: 1 }
     }
@@ -170,12 +184,19 @@ mod tests {
     fn a_full_queue_takes_a_job_only_for_an_idle_worker_and_none_at_twice_the_limit() {
         let (settings, throughput) =
             (Settings { queue_capacity: 10, ..Settings::default() }, Throughput::default());
-        assert!(admit(&settings, room(9, false), &throughput).is_ok());
-        let error = admit(&settings, room(10, false), &throughput).unwrap_err();
+        assert!(admit(&settings, room(9, false), &throughput, young).is_ok());
+        let error = admit(&settings, room(10, false), &throughput, young).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
-        assert_eq!(error.retry_after(), None, "no job has ended yet, so it is unknown");
-        assert!(admit(&settings, room(19, true), &throughput).is_ok());
-        assert!(admit(&settings, room(20, true), &throughput).is_err());
+        let after = |oldest| {
+            let error = admit(&settings, room(10, false), &throughput, || oldest).unwrap_err();
+            error.retry_after()
+        };
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+        assert_eq!(after(minute), Some(minute), "no job has ended in as much time");
+        assert_eq!(after(hour), Some(Duration::from_secs(600)));
+        assert!(admit(&settings, room(19, true), &throughput, young).is_ok());
+        assert!(admit(&settings, room(20, true), &throughput, young).is_err());
     }
 
     #[test]
@@ -183,8 +204,8 @@ mod tests {
         let (settings, throughput) =
             (Settings { queue_capacity: 10, ..Settings::default() }, Throughput::default());
         let asks = |waiting, held, tenants| {
-            admit(&settings, Room { waiting, has_idle_worker: false, held, tenants }, &throughput)
-                .is_ok()
+            let room = Room { waiting, has_idle_worker: false, held, tenants };
+            admit(&settings, room, &throughput, young).is_ok()
         };
         assert!(asks(10, 0, 2) && asks(14, 4, 2), "another one fills the queue");
         assert!(!asks(15, 5, 2), "half of it is its own");
@@ -198,8 +219,10 @@ mod tests {
         let mut throughput = Throughput::default();
         (0..200).for_each(|n| throughput.ended(Time::from_micros(n * 2_000_000), true));
         let settings = Settings { queue_capacity: 10, ..Settings::default() };
-        let after =
-            admit(&settings, room(14, false), &throughput).unwrap_err().retry_after().unwrap();
+        let after = admit(&settings, room(14, false), &throughput, young)
+            .unwrap_err()
+            .retry_after()
+            .unwrap();
         assert_eq!(after.as_secs(), 10, "five jobs, one every 2 s");
     }
 

@@ -38,6 +38,10 @@ impl JobEntry {
 
 impl Engine {
     pub(super) fn settle(&mut self, now: Now, id: JobId, outcome: Outcome, out: &mut Out) {
+        let outcome = match outcome {
+            Outcome::Failed(error) => Outcome::Failed(self.with_retry_after(now, error)),
+            outcome => outcome,
+        };
         let Some(entry) = self.jobs.get_mut(&id) else {
             return;
         };

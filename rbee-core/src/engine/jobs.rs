@@ -109,7 +109,7 @@ impl Engine {
                 let at = left(deadline, waited);
                 self.timers.arm_job(&mut timers, at, JobTimer::Deadline, id);
             }
-            self.tenants.resume(&job, &self.config.settings, &mut self.view);
+            self.tenants.resume(now, &job, &self.config.settings, &mut self.view);
             let entry = self.insert(now, job, record.order);
             entry.timers = timers;
             entry.waited_before = waited;

@@ -131,7 +131,9 @@ impl Engine {
                 let started = self.load(now, worker, hive, spec, pin, evict, out);
                 answer(n, started.map(|()| CommandOutput::Worker(worker)), out);
             }
-            Ok(Placement::Reject(error)) | Err(error) => answer(n, Err(error), out),
+            Ok(Placement::Reject(error)) | Err(error) => {
+                answer(n, Err(self.with_retry_after(now, error)), out);
+            }
             Ok(Placement::Wait | Placement::Assign(_)) => {
                 let message = format!("there is no room for model {model} now");
                 answer(n, Err(Error::new(ErrorKind::InsufficientVram, message)), out);

@@ -12,6 +12,8 @@ use crate::{
 
 /// The most commands in progress at once.
 const MOST_COMMANDS: usize = 1_024;
+/// When to try again if there are that many: one of so many ends all the time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A model on a hive.
 pub(super) type OnHive = (HiveId, ModelRef);
@@ -83,7 +85,7 @@ impl Engine {
         let message = format!(
             "{MOST_COMMANDS} commands of operators are under way, which is the most; try again when some have ended"
         );
-        Err(Error::new(ErrorKind::SystemAtCapacity, message))
+        Err(Error::new(ErrorKind::SystemAtCapacity, message).with_retry_after(RETRY_AFTER))
     }
 
     /// Refuses a start while the queen shuts down.

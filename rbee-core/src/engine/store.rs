@@ -14,6 +14,14 @@ pub struct StoreFault {
     pub error: Error,
 }
 
+impl StoreFault {
+    /// When a client may try again: the time that the store gives, or the time to the next attempts at a write, which
+    /// show whether it was repaired.
+    pub fn retry_after(&self) -> Duration {
+        retry_after(&self.error)
+    }
+}
+
 /// The records in progress, and the fault of the store.
 #[derive(Debug, Default)]
 pub(super) struct Storage {
@@ -58,5 +66,9 @@ pub(super) fn refusal(error: &Error) -> Error {
         }
     };
     let refusal = Error::new(ErrorKind::Storage, message).with_source(error.clone());
-    refusal.with_retry_after(error.retry_after().unwrap_or(RETRY_AFTER))
+    refusal.with_retry_after(retry_after(error))
+}
+
+fn retry_after(error: &Error) -> Duration {
+    error.retry_after().unwrap_or(RETRY_AFTER)
 }

@@ -105,8 +105,7 @@ impl Tenants {
         let Some(id) = &job.tenant else { return };
         let expected = expected_tokens(job);
         let account = self.account(id, settings);
-        account.live += 1;
-        account.expected = account.expected.saturating_add(expected);
+        account.begin(now, expected);
         account.requests.add(now.at, account.limits.requests_per_minute, 1.0);
         account.tokens.add(now.at, account.limits.tokens_per_minute, expected as f64);
         self.strangers.remove(id);
@@ -114,11 +113,16 @@ impl Tenants {
     }
 
     /// A job of a previous run runs again: it counts as live, and is charged already.
-    pub(super) fn resume(&mut self, job: &Job, settings: &Settings, view: &mut ClusterView) {
+    pub(super) fn resume(
+        &mut self,
+        now: Now,
+        job: &Job,
+        settings: &Settings,
+        view: &mut ClusterView,
+    ) {
         let Some(id) = &job.tenant else { return };
         let account = self.account(id, settings);
-        account.live += 1;
-        account.expected = account.expected.saturating_add(expected_tokens(job));
+        account.begin(now, expected_tokens(job));
         self.strangers.remove(id);
         self.show(id, view);
     }
@@ -146,7 +150,7 @@ impl Tenants {
     pub(super) fn ended(&mut self, job: &Job, view: &mut ClusterView) {
         let Some(id) = &job.tenant else { return };
         let Some(account) = self.accounts.get_mut(id) else { return };
-        account.live = account.live.saturating_sub(1);
+        account.end();
         if account.live == 0 && account.recorded.is_none() {
             self.strangers.insert(id.clone());
         }

@@ -126,6 +126,61 @@ impl Pipeline {
     }
 }
 
+/// The lengths, shorter than its own, to which the vectors of a model may be cut: a "Matryoshka" model was trained so that
+/// the beginning of a vector is a good vector too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// These; none for most models.
+    These(Vec<u32>),
+    /// All.
+    All,
+}
+
+impl Lengths {
+    /// Reads what the files of a model say: there is no standard for it. `config.json` has `matryoshka_dimensions` or
+    /// `is_matryoshka`, which vLLM reads too; the file of the sentence-transformers library has the lengths that the model
+    /// was trained with, or the one that it is used with.
+    pub(crate) fn read(dir: &Path) -> Found<Self> {
+        let mut lengths = Vec::new();
+        let mut has_all = false;
+        for name in ["config.json", "config_sentence_transformers.json"] {
+            let config = files::read_object(&dir.join(name), MAX_CONFIG_BYTES)?.unwrap_or_default();
+            let number = |value: &Value| value.as_u64().and_then(|n| u32::try_from(n).ok());
+            for key in ["matryoshka_dimensions", "matryoshka_dims"] {
+                let list = config.get(key).and_then(Value::as_array);
+                lengths.extend(list.into_iter().flatten().filter_map(number));
+            }
+            lengths.extend(config.get("truncate_dim").and_then(number));
+            has_all |= config.get("is_matryoshka") == Some(&Value::Bool(true));
+        }
+        lengths.sort_unstable();
+        lengths.dedup();
+        Ok(if has_all && lengths.is_empty() { Self::All } else { Self::These(lengths) })
+    }
+
+    /// True if a vector of the length `own` may be cut to this length.
+    pub(crate) fn has(&self, length: u32, own: u32) -> bool {
+        (1..own).contains(&length)
+            && match self {
+                Self::These(lengths) => lengths.binary_search(&length).is_ok(),
+                Self::All => true,
+            }
+    }
+
+    /// All allowed lengths, for an error.
+    pub(crate) fn named(&self, own: u32) -> String {
+        match self {
+            Self::All => format!("1 to {own}"),
+            Self::These(lengths) => {
+                let lengths = lengths.iter().filter(|length| self.has(**length, own)).take(16);
+                let mut all: Vec<String> = lengths.map(u32::to_string).collect();
+                all.push(own.to_string());
+                all.join(", ")
+            }
+        }
+    }
+}
+
 /// The one pooling that is enabled; `None` if it is not known here.
 fn pooling(config: &Map<String, Value>) -> Option<Pooling> {
     if let Some(Value::String(name)) = config.get("pooling_mode") {

@@ -119,7 +119,7 @@ impl JobSketch {
                 sampling.validate()?;
                 Task::Generate { prompt: Prompt::Text(text), sampling }
             }
-            SketchTask::Embed => Task::Embed { inputs: vec![text] },
+            SketchTask::Embed => Task::embed([text]),
         };
         let high = hash(START, &seed.to_le_bytes());
         Ok(Job {

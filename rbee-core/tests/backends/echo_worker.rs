@@ -122,7 +122,7 @@ async fn what_it_cannot_do_is_refused() {
     continued.resume.tokens = vec![1];
     let worker = echo().resume(false).context_tokens(4).build();
     assert_eq!(refusal(&worker, continued).await, ErrorKind::Unsupported);
-    let embed = Task::Embed { inputs: vec!["a".into()] };
+    let embed = Task::embed(["a"]);
     assert_eq!(refusal(&worker, run_of(embed)).await, ErrorKind::Unsupported);
     let cut = outputs(&worker, run(100)).await.unwrap();
     assert_eq!(cut.last(), Some(&end(Finish::Length, 2)));
@@ -248,10 +248,7 @@ async fn a_script_is_played_as_it_is() {
 
 #[tokio::test]
 async fn vectors_depend_on_the_text_alone() {
-    let embed = |texts: &[&str]| {
-        let inputs = texts.iter().map(|text| (*text).to_owned()).collect();
-        run_of(Task::Embed { inputs })
-    };
+    let embed = |texts: &[&str]| run_of(Task::embed(texts.iter().copied()));
     let worker = echo().embed(3).build();
     let all = outputs(&worker, embed(&["a", "b", "a"])).await.unwrap();
     let [Output::Vectors(vectors), Output::End { finish, .. }] = &all[..] else {

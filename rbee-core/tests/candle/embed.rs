@@ -9,7 +9,7 @@ use rbee_core::{
     Error, ErrorKind, Finish, Output, Result, Run, Usage, Worker,
     candle::{CandleDtype, CandleOptions, CandleWorker},
     hive::Progress,
-    request::Task,
+    request::{EmbedInput, Task},
     worker::Resume,
 };
 use serde::Deserialize;
@@ -62,9 +62,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn embed(inputs: impl IntoIterator<Item = impl Into<String>>) -> Run {
-    let inputs = inputs.into_iter().map(Into::into).collect();
-    Run { job: job(Task::Embed { inputs }, 1), attempt: 1, resume: Resume::default() }
+fn embed(inputs: impl IntoIterator<Item = impl Into<EmbedInput>>) -> Run {
+    Run { job: job(Task::embed(inputs), 1), attempt: 1, resume: Resume::default() }
 }
 
 async fn vectors(worker: &dyn Worker, run: Run) -> Result<(Vec<Vec<f32>>, Usage)> {
@@ -153,7 +152,11 @@ async fn a_text_that_is_too_long_is_refused_with_its_place_and_both_lengths() {
     vectors(&worker, embed(["bee ".repeat(22)])).await.unwrap();
     let error = worker.execute(embed(["bee".to_owned(), "bee ".repeat(23)])).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::ContextExceeded);
-    assert_eq!(error.message(), "input[1] has 25 tokens; this model allows at most 24");
+    assert_eq!(
+        error.message(),
+        "This model's maximum context length is 24 tokens, however you requested 25 tokens (25 in your prompt; 0 for \
+         the completion). input[1] is too long. Please reduce your prompt; or completion length."
+    );
     assert_eq!(error.param(), Some("input"));
     let none = worker.execute(embed([""; 0])).await.err().unwrap();
     assert_eq!(none.kind(), ErrorKind::InvalidRequest);
@@ -249,4 +252,82 @@ async fn what_this_engine_cannot_do_is_refused_by_file_and_value() {
     options.dtype = Some(CandleDtype::F16);
     let short = CandleWorker::load(fixture("bert-tiny"), options, Progress::ignore()).await;
     assert_eq!(short.expect_err("16 bits").kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn tokens_give_the_vector_of_their_text_and_nothing_is_added_to_them() {
+    let worker = load(fixture("bert-tiny")).await.unwrap();
+    let tokenizer = fs::read(fixture("bert-tiny").join("tokenizer.json")).unwrap();
+    let tokenizer: Value = serde_json::from_slice(&tokenizer).unwrap();
+    let id = |token: &str| tokenizer["model"]["vocab"][token].as_u64().unwrap() as u32;
+    let (cls, bee, sep) = (id("[CLS]"), id("bee"), id("[SEP]"));
+    let (text, counted) = vectors(&worker, embed(["bee"])).await.unwrap();
+    let (ids, usage) = vectors(&worker, embed([vec![cls, bee, sep]])).await.unwrap();
+    assert_eq!((text, counted), (ids.clone(), usage));
+    let (bare, usage) = vectors(&worker, embed([vec![bee]])).await.unwrap();
+    assert_eq!(usage.prompt_tokens, 1);
+    assert!(distance(&bare[0], &ids[0]) > 1e-3);
+
+    let vocab = tokenizer["model"]["vocab"].as_object().unwrap().len() as u32;
+    let run = embed([EmbedInput::from("bee"), EmbedInput::from(vec![cls, vocab + 1_000])]);
+    let error = worker.execute(run).await.err().unwrap();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some("input")));
+    let told = format!("input[1][1] is {}; the model has the tokens 0 to ", vocab + 1_000);
+    assert!(error.message().starts_with(&told), "{error}");
+    let error = worker.execute(embed([Vec::<u32>::new()])).await.err().unwrap();
+    assert_eq!(error.message(), "input[0] has 0 tokens; allowed is at least 1");
+    let error = worker.execute(embed([vec![bee; 25]])).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::ContextExceeded);
+    vectors(&worker, embed([vec![bee; 24]])).await.unwrap();
+}
+
+#[tokio::test]
+async fn vectors_are_cut_and_normalized_again_where_the_model_was_trained_for_it() {
+    let of = |length: u32| {
+        let task = Task::Embed { inputs: vec!["the bee".into()], dimensions: Some(length) };
+        Run { job: job(task, 1), attempt: 1, resume: Resume::default() }
+    };
+    let plain = load(fixture("bert-tiny")).await.unwrap();
+    let (whole, _) = vectors(&plain, embed(["the bee"])).await.unwrap();
+    let own = whole[0].len() as u32;
+    assert_eq!(vectors(&plain, of(own)).await.unwrap().0, whole, "its own length is allowed");
+    for bad in [1, own - 1, own + 1, u32::MAX] {
+        let error = plain.execute(of(bad)).await.err().unwrap();
+        assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some("dimensions")));
+        let told = format!("dimensions is {bad}; allowed for this model is {own}");
+        assert_eq!(error.message(), told);
+    }
+    let half = own / 2;
+    for (file, marks, allowed) in [
+        ("config.json", json!({"matryoshka_dimensions": [half, own]}), format!("{half}, {own}")),
+        ("config.json", json!({"is_matryoshka": true}), format!("1 to {own}")),
+        (
+            "config_sentence_transformers.json",
+            json!({"truncate_dim": half}),
+            format!("{half}, {own}"),
+        ),
+        (
+            "config_sentence_transformers.json",
+            json!({"matryoshka_dims": [half]}),
+            format!("{half}, {own}"),
+        ),
+    ] {
+        let dir = changed("bert-tiny", file, |config| {
+            config.as_object_mut().unwrap().extend(marks.as_object().unwrap().clone());
+        });
+        let worker = load(dir.path()).await.unwrap();
+        let cut = &vectors(&worker, of(half)).await.unwrap().0[0];
+        let beginning = &whole[0][..half as usize];
+        let length = beginning.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let expected: Vec<f32> = beginning.iter().map(|x| x / length).collect();
+        assert!(distance(cut, &expected) < 1e-6, "{marks}");
+        assert_eq!(
+            vectors(&worker, embed(["the bee"])).await.unwrap().0,
+            whole,
+            "by default whole"
+        );
+        let error = worker.execute(of(own + 1)).await.err().unwrap();
+        let told = format!("dimensions is {}; allowed for this model is {allowed}", own + 1);
+        assert_eq!(error.message(), told);
+    }
 }

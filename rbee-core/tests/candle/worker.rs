@@ -178,7 +178,8 @@ async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
     let long = refusal(&worker, run(&"q7 ".repeat(200), 1, fresh(), |_| {})).await;
     assert_eq!(long.kind(), ErrorKind::ContextExceeded);
     assert!(
-        long.message().contains("601 tokens") && long.message().contains("at most 95"),
+        long.message().contains("601 in your prompt")
+            && long.message().contains("maximum context length is 96 tokens"),
         "{long}"
     );
     let resume = |tokens: &[u32], text_bytes| Resume { tokens: tokens.to_vec(), text_bytes };
@@ -197,15 +198,14 @@ async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
         assert!(error.message().contains(said), "{error}");
     }
     let chat = |text: &[&str]| {
-        let turn = |text: &&str| Message { role: Role::User, content: (*text).into() };
+        let turn = |text: &&str| Message::new(Role::User, *text);
         let prompt = Prompt::Chat(text.iter().map(turn).collect());
         let task = Task::Generate { prompt, sampling: Sampling::default() };
         Run { job: job(task, 1), attempt: 1, resume: fresh() }
     };
     assert_eq!(refusal(&worker, chat(&[])).await.kind(), ErrorKind::InvalidRequest);
     assert!(refusal(&worker, chat(&["refuse"])).await.message().ends_with("not that"));
-    let embed =
-        Run { job: job(Task::Embed { inputs: vec!["x".into()] }, 1), attempt: 1, resume: fresh() };
+    let embed = Run { job: job(Task::embed(["x"]), 1), attempt: 1, resume: fresh() };
     assert_eq!(refusal(&worker, embed).await.kind(), ErrorKind::Unsupported);
     // <|bos|><|user|>x<|end|><|assistant|>: nothing is added twice.
     let usage = answer(&*worker, chat(&["x"])).await.usage;

@@ -54,8 +54,7 @@ fn ask() -> Ask {
 
 fn embed() -> Ask {
     let mut ask = ask();
-    let inputs = vec!["hello".into()];
-    Arc::make_mut(&mut ask.job).task = Task::Embed { inputs };
+    Arc::make_mut(&mut ask.job).task = Task::embed(["hello"]);
     ask
 }
 

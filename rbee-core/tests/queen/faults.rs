@@ -290,8 +290,8 @@ async fn every_wait_has_a_bound() {
     quiet(&queen).await;
 }
 
-#[tokio::test]
-async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_and_asks_to_wait_as_long_as_it_has_taken_no_job_to_end() {
     let settings = Settings { queue_capacity: 2, ..Settings::default() };
     let gate = EchoGate::new();
     let queen =
@@ -302,7 +302,10 @@ async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
     }
     let error = queen.submit(request(9, 5)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
-    assert_eq!(error.retry_after(), None);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+    tokio::time::advance(Duration::from_secs(40)).await;
+    let error = queen.submit(request(9, 5)).await.unwrap_err();
+    assert!((40..=41).contains(&error.retry_after().unwrap().as_secs()), "{error:?}");
     assert_eq!(queen.position(jobs[2].id()).await.unwrap(), Some(1));
     gate.open();
     for (seed, job) in jobs.into_iter().enumerate() {

@@ -1,6 +1,7 @@
 //! [`OpenAiWorker`]: a server with an OpenAI-compatible API, as a worker.
 
 mod ask;
+mod refusal;
 mod stream;
 
 use std::{
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 
 use super::{Body, HttpClient, HttpError, Trust, chain};
 use ask::Ask;
+use refusal::Refusal;
 use stream::Chunks;
 
 /// The time limit for a health check, and for the text of an error.
@@ -160,7 +162,11 @@ impl OpenAiWorker {
             .header(crate::wire::CORRELATION_ID, run.job.correlation_id.as_str())
             .body(body.into());
         let answer = self.send(request).await?;
-        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
+        if answer.status().is_success() {
+            Ok(answer)
+        } else {
+            Err(self.refusal(answer, Some(&run.job.task)).await)
+        }
     }
 
     fn unsendable(&self, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -183,8 +189,8 @@ impl OpenAiWorker {
         Error::new(ErrorKind::WorkerFault, format!("{}: {what}", self.base))
     }
 
-    /// The error that the server responded with.
-    async fn refusal(&self, answer: Response<Body>) -> Error {
+    /// The error that the server responded with, for this task.
+    async fn refusal(&self, answer: Response<Body>, task: Option<&Task>) -> Error {
         let status = answer.status();
         let after = answer.headers().get(header::RETRY_AFTER).and_then(|after| {
             let seconds: u64 = after.to_str().ok()?.parse().ok()?;
@@ -196,7 +202,11 @@ impl OpenAiWorker {
             Ok(Ok(body)) => Refusal::read(&body),
             Ok(Err(_)) | Err(_) => Refusal::default(),
         };
-        let error = Error::new(refusal.kind(status), format!("{} ({status})", refusal.message()));
+        let message = format!("{} ({status})", refusal.message());
+        let error = match (refusal.kind(status), task) {
+            (ErrorKind::ContextExceeded, Some(task)) => return self.too_long(&refusal, task),
+            (kind, _) => Error::new(kind, message),
+        };
         let error = match after {
             Some(after) => error.with_retry_after(after),
             None => error,
@@ -204,7 +214,32 @@ impl OpenAiWorker {
         error.context(&self.info.backend)
     }
 
-    async fn vectors(&self, answer: Response<Body>, inputs: usize) -> Result<[Result<Output>; 2]> {
+    /// The error for a prompt that is too long for the server, with the numbers that it gave.
+    fn too_long(&self, refusal: &Refusal, task: &Task) -> Error {
+        let said = format!("{}: {}", self.info.backend, refusal.message());
+        if let Some((tokens, context)) = refusal.numbers {
+            let error = task.too_long(None, tokens, context);
+            let (sentence, param) = (error.message().to_owned(), error.param().map(str::to_owned));
+            let error = Error::new(ErrorKind::ContextExceeded, format!("{sentence} ({said})"))
+                .with_client_message(sentence);
+            return param.into_iter().fold(error, Error::with_param);
+        }
+        let param = match task {
+            Task::Generate { prompt: Prompt::Chat(_), .. } => "messages",
+            Task::Generate { .. } => "prompt",
+            Task::Embed { .. } => "input",
+        };
+        Error::new(ErrorKind::ContextExceeded, said)
+            .with_client_message(ErrorKind::ContextExceeded.summary())
+            .with_param(param)
+    }
+
+    async fn vectors(
+        &self,
+        answer: Response<Body>,
+        inputs: usize,
+        dimensions: Option<u32>,
+    ) -> Result<[Result<Output>; 2]> {
         #[derive(Deserialize)]
         struct Vectors {
             data: Vec<Vector>,
@@ -228,7 +263,17 @@ impl OpenAiWorker {
         if data.len() != inputs || data.iter().enumerate().any(|(n, vector)| vector.index != n) {
             return Err(self.fault(format_args!("{} vectors for {inputs} inputs", data.len())));
         }
-        let vectors = data.into_iter().map(|vector| vector.embedding).collect();
+        let vectors: Vec<_> = data.into_iter().map(|vector| vector.embedding).collect();
+        // Some servers ignore the field.
+        if let Some(asked) = dimensions
+            && let Some(length) =
+                vectors.iter().map(Vec::len).find(|length| *length != asked as usize)
+        {
+            let message = format!("dimensions is {asked}; allowed for this model is {length}");
+            return Err(
+                Error::for_client(ErrorKind::InvalidRequest, message).with_param("dimensions")
+            );
+        }
         let prompt_tokens = usage.map_or(0, |usage| usage.prompt_tokens);
         let usage = rbee_core::Usage { prompt_tokens, completion_tokens: 0 };
         Ok([Ok(Output::Vectors(vectors)), Ok(Output::End { finish: Finish::Stop, usage })])
@@ -291,8 +336,8 @@ impl Worker for OpenAiWorker {
             Task::Generate { sampling, .. } => {
                 Ok(Box::pin(Chunks::new(answer, self.base.clone(), sampling.max_tokens, slot)?))
             }
-            Task::Embed { inputs } => {
-                let outputs = self.vectors(answer, inputs.len()).await?;
+            Task::Embed { inputs, dimensions } => {
+                let outputs = self.vectors(answer, inputs.len(), *dimensions).await?;
                 drop(slot);
                 Ok(Box::pin(streams::iter(outputs)))
             }
@@ -311,7 +356,7 @@ impl Worker for OpenAiWorker {
         if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             || answer.status().is_server_error()
         {
-            return Err(self.refusal(answer).await);
+            return Err(self.refusal(answer, None).await);
         }
         let busy = self.busy.load(Ordering::Acquire);
         Ok(WorkerHealth { busy, ..WorkerHealth::default() })
@@ -325,56 +370,4 @@ struct Counted {
     prompt_tokens: u32,
     #[serde(default)]
     completion_tokens: u32,
-}
-
-/// The error of a server.
-#[derive(Debug, Default)]
-struct Refusal {
-    message: Option<String>,
-    /// Its codes and types, in lower case.
-    marks: String,
-}
-
-impl Refusal {
-    /// Reads OpenAI's shape, and the variants of other servers.
-    fn read(body: &[u8]) -> Self {
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
-            return Self::default();
-        };
-        // vLLM puts it at the top level, others under "error", which for some is the text itself.
-        let error = value.get("error").unwrap_or(&value);
-        let text = |name: &str| error.get(name).and_then(|text| text.as_str());
-        let message = error.as_str().or_else(|| text("message")).or_else(|| text("detail"));
-        let marks =
-            [text("type"), text("code")].into_iter().flatten().collect::<Vec<_>>().join(" ");
-        Self { message: message.map(shortened), marks: marks.to_ascii_lowercase() }
-    }
-
-    fn message(&self) -> &str {
-        self.message.as_deref().unwrap_or("the server did not say why")
-    }
-
-    fn kind(&self, status: StatusCode) -> ErrorKind {
-        let words = self.message().to_ascii_lowercase();
-        let too_long = self.marks.contains("context")
-            || words.contains("maximum context length")
-            || words.contains("exceeds the available context");
-        match status.as_u16() {
-            400 | 413 | 422 if too_long => ErrorKind::ContextExceeded,
-            400 | 413 | 415 | 422 => ErrorKind::InvalidRequest,
-            404 => ErrorKind::ModelNotFound,
-            429 => ErrorKind::WorkerBusy,
-            501 => ErrorKind::Unsupported,
-            // 401 and 403 are about the key of rbee, and no fault of the client.
-            _ => ErrorKind::WorkerFault,
-        }
-    }
-}
-
-fn shortened(text: &str) -> String {
-    const MOST: usize = 1_000;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }

@@ -23,6 +23,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod retry;
 mod shutdown;
 mod tenants;
 mod visible;

@@ -13,7 +13,7 @@ use hyper::body::Body as HttpBody;
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::guard;
+use super::{body_budget::BodyBudget, content_encoding, guard};
 use crate::wire::ErrorBody;
 
 /// How long a body may take to arrive.
@@ -60,47 +60,27 @@ pub(super) fn status(error: &Error) -> StatusCode {
 /// Adds the headers of an error.
 pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
     if let Some(after) = error.retry_after() {
-        // In whole seconds, rounded up, so that a client does not come back too early.
-        let seconds = after.as_millis().div_ceil(1_000).max(1);
-        headers.insert(header::RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
+        put_retry_after(headers, after);
+    }
+    if error.kind() == ErrorKind::UnsupportedMediaType
+        && error.param() == Some(header::CONTENT_ENCODING.as_str())
+    {
+        let accepted = HeaderValue::from_static(content_encoding::ACCEPTED);
+        headers.insert(header::ACCEPT_ENCODING, accepted);
     }
     if error.kind() == ErrorKind::Unauthorized {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
 }
 
-/// A limit on the memory of bodies that are read at the same time.
-pub(super) trait BodyBudget {
-    /// Refuses a body of this announced length if there is no room for it now. Takes nothing.
-    ///
-    /// # Errors
-    /// Who holds too much, and when to try again.
-    fn check(&self, bytes: usize) -> Result<()>;
-
-    /// Takes this much more.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check).
-    fn take(&mut self, bytes: usize) -> Result<()>;
-
-    /// Releases a part of what was taken.
-    fn give_back(&mut self, bytes: usize);
+/// Sets `Retry-After`: in whole seconds, rounded up, so that a client does not come back too early.
+pub(super) fn put_retry_after(headers: &mut HeaderMap, after: Duration) {
+    let seconds = after.as_millis().div_ceil(1_000).max(1);
+    headers.insert(header::RETRY_AFTER, u64::try_from(seconds).unwrap_or(u64::MAX).into());
 }
 
-/// No limit: for a daemon whose only client is its queen.
-impl BodyBudget for () {
-    fn check(&self, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn take(&mut self, _: usize) -> Result<()> {
-        Ok(())
-    }
-
-    fn give_back(&mut self, _: usize) {}
-}
-
-/// Reads the whole body of a request of content type JSON, with all of its memory taken from the budget.
+/// Reads the whole body of a request of content type JSON, with all of its memory taken from the budget. A compressed
+/// body is decoded; the limit applies to it, and to what it is decoded to.
 ///
 /// # Errors
 /// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::PayloadTooLarge`], [`ErrorKind::InvalidRequest`] if it does not
@@ -124,16 +104,22 @@ pub(super) async fn read_body(
             },
         ));
     }
+    let codings = content_encoding::of(request.headers())?;
     let collected = collect(request.into_body(), most, budget);
-    tokio::time::timeout(BODY_TIMEOUT, collected).await.unwrap_or_else(|_| {
+    let body = tokio::time::timeout(BODY_TIMEOUT, collected).await.unwrap_or_else(|_| {
         let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
         Err(Error::for_client(ErrorKind::InvalidRequest, message))
-    })
+    })?;
+    content_encoding::decode(body, &codings, most, budget)
 }
 
-/// Copies the body into one buffer. Its parts are not kept: a part of one byte would keep the connection's whole read
+/// Copies the body into one buffer; also returns what was taken from the budget. Its parts are not kept: a part of one byte would keep the connection's whole read
 /// buffer alive.
-async fn collect(mut body: Body, most: usize, budget: &mut impl BodyBudget) -> Result<Vec<u8>> {
+async fn collect(
+    mut body: Body,
+    most: usize,
+    budget: &mut impl BodyBudget,
+) -> Result<(Vec<u8>, usize)> {
     let too_large = || {
         let message = format!("the body is larger than {most} bytes");
         Error::for_client(ErrorKind::PayloadTooLarge, message)
@@ -166,7 +152,7 @@ async fn collect(mut body: Body, most: usize, budget: &mut impl BodyBudget) -> R
         }
         whole.extend_from_slice(part);
     }
-    Ok(whole)
+    Ok((whole, held))
 }
 
 /// Reads the body of a request as JSON.

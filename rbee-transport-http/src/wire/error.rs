@@ -121,7 +121,7 @@ pub struct OpenAiError {
     pub kind: String,
     /// The parameter of the request that is at fault.
     pub param: Option<String>,
-    /// The code of the error, in lower case.
+    /// The code of the error: OpenAI's own if clients act on it, else rbee's in lower case.
     pub code: Option<String>,
 }
 
@@ -132,9 +132,17 @@ impl From<&Error> for OpenAiErrorBody {
                 message: error.message().to_owned(),
                 kind: error.kind().openai_type().to_owned(),
                 param: error.param().map(ToOwned::to_owned),
-                code: Some(error.kind().code().to_ascii_lowercase()),
+                code: Some(openai_code(error.kind())),
             },
         }
+    }
+}
+
+fn openai_code(kind: ErrorKind) -> String {
+    match kind {
+        // Clients shorten the conversation and try again if they read this code.
+        ErrorKind::ContextExceeded => "context_length_exceeded".into(),
+        kind => kind.code().to_ascii_lowercase(),
     }
 }
 
@@ -178,6 +186,13 @@ mod tests {
         let body = serde_json::to_value(OpenAiErrorBody::from(&error)).unwrap();
         let expected = serde_json::json!({"error": {
             "message": "too fast", "type": "rate_limit_error", "param": "model", "code": "rate_limited",
+        }});
+        assert_eq!(body, expected);
+        let error = Error::new(ErrorKind::ContextExceeded, "too long").with_param("messages");
+        let body = serde_json::to_value(OpenAiErrorBody::from(&error)).unwrap();
+        let expected = serde_json::json!({"error": {
+            "message": "too long", "type": "invalid_request_error", "param": "messages",
+            "code": "context_length_exceeded",
         }});
         assert_eq!(body, expected);
     }

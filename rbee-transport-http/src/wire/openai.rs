@@ -40,6 +40,11 @@ pub struct Message {
     /// The content: a text. A list of parts of type `text` is accepted too.
     #[cfg_attr(feature = "openapi", schema(example = "Tell me about a flower."))]
     pub content: String,
+    /// The name of the author, to tell apart several with one role: up to 64 characters. It is up to the model's chat
+    /// template whether the model reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64, pattern = r"^[^\s<|\\/>]*$"))]
+    pub name: Option<String>,
 }
 
 /// The author of a message.
@@ -79,10 +84,29 @@ pub struct EmbeddingRequest {
     #[cfg_attr(feature = "openapi", schema(example = "bee-tiny"))]
     pub model: String,
     /// The text, or several.
-    pub input: OneOrMany,
+    pub input: EmbeddingInput,
+    /// The length of the vectors, for a model that was trained for several; its own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub dimensions: Option<u32>,
     /// The encoding of vectors: `float`, the default, or `base64` (little-endian 32-bit floats).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding_format: Option<EncodingFormat>,
+}
+
+/// The texts of a request for vectors. Tokens are given by their ids, exactly as the model reads them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum EmbeddingInput {
+    /// One text.
+    Text(String),
+    /// A list of texts.
+    Texts(Vec<String>),
+    /// The tokens of one text.
+    Tokens(Vec<u32>),
+    /// The tokens of each text of a list.
+    TokenLists(Vec<Vec<u32>>),
 }
 
 /// The encoding of vectors.
@@ -139,12 +163,13 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 2))]
     pub temperature: Option<f32>,
-    /// Keep the likeliest tokens that together have this probability; above 0, at most 1.
+    /// Keep the likeliest tokens that together have this probability: 0 (the likeliest one alone) to 1 (all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1))]
     pub top_p: Option<f32>,
-    /// Keep this many of the likeliest tokens; 0 is off. Not OpenAI's.
+    /// Keep this many of the likeliest tokens; 0 and -1 are off. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i64>, minimum = -1))]
     pub top_k: Option<u32>,
     /// Drop tokens less likely than this share of the likeliest one's probability. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

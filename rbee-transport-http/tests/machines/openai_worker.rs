@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::support::run;
 use futures_util::StreamExt;
-use rbee_core::{Error, ErrorKind, Finish, Output, Result, Worker, WorkerInfo};
+use rbee_core::{Error, ErrorKind, Finish, Output, Result, Worker, WorkerInfo, request::Task};
 use rbee_transport_http::client::OpenAiWorker;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -153,6 +153,56 @@ async fn refusals_are_told_by_their_kind_and_in_the_servers_words() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_is_too_long_for_the_server_is_told_with_its_numbers_in_openais_sentence() {
+    let sentence = "This model's maximum context length is 512 tokens, however you requested ";
+    let body = r#"{"error":{"message":"request (601 tokens) exceeds it","type":"exceed_context_size_error","n_prompt_tokens":601,"n_ctx":512}}"#;
+    let server = Server::refuses("400 Bad Request", body).await;
+    let told = error(&server.worker()).await;
+    assert_eq!((told.kind(), told.param()), (ErrorKind::ContextExceeded, Some("prompt")));
+    assert!(told.message().starts_with(sentence), "{told}");
+    assert!(told.message().contains("(601 in your prompt; "), "{told}");
+    assert!(told.message().ends_with(" (engine: request (601 tokens) exceeds it)"), "{told}");
+    let client = told.redacted();
+    assert!(client.message().starts_with(sentence) && !client.message().contains("engine"));
+    assert_eq!(client.param(), Some("prompt"));
+
+    let body = r#"{"error":{"message":"/models/x: context size exceeded","type":"exceed_context_size_error"}}"#;
+    let server = Server::refuses("400 Bad Request", body).await;
+    let told = error(&server.worker()).await;
+    assert_eq!((told.kind(), told.param()), (ErrorKind::ContextExceeded, Some("prompt")));
+    assert_eq!(told.redacted().message(), ErrorKind::ContextExceeded.summary());
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_the_length_of_vectors_is_found_out() {
+    let body = r#"{"data":[{"index":0,"embedding":[1.0,2.0,3.0]}],"usage":{"prompt_tokens":2}}"#;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    for (dimensions, fits) in [(3, true), (2, false)] {
+        let server = Server::answers(head.clone()).await;
+        let mut run = run(1);
+        let mut job = rbee_core::Job::clone(&run.job);
+        job.task = Task::Embed { inputs: vec![vec![5, 7].into()], dimensions: Some(dimensions) };
+        run.job = Arc::new(job);
+        let mut info = WorkerInfo::new("model".parse().unwrap(), "engine");
+        info.capabilities.embed = true;
+        let base = format!("http://127.0.0.1:{}/v1", server.port);
+        let made = OpenAiWorker::new(&base, info).unwrap().execute(run).await;
+        let asked = server.asked.lock().await.clone();
+        assert!(asked.contains(r#""input":[[5,7]]"#), "{asked}");
+        assert!(asked.contains(&format!(r#""dimensions":{dimensions}"#)), "{asked}");
+        match made {
+            Ok(_) => assert!(fits),
+            Err(error) => {
+                assert!(!fits, "{error}");
+                let found = (error.kind(), error.param());
+                assert_eq!(found, (ErrorKind::InvalidRequest, Some("dimensions")));
+                assert_eq!(error.message(), "dimensions is 2; allowed for this model is 3");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn nonsense_is_an_error_that_may_be_tried_elsewhere() {
     let stream = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
     let answers: [(String, ErrorKind); 9] = [
@@ -238,7 +288,7 @@ async fn an_answer_that_is_announced_as_too_large_is_not_waited_for() {
     let worker = OpenAiWorker::new(&base, info).unwrap();
     let mut vectors = run(1);
     let mut job = rbee_core::Job::clone(&vectors.job);
-    job.task = rbee_core::request::Task::Embed { inputs: vec!["honey".into()] };
+    job.task = Task::embed(["honey"]);
     vectors.job = Arc::new(job);
     let error = worker.execute(vectors).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::WorkerFault);

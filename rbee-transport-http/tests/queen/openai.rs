@@ -182,7 +182,7 @@ fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
         ("suffix", json!(""), json!("x")),
     ];
     let embedding = vec![
-        ("dimensions", Value::Null, json!(2)),
+        ("dimensions", json!(4), json!(5)),
         ("encoding_format", json!("float"), json!("int8")),
         ("user", json!("me"), json!(1)),
     ];
@@ -247,7 +247,17 @@ async fn a_message_that_cannot_be_read_is_refused_by_its_place() {
         (json!({"content": "a"}), "messages[1].role"),
         (json!({"role": "tool", "content": "a", "tool_call_id": "x"}), "messages[1].role"),
         (json!({"role": "function", "content": "a", "name": "x"}), "messages[1].role"),
-        (json!({"role": "user", "content": "a", "name": "x"}), "messages[1].name"),
+        (json!({"role": "user", "content": "a", "name": "Zoé B"}), "messages[1].name"),
+        (json!({"role": "user", "content": "a", "name": "<x>"}), "messages[1].name"),
+        (json!({"role": "user", "content": "a", "name": "x".repeat(65)}), "messages[1].name"),
+        (json!({"role": "user", "content": "a", "name": 7}), "messages[1].name"),
+        (json!({"role": "user", "content": Value::Null}), "messages[1].content"),
+        (
+            json!({"role": "assistant", "content": Value::Null, "refusal": "No."}),
+            "messages[1].refusal",
+        ),
+        (json!({"role": "assistant", "content": "a", "audio": {"id": "x"}}), "messages[1].audio"),
+        (json!({"role": "assistant", "content": "a", "prefix": true}), "messages[1].prefix"),
         (
             json!({"role": "assistant", "content": Value::Null, "tool_calls": [{}]}),
             "messages[1].tool_calls",
@@ -268,25 +278,169 @@ async fn a_message_that_cannot_be_read_is_refused_by_its_place() {
     assert_eq!(hall.chat(json!({"messages": taken})).await.status, StatusCode::OK);
 }
 
+/// What is in the messages of a conversation that a client sends back, and what the model reads of it.
+#[tokio::test]
+async fn what_clients_send_back_of_earlier_answers_is_left_out() {
+    let (hall, worker) = witness().await;
+    let told = json!([
+        {"role": "system", "content": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]},
+        {"role": "user", "content": "Hi", "name": "Zoé", "id": "msg_1", "timestamp": 1.5, "cache_control": {}},
+        {"role": "assistant", "content": "Hello", "reasoning_content": "Well.", "reasoning": "Well.",
+         "reasoning_details": [{"type": "reasoning.text", "text": "Well."}], "refusal": Value::Null, "audio": Value::Null,
+         "annotations": [], "function_call": Value::Null, "tool_calls": Value::Null, "parsed": Value::Null,
+         "provider_specific_fields": {"x": 1}, "thinking_blocks": [{"type": "thinking", "thinking": "Well."}],
+         "images": [], "index": 0, "id": "x", "type": "message", "status": "completed", "tool_call_id": Value::Null},
+        {"role": "assistant", "content": Value::Null, "tool_calls": [], "reasoning_content": "Hm."},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Yes?", "annotations": []}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "And?"}], "name": ""},
+    ]);
+    assert_eq!(
+        hall.chat(json!({"model": "witness", "messages": told})).await.status,
+        StatusCode::OK
+    );
+    let job = worker.0.lock().unwrap().take().unwrap();
+    let Task::Generate { prompt: Prompt::Chat(messages), .. } = &job.task else { panic!("a chat") };
+    assert_eq!(
+        *messages,
+        [
+            Message::new(Role::System, "Be brief."),
+            Message { name: Some("Zoé".into()), ..Message::new(Role::User, "Hi") },
+            Message::new(Role::Assistant, "Hello"),
+            Message::new(Role::Assistant, ""),
+            Message::new(Role::Assistant, "Yes?"),
+            Message::new(Role::User, "And?"),
+        ]
+    );
+}
+
+/// The fields that clients send with every request, whether or not their user has set anything.
+#[tokio::test]
+async fn what_clients_send_by_default_is_taken() {
+    let hall = Hall::new().await;
+    for (client, fields) in [
+        (
+            "LangChain",
+            json!({"n": 1, "temperature": 0.7, "stream": false, "parallel_tool_calls": Value::Null}),
+        ),
+        (
+            "Open WebUI",
+            json!({"stream": true, "stream_options": {"include_usage": true}, "metadata": {"chat_id": "x"}}),
+        ),
+        (
+            "LiteLLM",
+            json!({"user": "", "logit_bias": {}, "functions": [], "function_call": "auto", "seed": 7}),
+        ),
+        (
+            "AI SDK",
+            json!({"temperature": 0, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "tool_choice": "auto",
+            "response_format": {"type": "text"}, "stop": [], "reasoning_effort": Value::Null, "tools": []}),
+        ),
+        (
+            "Home Assistant",
+            json!({"top_p": 1.0, "temperature": 1.0, "max_tokens": 150.0, "user": "01J", "store": false}),
+        ),
+        (
+            "Cline",
+            json!({"temperature": 0, "stream": true, "stream_options": {"include_usage": true, "include_obfuscation": true}}),
+        ),
+        (
+            "Aider",
+            json!({"temperature": 0, "stream": true, "prompt_cache_key": "k", "safety_identifier": "s"}),
+        ),
+        (
+            "llama.cpp",
+            json!({"cache_prompt": true, "repeat_penalty": 1.0, "typical_p": 1, "mirostat": 0, "min_p": 0,
+            "ignore_eos": false, "top_k": 0}),
+        ),
+        (
+            "vLLM",
+            json!({"top_k": -1, "skip_special_tokens": true, "add_generation_prompt": true, "min_tokens": 0,
+            "chat_template_kwargs": {}, "length_penalty": 1.0, "use_beam_search": false}),
+        ),
+        (
+            "OpenAI",
+            json!({"modalities": ["text"], "service_tier": "auto", "verbosity": "medium", "logprobs": false,
+            "stream_options": {"include_usage": false}}),
+        ),
+    ] {
+        let reply = hall.chat(fields).await;
+        assert_eq!(reply.status, StatusCode::OK, "{client}: {}", reply.text());
+    }
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn whole_numbers_may_be_written_as_floats_in_every_field() {
+    let (hall, worker) = witness().await;
+    let fields = json!({
+        "model": "witness", "max_tokens": 20.0, "max_completion_tokens": 2e1, "n": 1.0, "top_k": 40.0, "seed": -7.0,
+        "timeout_ms": 1234.0, "deadline_ms": 99e3,
+    });
+    let reply = hall.chat(fields).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    let job = worker.0.lock().unwrap().take().unwrap();
+    let Task::Generate { sampling, .. } = &job.task else { panic!("a chat") };
+    assert_eq!((sampling.max_tokens, sampling.top_k), (Some(20), 40));
+    assert_eq!((job.seed, job.timeout), ((-7_i64).cast_unsigned(), Duration::from_millis(1234)));
+
+    let integers =
+        ["max_tokens", "max_completion_tokens", "n", "top_k", "seed", "timeout_ms", "deadline_ms"];
+    for field in integers {
+        for bad in [json!(20.5), json!("20"), json!(1e30), json!([20])] {
+            let reply = hall.chat(json!({"model": "witness", field: bad})).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{field}: {bad}");
+            assert_eq!(reply.json()["error"]["param"], field, "{}", reply.text());
+        }
+    }
+    let body = json!({"model": "bee", "prompt": "x", "best_of": 1.5});
+    assert_eq!(hall.post("/v1/completions", body).await.json()["error"]["param"], "best_of");
+    let body = json!({"model": "bee", "input": "x", "dimensions": 1.5});
+    assert_eq!(hall.post("/v1/embeddings", body).await.json()["error"]["param"], "dimensions");
+}
+
+#[tokio::test]
+async fn a_value_at_the_edge_of_its_range_is_taken_and_one_beyond_it_is_refused_by_name() {
+    let hall = Hall::new().await;
+    for (field, good, bad) in [
+        ("top_p", vec![json!(0), json!(1)], vec![json!(-0.01), json!(1.01)]),
+        ("temperature", vec![json!(0), json!(2)], vec![json!(-0.1), json!(2.1)]),
+        ("top_k", vec![json!(0), json!(-1), json!(1)], vec![json!(-2)]),
+        ("min_p", vec![json!(0), json!(1)], vec![json!(-0.1), json!(1.1)]),
+        ("n", vec![json!(1)], vec![json!(0), json!(9)]),
+        ("max_tokens", vec![json!(1)], vec![json!(0), json!(-1)]),
+    ] {
+        for value in good {
+            let reply = hall.chat(json!({field: value})).await;
+            assert_eq!(reply.status, StatusCode::OK, "{field} {value}: {}", reply.text());
+        }
+        for value in bad {
+            let reply = hall.chat(json!({field: value})).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{field} {value}");
+            assert_eq!(reply.json()["error"]["param"], field, "{}", reply.text());
+        }
+    }
+    let both = hall.chat(json!({"max_tokens": 3, "max_completion_tokens": 3})).await;
+    assert_eq!(both.json()["usage"]["completion_tokens"], 3);
+    let both = hall.chat(json!({"max_tokens": 3, "max_completion_tokens": 4})).await;
+    assert_eq!(both.json()["error"]["param"], "max_tokens");
+}
+
 #[tokio::test]
 async fn what_is_asked_for_reaches_the_worker() {
-    let worker = Arc::new(Witness::default());
-    let queen = Queen::builder().worker(worker.clone()).build().await.unwrap();
-    let router = rbee_transport_http::server::queen(queen.clone());
-    let hall = Hall { queen, router, echo: EchoWorker::new("x".parse().unwrap()) };
+    let (hall, worker) = witness().await;
     let fields = json!({
         "model": "witness", "temperature": 0.5, "top_p": 0.75, "top_k": 9, "min_p": 0.25, "repetition_penalty": 1.5,
         "stop": ["a", "b"], "seed": 3, "max_completion_tokens": 5, "max_tokens": Value::Null, "priority": "batch",
         "timeout_ms": 1234, "deadline_ms": 99000, "messages": [
             {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
-            {"role": "user", "content": "Hi"},
+            {"role": "user", "content": "Hi", "name": "Zoé"},
         ],
     });
     assert_eq!(hall.chat(fields).await.status, StatusCode::OK);
     let job = worker.0.lock().unwrap().take().unwrap();
     let messages = vec![
-        Message { role: Role::System, content: "Be brief.".into() },
-        Message { role: Role::User, content: "Hi".into() },
+        Message::new(Role::System, "Be brief."),
+        Message { name: Some("Zoé".into()), ..Message::new(Role::User, "Hi") },
     ];
     let sampling = Sampling {
         temperature: 0.5,
@@ -303,6 +457,14 @@ async fn what_is_asked_for_reaches_the_worker() {
         (job.timeout, job.deadline),
         (Duration::from_millis(1234), Some(Duration::from_secs(99)))
     );
+}
+
+/// A queen with a worker that records its requests.
+async fn witness() -> (Hall, Arc<Witness>) {
+    let worker = Arc::new(Witness::default());
+    let queen = Queen::builder().worker(worker.clone()).build().await.unwrap();
+    let router = rbee_transport_http::server::queen(queen.clone());
+    (Hall { queen, router, echo: EchoWorker::new("x".parse().unwrap()) }, worker)
 }
 
 /// Records its requests.
@@ -337,16 +499,83 @@ async fn an_error_before_the_first_word_has_its_status_also_where_a_stream_was_a
         let refused = hall.chat(json!({"stream": stream})).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(refused.json()["error"]["code"], "model_incompatible");
-        let long = json!([{"role": "user", "content": "x".repeat(1_000)}]);
-        let long = hall.chat(json!({"stream": stream, "messages": long})).await;
-        assert_eq!(
-            (long.status, &long.json()["error"]["code"]),
-            (StatusCode::BAD_REQUEST, &json!("context_exceeded"))
-        );
         let late = hall.chat(json!({"stream": stream, "deadline_ms": 0})).await;
         assert_eq!(late.status, StatusCode::GATEWAY_TIMEOUT);
         hall.quiet().await;
     }
+}
+
+#[tokio::test]
+async fn a_prompt_that_is_too_long_has_openais_code_sentence_and_numbers_on_every_route() {
+    let hall = Hall::with(common::echo().embed(4).context_tokens(100)).await;
+    let text = "x".repeat(1_000);
+    let messages = json!([{"role": "user", "content": text}]);
+    let chat = json!({"model": "bee", "messages": messages, "max_tokens": 20});
+    let open = json!({"model": "bee", "messages": messages});
+    let prompt = json!({"model": "bee", "prompt": text, "max_tokens": 20});
+    let tokens = json!({"model": "bee", "input": [vec![7; 250]]});
+    for (path, body, param, says) in [
+        (
+            "chat/completions",
+            &chat,
+            "messages",
+            "100 tokens. However, you requested 270 tokens (250 in the messages, 20 in the completion)",
+        ),
+        (
+            "chat/completions",
+            &open,
+            "messages",
+            "100 tokens. However, you requested 251 tokens (250 in the messages, 1 in the completion)",
+        ),
+        (
+            "completions",
+            &prompt,
+            "prompt",
+            "100 tokens, however you requested 270 tokens (250 in your prompt; 20 for the completion)",
+        ),
+        (
+            "embeddings",
+            &json!({"model": "bee", "input": text}),
+            "input",
+            "100 tokens, however you requested 250 tokens (250 in your prompt; 0 for the completion)",
+        ),
+        (
+            "embeddings",
+            &tokens,
+            "input",
+            "100 tokens, however you requested 250 tokens (250 in your prompt; 0 for the completion)",
+        ),
+    ] {
+        for stream in [false, true] {
+            let mut body = body.clone();
+            if stream && path != "embeddings" {
+                body["stream"] = json!(true);
+            }
+            let reply = hall.post(&format!("/v1/{path}"), body).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
+            let error = &reply.json()["error"];
+            let (code, kind) = (&error["code"], &error["type"]);
+            assert_eq!(
+                (code, kind),
+                (&json!("context_length_exceeded"), &json!("invalid_request_error"))
+            );
+            assert_eq!(error["param"], param);
+            let begin = format!("This model's maximum context length is {says}");
+            assert!(error["message"].as_str().unwrap().starts_with(&begin), "{error}");
+        }
+    }
+    // Longer than any context: no worker is asked.
+    let huge = json!([{"role": "user", "content": "x".repeat(2 << 20)}]);
+    let error = hall.chat(json!({"messages": huge})).await.json()["error"].clone();
+    assert_eq!(
+        (&error["code"], &error["param"]),
+        (&json!("context_length_exceeded"), &json!("messages"))
+    );
+    // The queen's own routes keep its own code.
+    let job = hall.post("/v1/jobs", chat).await.json()["id"].as_str().unwrap().to_owned();
+    let ended = hall.until(&job, |view| view["state"] == "failed").await;
+    assert_eq!(ended["error"]["code"], "CONTEXT_EXCEEDED");
+    hall.quiet().await;
 }
 
 #[tokio::test]
@@ -366,7 +595,7 @@ async fn an_error_in_the_middle_of_a_stream_is_its_last_event() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
+async fn a_full_queue_says_when_to_try_again_also_while_no_job_has_ended() {
     let gate = EchoGate::new();
     let settings = Settings { queue_capacity: 1, ..Settings::default() };
     let hall = Hall::of(
@@ -387,7 +616,7 @@ async fn a_full_queue_refuses_and_promises_nothing_while_no_job_has_ended() {
     let chat = hall.chat(json!({"stream": true})).await;
     for reply in [&refused, &chat] {
         assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(reply.header("retry-after").is_none());
+        assert_eq!(reply.header("retry-after"), Some("1"), "its oldest job has just come");
     }
     assert_eq!(refused.json()["error"]["code"], "SYSTEM_AT_CAPACITY");
     assert_eq!(chat.json()["error"]["code"], "system_at_capacity");
@@ -431,6 +660,57 @@ async fn vectors_come_as_numbers_or_in_base64() {
         (cannot.status, &cannot.json()["error"]["code"]),
         (StatusCode::BAD_REQUEST, &json!("unsupported"))
     );
+}
+
+#[tokio::test]
+async fn vectors_are_made_of_texts_and_of_tokens_in_every_form() {
+    let hall = Hall::with(common::echo().embed(4)).await;
+    let ask = async |input: Value, more: Value| {
+        let body = common::over(json!({"model": "bee", "input": input}), more);
+        hall.post("/v1/embeddings", body).await
+    };
+    let vectors = async |input: Value| {
+        let reply = ask(input, json!({})).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        let list: EmbeddingList = serde_json::from_slice(&reply.body).unwrap();
+        list.data.into_iter().map(|vector| vector.embedding).collect::<Vec<_>>()
+    };
+    let text = vectors(json!("one")).await;
+    assert_eq!(vectors(json!(["one"])).await, text);
+    let tokens = vectors(json!([101, 7, 102])).await;
+    assert_eq!(tokens.len(), 1, "three tokens are one text");
+    assert_ne!(tokens, text);
+    assert_eq!(vectors(json!([101.0, 7, 102])).await, tokens);
+    let both = vectors(json!([[101, 7, 102], [5.0]])).await;
+    assert_eq!((both.len(), &both[0]), (2, &tokens[0]));
+
+    for (input, param) in [
+        (json!([1, -2]), "input[1]"),
+        (json!([1, 2.5]), "input[1]"),
+        (json!([1, "a"]), "input[1]"),
+        (json!([4_294_967_296_u64]), "input[0]"),
+        (json!([[1], [2, "a"]]), "input[1][1]"),
+        (json!([[1], 2]), "input[1]"),
+        (json!(["a", [1]]), "input[1]"),
+        (json!([true]), "input[0]"),
+        (json!({"a": 1}), "input"),
+        (json!([]), "input"),
+        (json!(7), "input"),
+    ] {
+        let reply = ask(input.clone(), json!({})).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{input}: {}", reply.text());
+        assert_eq!(reply.json()["error"]["param"], param, "{input}: {}", reply.text());
+    }
+
+    let short = ask(json!("one"), json!({"dimensions": 2.0})).await;
+    let short: EmbeddingList = serde_json::from_slice(&short.body).unwrap();
+    let Vector::Float(numbers) = &short.data[0].embedding else { panic!("floats by default") };
+    assert_eq!(numbers.len(), 2);
+    for bad in [0, 5] {
+        let reply = ask(json!("one"), json!({"dimensions": bad})).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}");
+        assert_eq!(reply.json()["error"]["param"], "dimensions", "{}", reply.text());
+    }
 }
 
 fn decode(base64: &str) -> Vec<u8> {

@@ -63,6 +63,7 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     stop.cancel();
     let draining = hall.get("/health").await;
     assert_eq!(draining.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(draining.header("retry-after"), Some("1"));
     let draining = draining.json();
     assert_eq!(
         (&draining["status"], &draining["workers_ready"]),
@@ -71,7 +72,9 @@ async fn the_queen_tells_how_she_is_and_what_she_finds() {
     );
     hall.queen.shutdown(std::time::Duration::ZERO).await.unwrap();
     for path in ["/health", "/v1/doctor", "/v1/models"] {
-        assert_eq!(hall.get(path).await.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        let down = hall.get(path).await;
+        assert_eq!(down.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(down.header("retry-after"), Some("1"), "{path}");
     }
     assert_eq!(hall.get("/health").await.json(), json!({"status": "draining"}));
     assert_eq!(hall.chat(json!({})).await.json()["error"]["code"], "shutting_down");

@@ -163,6 +163,14 @@ fn says(reply: &Reply, kind: ErrorKind, code: &str) {
     assert!(reply.header("x-correlation-id").is_some());
 }
 
+/// The code of an error on OpenAI's routes.
+fn openai_code(kind: ErrorKind) -> String {
+    match kind {
+        ErrorKind::ContextExceeded => "context_length_exceeded".into(),
+        kind => kind.code().to_ascii_lowercase(),
+    }
+}
+
 async fn failing(at: At) -> (House, String) {
     let hive = HiveId::new(HIVE).unwrap();
     let echo = EchoWorker::builder("echo".parse().unwrap()).slots(8).hive(hive.clone()).build();
@@ -186,7 +194,7 @@ async fn failing(at: At) -> (House, String) {
 async fn every_kind_of_refusal_is_told_in_its_own_words_in_both_shapes() {
     for kind in ErrorKind::ALL {
         let (house, worker) = failing(At::Admission(*kind)).await;
-        let lower = kind.code().to_ascii_lowercase();
+        let lower = openai_code(*kind);
         let body = |fields| Some(chat(fields));
         let embed = Some(json!({"model": "bee", "input": "a"}));
         let complete = Some(json!({"model": "bee", "prompt": "a"}));
@@ -212,7 +220,7 @@ async fn every_kind_of_end_is_told_without_a_trace_of_the_machines() {
     for kind in ErrorKind::ALL {
         let (house, worker) = failing(At::Placement(*kind)).await;
         let secrets = [HIVE, DEVICE, PATH, "123456789", &*worker];
-        let lower = kind.code().to_ascii_lowercase();
+        let lower = openai_code(*kind);
         for stream in [false, true] {
             let body = Some(chat(json!({"stream": stream})));
             let failed = house.tenant(Method::POST, "/v1/chat/completions", body).await;
@@ -256,7 +264,7 @@ async fn every_kind_of_failure_under_way_ends_a_stream_without_a_trace_of_the_ma
         assert!(streamed.text().contains("said "), "{}", streamed.text());
         let last: Value = serde_json::from_slice(&events.last().unwrap().data).unwrap();
         assert_eq!(last["error"]["message"], kind.summary());
-        assert_eq!(last["error"]["code"], kind.code().to_ascii_lowercase());
+        assert_eq!(last["error"]["code"], openai_code(*kind));
         let (path, read) = house.read_everything(job(json!({"max_tokens": 64})), &secrets).await;
         let text = read[1].text();
         assert!(text.contains("event: started") && text.contains("event: token"), "{text}");

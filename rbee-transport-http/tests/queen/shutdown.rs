@@ -117,6 +117,7 @@ async fn what_a_client_was_told_has_failed_is_not_run_later() {
         let told = told.await.unwrap();
         assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(told.json()["error"]["code"], "shutting_down");
+        assert_eq!(told.header("retry-after"), Some("1"));
     }
     let told = stream.await.unwrap();
     let last: Value = serde_json::from_slice(&told.events().pop().unwrap().data).unwrap();
@@ -247,4 +248,6 @@ async fn a_job_can_be_looked_at_when_the_queen_has_gone_down_and_none_is_accepte
     let refused = hall.post("/v1/jobs", common::job(json!({}))).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.json()["error"]["code"], "SHUTTING_DOWN");
+    assert_eq!(refused.json()["error"]["details"]["retry_after_ms"], 1_000);
+    assert_eq!(refused.header("retry-after"), Some("1"));
 }

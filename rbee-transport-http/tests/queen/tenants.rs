@@ -162,9 +162,10 @@ async fn a_request_for_more_answers_than_a_tenant_may_have_at_once_begins_none()
         house.ask(&key, Method::POST, "/v1/chat/completions", body)
     };
     let refused = ask(8).await;
-    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{}", refused.text());
+    // It can never succeed, so it is not a status that clients retry.
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
     assert_eq!(refused.json()["error"]["code"], "quota_exceeded");
-    assert_eq!(refused.header("retry-after"), None, "it can never succeed");
+    assert_eq!(refused.header("retry-after"), None);
     let jobs = house.operate(Method::GET, "/v1/jobs", None).await;
     assert_eq!(jobs.json()["data"], json!([]), "nothing was recorded");
     let answered = ask(4).await;

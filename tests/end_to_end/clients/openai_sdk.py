@@ -106,6 +106,8 @@ step("completions")
 vectors = client.embeddings.create(model=MODEL, input=["one", "two"])
 assert [len(vector.embedding) for vector in vectors.data] == [8, 8]
 floats = client.embeddings.create(model=MODEL, input="one", encoding_format="float")
+tokens = client.embeddings.create(model=MODEL, input=[[1, 2], [3]], dimensions=4)
+assert [len(vector.embedding) for vector in tokens.data] == [4, 4]
 assert all(abs(a - b) < 1e-6 for a, b in zip(floats.data[0].embedding, vectors.data[0].embedding))
 assert vectors.usage.total_tokens == 2
 step("embeddings")
@@ -116,6 +118,15 @@ assert {"bee-tiny", "also-bee", "slow"} <= names, names
 for name in ["bee-tiny", "hf:bees/tiny@main::file=bee.gguf"]:
     assert client.models.retrieve(name).id == name
 step("models")
+
+# What agents send back, and how they find out that they must send less.
+kept = {"role": "assistant", "content": None, "reasoning_content": "Well.", "refusal": None, "tool_calls": None}
+named = {"role": "user", "content": "Hi", "name": "Zoe"}
+taken = client.chat.completions.create(model=MODEL, messages=[named, kept, named], max_tokens=1, top_p=0)
+assert taken.usage.completion_tokens == 1
+long = refused(openai.BadRequestError, messages=[{"role": "user", "content": "x" * (2 << 20)}])
+assert (long.code, long.param) == ("context_length_exceeded", "messages"), long.body
+step("agents")
 
 # Errors have their classes, and name the fault.
 for field, value in [

@@ -40,7 +40,7 @@ def main() -> None:
         client.embeddings.create(model="minilm", input=["short", "honey " * 255])
     except openai.BadRequestError as error:
         assert error.param == "input", error
-        assert "input[1] has 257 tokens; this model allows at most 256" in error.message, error
+        assert "maximum context length is 256 tokens, however you requested 257 tokens" in error.message, error
     else:
         raise AssertionError("a text that is too long was taken")
     try:

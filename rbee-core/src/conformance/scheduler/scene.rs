@@ -225,7 +225,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
     let task = if random.percent(75) {
         Task::Generate { prompt: Prompt::Text("hello".into()), sampling: Sampling::default() }
     } else {
-        Task::Embed { inputs: vec!["hello".into()] }
+        Task::embed(["hello"])
     };
     let job = Job {
         id: JobId::from_random_bits(random.bits()),

@@ -56,8 +56,8 @@ pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
 pub async fn unsupported_tasks_are_unsupported(subject: &Subject) {
     let able = &subject.worker.info().capabilities;
     if !able.embed {
-        let inputs = vec!["one".to_owned(), "two".to_owned()];
-        let error = subject.error(Task::Embed { inputs }, "an unsupported task").await;
+        let inputs = ["one", "two"];
+        let error = subject.error(Task::embed(inputs), "an unsupported task").await;
         let kind = error.map(|error| error.kind());
         assert_eq!(kind, Some(ErrorKind::Unsupported), "an embedding that the worker cannot make");
     }

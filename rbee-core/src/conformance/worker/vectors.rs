@@ -7,8 +7,7 @@ const TOLERANCE: f32 = 1e-4;
 
 impl Subject {
     fn embed(&self, inputs: &[&str]) -> Run {
-        let inputs = inputs.iter().map(|text| (*text).to_owned()).collect();
-        let job = self.job(Task::Embed { inputs }, self.seed);
+        let job = self.job(Task::embed(inputs.iter().copied()), self.seed);
         Run { job, attempt: 1, resume: Resume::default() }
     }
 
@@ -71,7 +70,7 @@ pub async fn long_texts_are_typed_errors(subject: &Subject) {
     // No tokenizer has a token as long as three of these words.
     let long = "q7 z".repeat(3 * context as usize + 3);
     let inputs = vec!["one".to_owned(), long];
-    let error = subject.error(Task::Embed { inputs }, "a text that is too long").await;
+    let error = subject.error(Task::embed(inputs), "a text that is too long").await;
     let kind = error.map(|error| error.kind());
     assert_eq!(
         kind,

@@ -11,7 +11,7 @@ use crate::{
     model_ref::ModelRef,
     settings::Settings,
     tenant::{ApiKey, TenantLimits, TenantView},
-    time::Now,
+    time::{Now, Time},
 };
 
 #[derive(Debug)]
@@ -24,8 +24,10 @@ pub(super) struct Account {
     pub(super) live: u32,
     /// Tokens that its live jobs are expected to use.
     pub(super) expected: u64,
+    /// Since when it has had live jobs without a pause; `None` while it has none.
+    pub(super) live_since: Option<Time>,
     /// How long a job of it is live, smoothed.
-    pub(super) life: Option<Duration>,
+    life: Option<Duration>,
     pub(super) requests: Bucket,
     pub(super) tokens: Bucket,
 }
@@ -47,6 +49,7 @@ impl Account {
             usage,
             live: 0,
             expected: 0,
+            live_since: None,
             life: None,
             requests: Bucket::default(),
             tokens: Bucket::default(),
@@ -66,6 +69,32 @@ impl Account {
         self.life = Some(self.life.map_or(life, |mean| (mean * 15 + life) / 16));
     }
 
+    /// One more job is live.
+    pub(super) fn begin(&mut self, now: Now, expected: u64) {
+        self.live += 1;
+        self.live_since.get_or_insert(now.at);
+        self.expected = self.expected.saturating_add(expected);
+    }
+
+    /// One job fewer is live.
+    pub(super) fn end(&mut self) {
+        self.live = self.live.saturating_sub(1);
+        if self.live == 0 {
+            self.live_since = None;
+        }
+    }
+
+    /// How long a job is live. As long as none has ended, the only thing that is known about it is how long jobs have
+    /// been live so far.
+    pub(super) fn life(&self, now: Now) -> Duration {
+        self.life.unwrap_or_else(|| self.live_since.map_or(Duration::ZERO, |since| now.at - since))
+    }
+
+    /// The time to the end of the day.
+    pub(super) fn rest_of_day(now: Now) -> Duration {
+        Duration::from_millis(DAY_MS - now.wall.as_millis() % DAY_MS)
+    }
+
     pub(super) fn view(&self, id: &TenantId) -> TenantView {
         TenantView {
             id: id.clone(),
@@ -79,7 +108,7 @@ impl Account {
     pub(super) fn check(&self, now: Now, id: &TenantId, job: &Job) -> Result<()> {
         let refusals = [
             self.check_day(now, id),
-            self.check_at_once(id),
+            self.check_at_once(now, id),
             self.check_requests(now, id),
             self.check_tokens(now, id, job),
         ];
@@ -90,12 +119,12 @@ impl Account {
         let Some(limit) = self.limits.daily_tokens else { return Ok(()) };
         let used = self.usage.today();
         if used >= limit {
-            let midnight = Duration::from_millis(DAY_MS - now.wall.as_millis() % DAY_MS);
             let message = format!(
                 "tenant {id} has used {used} tokens today; allowed are {limit} a day (UTC)"
             );
             // If nothing is allowed, a wait until tomorrow does not help.
-            return refuse(ErrorKind::QuotaExceeded, message, (limit > 0).then_some(midnight));
+            let after = (limit > 0).then(|| Self::rest_of_day(now));
+            return refuse(ErrorKind::QuotaExceeded, message, after);
         }
         if used.saturating_add(self.expected) >= limit {
             let message = format!(
@@ -103,19 +132,20 @@ impl Account {
                  allowed are {limit} a day (UTC)",
                 self.live, self.expected
             );
-            return refuse(ErrorKind::QuotaExceeded, message, self.life);
+            return refuse(ErrorKind::QuotaExceeded, message, Some(self.life(now)));
         }
         Ok(())
     }
 
-    fn check_at_once(&self, id: &TenantId) -> Result<()> {
+    fn check_at_once(&self, now: Now, id: &TenantId) -> Result<()> {
         let Some(limit) = self.limits.concurrent_jobs.filter(|limit| self.live >= *limit) else {
             return Ok(());
         };
         let message = format!("tenant {id} has {} jobs at once; allowed are {limit}", self.live);
         // They usually end one after the other.
-        let after = self.life.filter(|_| limit > 0).map(|life| {
-            (life / self.live.max(1)).saturating_mul((self.live - limit).saturating_add(1))
+        let after = (limit > 0).then(|| {
+            (self.life(now) / self.live.max(1))
+                .saturating_mul((self.live - limit).saturating_add(1))
         });
         refuse(ErrorKind::QuotaExceeded, message, after)
     }
@@ -136,7 +166,7 @@ impl Account {
     }
 }
 
-/// Refuses, with the time to retry if that is known.
+/// Refuses, with the time to retry; `None` if no time makes a difference.
 pub(super) fn refuse(kind: ErrorKind, message: String, after: Option<Duration>) -> Result<()> {
     let error = Error::for_client(kind, message);
     Err(match after {

@@ -82,7 +82,12 @@ impl Account {
                 "tenant {id} has used {used} tokens today, and its jobs under way and those of the request are expected \
                  to use {expected} more; allowed are {limit} a day (UTC)"
             );
-            return refuse(ErrorKind::QuotaExceeded, message, self.life);
+            // The end of its other jobs makes no difference if the day's tokens are not enough without them.
+            let after = match used.saturating_add(before_last) >= limit {
+                true => Self::rest_of_day(now),
+                false => self.life(now),
+            };
+            return refuse(ErrorKind::QuotaExceeded, message, Some(after));
         }
         if let Some(limit) = self.limits.concurrent_jobs
             && self.live.saturating_add(jobs) > limit
@@ -93,8 +98,8 @@ impl Account {
             );
             // They usually end one after the other.
             let over = self.live.saturating_add(jobs).saturating_sub(limit);
-            let after = self.life.map(|life| (life / self.live.max(1)).saturating_mul(over));
-            return refuse(ErrorKind::QuotaExceeded, message, after);
+            let after = (self.life(now) / self.live.max(1)).saturating_mul(over);
+            return refuse(ErrorKind::QuotaExceeded, message, Some(after));
         }
         if let Some(limit) = self.limits.requests_per_minute
             && let Some(after) = self.requests.wait(now.at, limit, f64::from(jobs))

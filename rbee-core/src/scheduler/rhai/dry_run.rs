@@ -250,14 +250,14 @@ fn on_disk(model: &ModelRef, big: &ModelRef) -> (ModelRef, ModelOnDisk) {
 fn asks(fleet: &Fleet) -> Vec<Ask> {
     let chat = Task::Generate {
         prompt: Prompt::Chat(vec![
-            Message { role: Role::System, content: "Be brief.".into() },
-            Message { role: Role::User, content: "Hello!".into() },
+            Message::new(Role::System, "Be brief."),
+            Message::new(Role::User, "Hello!"),
         ]),
         sampling: Sampling { max_tokens: Some(200), ..Sampling::default() },
     };
     let text =
         Task::Generate { prompt: Prompt::Text("Once".into()), sampling: Sampling::default() };
-    let embed = Task::Embed { inputs: vec!["hello".into()] };
+    let embed = Task::embed(["hello"]);
     let day = 24 * 3_600_000;
     let ask = |(number, task, model, priority, tenant, deadline, wall): (
         u64,

@@ -12,9 +12,9 @@ use futures_util::{StreamExt, stream};
 
 use super::{EchoFault, Slot, script::Script};
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result, invalid},
     event::{Finish, Metrics, Output, Usage},
-    task::Task,
+    task::{EmbedInput, Task},
     worker::{OutputStream, Resume, Run, WorkerInfo},
 };
 
@@ -64,8 +64,11 @@ pub(super) fn word(id: u32) -> Word {
 }
 
 /// The vector of a text.
-fn vector(text: &str, dimensions: usize) -> Vec<f32> {
-    let seed = text.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte)));
+fn vector(input: &EmbedInput, dimensions: usize) -> Vec<f32> {
+    let seed = match input {
+        EmbedInput::Text(text) => text.bytes().fold(0, |seed, byte| mix(seed ^ u64::from(byte))),
+        EmbedInput::Tokens(ids) => ids.iter().fold(1, |seed, id| mix(seed ^ u64::from(*id))),
+    };
     (0..dimensions)
         .map(|index| {
             let bits = mix(seed ^ mix(index as u64)) >> 40;
@@ -123,6 +126,11 @@ pub(super) fn answer(
         Task::Generate { sampling, .. } => {
             (sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS), Stage::Tokens)
         }
+        Task::Embed { dimensions: Some(length), .. } if *length as usize > script.dimensions => {
+            let own = script.dimensions;
+            let message = format!("dimensions is {length}; allowed are 1 to {own}");
+            return Err(invalid(message).with_param("dimensions"));
+        }
         Task::Embed { .. } => (0, Stage::Vectors),
     };
     if !run.resume.is_empty() && !can.resume {
@@ -131,9 +139,7 @@ pub(super) fn answer(
     let prompt_tokens = u32::try_from(run.job.task.text_bytes().div_ceil(4)).unwrap_or(u32::MAX);
     if let Some(context) = can.context_tokens {
         if prompt_tokens >= context {
-            let message =
-                format!("the prompt has {prompt_tokens} tokens; allowed are fewer than {context}");
-            return Err(Error::for_client(ErrorKind::ContextExceeded, message));
+            return Err(run.job.task.too_long(None, prompt_tokens.into(), context));
         }
         max_tokens = max_tokens.min(context - prompt_tokens);
     }
@@ -219,11 +225,11 @@ impl EchoAnswer {
             Stage::Tokens => self.next_token().await,
             Stage::Vectors => {
                 self.hold().await;
-                let Task::Embed { inputs } = &self.run.job.task else {
+                let Task::Embed { inputs, dimensions } = &self.run.job.task else {
                     return None;
                 };
-                let dimensions = self.script.dimensions;
-                let vectors = inputs.iter().map(|text| vector(text, dimensions)).collect();
+                let length = dimensions.map_or(self.script.dimensions, |length| length as usize);
+                let vectors = inputs.iter().map(|input| vector(input, length)).collect();
                 self.stage = Stage::Tokens;
                 Some(Ok(Output::Vectors(vectors)))
             }

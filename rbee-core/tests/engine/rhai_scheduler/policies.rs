@@ -224,7 +224,7 @@ fn no_policy_waits_for_a_worker_that_cannot_help() {
     };
     let mut job = with_job(ask("m"), |job| job.tenant = Some(TenantId::new("bob").unwrap()));
     job.now.wall = WallTime::from_millis(12 * 3_600_000);
-    let embed = with_job(job.clone(), |job| job.task = Task::Embed { inputs: vec!["x".into()] });
+    let embed = with_job(job.clone(), |job| job.task = Task::embed(["x"]));
     let stream = Ask { must_match: Some("another".into()), ..job.clone() };
     let state = |state| move |worker: &mut WorkerView| worker.state = state;
     let cases = [

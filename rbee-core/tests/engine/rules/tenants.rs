@@ -117,9 +117,15 @@ fn no_more_jobs_at_once_than_allowed_and_none_is_counted_twice() {
     assert_eq!(submit(&mut hand, 2, |_| {}), None);
     let error = submit(&mut hand, 3, |_| {}).unwrap();
     assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
-    assert_eq!(error.retry_after(), None, "no job has ended yet, so it is unknown");
-    assert_eq!(submit(&mut hand, 9, |job| job.tenant = None), None, "others are not concerned");
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)), "they have just begun");
     hand.wait(Duration::from_secs(8));
+    let error = submit(&mut hand, 3, |_| {}).unwrap();
+    assert_eq!(
+        error.retry_after(),
+        Some(Duration::from_secs(4)),
+        "one of two, live for 8 s so far"
+    );
+    assert_eq!(submit(&mut hand, 9, |job| job.tenant = None), None, "others are not concerned");
     hand.done(lease);
     assert_eq!(submit(&mut hand, 4, |_| {}), None);
     let error = submit(&mut hand, 5, |_| {}).unwrap();
@@ -234,7 +240,8 @@ fn a_day_counts_what_the_jobs_under_way_are_expected_to_use() {
         assert_eq!(submit(&mut hand, n, of_400), None, "{n}");
     }
     let error = submit(&mut hand, 4, of_400).unwrap();
-    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::QuotaExceeded, None));
+    let soon = Some(Duration::from_secs(1));
+    assert_eq!((error.kind(), error.retry_after()), (ErrorKind::QuotaExceeded, soon));
     assert!(error.message().contains("1203 more"), "{error}");
     assert_eq!(used(&hand), 0);
     hand.wait(Duration::from_secs(7));

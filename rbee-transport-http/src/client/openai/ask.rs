@@ -2,7 +2,7 @@
 
 use rbee_core::{
     Error, ErrorKind, Job, Message, Result,
-    request::{Prompt, Sampling, Task},
+    request::{EmbedInput, Prompt, Sampling, Task},
 };
 use serde::Serialize;
 
@@ -61,26 +61,37 @@ struct Extended {
 #[derive(Debug, Serialize)]
 pub(super) struct Embed<'a> {
     model: &'a str,
-    input: &'a [String],
+    input: &'a [EmbedInput],
     encoding_format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimensions: Option<u32>,
 }
 
 impl<'a> Ask<'a> {
     pub(super) fn new(model: &'a str, job: &'a Job, extended: bool) -> Result<Self> {
         let (prompt, sampling) = match &job.task {
-            Task::Embed { inputs } => {
-                return Ok(Self::Embed(Embed { model, input: inputs, encoding_format: "float" }));
+            Task::Embed { inputs, dimensions } => {
+                let (input, dimensions) = (inputs, *dimensions);
+                return Ok(Self::Embed(Embed {
+                    model,
+                    input,
+                    encoding_format: "float",
+                    dimensions,
+                }));
             }
             Task::Generate { prompt, sampling } => (prompt, sampling),
         };
+        // Always the likeliest token; vLLM accepts no top_p of 0.
+        let (temperature, top_p) =
+            if sampling.top_p == 0.0 { (0.0, 1.0) } else { (sampling.temperature, sampling.top_p) };
         let generate = |prompt| -> Result<Generate<'a>> {
             Ok(Generate {
                 model,
                 prompt,
                 stream: true,
                 stream_options: StreamOptions { include_usage: true },
-                temperature: sampling.temperature,
-                top_p: sampling.top_p,
+                temperature,
+                top_p,
                 seed: job.seed & 0x7fff_ffff,
                 stop: &sampling.stop,
                 max_tokens: sampling.max_tokens,
@@ -160,6 +171,16 @@ mod tests {
                 "stop": ["\n"], "max_tokens": null,
             })
         );
+    }
+
+    #[test]
+    fn the_likeliest_token_is_asked_for_in_the_way_that_every_server_accepts() {
+        let mut sampling = sampling(0);
+        sampling["top_p"] = 0.0.into();
+        let task =
+            serde_json::json!({"generate": {"prompt": {"text": "hi"}, "sampling": sampling}});
+        let sent = body(task, false).unwrap();
+        assert_eq!((&sent["temperature"], &sent["top_p"]), (&0.0.into(), &1.0.into()));
     }
 
     #[test]

@@ -16,11 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Inner, QueenLimits, caller::Caller};
 use crate::{
-    server::{
-        connections::ConnectionCap,
-        held_body::HeldBody,
-        response::{self, BodyBudget},
-    },
+    server::{body_budget::BodyBudget, connections::ConnectionCap, held_body::HeldBody, response},
     wire,
 };
 

@@ -1,10 +1,12 @@
 //! The health of the queen.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind, Result, queen::QueenStatus};
+use rbee_core::{Error, ErrorKind, Result, engine::StoreFault, queen::QueenStatus};
 
-use super::{Inner, Shared, caller::Caller, middleware::HandlerResult};
+use super::{Inner, Shared, caller::Caller, middleware::HandlerResult, retry};
 use crate::{
     server::{response, routes},
     wire::{
@@ -50,22 +52,26 @@ pub(super) async fn health(State(shared): State<Shared>, caller: Caller) -> Hand
     // The driver is asked in any case: without it the queen is not up.
     let asked = async {
         let status = shared.queen.status().await?;
-        let store_failed = status.store_fault.is_some();
+        let store_failed = status.store_fault.as_ref().map(StoreFault::retry_after);
         let details = match caller {
             Caller::Operator => Some(details(&shared, status).await?),
             Caller::Tenant(_) => None,
         };
         Ok::<_, Error>((store_failed, details))
     };
-    let (status, details) = match asked.await {
-        Ok((_, details)) if is_draining => (DRAINING, details),
-        Ok((true, details)) => (STORE_FAILED, details),
-        Ok((false, details)) => (OK, details),
-        Err(error) if error.kind() == ErrorKind::ShuttingDown => (DRAINING, None),
+    let (status, details, after) = match asked.await {
+        Ok((_, details)) if is_draining => (DRAINING, details, retry::RESTART),
+        Ok((Some(after), details)) => (STORE_FAILED, details, after),
+        Ok((None, details)) => (OK, details, Duration::ZERO),
+        Err(error) if error.kind() == ErrorKind::ShuttingDown => (DRAINING, None, retry::RESTART),
         Err(error) => return Err(error.into()),
     };
     let code = if status == OK { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    Ok(response::json(code, &Health { status: status.into(), details }))
+    let mut response = response::json(code, &Health { status: status.into(), details });
+    if status != OK {
+        response::put_retry_after(response.headers_mut(), after);
+    }
+    Ok(response)
 }
 
 /// The details of the queen, for its operator.

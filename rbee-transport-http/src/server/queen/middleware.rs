@@ -14,6 +14,7 @@ use super::{
     Inner, Shared,
     caller::{self, Caller},
     local_user::Locality,
+    retry,
 };
 use crate::{
     server::{correlation, response},
@@ -35,7 +36,7 @@ impl From<Error> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut response = response::status(&self.0).into_response();
+        let mut response = retry::status(&self.0).into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -67,8 +68,8 @@ impl ErrorFormat {
 
     /// The error as this caller may read it.
     fn refuse(self, caller: &Caller, error: &Error, id: &CorrelationId) -> Response {
-        let error = &*caller.error(error);
-        let status = response::status(error);
+        let error = &*retry::with_time(caller.error(error));
+        let status = retry::status(error);
         let mut response = match self {
             Self::Own => response::json(status, &ErrorBody::new(error, Some(id))),
             Self::OpenAi => response::json(status, &OpenAiErrorBody::from(error)),
@@ -110,7 +111,7 @@ pub(super) async fn apply(
         Err(error) => format.refuse(&caller, &error, &id),
     };
     if let Some(Refused(error)) = response.extensions_mut().remove() {
-        if response::status(&error).is_server_error() {
+        if retry::status(&error).is_server_error() {
             tracing::warn!(correlation_id = %id, error = ?error, "a request failed");
         } else if caller.error(&error).message() != error.message() {
             // Details that are hidden from a tenant must be found by the correlation id.

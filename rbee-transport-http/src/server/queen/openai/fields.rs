@@ -93,6 +93,19 @@ impl<'a> Fields<'a> {
         parse(value, &self.name(field), allowed).map(Some)
     }
 
+    /// Removes a field and returns its value, a whole number that may be written with a fraction of zero (`20.0`).
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn take_whole<T: TryFrom<i128>>(
+        &mut self,
+        field: &str,
+        allowed: &str,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.take_raw(field) else { return Ok(None) };
+        whole(value, &self.name(field), allowed).map(Some)
+    }
+
     /// Removes a required field and returns its value.
     ///
     /// # Errors
@@ -157,6 +170,22 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
         .map_err(|cause| not_allowed(value, name, allowed).with_source(cause))
 }
 
+/// Parses a whole number. Programs whose numbers are all floats write it as `20.0`, or `2e1`.
+///
+/// # Errors
+/// As [`parse`].
+pub(super) fn whole<T: TryFrom<i128>>(value: &RawValue, name: &str, allowed: &str) -> Result<T> {
+    let number = value.get().parse().ok().or_else(|| {
+        let number: f64 = serde_json::from_str(value.get()).ok()?;
+        // From 2^53 on, a float does not tell which number was meant.
+        let is_exact = number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0;
+        is_exact.then_some(number as i128)
+    });
+    number
+        .and_then(|number: i128| T::try_from(number).ok())
+        .ok_or_else(|| not_allowed(value, name, allowed))
+}
+
 /// The error for a value that is not allowed.
 pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error {
     let text = value.get();
@@ -172,4 +201,30 @@ pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error 
 pub(super) fn missing(name: &str, allowed: &str) -> Error {
     let message = format!("{name} is missing; it must be {allowed}");
     Error::for_client(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_read_however_they_are_written_and_nothing_else_is() {
+        let read = |text: &str| {
+            let value: &RawValue = serde_json::from_str(text).unwrap();
+            whole::<u32>(value, "n", "1")
+        };
+        for (text, number) in [("20", 20), ("20.0", 20), ("2e1", 20), ("0.0", 0), ("-0", 0)] {
+            assert_eq!(read(text).unwrap(), number, "{text}");
+        }
+        for text in ["20.5", "-1", "-1.0", "4294967296", "1e400", "\"20\"", "true", "[20]", "1e300"]
+        {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.param(), Some("n"));
+            assert_eq!(error.message(), format!("n is {text}; allowed is 1"));
+        }
+        let exact: &RawValue = serde_json::from_str("18446744073709551615").unwrap();
+        assert_eq!(whole::<u64>(exact, "n", "1").unwrap(), u64::MAX);
+        let rounded: &RawValue = serde_json::from_str("9007199254740993.0").unwrap();
+        assert!(whole::<u64>(rounded, "n", "1").is_err(), "another number may have been meant");
+    }
 }

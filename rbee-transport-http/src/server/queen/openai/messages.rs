@@ -9,6 +9,10 @@ use super::{
 };
 
 const CONTENT: &str = "a text, or a list of parts of type \"text\"";
+/// The types of parts that are text: of the chat API, and of the responses API, whose parts some clients send.
+const TEXT_TYPES: [&str; 3] = ["text", "input_text", "output_text"];
+/// The longest name of an author, in characters.
+const LONGEST_NAME: usize = 64;
 
 /// Reads the messages.
 ///
@@ -27,13 +31,32 @@ fn message(value: &RawValue, name: &str) -> Result<Message> {
     let mut fields = Fields::of(value, name)?;
     let role = role(&mut fields)?;
     let content = fields.take_raw("content");
+    let author = author(&mut fields)?;
     // Unsupported fields first: a message with tool calls may well have no content.
     let known =
         |field: &str, value| check(rules::MESSAGE, field, &format!("{name}.{field}"), value);
     fields.finish(known)?;
     let name = format!("{name}.content");
-    let content = content.ok_or_else(|| missing(&name, CONTENT))?;
-    Ok(Message { role, content: text(content, &name)? })
+    let content = match content {
+        Some(content) => text(content, &name)?,
+        // An answer without text, sent back.
+        None if role == Role::Assistant => String::new(),
+        None => return Err(missing(&name, CONTENT)),
+    };
+    Ok(Message { name: author, ..Message::new(role, content) })
+}
+
+/// The name of the author, of the characters that OpenAI allows. An empty one counts as absent.
+fn author(fields: &mut Fields<'_>) -> Result<Option<String>> {
+    const NAME: &str = "1 to 64 characters without white space, <, |, \\, / and >";
+    let Some(value) = fields.take_raw("name") else { return Ok(None) };
+    let place = fields.name("name");
+    let name: String = parse(value, &place, NAME)?;
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || "<|\\/>".contains(c);
+    if name.contains(is_bad) || name.chars().count() > LONGEST_NAME {
+        return Err(not_allowed(value, &place, NAME));
+    }
+    Ok(Some(name).filter(|name| !name.is_empty()))
 }
 
 fn role(fields: &mut Fields<'_>) -> Result<Role> {
@@ -43,6 +66,14 @@ fn role(fields: &mut Fields<'_>) -> Result<Role> {
         "system" | "developer" => Ok(Role::System),
         "user" => Ok(Role::User),
         "assistant" => Ok(Role::Assistant),
+        // Neither has anything to refer to without the call before it, which is refused.
+        "tool" | "function" => {
+            let place = fields.name("role");
+            let message = format!(
+                "{place} is {name:?}; allowed is {ROLES}: rbee does not support tool calls"
+            );
+            Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place))
+        }
         other => {
             let place = fields.name("role");
             let shown: String = other.chars().take(60).collect();
@@ -68,7 +99,7 @@ fn text(value: &RawValue, name: &str) -> Result<String> {
 fn part(value: &RawValue, name: &str) -> Result<String> {
     let mut fields = Fields::of(value, name)?;
     let kind: String = fields.require("type", "\"text\"")?;
-    if kind != "text" {
+    if !TEXT_TYPES.contains(&kind.as_str()) {
         let place = fields.name("type");
         let shown: String = kind.chars().take(60).collect();
         let message = format!("{place} is {shown:?}; allowed is \"text\": rbee reads text alone");

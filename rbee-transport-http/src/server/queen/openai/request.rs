@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use rbee_core::{Error, ErrorKind, Priority, Request, Result, request::Sampling};
+use rbee_core::{
+    Error, ErrorKind, Priority, Request, Result,
+    request::{EmbedInput, Sampling},
+};
 use serde_json::value::RawValue;
 
 use super::{
-    fields::{Fields, missing, not_allowed, parse},
+    fields::{Fields, missing, not_allowed, parse, whole},
     messages,
     rules::{self, Rule, check},
 };
@@ -34,11 +37,12 @@ impl Kind {
     }
 
     /// The rules for the fields that are not read.
-    const fn rules(self) -> &'static [(&'static str, Rule)] {
-        match self {
+    const fn rules(self) -> [&'static [(&'static str, Rule)]; 3] {
+        let own = match self {
             Self::Chat => rules::CHAT,
             Self::Completion => rules::COMPLETION,
-        }
+        };
+        [own, rules::GENERATE, rules::COMMON]
     }
 }
 
@@ -69,7 +73,7 @@ impl Ask {
             Kind::Completion => completion(&mut fields, &model, n)?,
         };
         let terms = Terms::take(&mut fields, kind)?;
-        finish(fields, &[kind.rules()])?;
+        finish(fields, &kind.rules())?;
         let requests = prompts
             .into_iter()
             .flat_map(|prompt| (0..n).map(move |_| prompt.clone()))
@@ -97,13 +101,11 @@ impl EmbedAsk {
     pub(super) fn read(body: &[u8]) -> Result<Self> {
         let mut fields = Fields::of_body(body)?;
         let model = model(&mut fields)?;
-        let inputs = fields.take_raw("input").ok_or_else(|| missing("input", TEXTS))?;
-        let texts = texts(inputs, "input")?;
-        let inputs = texts.len();
-        let request = Request::embed(&model, texts);
+        let given = fields.take_raw("input").ok_or_else(|| missing("input", INPUTS))?;
+        let (request, inputs) = embedding(&mut fields, &model, given)?;
         let format = fields.take("encoding_format", "\"float\" or \"base64\"")?.unwrap_or_default();
         let request = Clocks::take(&mut fields)?.apply(request);
-        finish(fields, &[rules::EMBEDDING])?;
+        finish(fields, &[rules::COMMON])?;
         Ok(Self { model, request, inputs, format })
     }
 }
@@ -125,9 +127,9 @@ pub(in crate::server::queen) fn job(body: &[u8]) -> Result<Request> {
             (Kind::Completion, Request::completion(&model, text))
         }
         (None, None, Some(inputs)) => {
-            let request = Request::embed(&model, texts(inputs, "input")?);
+            let (request, _) = embedding(&mut fields, &model, inputs)?;
             let request = Clocks::take(&mut fields)?.apply(request);
-            finish(fields, &[rules::EMBEDDING, rules::JOB])?;
+            finish(fields, &[rules::COMMON, rules::JOB])?;
             return Ok(request.detached());
         }
         _ => {
@@ -138,7 +140,8 @@ pub(in crate::server::queen) fn job(body: &[u8]) -> Result<Request> {
         }
     };
     let terms = Terms::take(&mut fields, kind)?;
-    finish(fields, &[kind.rules(), rules::JOB])?;
+    let [own, generate, common] = kind.rules();
+    finish(fields, &[own, generate, common, rules::JOB])?;
     Ok(terms.apply(request, 0).detached())
 }
 
@@ -151,19 +154,19 @@ fn stream(fields: &mut Fields<'_>) -> Result<Option<StreamOptions>> {
     let Some(options) = fields.take_raw("stream_options") else {
         return Ok(wanted.then(StreamOptions::default));
     };
-    if !wanted {
+    let mut read = Fields::of(options, "stream_options")?;
+    let include_usage = read.take("include_usage", "true or false")?.unwrap_or(false);
+    finish(read, &[rules::STREAM_OPTIONS])?;
+    if include_usage && !wanted {
         return Err(not_allowed(options, "stream_options", "none if stream is not true"));
     }
-    let mut options = Fields::of(options, "stream_options")?;
-    let include_usage = options.take("include_usage", "true or false")?.unwrap_or(false);
-    finish(options, &[rules::STREAM_OPTIONS])?;
-    Ok(Some(StreamOptions { include_usage }))
+    Ok(wanted.then_some(StreamOptions { include_usage }))
 }
 
 fn choices(fields: &mut Fields<'_>) -> Result<u32> {
     let allowed = format!("1 to {MOST_CHOICES}");
     let Some(value) = fields.take_raw("n") else { return Ok(1) };
-    match parse(value, "n", &allowed)? {
+    match whole(value, "n", &allowed)? {
         n @ 1..=MOST_CHOICES => Ok(n),
         _ => Err(not_allowed(value, "n", &allowed)),
     }
@@ -176,9 +179,7 @@ fn chat(fields: &mut Fields<'_>, model: &str) -> Result<Request> {
 
 fn conversation(model: &str, turns: &RawValue) -> Result<Request> {
     let turns = messages::read(turns)?;
-    Ok(turns
-        .into_iter()
-        .fold(Request::chat(model), |chat, turn| chat.message(turn.role, turn.content)))
+    Ok(turns.into_iter().fold(Request::chat(model), Request::turn))
 }
 
 /// A request for each prompt.
@@ -194,7 +195,7 @@ fn completion(fields: &mut Fields<'_>, model: &str, n: u32) -> Result<Vec<Reques
         return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("prompt"));
     }
     if let Some(value) = fields.take_raw("best_of")
-        && parse::<u32>(value, "best_of", "the value of n")? != n
+        && whole::<u32>(value, "best_of", "the value of n")? != n
     {
         let allowed = format!("the value of n, {n}: rbee does not choose among answers");
         return Err(not_allowed(value, "best_of", &allowed));
@@ -202,7 +203,7 @@ fn completion(fields: &mut Fields<'_>, model: &str, n: u32) -> Result<Vec<Reques
     Ok(prompts.into_iter().map(|prompt| Request::completion(model, prompt)).collect())
 }
 
-const TEXTS: &str = "a text or a list of texts (lists of tokens are not read)";
+const TEXTS: &str = "a text or a list of texts; lists of tokens are read for embeddings only";
 
 /// One text or several.
 fn texts(value: &RawValue, name: &str) -> Result<Vec<String>> {
@@ -210,6 +211,62 @@ fn texts(value: &RawValue, name: &str) -> Result<Vec<String>> {
         Some(b'"') => Ok(vec![parse(value, name, TEXTS)?]),
         _ => parse(value, name, TEXTS),
     }
+}
+
+const INPUTS: &str = "a text, a list of texts, a list of token ids, or a list of such lists";
+
+/// A request for vectors, and the number of its texts.
+fn embedding(fields: &mut Fields<'_>, model: &str, inputs: &RawValue) -> Result<(Request, usize)> {
+    let inputs = embed_inputs(inputs)?;
+    let count = inputs.len();
+    let request = Request::embed(model, inputs);
+    let length = fields.take_whole("dimensions", "a whole number, 1 or more")?;
+    Ok((length.into_iter().fold(request, Request::dimensions), count))
+}
+
+fn embed_inputs(value: &RawValue) -> Result<Vec<EmbedInput>> {
+    let first = |value: &RawValue| value.get().as_bytes().first().copied();
+    if first(value) == Some(b'"') {
+        return Ok(vec![EmbedInput::Text(parse(value, "input", INPUTS)?)]);
+    }
+    // Ids of tokens take less memory than their digits in the body; a value for each element would take more.
+    if let Ok(tokens) = serde_json::from_str::<Vec<u32>>(value.get())
+        && !tokens.is_empty()
+    {
+        return Ok(vec![EmbedInput::Tokens(tokens)]);
+    }
+    let items: Vec<&RawValue> = parse(value, "input", INPUTS)?;
+    match items.first().and_then(|item| first(item)) {
+        None => Ok(Vec::new()),
+        Some(b'"') => {
+            let texts = items.into_iter().enumerate().map(|(at, item)| {
+                Ok(EmbedInput::Text(parse(item, &format!("input[{at}]"), "a text, as before it")?))
+            });
+            texts.collect()
+        }
+        Some(b'[') => {
+            let lists = items.into_iter().enumerate().map(|(at, item)| {
+                let name = format!("input[{at}]");
+                if let Ok(tokens) = serde_json::from_str::<Vec<u32>>(item.get()) {
+                    return Ok(EmbedInput::Tokens(tokens));
+                }
+                let items = parse(item, &name, "a list of token ids, as before it")?;
+                Ok(EmbedInput::Tokens(tokens(items, &name)?))
+            });
+            lists.collect()
+        }
+        Some(b'0'..=b'9' | b'-') => Ok(vec![EmbedInput::Tokens(tokens(items, "input")?)]),
+        Some(_) => Err(items.first().map_or_else(
+            || missing("input", INPUTS),
+            |item| not_allowed(item, "input[0]", INPUTS),
+        )),
+    }
+}
+
+/// The ids of tokens, each read by its place.
+fn tokens(items: Vec<&RawValue>, name: &str) -> Result<Vec<u32>> {
+    let items = items.into_iter().enumerate();
+    items.map(|(at, item)| whole(item, &format!("{name}[{at}]"), "the id of a token")).collect()
 }
 
 /// Checks that the remaining fields are known and request nothing.
@@ -234,8 +291,8 @@ impl Clocks {
         let millis = |value: Option<u64>| value.map(Duration::from_millis);
         Ok(Self {
             priority: fields.take("priority", "\"interactive\" or \"batch\"")?.unwrap_or_default(),
-            timeout: millis(fields.take("timeout_ms", MILLISECONDS)?),
-            deadline: millis(fields.take("deadline_ms", MILLISECONDS)?),
+            timeout: millis(fields.take_whole("timeout_ms", MILLISECONDS)?),
+            deadline: millis(fields.take_whole("deadline_ms", MILLISECONDS)?),
         })
     }
 
@@ -273,8 +330,15 @@ impl Terms {
                 *place = number;
             }
         }
-        if let Some(top_k) = fields.take("top_k", "a whole number, 0 or more")? {
-            sampling.top_k = top_k;
+        if let Some(top_k) = fields.take_raw("top_k") {
+            // -1 is vLLM's way to say that it is off.
+            let allowed = "a whole number, 1 or more, or 0 or -1 for all tokens";
+            sampling.top_k = match whole::<i64>(top_k, "top_k", allowed)? {
+                -1 => 0,
+                number => {
+                    u32::try_from(number).map_err(|_| not_allowed(top_k, "top_k", allowed))?
+                }
+            };
         }
         if let Some(stop) = fields.take_raw("stop") {
             sampling.stop = match stop.get().as_bytes().first() {
@@ -300,11 +364,11 @@ const STOP: &str = "a text or a list of up to 4 texts";
 
 fn max_tokens(fields: &mut Fields<'_>, kind: Kind) -> Result<Option<u32>> {
     const TOKENS: &str = "a whole number, 1 or more";
-    let plain: Option<u32> = fields.take("max_tokens", TOKENS)?;
+    let plain: Option<u32> = fields.take_whole("max_tokens", TOKENS)?;
     if kind == Kind::Completion {
         return Ok(Some(plain.unwrap_or(COMPLETION_TOKENS)));
     }
-    let newer = fields.take("max_completion_tokens", TOKENS)?;
+    let newer = fields.take_whole("max_completion_tokens", TOKENS)?;
     match (plain, newer) {
         (Some(plain), Some(newer)) if plain != newer => Err(Error::for_client(
             ErrorKind::InvalidRequest,
@@ -319,8 +383,7 @@ fn max_tokens(fields: &mut Fields<'_>, kind: Kind) -> Result<Option<u32>> {
 fn seed(fields: &mut Fields<'_>) -> Result<Option<u64>> {
     const SEED: &str = "a whole number of 64 bits";
     let Some(value) = fields.take_raw("seed") else { return Ok(None) };
-    if let Ok(seed) = parse::<u64>(value, "seed", SEED) {
-        return Ok(Some(seed));
-    }
-    parse::<i64>(value, "seed", SEED).map(|seed| Some(seed.cast_unsigned()))
+    let number: i128 = whole(value, "seed", SEED)?;
+    let seed = u64::try_from(number).or_else(|_| i64::try_from(number).map(i64::cast_unsigned));
+    seed.map(Some).map_err(|_| not_allowed(value, "seed", SEED))
 }

@@ -19,6 +19,8 @@ pub(super) enum Rule {
     One,
     /// `false`.
     False,
+    /// `true`.
+    True,
     /// An empty list, object or text.
     Empty,
     /// One of these texts.
@@ -33,72 +35,127 @@ pub(super) enum Rule {
     AnyBool,
     /// Any object: it does not change the answer.
     AnyObject,
+    /// Anything: it is not for the model.
+    Ignored,
 }
 
 use Rule::{
-    AnyBool, AnyObject, AnyText, Empty, False, Nothing, One, OneOf, TextAlone, TextFormat, Zero,
+    AnyBool, AnyObject, AnyText, Empty, False, Ignored, Nothing, One, OneOf, TextAlone, TextFormat,
+    True, Zero,
 };
+
+/// Of every request: they do not change the answer.
+pub(super) const COMMON: &[(&str, Rule)] = &[
+    ("metadata", AnyObject),
+    ("prompt_cache_key", AnyText),
+    ("prompt_cache_options", AnyObject),
+    ("prompt_cache_retention", AnyText),
+    ("safety_identifier", AnyText),
+    ("service_tier", OneOf(&["auto", "default"])),
+    ("store", False),
+    ("user", AnyText),
+];
+
+/// Of a chat and of a completion. The second half is not OpenAI's: clients of vLLM and of llama.cpp send these.
+pub(super) const GENERATE: &[(&str, Rule)] = &[
+    ("frequency_penalty", Zero),
+    ("logit_bias", Empty),
+    ("presence_penalty", Zero),
+    ("cache_prompt", AnyBool),
+    ("ignore_eos", False),
+    ("include_stop_str_in_output", False),
+    ("length_penalty", One),
+    ("min_tokens", Zero),
+    ("mirostat", Zero),
+    ("repeat_penalty", One),
+    ("skip_special_tokens", True),
+    ("spaces_between_special_tokens", True),
+    ("tfs_z", One),
+    ("typical_p", One),
+    ("use_beam_search", False),
+];
 
 /// Of a chat.
 pub(super) const CHAT: &[(&str, Rule)] = &[
+    ("add_generation_prompt", True),
     ("audio", Nothing),
-    ("frequency_penalty", Zero),
+    ("chat_template_kwargs", Empty),
+    ("continue_final_message", False),
+    ("echo", False),
     ("function_call", OneOf(&["none", "auto"])),
     ("functions", Empty),
-    ("logit_bias", Empty),
     ("logprobs", False),
-    ("metadata", AnyObject),
     ("modalities", TextAlone),
     ("moderation", Nothing),
     ("parallel_tool_calls", AnyBool),
     ("prediction", Nothing),
-    ("presence_penalty", Zero),
-    ("prompt_cache_key", AnyText),
-    ("prompt_cache_options", AnyObject),
-    ("prompt_cache_retention", AnyText),
+    ("reasoning", Empty),
     ("reasoning_effort", OneOf(&["none"])),
     ("response_format", TextFormat),
-    ("safety_identifier", AnyText),
-    ("service_tier", OneOf(&["auto", "default"])),
-    ("store", False),
     ("tool_choice", OneOf(&["none", "auto"])),
     ("tools", Empty),
     ("top_logprobs", Zero),
-    ("user", AnyText),
     ("verbosity", OneOf(&["medium"])),
     ("web_search_options", Nothing),
 ];
 
 /// Of a completion of bare text.
-pub(super) const COMPLETION: &[(&str, Rule)] = &[
-    ("echo", False),
-    ("frequency_penalty", Zero),
-    ("logit_bias", Empty),
-    ("logprobs", Nothing),
-    ("presence_penalty", Zero),
-    ("suffix", Empty),
-    ("user", AnyText),
-];
+pub(super) const COMPLETION: &[(&str, Rule)] =
+    &[("echo", False), ("logprobs", Nothing), ("suffix", Empty)];
 
-/// Of a request for vectors.
-pub(super) const EMBEDDING: &[(&str, Rule)] = &[("dimensions", Nothing), ("user", AnyText)];
-
-/// Of a message.
+/// Of a message. Clients send the answers of this and of other services back as they have received them, so the fields
+/// that such an answer can have are ignored if they say nothing that the model has to read: its reasoning too, which
+/// chat templates leave out of earlier turns.
 pub(super) const MESSAGE: &[(&str, Rule)] = &[
-    ("annotations", Empty),
+    ("annotations", Ignored),
     ("audio", Nothing),
+    ("cache_control", Ignored),
+    ("citations", Ignored),
+    ("created_at", Ignored),
+    ("finish_reason", Ignored),
     ("function_call", Nothing),
-    ("name", Nothing),
+    ("id", Ignored),
+    ("images", Empty),
+    ("index", Ignored),
+    ("logprobs", Ignored),
+    ("metadata", Ignored),
+    ("model", Ignored),
+    ("object", Ignored),
+    ("parsed", Nothing),
+    ("partial", False),
+    ("prefix", False),
+    ("provider_specific_fields", Ignored),
+    ("reasoning", Ignored),
+    ("reasoning_content", Ignored),
+    ("reasoning_details", Ignored),
+    ("reasoning_opaque", Ignored),
+    ("reasoning_text", Ignored),
     ("refusal", Nothing),
+    ("status", Ignored),
+    ("stop_reason", Ignored),
+    ("thinking", Ignored),
+    ("thinking_blocks", Ignored),
+    ("timestamp", Ignored),
     ("tool_call_id", Nothing),
     ("tool_calls", Empty),
+    ("type", OneOf(&["message"])),
+    ("usage", Ignored),
 ];
 
 /// Of a text part of a message.
-pub(super) const TEXT_PART: &[(&str, Rule)] = &[("prompt_cache_breakpoint", AnyObject)];
+pub(super) const TEXT_PART: &[(&str, Rule)] = &[
+    ("annotations", Ignored),
+    ("cache_control", Ignored),
+    ("citations", Ignored),
+    ("id", Ignored),
+    ("logprobs", Ignored),
+    ("prompt_cache_breakpoint", AnyObject),
+    ("provider_specific_fields", Ignored),
+];
 
 /// Of the options of a stream.
-pub(super) const STREAM_OPTIONS: &[(&str, Rule)] = &[("include_obfuscation", False)];
+pub(super) const STREAM_OPTIONS: &[(&str, Rule)] =
+    &[("continuous_usage_stats", False), ("include_obfuscation", AnyBool)];
 
 /// Of a job that runs without a reader.
 pub(super) const JOB: &[(&str, Rule)] =
@@ -107,11 +164,12 @@ pub(super) const JOB: &[(&str, Rule)] =
 impl Rule {
     fn allows(self, value: &Value) -> bool {
         match (self, value) {
-            (_, Value::Null) => true,
+            (_, Value::Null) | (Ignored, _) => true,
             (Nothing, _) => false,
             (Zero, value) => value.as_f64() == Some(0.0),
             (One, value) => value.as_f64() == Some(1.0),
             (False, value) => value.as_bool() == Some(false),
+            (True, value) => value.as_bool() == Some(true),
             (Empty, Value::Array(list)) => list.is_empty(),
             (Empty, Value::Object(map)) => map.is_empty(),
             (Empty, Value::String(text)) => text.is_empty(),
@@ -134,6 +192,7 @@ impl Rule {
             Zero => only("0"),
             One => only("1"),
             False => only("false"),
+            True => only("true"),
             Empty => only("an empty one"),
             OneOf(texts) => {
                 only(&texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" or "))
@@ -143,6 +202,7 @@ impl Rule {
             AnyText => "a text".into(),
             AnyBool => "true or false".into(),
             AnyObject => "an object".into(),
+            Ignored => "anything".into(),
         }
     }
 }
@@ -158,7 +218,74 @@ pub(super) fn check(
     value: &RawValue,
 ) -> Option<Result<()>> {
     let (_, rule) = table.iter().find(|(known, _)| *known == field)?;
+    if matches!(rule, Ignored) {
+        return Some(Ok(()));
+    }
     Some(parse::<Value>(value, name, "JSON").and_then(|parsed| {
         if rule.allows(&parsed) { Ok(()) } else { Err(not_allowed(value, name, &rule.allowed())) }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Values that a rule accepts, and values that it refuses.
+    fn examples(rule: Rule) -> (Vec<Value>, Vec<Value>) {
+        let (something, list) = (json!({"type": "x"}), json!([1]));
+        match rule {
+            Nothing => (vec![], vec![something, list, json!(false), json!(0), json!("")]),
+            Zero => (vec![json!(0), json!(0.0)], vec![json!(1), json!(-0.5), json!("0")]),
+            One => (vec![json!(1), json!(1.0)], vec![json!(0), json!(1.5), json!("1")]),
+            False => (vec![json!(false)], vec![json!(true), json!(0), json!("false")]),
+            True => (vec![json!(true)], vec![json!(false), json!(1), json!("true")]),
+            Empty => (vec![json!([]), json!({}), json!("")], vec![something, list, json!("x")]),
+            OneOf(texts) => {
+                let good = texts.iter().map(|text| json!(text)).collect();
+                (good, vec![json!("x"), something, json!(true)])
+            }
+            TextAlone => (vec![json!(["text"])], vec![json!(["text", "audio"]), json!("text")]),
+            TextFormat => (
+                vec![json!({"type": "text"})],
+                vec![
+                    json!({"type": "json_object"}),
+                    json!({"type": "text", "x": 1}),
+                    json!("text"),
+                ],
+            ),
+            AnyText => (vec![json!(""), json!("x")], vec![json!(1), something]),
+            AnyBool => (vec![json!(true), json!(false)], vec![json!(1), json!("true")]),
+            AnyObject => (vec![json!({}), something], vec![json!("x"), list]),
+            Ignored => (vec![something, list, json!("x"), json!(7), json!(true)], vec![]),
+        }
+    }
+
+    #[test]
+    fn every_field_is_taken_if_it_requests_nothing_and_refused_by_its_name_if_it_requests_something()
+     {
+        let tables = [COMMON, GENERATE, CHAT, COMPLETION, MESSAGE, TEXT_PART, STREAM_OPTIONS, JOB];
+        for table in tables {
+            for (index, (field, rule)) in table.iter().enumerate() {
+                assert!(table[..index].iter().all(|(other, _)| other != field), "{field} twice");
+                let checked = |value: &Value| {
+                    let raw = serde_json::value::to_raw_value(value).unwrap();
+                    check(table, field, &format!("messages[0].{field}"), &raw).unwrap()
+                };
+                let (good, bad) = examples(*rule);
+                for value in good.into_iter().chain([Value::Null]) {
+                    assert!(checked(&value).is_ok(), "{field}: {value}");
+                }
+                for value in bad {
+                    let error = checked(&value).unwrap_err();
+                    let place = format!("messages[0].{field}");
+                    assert_eq!(error.param(), Some(&*place), "{value}");
+                    assert!(error.message().starts_with(&place), "{error}");
+                }
+            }
+        }
+        let raw = serde_json::value::to_raw_value(&1).unwrap();
+        assert!(check(CHAT, "color", "color", &raw).is_none());
+    }
 }
