@@ -17,6 +17,8 @@ struct Writer {
     after_key: String,
     sort: bool,
     out: String,
+    /// The number of values that may follow.
+    left: usize,
 }
 
 pub(super) fn tojson(value: Value, args: Vec<Value>) -> Outcome<Value> {
@@ -49,6 +51,7 @@ pub(super) fn tojson(value: Value, args: Vec<Value>) -> Outcome<Value> {
         after_key,
         sort: is_set(&sort),
         out: String::new(),
+        left: python::MAX_VALUES,
     };
     writer.value(&value, 0)?;
     Ok(Value::from(writer.out))
@@ -59,6 +62,8 @@ impl Writer {
         if depth > MAX_DEPTH {
             return Err(fault("a value is nested too deeply for JSON"));
         }
+        let left = self.left.checked_sub(1);
+        self.left = left.ok_or_else(|| fault("a value is too large for JSON"))?;
         python::limit(self.out.len())?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),

@@ -14,9 +14,9 @@ pub(super) type Outcome<T> = Result<T, Error>;
 /// The deepest nesting of a value that is written or compared.
 const MAX_DEPTH: usize = 200;
 /// The longest text that is made of values, in bytes.
-const MAX_TEXT: usize = 64 << 20;
-/// The most values that are looked at to compare two: lists can contain one list many times.
-const MAX_COMPARED: usize = 1_000_000;
+const MAX_TEXT: usize = 32 << 20;
+/// The most values in a value that is written or compared: a list can contain the same list many times.
+pub(super) const MAX_VALUES: usize = 300_000;
 
 /// Takes the steps of work on a value: one for each item, or for each 64 bytes of a text.
 pub(super) fn charge(state: &State<'_, '_>, value: &Value) -> Outcome<()> {
@@ -147,16 +147,17 @@ pub(super) fn text(value: &Value) -> Outcome<String> {
 /// `repr(value)`.
 pub(super) fn repr(value: &Value) -> Outcome<String> {
     let mut out = String::new();
-    write_repr(&mut out, value, 0)?;
+    write_repr(&mut out, value, 0, &mut MAX_VALUES.clone())?;
     Ok(out)
 }
 
-fn write_repr(out: &mut String, value: &Value, depth: usize) -> Outcome<()> {
+fn write_repr(out: &mut String, value: &Value, depth: usize, left: &mut usize) -> Outcome<()> {
     if depth > MAX_DEPTH {
         return Err(fault("a value is nested too deeply"));
     }
+    *left = left.checked_sub(1).ok_or_else(|| fault("a value is too large to be written"))?;
     limit(out.len())?;
-    let list = |out: &mut String, open, close, items: &mut dyn Iterator<Item = Value>| {
+    let mut list = |out: &mut String, open, close, items: &mut dyn Iterator<Item = Value>| {
         out.push(open);
         let mut count = 0;
         for item in items {
@@ -164,7 +165,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Outcome<()> {
                 out.push_str(", ");
             }
             count += 1;
-            write_repr(out, &item, depth + 1)?;
+            write_repr(out, &item, depth + 1, left)?;
         }
         if open == '(' && count == 1 {
             out.push(',');
@@ -200,9 +201,9 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Outcome<()> {
                 if at > 0 {
                     out.push_str(", ");
                 }
-                write_repr(out, &key, depth + 1)?;
+                write_repr(out, &key, depth + 1, left)?;
                 out.push_str(": ");
-                write_repr(out, &value, depth + 1)?;
+                write_repr(out, &value, depth + 1, left)?;
             }
             out.push('}');
         }
@@ -252,7 +253,7 @@ pub(super) fn float(number: f64) -> String {
 
 /// `a == b`.
 pub(super) fn equal(a: &Value, b: &Value) -> Outcome<bool> {
-    equal_within(a, b, &mut MAX_COMPARED.clone())
+    equal_within(a, b, &mut MAX_VALUES.clone())
 }
 
 fn equal_within(a: &Value, b: &Value, left: &mut usize) -> Outcome<bool> {
@@ -292,7 +293,7 @@ fn equal_within(a: &Value, b: &Value, left: &mut usize) -> Outcome<bool> {
 pub(super) fn compare(a: &Value, b: &Value) -> Outcome<Ordering> {
     let is_number = |value: &Value| matches!(value.kind(), ValueKind::Bool | ValueKind::Number);
     let is_list = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
-    let (mut left, mut a, mut b) = (MAX_COMPARED, a.clone(), b.clone());
+    let (mut left, mut a, mut b) = (MAX_VALUES, a.clone(), b.clone());
     loop {
         if is_number(&a) && is_number(&b) {
             // Not a number is neither less nor greater: a sort leaves it in its place.

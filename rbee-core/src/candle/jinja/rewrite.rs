@@ -139,8 +139,13 @@ fn follow_blocks(tokens: &[Token<'_>], blocks: &mut Vec<&'static str>) -> Result
         ["for", "with", "generation", "filter", "set", "call", "macro", "autoescape"];
     let name = tokens.first().map_or("", |token| token.text);
     if let Some(block) = BLOCKS.iter().find(|block| **block == name) {
+        let mut depth = 0_i32;
+        let has_value = tokens.iter().any(|token| {
+            depth += i32::from(token.text == "(") - i32::from(token.text == ")");
+            depth == 0 && token.text == "="
+        });
         // `set` with a value is no block.
-        if *block != "set" || !tokens.iter().any(|token| token.text == "=") {
+        if *block != "set" || !has_value {
             blocks.push(block);
         }
     } else if let Some(block) = name.strip_prefix("end") {
