@@ -82,8 +82,8 @@ fn add_functions(environment: &mut Environment<'static>) {
     });
     environment.add_function("strftime_now", |format: String| strftime(&format, SystemTime::now()));
     environment.add_function("range", |args: Args| objects::range(&args.into_values()));
-    environment.add_function("cycler", |args: Args| objects::Cycler::new(args.into_values()));
-    environment.add_function("joiner", |args: Args| objects::Joiner::new(&args.into_values()));
+    environment.add_function("cycler", |args: Args| objects::Cycler::of(args.into_values()));
+    environment.add_function("joiner", |args: Args| objects::Joiner::of(&args.into_values()));
     environment.add_function("namespace", |args: Args| {
         let pairs = objects::pairs(&args.into_values())?;
         if let Some((name, _)) =

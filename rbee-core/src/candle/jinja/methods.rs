@@ -205,7 +205,7 @@ pub(super) fn attribute(args: &[Value]) -> Outcome<Value> {
     let [value, name] = bind("attribute", ["value", "name"], args)?.map(Option::unwrap_or_default);
     let name = string(&name)?;
     match named(&value, name) {
-        Some(method) => Ok(objects::Bound::new(value, method)),
+        Some(method) => Ok(objects::Bound::of(value, method)),
         None if value.is_undefined() => Err(Error::new(
             ErrorKind::UndefinedError,
             format!("the value before .{name} is undefined: {}", repr(&value)?),

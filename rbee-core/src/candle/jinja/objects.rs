@@ -115,7 +115,7 @@ pub(super) struct Cycler {
 }
 
 impl Cycler {
-    pub(super) fn new(items: Vec<Value>) -> Outcome<Value> {
+    pub(super) fn of(items: Vec<Value>) -> Outcome<Value> {
         if items.is_empty() {
             return Err(fault("cycler() needs at least 1 value"));
         }
@@ -167,7 +167,7 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
-    pub(super) fn new(args: &[Value]) -> Outcome<Value> {
+    pub(super) fn of(args: &[Value]) -> Outcome<Value> {
         let [separator] = bind("joiner", ["sep"], args)?;
         let separator = separator.unwrap_or_else(|| Value::from(", "));
         Ok(Value::from_object(Self { separator, calls: AtomicUsize::new(0) }))
@@ -256,7 +256,7 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    pub(super) fn new(of: Value, method: &'static str) -> Value {
+    pub(super) fn of(of: Value, method: &'static str) -> Value {
         Value::from_object(Self { of, method })
     }
 }

@@ -147,7 +147,8 @@ pub(super) fn text(value: &Value) -> Outcome<String> {
 /// `repr(value)`.
 pub(super) fn repr(value: &Value) -> Outcome<String> {
     let mut out = String::new();
-    write_repr(&mut out, value, 0, &mut MAX_VALUES.clone())?;
+    let mut left = MAX_VALUES;
+    write_repr(&mut out, value, 0, &mut left)?;
     Ok(out)
 }
 
@@ -253,7 +254,8 @@ pub(super) fn float(number: f64) -> String {
 
 /// `a == b`.
 pub(super) fn equal(a: &Value, b: &Value) -> Outcome<bool> {
-    equal_within(a, b, &mut MAX_VALUES.clone())
+    let mut left = MAX_VALUES;
+    equal_within(a, b, &mut left)
 }
 
 fn equal_within(a: &Value, b: &Value, left: &mut usize) -> Outcome<bool> {
