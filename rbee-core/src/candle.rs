@@ -17,7 +17,7 @@ mod generate;
 #[cfg(test)]
 mod golden_tests;
 mod heartbeat;
-mod json;
+mod jinja;
 mod model;
 mod numerics;
 mod prompt;
@@ -192,7 +192,8 @@ impl CandleOptions {
 ///
 /// It reads a directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
 /// shards with `model.safetensors.index.json`), and if they exist `generation_config.json`, `tokenizer_config.json` and
-/// `chat_template.jinja`. A value that this engine does not support is refused, with the file and the value in the
+/// `chat_template.jinja`. A key that `config.json` does not contain has the value of that library's configuration class
+/// for the same `model_type`. A value that this engine does not support is refused, with the file and the value in the
 /// message, before memory is allocated for the model.
 ///
 /// Vectors are pooled and normalized to length 1 as `modules.json` and `1_Pooling/config.json` specify, which the

@@ -5,6 +5,7 @@
 
 mod config;
 pub(crate) mod embedding;
+pub(crate) mod families;
 pub(crate) mod files;
 mod gguf;
 mod license;
@@ -45,7 +46,8 @@ pub enum ModelTask {
 
 /// The facts in a model's files, from headers and configuration alone.
 ///
-/// A fact that the files do not state, or state in an unknown form, is `None` and never a guess.
+/// A key that `config.json` does not contain has the value that the transformers library gives it for this family. A
+/// fact that the files do not state otherwise, or state in an unknown form, is `None` and never a guess.
 ///
 /// ```
 /// use rbee_core::models::{MemoryNeed, ModelFormat, ModelInfo, ModelTask};

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::{
     config_fields::ConfigFields,
     encoder::Encoder,
-    files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
+    files::{LoadFault, Loaded},
     weights::{Checkpoint, Part},
 };
+use crate::model_info::families;
 
 /// The families, which count positions differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ impl BertConfig {
     /// Reads `config.json`; `None` if it is not that of a model of this family.
     pub(super) fn load(dir: &Path) -> Loaded<Option<Self>> {
         let path = dir.join("config.json");
-        let map = files::parse_object(&path, &files::read(&path, MAX_CONFIG_BYTES)?)?;
+        let map = families::read(&path)?;
         let class = match map.get("architectures").and_then(Value::as_array).map(Vec::as_slice) {
             Some([Value::String(class)]) => class,
             _ => return Ok(None),

@@ -15,6 +15,7 @@ use super::{
     config_fields::{ConfigFields, span},
     files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES},
 };
+use crate::model_info::families;
 
 /// The longest context that is offered if the options set none: the memory of keys and values grows with it.
 pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
@@ -36,16 +37,14 @@ impl ModelConfig {
     /// Reads both files of a model's directory.
     pub(super) fn load(dir: &Path, context_limit: Option<u32>) -> Loaded<Self> {
         let path = dir.join("config.json");
-        let bytes = files::read(&path, MAX_CONFIG_BYTES)?;
-        let map = files::parse_object(&path, &bytes)?;
+        let map = families::read(&path)?;
         let mut config = ConfigFields::new(&path, &map).model(context_limit)?;
         let path = dir.join("generation_config.json");
         if let Some(map) = files::read_object(&path, MAX_CONFIG_BYTES)? {
-            config.eos.extend(
-                ConfigFields::new(&path, &map)
-                    .token_ids("eos_token_id", config.llama.vocab_size)?,
-            );
+            config.eos.extend(ConfigFields::new(&path, &map).token_ids("eos_token_id")?);
         }
+        // A token without an embedding is never generated.
+        config.eos.retain(|id| (*id as usize) < config.llama.vocab_size);
         config.eos.sort_unstable();
         config.eos.dedup();
         if !config.eos.is_empty() {
@@ -132,7 +131,7 @@ impl ConfigFields<'_> {
                 Some(other) => return Err(self.bad("tie_word_embeddings", other, "true or false")),
             },
         };
-        let eos = self.token_ids("eos_token_id", vocab)?;
+        let eos = self.token_ids("eos_token_id")?;
         Ok(ModelConfig { llama, context, eos })
     }
 

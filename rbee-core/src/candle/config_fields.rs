@@ -77,15 +77,15 @@ impl<'a> ConfigFields<'a> {
     }
 
     /// A token id, or a list of them.
-    pub(super) fn token_ids(&self, key: &str, vocab: usize) -> Loaded<Vec<u32>> {
+    pub(super) fn token_ids(&self, key: &str) -> Loaded<Vec<u32>> {
         let Some(value) = self.get(key) else {
             return Ok(Vec::new());
         };
         let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         list.iter()
-            .map(|id| match id.as_u64() {
-                Some(id) if id < vocab as u64 => Ok(id as u32),
-                _ => Err(self.bad(key, value, &format!("token ids below vocab_size, {vocab}"))),
+            .map(|id| match id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+                Some(id) => Ok(id),
+                None => Err(self.bad(key, value, "token ids")),
             })
             .collect()
     }

@@ -118,10 +118,7 @@ fn what_the_engine_cannot_do_is_refused_with_file_key_value_and_what_is_allowed(
             json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
             "partial_rotary_factor is 0.5;",
         ),
-        (
-            json!({"eos_token_id": 300}),
-            "eos_token_id is 300; allowed is token ids below vocab_size, 300",
-        ),
+        (json!({"eos_token_id": -1}), "eos_token_id is -1; allowed is token ids"),
         (json!({"tie_word_embeddings": 1}), "tie_word_embeddings is 1; allowed is true or false"),
         (json!({"quantization_config": {"bits": 4}}), "quantization_config is {\"bits\":4};"),
     ] {
@@ -139,6 +136,9 @@ fn the_tokens_that_end_a_text_come_from_both_files() {
     write("config.json", new_form());
     assert_eq!(ModelConfig::load(dir.path(), None).unwrap().eos, [1, 2]);
     write("generation_config.json", json!({"eos_token_id": 7}));
+    assert_eq!(ModelConfig::load(dir.path(), None).unwrap().eos, [1, 2, 7]);
+    // A token without an embedding ends nothing.
+    write("generation_config.json", json!({"eos_token_id": [7, 300]}));
     assert_eq!(ModelConfig::load(dir.path(), None).unwrap().eos, [1, 2, 7]);
     write("generation_config.json", json!({"eos_token_id": "seven"}));
     let error = ModelConfig::load(dir.path(), None).unwrap_err().to_string();

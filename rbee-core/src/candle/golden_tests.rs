@@ -50,8 +50,12 @@ const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-t
 
 /// The bundled model, loaded.
 pub(super) fn bundled_engine() -> CausalLm {
+    engine_of(Path::new(DIR))
+}
+
+fn engine_of(dir: &Path) -> CausalLm {
     let options = CandleOptions::new("bee-tiny".parse().unwrap());
-    match load(Path::new(DIR), &options, &Progress::ignore(), &|| false).unwrap().0 {
+    match load(dir, &options, &Progress::ignore(), &|| false).unwrap().0 {
         Engine::Text(causal_lm) => *causal_lm,
         Engine::Vectors(_) => panic!("it continues text"),
     }
@@ -86,7 +90,56 @@ impl Sink for Heard {
 fn greedy_answers_are_those_of_transformers() {
     let (engine, golden) = bundled();
     assert!(golden.cases.len() >= 10);
-    for case in &golden.cases {
+    check(&engine, &golden.cases);
+}
+
+#[test]
+fn a_configuration_without_common_keys_gives_the_same_tokens() {
+    let (_, golden) = bundled();
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(DIR).unwrap().map(Result::unwrap) {
+        if file.path().is_file() {
+            std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+        }
+    }
+    std::fs::remove_file(dir.path().join("generation_config.json")).unwrap();
+    let path = dir.path().join("config.json");
+    let mut config: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for key in [
+        "architectures",
+        "attention_bias",
+        "bos_token_id",
+        "dtype",
+        "head_dim",
+        "hidden_act",
+        "max_position_embeddings",
+        "mlp_bias",
+        "pad_token_id",
+    ] {
+        config.remove(key).unwrap();
+    }
+    // As older versions of the library write it.
+    config.remove("rope_parameters").unwrap();
+    config.insert("rope_theta".into(), 20_000.0.into());
+    config.insert("rope_scaling".into(), serde_json::Value::Null);
+    config.insert("torch_dtype".into(), "float16".into());
+    std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+    let engine = engine_of(dir.path());
+    assert_eq!(engine.context, 2_048, "that of the configuration class");
+    let info = crate::models::ModelInfo::read(dir.path()).unwrap();
+    assert_eq!((info.context, info.task), (Some(2_048), crate::models::ModelTask::Generate));
+    check(&engine, &golden.cases);
+    // Without a family nothing is known.
+    config.remove("model_type").unwrap();
+    std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+    let options = CandleOptions::new("bee-tiny".parse().unwrap());
+    let error = load(dir.path(), &options, &Progress::ignore(), &|| false).map(drop).unwrap_err();
+    assert!(error.to_string().contains("config.json: architectures is missing"), "{error}");
+}
+
+fn check(engine: &CausalLm, cases: &[Case]) {
+    for case in cases {
         let name = &case.name;
         let sampling = Sampling {
             temperature: 0.0,

@@ -9,6 +9,7 @@ use std::{
     ops::Range,
 };
 
+use super::jinja::Originals;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The first stand-in, and the last one that may be used: the second plane for private use.
@@ -131,6 +132,11 @@ impl StandIns {
             None => drop(self.others.insert(character, stand_in)),
         }
         Ok(stand_in)
+    }
+
+    /// The characters that the stand-ins stand for, for filters that look at characters.
+    pub(super) fn originals(&self) -> Originals {
+        Originals { first: *STAND_INS.start(), characters: self.originals.clone() }
     }
 
     /// The text with the original characters; the positions of the stand-ins are the caller's.

@@ -15,22 +15,16 @@ use std::{
     io,
     ops::Range,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
-use minijinja::{
-    Environment, ErrorKind as TemplateError, Value, context,
-    syntax::SyntaxConfig,
-    value::{Kwargs, ValueKind},
-};
+use minijinja::{Environment, ErrorKind as TemplateError, Value, context};
 use serde_json::Map;
 
 use super::{
     added_tokens::AddedTokens,
     files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
-    json::python_json,
+    jinja::{self, RAISED},
     prompt::{PromptText, StandIns, places, without},
-    strftime::strftime,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -42,13 +36,12 @@ const FUEL: u64 = 50_000_000;
 /// The longest rendered conversation, in bytes.
 const MAX_RENDERED_BYTES: usize = 8 << 20;
 const NAME: &str = "chat_template";
-/// The mark of errors from `raise_exception`. The user must see these messages of a template.
-const RAISED: &str = "\u{1}raised:";
 
 /// A compiled chat template.
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
     path: PathBuf,
+    source: String,
     environment: Environment<'static>,
     bos: Option<String>,
     eos: Option<String>,
@@ -134,40 +127,16 @@ fn configured(path: &Path, config: &Map<String, serde_json::Value>) -> Loaded<Op
 
 impl ChatTemplate {
     fn compile(path: PathBuf, source: String, names: &TokenNames) -> Loaded<Self> {
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|source| LoadFault::malformed(&path, "cannot be compiled", source))?;
-        environment.set_syntax(syntax);
-        environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<Value, minijinja::Error> {
-                Err(minijinja::Error::new(
-                    TemplateError::InvalidOperation,
-                    format!("{RAISED}{message}"),
-                ))
-            },
-        );
-        environment
-            .add_function("strftime_now", |format: String| strftime(&format, SystemTime::now()));
-        environment.add_template_owned(NAME, source).map_err(|source| {
+        let environment = jinja::environment(NAME, &source, FUEL).map_err(|source| {
             LoadFault::malformed(&path, "the chat template does not compile", source)
         })?;
         let (bos, eos) = (names.bos.clone(), names.eos.clone());
-        Ok(Self { path, environment, bos, eos })
+        Ok(Self { path, source, environment, bos, eos })
     }
 
     /// The source of the template, with the names of special tokens: the control tokens in it are those that it writes.
     pub(super) fn written(&self) -> String {
-        let source = self.environment.get_template(NAME);
-        let source = source.as_ref().map_or("", |template| template.source());
-        [Some(source), self.bos.as_deref(), self.eos.as_deref()]
+        [Some(&*self.source), self.bos.as_deref(), self.eos.as_deref()]
             .into_iter()
             .flatten()
             .collect::<Vec<&str>>()
@@ -197,7 +166,10 @@ impl ChatTemplate {
                 name.map(|name| stand_ins.put_in(name, &tokens.suspicious(name))).transpose()
             })
             .collect();
-        let rendered = self.render_contents(messages, suspicious?, named?, MAX_RENDERED_BYTES);
+        let (suspicious, named) = (suspicious?, named?);
+        let rendered = stand_ins
+            .originals()
+            .during(|| self.render_contents(messages, suspicious, named, MAX_RENDERED_BYTES));
         let rendered = rendered.map(|text| stand_ins.take_out(&text));
         let prompt = rendered.map_err(|error| {
             let message = stand_ins.take_out(error.message());
@@ -215,10 +187,11 @@ impl ChatTemplate {
                 .collect();
             // A stand-in takes four bytes.
             let most = 4 * MAX_RENDERED_BYTES;
-            let rendered = contents
-                .ok()
-                .zip(named.ok())
-                .map(|(all, named)| self.render_contents(messages, all, named, most));
+            let rendered = contents.ok().zip(named.ok()).map(|(all, named)| {
+                stand_ins
+                    .originals()
+                    .during(|| self.render_contents(messages, all, named, most))
+            });
             if let Some(Ok(rendered)) = rendered {
                 let traced = stand_ins.take_out(&rendered);
                 if traced.text == prompt.text {
@@ -283,20 +256,6 @@ impl ChatTemplate {
         };
         Error::new(ErrorKind::ModelIncompatible, message)
     }
-}
-
-/// `tojson` as transformers defines it: Python's JSON, with nothing escaped for HTML.
-fn tojson(value: Value, options: Kwargs) -> Result<Value, minijinja::Error> {
-    let indent = match options.get::<Option<Value>>("indent")? {
-        Some(indent) if indent.kind() == ValueKind::Number => {
-            Some(usize::try_from(indent)?.min(32))
-        }
-        _ => None,
-    };
-    python_json(&value, indent).map(Value::from_safe_string).map_err(|cause| {
-        minijinja::Error::new(TemplateError::BadSerialization, "value has no JSON")
-            .with_source(cause)
-    })
 }
 
 struct Bounded {

@@ -26,11 +26,14 @@ pub(super) struct Codec {
     added: AddedTokens,
     /// True if each token stands for fixed bytes, independent of its neighbors.
     byte_level: bool,
+    /// The number of tokens that the model has an embedding for.
+    vocab: usize,
 }
 
 impl Codec {
-    /// Reads `tokenizer.json`; all its tokens must be valid for a model of this vocabulary. `written` is the text that
-    /// the model's templates write: added tokens in it are control tokens.
+    /// Reads `tokenizer.json`, for a model that has an embedding for the first `vocab` tokens. The tokenizer may have
+    /// more tokens: a prompt that needs one is refused. `written` is the text that the model's templates write: added
+    /// tokens in it are control tokens.
     pub(super) fn load(dir: &Path, vocab: usize, written: &str) -> Loaded<Self> {
         let path = dir.join("tokenizer.json");
         let bytes = files::read(&path, MAX_TOKENIZER_BYTES)?;
@@ -48,15 +51,6 @@ impl Codec {
             );
             return Err(LoadFault::defect(&path, what));
         }
-        if let Some((token, id)) = tokenizer.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)
-            && id as usize >= vocab
-        {
-            let what = format!(
-                "token {:?} has id {id}; allowed are ids below vocab_size of config.json, {vocab}",
-                shown(token)
-            );
-            return Err(LoadFault::defect(&path, what));
-        }
         // Settings of a training run that would silently cut or fill prompts.
         tokenizer.with_padding(None);
         tokenizer
@@ -71,7 +65,7 @@ impl Codec {
         let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
         let added = AddedTokens::new(&tokenizer, written)
             .map_err(|source| LoadFault::malformed(&path, "has added tokens of no use", source))?;
-        Ok(Self { path, tokenizer, special, added, byte_level })
+        Ok(Self { path, tokenizer, special, added, byte_level, vocab })
     }
 
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
@@ -85,12 +79,22 @@ impl Codec {
                 self.tokenizer.post_process(encoding, None, add_special_tokens)
             })
         };
-        encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|cause| {
+        let ids = encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|cause| {
             let message =
                 format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
             Error::new(ErrorKind::InvalidRequest, message)
                 .with_client_message("the prompt cannot be encoded for the model")
-        })
+        })?;
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
+            let token = shown(self.tokenizer.id_to_token(*id).unwrap_or_default());
+            let message = format!(
+                "the prompt has token {token:?} with id {id}, for which the model has no embedding; its vocab_size is {}. \
+                 Leave this text out, or use a model whose tokenizer fits it",
+                self.vocab
+            );
+            return Err(Error::for_client(ErrorKind::InvalidRequest, message));
+        }
+        Ok(ids)
     }
 
     /// The steps of the tokenizer, with control tokens only in text that does not come from the request.

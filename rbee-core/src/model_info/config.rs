@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     KvCache, ModelFormat, ModelInfo, ModelTask,
     embedding::Pipeline,
+    families,
     files::{self, Found, MAX_CONFIG_BYTES, shown},
     license,
     safetensors::{WeightFiles, is_float},
@@ -14,8 +15,7 @@ use super::{
 
 /// Reads a directory, or a file with the other files next to it; together with its chat template.
 pub(super) fn read(dir: &Path, file: Option<&Path>) -> Found<(ModelInfo, Option<String>)> {
-    let path = dir.join("config.json");
-    let config = files::parse_object(&path, &files::read(&path, MAX_CONFIG_BYTES)?)?;
+    let config = families::read(&dir.join("config.json"))?;
     let weights = Weights::of(&WeightFiles::open(dir, file)?, tied(&config));
     let pipeline = Pipeline::read(dir)?;
     let template = chat_template(dir)?;

@@ -163,10 +163,6 @@ fn a_configuration_of_a_model_larger_than_its_weights_takes_no_memory() {
 
 #[test]
 fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
-    let mut large = tokenizer();
-    large["model"]["vocab"]["zz"] = 300.into();
-    let error = fault(with("tokenizer.json", large.to_string()).path(), "tokenizer.json");
-    assert!(error.message().contains("token \"zz\" has id 300; allowed are ids below"), "{error}");
     let mut dropout = tokenizer();
     dropout["model"]["dropout"] = 0.5.into();
     let error = fault(with("tokenizer.json", dropout.to_string()).path(), "tokenizer.json");
@@ -183,6 +179,43 @@ fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
             .usage
     });
     assert!(usage.prompt_tokens > 5, "{usage:?}");
+}
+
+#[test]
+fn tokens_without_an_embedding_are_refused_in_a_prompt_and_never_generated() {
+    let mut large = tokenizer();
+    // A token that is added gets the first id that the vocabulary leaves.
+    let vocab = large["model"]["vocab"].as_object_mut().unwrap();
+    for id in vocab.len()..=300 {
+        vocab.insert(format!("z{id}"), id.into());
+    }
+    let added = |id: u32, content: &str, special: bool| {
+        json!({
+            "id": id, "content": content, "special": special, "normalized": false, "single_word": false,
+            "lstrip": false, "rstrip": false,
+        })
+    };
+    let tokens = large["added_tokens"].as_array_mut().unwrap();
+    tokens.extend([added(301, "honey", false), added(302, "<|new|>", true)]);
+    let dir = with("tokenizer.json", large.to_string());
+    // The end of a text can be such a token.
+    write_json(dir.path(), "generation_config.json", &json!({"eos_token_id": [2, 302]}));
+    let plain = tempfile::tempdir().unwrap();
+    write_model(plain.path());
+    let run = |prompt: &str| run(prompt, 3, Resume::default(), |s| s.max_tokens = Some(60));
+    runtime().block_on(async {
+        let (worker, plain) = (load(dir.path()).await.unwrap(), load(plain.path()).await.unwrap());
+        let expected = answer(&plain, run("the bee <|new|>")).await.ids();
+        assert_eq!(answer(&worker, run("the bee <|new|>")).await.ids(), expected);
+        let refused = match rbee_core::Worker::execute(&worker, run("some honey")).await {
+            Err(error) => error,
+            Ok(stream) => support::collect(stream).await.unwrap_err(),
+        };
+        assert_eq!(refused.kind(), ErrorKind::InvalidRequest);
+        let said = "token \"honey\" with id 301, for which the model has no embedding; its vocab_size is 300";
+        assert!(refused.message().contains(said), "{refused}");
+        assert_eq!(answer(&worker, run("the bee <|new|>")).await.ids(), expected);
+    });
 }
 
 #[test]

@@ -1,0 +1,495 @@
+//! The statements and expressions of a template, made of their tokens as the engine reads them.
+//!
+//! The order of the operators is Jinja's.
+
+use super::{
+    lexer::{Kind, Token},
+    methods,
+};
+
+/// The deepest nesting of expressions; the engine has a limit of its own.
+const MAX_DEPTH: usize = 150;
+
+/// Reads the tokens of one tag, and makes the text that the engine gets.
+pub(super) struct Parser<'a> {
+    tokens: &'a [Token<'a>],
+    pub(super) at: usize,
+    depth: usize,
+    /// True if the template makes safe HTML.
+    html: bool,
+    /// What is not supported, if something is not.
+    pub(super) unsupported: Option<String>,
+}
+
+/// A rewritten part; `None` if it is not understood.
+pub(super) type Part = Option<String>;
+
+impl<'a> Parser<'a> {
+    pub(super) fn new(tokens: &'a [Token<'a>], html: bool) -> Self {
+        Self { tokens, at: 0, depth: 0, html, unsupported: None }
+    }
+
+    fn peek(&self) -> &'a str {
+        self.tokens
+            .get(self.at)
+            .filter(|token| token.kind != Kind::Text)
+            .map_or("", |token| token.text)
+    }
+
+    fn is_ahead(&self, text: &str, ahead: usize) -> bool {
+        self.tokens
+            .get(self.at + ahead)
+            .is_some_and(|token| token.kind != Kind::Text && token.text == text)
+    }
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        let token = self.tokens.get(self.at).copied();
+        self.at += 1;
+        token
+    }
+
+    fn eat(&mut self, text: &str) -> bool {
+        let found = self.is_ahead(text, 0);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        self.next().filter(|token| token.kind == Kind::Name).map(|token| token.text)
+    }
+
+    /// All tokens up to this one at the same depth, as they are.
+    fn raw_until(&mut self, end: &str) -> Part {
+        let (mut out, mut depth) = (String::new(), 0_i32);
+        while let Some(token) = self.tokens.get(self.at) {
+            if depth == 0 && token.kind != Kind::Text && token.text == end {
+                return Some(out);
+            }
+            depth += i32::from(matches!(token.text, "(" | "[" | "{"))
+                - i32::from(matches!(token.text, ")" | "]" | "}"));
+            out.push_str(token.text);
+            if token.text != "." && !self.is_ahead(".", 1) {
+                out.push(' ');
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    pub(super) fn statement(&mut self) -> Part {
+        let name = self.name()?;
+        match name {
+            "if" | "elif" => Some(format!("{name} {}", self.tuple(true)?)),
+            "for" => {
+                let target = self.raw_until("in")?;
+                self.at += 1;
+                let mut out = format!("for {target} in {}", self.tuple(false)?);
+                if self.eat("if") {
+                    out += &format!(" if {}", self.condition()?);
+                }
+                if self.eat("recursive") {
+                    out += " recursive";
+                }
+                Some(out)
+            }
+            "set" => {
+                let target = self.raw_until("=")?;
+                self.at += 1;
+                Some(format!("set {target} = {}", self.tuple(true)?))
+            }
+            "macro" => {
+                let name = self.name()?;
+                Some(format!("macro {name}{}", self.parameters()?))
+            }
+            "call" => {
+                let parameters =
+                    if self.is_ahead("(", 0) { self.parameters()? } else { String::new() };
+                Some(format!("call{parameters} {}", self.unary(true)?))
+            }
+            "with" => {
+                let (mut parts, mut names) = (Vec::new(), Vec::new());
+                while self.at < self.tokens.len() {
+                    let target = self.raw_until("=")?;
+                    self.at += 1;
+                    let value = self.apart(&names, "with")?;
+                    names.push(target.trim().to_owned());
+                    parts.push(format!("{target} = {value}"));
+                    if !self.eat(",") {
+                        break;
+                    }
+                }
+                Some(format!("with {}", parts.join(", ")))
+            }
+            "generation" if self.at == self.tokens.len() => Some("with".into()),
+            "endgeneration" if self.at == self.tokens.len() => Some("endwith".into()),
+            _ => None,
+        }
+    }
+
+    /// A value that must not use these names: Jinja and the engine read it differently.
+    fn apart(&mut self, names: &[String], of: &str) -> Part {
+        let start = self.at;
+        let value = self.condition()?;
+        let used = self.tokens[start..self.at].iter().enumerate().find(|(at, token)| {
+            let is_attribute = *at > 0 && self.tokens[start + at - 1].text == ".";
+            token.kind == Kind::Name && !is_attribute && names.iter().any(|name| name == token.text)
+        });
+        if let Some((_, token)) = used {
+            self.unsupported = Some(format!(
+                "a value in {of} that uses {:?} from before it in the same tag is not supported in chat templates",
+                token.text
+            ));
+        }
+        Some(value)
+    }
+
+    fn parameters(&mut self) -> Part {
+        let (mut parts, mut names) = (Vec::new(), Vec::new());
+        self.eat("(").then_some(())?;
+        while !self.eat(")") {
+            let name = self.name()?;
+            let default = if self.eat("=") {
+                format!(" = {}", self.apart(&names, "macro")?)
+            } else {
+                String::new()
+            };
+            if names.iter().any(|known| known == name) {
+                self.unsupported = Some(format!("a macro has two parameters {name:?}"));
+            }
+            names.push(name.to_owned());
+            parts.push(format!("{name}{default}"));
+            if !self.is_ahead(")", 0) {
+                self.eat(",").then_some(())?;
+            }
+        }
+        Some(format!("({})", parts.join(", ")))
+    }
+
+    /// One expression, or several with commas between them.
+    pub(super) fn tuple(&mut self, conditional: bool) -> Part {
+        let mut parts = vec![if conditional { self.condition()? } else { self.or()? }];
+        let mut is_tuple = false;
+        while self.eat(",") {
+            is_tuple = true;
+            if self.at == self.tokens.len()
+                || self.is_ahead("recursive", 0)
+                || self.is_ahead("if", 0)
+            {
+                break;
+            }
+            parts.push(if conditional { self.condition()? } else { self.or()? });
+        }
+        Some(match (is_tuple, parts.len()) {
+            (false, _) => parts.concat(),
+            (true, 1) => format!("({},)", parts.concat()),
+            (true, _) => format!("({})", parts.join(", ")),
+        })
+    }
+
+    fn condition(&mut self) -> Part {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        let mut out = self.or()?;
+        while self.eat("if") {
+            out += &format!(" if {}", self.or()?);
+            if self.eat("else") {
+                out += &format!(" else {}", self.condition()?);
+            }
+        }
+        self.depth -= 1;
+        Some(out)
+    }
+
+    fn or(&mut self) -> Part {
+        let mut out = self.and()?;
+        while self.eat("or") {
+            out += &format!(" or {}", self.and()?);
+        }
+        Some(out)
+    }
+
+    fn and(&mut self) -> Part {
+        let mut out = self.not()?;
+        while self.eat("and") {
+            out += &format!(" and {}", self.not()?);
+        }
+        Some(out)
+    }
+
+    fn not(&mut self) -> Part {
+        let mut count = 0;
+        while self.eat("not") {
+            count += 1;
+        }
+        if count > MAX_DEPTH {
+            return None;
+        }
+        Some(format!("{}{}", "not ".repeat(count), self.compare()?))
+    }
+
+    fn compare(&mut self) -> Part {
+        let first = self.sum()?;
+        let mut rest: Vec<(&str, String)> = Vec::new();
+        loop {
+            let operator = match self.peek() {
+                operator @ ("==" | "!=" | "<" | "<=" | ">" | ">=" | "in") => {
+                    self.at += 1;
+                    operator
+                }
+                "not" if self.is_ahead("in", 1) => {
+                    self.at += 2;
+                    "not in"
+                }
+                _ => break,
+            };
+            rest.push((operator, self.sum()?));
+        }
+        Some(match &rest[..] {
+            [] => first,
+            [(operator, second)] => match *operator {
+                "<" => format!("__less({first}, {second})"),
+                ">" => format!("__less({second}, {first})"),
+                "<=" => format!("__less_or_equal({first}, {second})"),
+                ">=" => format!("__less_or_equal({second}, {first})"),
+                "in" => format!("__in({first}, {second})"),
+                "not in" => format!("(not __in({first}, {second}))"),
+                _ => format!("{first} {operator} {second}"),
+            },
+            several => {
+                let rest =
+                    several.iter().map(|(operator, operand)| format!(" {operator} {operand}"));
+                first + rest.collect::<String>().as_str()
+            }
+        })
+    }
+
+    fn sum(&mut self) -> Part {
+        let mut out = self.concatenation()?;
+        while let operator @ ("+" | "-") = self.peek() {
+            self.at += 1;
+            let right = self.concatenation()?;
+            out = match operator {
+                // Text that is added to safe HTML is escaped.
+                "+" if self.html => format!("__plus({out}, {right})"),
+                _ => format!("{out} {operator} {right}"),
+            };
+        }
+        Some(out)
+    }
+
+    fn concatenation(&mut self) -> Part {
+        let mut parts = vec![self.product()?];
+        while self.eat("~") {
+            parts.push(self.product()?);
+        }
+        Some(if parts.len() == 1 {
+            parts.concat()
+        } else {
+            format!("__concat({})", parts.join(", "))
+        })
+    }
+
+    fn product(&mut self) -> Part {
+        let mut out = self.power()?;
+        while let operator @ ("*" | "/" | "//" | "%") = self.peek() {
+            self.at += 1;
+            let right = self.power()?;
+            out = if operator == "%" {
+                format!("__percent({out}, {right})")
+            } else {
+                format!("{out} {operator} {right}")
+            };
+        }
+        Some(out)
+    }
+
+    fn power(&mut self) -> Part {
+        let mut out = self.unary(true)?;
+        while self.eat("**") {
+            out = format!("{out} ** {}", self.unary(true)?);
+        }
+        Some(out)
+    }
+
+    fn unary(&mut self, filters: bool) -> Part {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        let mut out = if self.eat("-") {
+            format!("-{}", self.unary(false)?)
+        } else if self.eat("+") {
+            format!("__positive({})", self.unary(false)?)
+        } else {
+            let primary = self.primary()?;
+            self.postfix(primary)?
+        };
+        if filters {
+            out = self.filters(out)?;
+        }
+        self.depth -= 1;
+        Some(out)
+    }
+
+    fn primary(&mut self) -> Part {
+        let token = self.next()?;
+        Some(match (token.kind, token.text) {
+            (Kind::Text, text) => {
+                let mut out = text.to_owned();
+                while let Some(more) =
+                    self.tokens.get(self.at).filter(|token| token.kind == Kind::Text)
+                {
+                    out += &format!(" {}", more.text);
+                    self.at += 1;
+                }
+                out
+            }
+            (Kind::Number, text) if self.is_ahead(".", 0) => format!("({text})"),
+            (Kind::Name, "and" | "or" | "not" | "if" | "else" | "in" | "is" | "recursive") => {
+                return None;
+            }
+            (Kind::Name | Kind::Number, text) => text.to_owned(),
+            (_, "(") => {
+                if self.eat(")") {
+                    return Some("()".into());
+                }
+                let mut parts = vec![self.condition()?];
+                let mut comma = "";
+                while self.eat(",") {
+                    comma = ",";
+                    if self.is_ahead(")", 0) {
+                        break;
+                    }
+                    parts.push(self.condition()?);
+                }
+                self.eat(")").then_some(())?;
+                if parts.len() > 1 {
+                    comma = "";
+                }
+                format!("({}{comma})", parts.join(", "))
+            }
+            (_, "[") => {
+                let mut parts = Vec::new();
+                while !self.eat("]") {
+                    parts.push(self.condition()?);
+                    if !self.is_ahead("]", 0) {
+                        self.eat(",").then_some(())?;
+                    }
+                }
+                format!("[{}]", parts.join(", "))
+            }
+            (_, "{") => {
+                let mut parts = Vec::new();
+                while !self.eat("}") {
+                    let key = self.condition()?;
+                    self.eat(":").then_some(())?;
+                    parts.push(format!("{key}: {}", self.condition()?));
+                    if !self.is_ahead("}", 0) {
+                        self.eat(",").then_some(())?;
+                    }
+                }
+                // A brace next to one of a tag would end it.
+                format!("{{ {} }}", parts.join(", "))
+            }
+            _ => return None,
+        })
+    }
+
+    fn postfix(&mut self, mut out: String) -> Part {
+        loop {
+            if self.eat(".") {
+                let token = self.next()?;
+                match token.kind {
+                    Kind::Name if methods::is_name(token.text) && !self.is_ahead("(", 0) => {
+                        out = format!("__attribute({out}, '{}')", token.text);
+                    }
+                    Kind::Name => out += &format!(".{}", token.text),
+                    // A list in a list: `x.0.1`.
+                    Kind::Number => {
+                        token.text.split('.').for_each(|index| out += &format!("[{index}]"))
+                    }
+                    _ => return None,
+                }
+            } else if self.eat("[") {
+                let (mut parts, mut part) = (Vec::new(), String::new());
+                while !self.is_ahead("]", 0) {
+                    if self.eat(":") {
+                        parts.push(std::mem::take(&mut part));
+                    } else {
+                        part = self.condition()?;
+                    }
+                }
+                self.at += 1;
+                parts.push(part);
+                if parts.len() > 1 {
+                    out = format!("__sliceable({out})");
+                }
+                out += &format!("[{}]", parts.join(":"));
+            } else if self.is_ahead("(", 0) {
+                out += &self.arguments()?;
+            } else {
+                return Some(out);
+            }
+        }
+    }
+
+    fn arguments(&mut self) -> Part {
+        let mut parts = Vec::new();
+        self.eat("(").then_some(())?;
+        while !self.eat(")") {
+            let star = if self.eat("**") {
+                "**"
+            } else if self.eat("*") {
+                "*"
+            } else {
+                ""
+            };
+            let is_named = star.is_empty() && self.is_ahead("=", 1);
+            let name = if is_named { format!("{}=", self.name()?) } else { String::new() };
+            self.at += usize::from(is_named);
+            parts.push(format!("{star}{name}{}", self.condition()?));
+            if !self.is_ahead(")", 0) {
+                self.eat(",").then_some(())?;
+            }
+        }
+        Some(format!("({})", parts.join(", ")))
+    }
+
+    fn filters(&mut self, mut out: String) -> Part {
+        loop {
+            if self.eat("|") {
+                out += &format!(" | {}", self.name()?);
+                if self.is_ahead("(", 0) {
+                    out += &self.arguments()?;
+                }
+            } else if self.eat("is") {
+                out += if self.eat("not") { " is not " } else { " is " };
+                out += self.name()?;
+                let next = self.tokens.get(self.at);
+                if self.is_ahead("(", 0) {
+                    out += &self.arguments()?;
+                } else if let Some(token) = next {
+                    let begins = token.kind != Kind::Operator || matches!(token.text, "[" | "{");
+                    let is_word = matches!(
+                        self.peek(),
+                        "else" | "or" | "and" | "if" | "not" | "in" | "recursive"
+                    );
+                    if self.is_ahead("is", 0) {
+                        self.unsupported = Some(
+                            "several tests with `is` one after the other need parentheses".into(),
+                        );
+                    } else if begins && !is_word {
+                        let primary = self.primary()?;
+                        out += &format!(" ({})", self.postfix(primary)?);
+                    }
+                }
+            } else if self.is_ahead("(", 0) {
+                out += &self.arguments()?;
+            } else {
+                return Some(out);
+            }
+        }
+    }
+}

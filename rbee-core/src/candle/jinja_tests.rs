@@ -1,0 +1,181 @@
+//! Templates compared with what jinja2 makes of them in the environment that the transformers library sets up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use serde::Deserialize;
+
+use super::*;
+
+/// What a template gives, if not what Jinja gives: nothing but an error.
+const REFUSED: &[&str] = &[
+    "{{ '{!r}'.format('a') }}",
+    "{{ '{:%}'.format(half) }}",
+    "{{ '{a}'.format_map({'a': 1}) }}",
+    "{{ 'abc'.encode() }}",
+    "{{ 'abc'.translate({97: 'x'}) }}",
+    "{% set a, b = 'xy' %}{{ a }}{{ b }}",
+    "{% block a %}x{{ text }}{% endblock %}",
+    "{% block a %}x{% endblock %}{{ self.a() }}",
+];
+
+/// Templates that Jinja refuses, and this engine does not: they work nowhere else, so no model comes with them.
+const LENIENT: &[&str] = &[
+    "{{ text.replace(old='o', new='0') }}",
+    "{{ {[1]: 2} }}",
+    "{{ list|map('string')|tojson }}",
+    "{{ messages|selectattr('role', '==', 'user')|map(attribute='content')|last }}",
+    "{% for x in none %}x{% endfor %}",
+];
+
+/// Another text than Jinja's, for what no template needs.
+const DIFFERENT: &[&str] = &[
+    "{{ range(10)[2:4] }}",
+    "{{ list[1.0] }}",
+    "{{ self is defined }}",
+    "{{ self }}",
+    "{% macro m(a, b, c='z') %}{% endmacro %}{{ m.name }}{{ m.arguments }}{{ m.catch_kwargs }}{{ m.catch_varargs }}{{ m.caller }}",
+];
+
+/// The fixture. Its context is read in the order of the file, which mappings keep.
+#[derive(Deserialize)]
+struct Fixture {
+    names: BTreeMap<String, BTreeSet<String>>,
+    context: Value,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    template: String,
+    /// Nothing if the template must fail.
+    text: Option<String>,
+}
+
+fn fixture() -> Fixture {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat_templates/cases.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn render(source: &str, context: &Value, steps: u64) -> Result<String, String> {
+    let environment = environment("t", source, steps).map_err(|error| error.to_string())?;
+    let template = environment.get_template("t").map_err(|error| error.to_string())?;
+    template.render(context.clone()).map_err(|error| error.to_string())
+}
+
+fn alone(source: &str) -> Result<String, String> {
+    render(source, &Value::from_pairs([("", "")]), 100_000)
+}
+
+#[test]
+fn templates_give_the_text_that_transformers_gives() {
+    let Fixture { context, cases, .. } = fixture();
+    let mut wrong = Vec::new();
+    assert!(cases.len() > 1_700);
+    for case in &cases {
+        let source = case.template.as_str();
+        let (found, expected) = (render(source, &context, 50_000_000), case.text.as_ref());
+        let (refused, lenient, different) =
+            (REFUSED.contains(&source), LENIENT.contains(&source), DIFFERENT.contains(&source));
+        let is_right = match (&found, expected) {
+            (Ok(text), Some(expected)) => (text == expected) != different,
+            (Ok(_), None) => lenient,
+            (Err(error), Some(_)) => refused || error.contains("not supported in chat templates"),
+            (Err(_), None) => true,
+        };
+        if !is_right || (refused && found.is_ok()) || (lenient && found.is_err()) {
+            wrong.push(format!("{source}\n  expected {expected:?}\n  found    {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_filter_test_and_function_of_jinja_exists_and_no_other() {
+    let names = fixture().names;
+    let is =
+        |name: &str, kind: &str| alone(&format!("{{{{ '{name}' is {kind} }}}}")).unwrap() == "True";
+    let (filters, tests) = (&names["filters"], &names["tests"]);
+    assert!(filters.len() > 50 && tests.len() > 35);
+    let others = ["split", "lines", "int", "bool", "startingwith"];
+    for name in filters.iter().chain(tests).map(String::as_str).chain(others) {
+        assert_eq!(is(name, "filter"), filters.contains(name), "filter {name}");
+        assert_eq!(is(name, "test"), tests.contains(name), "test {name}");
+    }
+    for name in &names["globals"] {
+        assert_eq!(alone(&format!("{{{{ {name} is defined }}}}")).unwrap(), "True", "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_says_so() {
+    for (source, said) in [
+        ("{{ 'a' | wordwrap }}", "the filter wordwrap is not supported in chat templates"),
+        ("{{ [1] | random }}", "the filter random is not supported"),
+        ("{{ lipsum() }}", "the function lipsum is not supported"),
+        ("{% macro m() %}{{ varargs }}{% endmacro %}", "varargs of a macro is not supported"),
+        ("{% macro m(a, b=a) %}{% endmacro %}", "a value in macro that uses \"a\" from before it"),
+        (
+            "{% for x in [1] %}{% with %}{% break %}{% endwith %}{% endfor %}",
+            "{% break %} within {% with %} is not supported",
+        ),
+        ("{{ 'a'.encode() }}", "a str has no method \"encode\""),
+        ("{{ '%q' % 1 }}", "%q is no format; allowed are %s"),
+    ] {
+        let error = alone(source).unwrap_err();
+        assert!(error.contains(said), "{source}: {error}");
+    }
+}
+
+#[test]
+fn no_template_takes_much_memory_or_time() {
+    let doubled = |step: &str| {
+        format!(
+            "{{% set ns = namespace(x='xxxxxxxxxxxxxxxx') %}}{{% for i in range(40) %}}{{% set ns.x = {step} %}}{{% endfor %}}"
+        )
+    };
+    for step in [
+        "ns.x ~ ns.x",
+        "'%s%s' % (ns.x, ns.x)",
+        "ns.x.replace('x', 'xx')",
+        "ns.x | replace('x', 'xx')",
+        "[ns.x, ns.x] | join",
+        "ns.x.join(['', '', ''])",
+        "'{0}{0}'.format(ns.x)",
+        "[ns.x, ns.x] | tojson",
+        "[ns.x, ns.x] | string",
+        "ns.x | urlencode ~ ns.x",
+        "('' | safe) + ns.x + ns.x",
+    ] {
+        assert!(alone(&doubled(step)).is_err(), "{step}");
+    }
+    for source in [
+        "{{ '%999999999d' % 1 }}",
+        "{{ '%.999999999f' % 1 }}",
+        "{{ '%*d' % (999999999, 1) }}",
+        "{{ 'x'.center(999999999) }}",
+        "{{ 'x' | center(999999999) }}",
+        "{{ 'x'.zfill(999999999) }}",
+        "{{ 'x' | indent(999999999) }}",
+        "{{ '{:999999999}'.format(1) }}",
+        "{{ [1] | tojson(indent=999999999) }}",
+        "{{ [1] | slice(999999999) }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{{ 'x' in [1, 2] }}{% endfor %}{% endfor %}",
+        // A list that contains itself many times over.
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+        "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x in [ns.y] }}",
+        "{% set ns = namespace(x=[]) %}{% for i in range(400) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+    ] {
+        assert!(alone(source).is_err(), "{source}");
+    }
+}
+
+#[test]
+fn the_line_of_an_error_is_that_of_the_source() {
+    let error = alone("a\n{{ {\n 'a':\n 1 } }}\n{{ 1 + none }}").unwrap_err();
+    assert!(error.contains("t:5"), "{error}");
+}
