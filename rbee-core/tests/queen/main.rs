@@ -14,6 +14,8 @@ mod idempotency;
 #[cfg(feature = "rhai")]
 mod policies;
 mod policy;
+#[cfg(feature = "hub")]
+mod readable;
 #[cfg(feature = "rhai")]
 mod replay;
 mod restart;

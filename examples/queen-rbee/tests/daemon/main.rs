@@ -7,6 +7,8 @@ mod support;
 
 mod browser;
 #[cfg(target_os = "linux")]
+mod check_config;
+#[cfg(target_os = "linux")]
 mod faults;
 #[cfg(target_os = "linux")]
 mod guarded;

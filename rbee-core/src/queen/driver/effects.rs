@@ -1,6 +1,7 @@
 //! Carries out the engine's effects.
 
 use super::*;
+use super::super::model_locator::Readers;
 use crate::metrics;
 use crate::registry::Change;
 
@@ -77,7 +78,12 @@ impl Driver {
                 }
             }
             Effect::Provision { hive, model } => match self.hive_tasks(&hive) {
-                Some(hive_tasks) => hive_tasks.provision(self.holders(&model), model),
+                Some(hive_tasks) => {
+                    let view = self.engine.view();
+                    let engines = view.hive(&hive).and_then(|hive| hive.engines.clone());
+                    let readers = Readers { engines, kind: view.kind_of(&model) };
+                    hive_tasks.provision(self.holders(&model), model, readers);
+                }
                 None => {
                     let result = Err(no_such_hive(&hive));
                     self.context.inbox.input(Input::Provisioned { hive, model, result });

@@ -5,6 +5,7 @@ mod pull;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use axum::{extract::State, response::IntoResponse};
@@ -13,6 +14,7 @@ use rbee_core::{
     ClusterView, Error, ErrorKind, HiveId, ModelRef, Queen, Result,
     cluster::{HiveView, WorkerState},
     models::{MemoryNeed, ModelSource},
+    queen::ModelDescription,
 };
 
 use super::{
@@ -31,6 +33,9 @@ use crate::{
 #[cfg(feature = "openapi")]
 pub(super) use pull::__path_pull;
 pub(super) use pull::pull;
+
+/// How long the description of a known model may take, which may ask a hub.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// List the models that the queen knows: those with an alias, on a disk, or in memory.
 #[cfg_attr(
@@ -78,8 +83,21 @@ pub(super) async fn show(
     };
     // The requested name first, if one model has several.
     found.sort_by_key(|entry| entry.name != query.model);
-    let mut found = found.into_iter().find(known).ok_or_else(|| unknown(&query.model))?;
-    found.details = details(&shared.queen, &found).await?;
+    let mut found = match found.into_iter().find(known) {
+        Some(mut found) => {
+            found.details = details(&shared.queen, &found).await?;
+            if found.details.is_none() {
+                // What cannot be found out about a known model is left out.
+                let models = shared.queen.models();
+                let described =
+                    tokio::time::timeout(DESCRIBE_TIMEOUT, models.describe(&found.model)).await;
+                add_description(&mut found, described.ok().and_then(Result::ok));
+            }
+            found
+        }
+        None => unlisted(&shared, &query.model).await?,
+    };
+    found.kind = found.details.as_ref().map(|details| (&details.info).into()).or(found.kind.take());
     if let Some(hive) = &query.hive {
         if !found.hives.contains(hive) {
             return Err(absent(&query.model, hive).into());
@@ -171,6 +189,39 @@ async fn details(queen: &Queen, entry: &CatalogEntry) -> Result<Option<ModelDeta
     }))
 }
 
+/// A model that the queen does not list, looked up where its reference says.
+async fn unlisted(shared: &Inner, name: &str) -> Result<CatalogEntry> {
+    shared.check_model(name).await?;
+    let models = shared.queen.models();
+    if matches!(models.resolve(name)?.source(), ModelSource::Alias(_)) {
+        return Err(unknown(name));
+    }
+    let described = models.describe(name).await.map_err(|error| error.with_param("model"))?;
+    let mut entry = CatalogEntry {
+        name: name.to_owned(),
+        model: described.model.to_string(),
+        state: "unloaded".into(),
+        bytes: None,
+        hives: Vec::new(),
+        workers: Vec::new(),
+        kind: None,
+        details: None,
+    };
+    add_description(&mut entry, Some(described));
+    Ok(entry)
+}
+
+fn add_description(entry: &mut CatalogEntry, described: Option<ModelDescription>) {
+    let Some(described) = described else { return };
+    entry.bytes = entry.bytes.or(described.bytes);
+    entry.kind = described.kind;
+    entry.details = described.info.as_deref().map(|info| ModelDetails {
+        digest: None,
+        memory: info.memory(&MemoryNeed::default()),
+        info: info.clone(),
+    });
+}
+
 fn unknown(name: &str) -> Error {
     let shown: String = name.chars().take(120).collect();
     let message = format!("the model {shown:?} is not known here");
@@ -223,6 +274,7 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
             bytes: holders.first().map(|(_, held)| held.bytes),
             hives: holders.iter().map(|(hive, _)| hive.clone()).collect(),
             workers: workers.iter().map(|worker| worker.info.id).collect(),
+            kind: None,
             details: None,
         }
     };

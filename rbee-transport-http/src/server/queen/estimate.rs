@@ -59,6 +59,7 @@ fn describe(found: rbee_core::scheduler::DeviceEstimate) -> DeviceEstimate {
             let why = "nothing is known of its size; it is when a machine has fetched the model";
             ("unknown", Vec::new(), Some(why.to_owned()))
         }
+        Fit::Incompatible(why) => ("incompatible", Vec::new(), Some(why)),
         Fit::Unavailable(why) => ("unavailable", Vec::new(), Some(why)),
     };
     DeviceEstimate {
