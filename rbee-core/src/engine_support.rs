@@ -194,7 +194,11 @@ impl fmt::Display for EngineSupport {
         f.write_str(&self.name)?;
         if let Some(reads) = &self.reads {
             let reads: Vec<_> = reads.iter().map(ToString::to_string).collect();
-            write!(f, " reads {}", if reads.is_empty() { "no files".into() } else { reads.join(" and ") })?;
+            write!(
+                f,
+                " reads {}",
+                if reads.is_empty() { "no files".into() } else { reads.join(" and ") }
+            )?;
         }
         if !self.models.is_empty() {
             let and = if self.reads.is_some() { " and" } else { "" };
@@ -320,12 +324,9 @@ mod tests {
     #[test]
     fn the_error_names_the_model_its_kind_the_hives_and_what_to_do() {
         let kind = kind(r#"{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}"#);
-        let error = EngineSupport::check(
-            &[EngineSupport::candle()],
-            &"hf:a/b".parse().unwrap(),
-            &kind,
-        )
-        .unwrap_err();
+        let error =
+            EngineSupport::check(&[EngineSupport::candle()], &"hf:a/b".parse().unwrap(), &kind)
+                .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
         for part in [
             "hf:a/b",

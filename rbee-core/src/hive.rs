@@ -32,8 +32,8 @@ pub use info::{HiveInfo, parse_label};
 pub use model_host::ModelHost;
 pub use origin::ModelOrigin;
 
-pub use crate::engine_support::{EngineSupport, ReadableFiles, matches_pattern};
 pub use crate::device::{Device, DeviceKind};
+pub use crate::engine_support::{EngineSupport, ReadableFiles, matches_pattern};
 pub use crate::hive_address::HiveAddress;
 pub use crate::progress::{Progress, ProgressUpdate};
 

@@ -49,10 +49,7 @@ pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -
 ///
 /// # Errors
 /// As [`private_directory`].
-pub fn check_private_directory(
-    path: &Path,
-    is_ours: impl FnOnce(&[String]) -> bool,
-) -> Result<()> {
+pub fn check_private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -> Result<()> {
     check_directory(path)?;
     #[cfg(unix)]
     if path.exists() {

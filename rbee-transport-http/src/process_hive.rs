@@ -19,7 +19,10 @@ use futures_core::stream::BoxStream;
 use rbee_core::{
     Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
     WorkerInfo, WorkerSpec,
-    hive::{Device, Devices, EngineSupport, HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress},
+    hive::{
+        Device, Devices, EngineSupport, HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin,
+        Progress,
+    },
     id::Epoch,
     models::{Damage, ModelFiles, ModelOnDisk, ModelStore},
     time::WallTime,

@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use rbee_core::{
-    Error, ErrorKind, ModelRef, Result,
-    models::ModelSource,
-};
+use rbee_core::{Error, ErrorKind, ModelRef, Result, models::ModelSource};
 
 use crate::{Config, bundled};
 
@@ -59,8 +56,11 @@ fn reference(name: &str, targets: &BTreeMap<&str, ModelRef>) -> Result<ModelRef>
             return Err(Error::new(ErrorKind::Config, message));
         }
         let Some((found, model)) = targets.get_key_value(next) else {
-            let known: Vec<Cow<'_, str>> =
-                targets.keys().filter(|known| **known != name).map(|known| (*known).into()).collect();
+            let known: Vec<Cow<'_, str>> = targets
+                .keys()
+                .filter(|known| **known != name)
+                .map(|known| (*known).into())
+                .collect();
             let known = match known.is_empty() {
                 true => String::new(),
                 false => format!(", or one of the other aliases: {}", known.join(", ")),
@@ -108,7 +108,10 @@ mod tests {
     #[test]
     fn a_circle_and_an_unknown_target_are_refused_by_name() {
         let circle = aliases(&[("a", "b"), ("b", "c"), ("c", "b")]).unwrap_err();
-        assert!(circle.message().contains("models: a: ") && circle.message().contains("a -> b -> c -> b"));
+        assert!(
+            circle.message().contains("models: a: ")
+                && circle.message().contains("a -> b -> c -> b")
+        );
         let itself = aliases(&[("a", "a")]).unwrap_err();
         assert!(itself.message().contains("a -> a"), "{itself}");
         let unknown = aliases(&[("fast", "quick"), ("slow", "hf:org/repo")]).unwrap_err();

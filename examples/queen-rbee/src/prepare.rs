@@ -57,7 +57,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     Home::check(&config.data_dir)?;
     let tls = match (&config.tls_cert, &config.tls_key) {
         (Some(certificates), Some(key)) => Some(
-            TlsFiles::open(certificates, key).map_err(|error| error.context("tls_cert, tls_key"))?,
+            TlsFiles::open(certificates, key)
+                .map_err(|error| error.context("tls_cert, tls_key"))?,
         ),
         _ => None,
     };

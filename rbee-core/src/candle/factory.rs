@@ -121,7 +121,8 @@ mod tests {
         for class in classes {
             assert!(class == "LlamaForCausalLM" || Family::of(class).is_some(), "{class}");
         }
-        let names = ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert", "Mistral", "Llama"];
+        let names =
+            ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert", "Mistral", "Llama"];
         let heads = ["Model", "ForMaskedLM", "ForCausalLM"];
         for class in names.iter().flat_map(|name| heads.map(|head| format!("{name}{head}"))) {
             let is_reported =

@@ -20,8 +20,9 @@ impl ClusterView {
             return;
         }
         if self.kinds.size() >= KINDS && !self.kinds.contains_key(model) {
-            let first = self.kinds.keys().next().cloned();
-            first.map(|first| self.kinds.remove_mut(&first));
+            if let Some(first) = self.kinds.keys().next().cloned() {
+                self.kinds.remove_mut(&first);
+            }
         }
         self.kinds.insert_mut(model.clone(), Arc::new(kind));
     }
@@ -38,7 +39,8 @@ impl ClusterView {
     /// The reason that no engine of this hive can read the model; `None` if one can, as far as is known.
     pub fn unreadable(&self, hive: &HiveView, model: &ModelRef) -> Option<String> {
         let engines = hive.engines.as_deref()?;
-        EngineSupport::refusal(engines, model, &*self.kind_of(model)?)
+        let kind = self.kind_of(model)?;
+        EngineSupport::refusal(engines, model, &kind)
     }
 
     /// Checks that an engine of this hive can read the model, as far as is known.
@@ -58,9 +60,8 @@ impl ClusterView {
     /// [`ErrorKind::ModelIncompatible`](crate::ErrorKind::ModelIncompatible) with what the engines of each hive read.
     pub fn check_readable(&self, model: &ModelRef) -> Result<()> {
         let online = || self.hives().filter(|hive| hive.online);
-        let reasons = online().map(|hive| {
-            self.unreadable(hive, model).map(|why| format!("hive {}: {why}", hive.id))
-        });
+        let reasons = online()
+            .map(|hive| self.unreadable(hive, model).map(|why| format!("hive {}: {why}", hive.id)));
         match reasons.collect::<Option<Vec<_>>>() {
             Some(reasons) if !reasons.is_empty() => Err(self.incompatible(model, reasons)),
             _ => Ok(()),

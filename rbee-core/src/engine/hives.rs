@@ -131,8 +131,7 @@ impl Engine {
         if view.engines.as_deref() != report.engines.as_deref() {
             view.engines = report.engines.map(Into::into);
         }
-        let mut changed =
-            !old.online || view.models != old.models || view.engines != old.engines;
+        let mut changed = !old.online || view.models != old.models || view.engines != old.engines;
         let has_more_memory = view.devices.iter().any(|device| gained(&old, device));
         self.timers.disarm(&Timer::HiveLost(hive.clone()));
         self.view.put_hive(view);

@@ -135,7 +135,7 @@ impl ModelLocator {
         self.0.vouched.add(model);
     }
 
-    /// The same, without the operator's word for the model: for a question about it.
+    /// As [`pinned`](Self::pinned), but the model does not count as one that the operator wants.
     pub(super) async fn pin(
         &self,
         model: ModelRef,

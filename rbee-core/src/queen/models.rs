@@ -133,8 +133,8 @@ impl<'a> Models<'a> {
             return Ok(());
         }
         // The commit of a model on a disk does not change, but a file may.
-        let is_known = matches!(model.source(), ModelSource::Hub { .. })
-            && cluster.kind_of(model).is_some();
+        let is_known =
+            matches!(model.source(), ModelSource::Hub { .. }) && cluster.kind_of(model).is_some();
         // A damaged file is an error of the start, which names the machine.
         if !is_known && let Ok(Some(kind)) = models.look(model, grant).await {
             let model = model.clone();
@@ -242,9 +242,9 @@ impl<'a> Models<'a> {
             Ok(Ok(located)) => located,
             _ => self.resolve(request.model.as_str())?,
         };
-        let cluster = request.candidates(&self.queen.cluster().await?)?;
-        let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
-        let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
+        let mut cluster = request.candidates(&self.queen.cluster().await?)?;
+        let held = cluster.hives().flat_map(|hive| hive.models.keys());
+        let model = { held }.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
         let mut sizing = *self.queen.shared.built_in.sizing();
         if let Some(slots) = request.slots {
             sizing = sizing.with_slots(slots);
@@ -258,6 +258,9 @@ impl<'a> Models<'a> {
             (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
             (known, _) => known,
         };
+        if let Some(info) = known.as_ref().and_then(|known| known.info.as_deref()) {
+            cluster.note_kind(&model, info.into());
+        }
         Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
     }
 

@@ -94,7 +94,9 @@ fn context() -> u32 {
 impl EngineCommand {
     /// True if it serves this model.
     pub fn serves(&self, model: &ModelRef) -> bool {
-        self.models.iter().any(|pattern| matches_pattern(pattern.as_bytes(), model.as_str().as_bytes()))
+        self.models
+            .iter()
+            .any(|pattern| matches_pattern(pattern.as_bytes(), model.as_str().as_bytes()))
     }
 
     /// The models that it can run. The formats that it reads are unknown.

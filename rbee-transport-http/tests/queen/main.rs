@@ -13,6 +13,7 @@ mod openai;
 mod operation;
 mod pages;
 mod policy;
+mod readable;
 mod redaction;
 mod shutdown;
 mod tenants;

@@ -187,8 +187,7 @@ fn a_certificate_that_has_expired_is_warned_of_by_the_check_and_by_the_start() {
 fn an_alias_may_stand_for_another_alias() {
     let data = tempfile::tempdir().unwrap();
     let queen = Queen::start(data.path(), &["--models", "{small: tiny, tiny: bee-tiny}"]);
-    let (status, estimate) =
-        queen.post("/v1/estimate", &serde_json::json!({"model": "small"}));
+    let (status, estimate) = queen.post("/v1/estimate", &serde_json::json!({"model": "small"}));
     assert_eq!(status, 200, "{estimate}");
     assert!(estimate["model"].as_str().unwrap().ends_with("/models/bee-tiny"), "{estimate}");
 }

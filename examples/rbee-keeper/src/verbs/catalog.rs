@@ -76,7 +76,9 @@ impl Show {
         }
         keeper.screen.facts(&facts)?;
         if entry.hives.is_empty() && entry.workers.is_empty() {
-            keeper.screen.note(&format!("no hive has it; `rbee pull {}` puts it there", self.model));
+            keeper
+                .screen
+                .note(&format!("no hive has it; `rbee pull {}` puts it there", self.model));
         }
         Ok(Exit::Ok)
     }

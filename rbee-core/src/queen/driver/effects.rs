@@ -1,7 +1,7 @@
 //! Carries out the engine's effects.
 
-use super::*;
 use super::super::model_locator::Readers;
+use super::*;
 use crate::metrics;
 use crate::registry::Change;
 

@@ -96,7 +96,9 @@ impl ModelLocator {
             return Some(ModelKind::new(ModelFormat::Gguf));
         }
         // A pinned reference names its file, unless the model consists of safetensors.
-        if !revision.is_some_and(crate::model_ref::is_commit) || (file.is_some() && !is("safetensors")) {
+        if !revision.is_some_and(crate::model_ref::is_commit)
+            || (file.is_some() && !is("safetensors"))
+        {
             return None;
         }
         let found = self.0.hub.as_ref()?.config(model, anonymous).await;
@@ -134,7 +136,7 @@ impl ModelLocator {
             None => Ok(()),
             Some(why) => {
                 let id = &hive.info().id;
-                Err(incompatible(model, Some(&kind), [format!("hive {id}: {why}")]))
+                Err(incompatible(model, Some(kind.as_ref()), [format!("hive {id}: {why}")]))
             }
         }
     }

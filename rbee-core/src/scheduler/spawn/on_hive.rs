@@ -105,7 +105,8 @@ impl<'a> OnHive<'a> {
         }
         let is_refused = self.ask.refused.contains_key(&self.hive.id);
         let is_unreadable = search.unreadable(self.hive).is_some();
-        if is_refused || is_unreadable || !self.hive.takes_workers() || self.hive.devices.is_empty() {
+        if is_refused || is_unreadable || !self.hive.takes_workers() || self.hive.devices.is_empty()
+        {
             return Err(search.why_not(self.hive));
         }
         Ok(())

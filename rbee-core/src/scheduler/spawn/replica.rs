@@ -24,8 +24,7 @@ pub(crate) fn place_replica(
         sizing.worker_memory(cluster, model, Some(held), device.kind)
     };
     let reads = |hive: &HiveView| cluster.unreadable(hive, model).is_none();
-    let hives =
-        cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive) && reads(hive));
+    let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive) && reads(hive));
     let devices = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
     let candidates = devices.filter_map(|(hive, device)| {
         let memory = memory(hive, device);

@@ -95,8 +95,7 @@ fn no_more_kinds_are_remembered_than_allowed() {
     for number in 0..3_000 {
         fleet.note_kind(&format!("file:/m/{number:05}").parse().unwrap(), gguf());
     }
-    let known = (0..3_000).filter(|number| {
-        fleet.kind_of(&format!("file:/m/{number:05}").parse().unwrap()).is_some()
-    });
+    let known = (0..3_000)
+        .filter(|number| fleet.kind_of(&format!("file:/m/{number:05}").parse().unwrap()).is_some());
     assert_eq!(known.count(), 1_024);
 }

@@ -21,7 +21,10 @@ pub(super) fn warning(certificate: &[u8], now: SystemTime) -> Option<String> {
     if until.seconds < now {
         Some(format!("the certificate expired on {}; clients refuse it, so replace it", until.day))
     } else if now < from.seconds {
-        Some(format!("the certificate is not valid before {}; clients refuse it until then", from.day))
+        Some(format!(
+            "the certificate is not valid before {}; clients refuse it until then",
+            from.day
+        ))
     } else if until.seconds - now < soon {
         Some(format!("the certificate expires on {}; replace it before that", until.day))
     } else {
@@ -62,7 +65,7 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         0..=0x7f => (usize::from(length), rest),
         0x81..=0x84 => {
             let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
+            (digits.iter().fold(0, |sum, digit| (sum << 8) | usize::from(*digit)), rest)
         }
         _ => return None,
     };
