@@ -9,6 +9,7 @@ use rpds::{RedBlackTreeMapSync as Map, RedBlackTreeSetSync as Set};
 
 mod memory;
 mod narrow;
+mod readable;
 #[cfg(test)]
 mod tests;
 mod views;
@@ -22,6 +23,7 @@ use views::Rank;
 use crate::{
     device::DeviceKind,
     id::{HiveId, TenantId, WorkerId},
+    model_info::ModelKind,
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
     tenant::TenantView,
@@ -49,6 +51,8 @@ pub struct ClusterView {
     rooms: Map<HiveId, Room>,
     measured: Measured,
     tenants: Map<TenantId, Arc<TenantView>>,
+    /// The kinds of models that the queen has looked at, also of models that no hive has.
+    kinds: Map<ModelRef, Arc<ModelKind>>,
 }
 
 impl ClusterView {

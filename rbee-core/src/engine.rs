@@ -401,6 +401,7 @@ impl Engine {
             Input::Provisioned { hive, model, result } => {
                 self.provisioned(now, hive, model, result, out)
             }
+            Input::ModelKind { model, kind } => self.view.note_kind(&model, kind),
             Input::Verified { hive, model, result } => self.verified(hive, model, result, out),
             Input::ModelRemoved { hive, model, result } => {
                 self.model_removed(hive, model, result, out)

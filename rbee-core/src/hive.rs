@@ -26,12 +26,14 @@ pub use devices::Devices;
     expect(unused_imports, reason = "for factories of this crate")
 )]
 pub(crate) use in_process::files_of;
+pub(crate) use in_process::is_in_known_form;
 pub use in_process::{InProcessHive, WorkerFactory};
 pub use info::{HiveInfo, parse_label};
 pub use model_host::ModelHost;
 pub use origin::ModelOrigin;
 
 pub use crate::device::{Device, DeviceKind};
+pub use crate::engine_support::{EngineSupport, ReadableFiles, matches_pattern};
 pub use crate::hive_address::HiveAddress;
 pub use crate::progress::{Progress, ProgressUpdate};
 
@@ -53,6 +55,9 @@ pub struct HiveReport {
     pub rev: u64,
     /// The devices that models can be loaded on.
     pub devices: Vec<Device>,
+    /// Its engines, and what they read. The first that is for a model runs it. `None` if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engines: Option<Vec<EngineSupport>>,
     /// The models on its disk.
     pub models: Vec<ModelOnDisk>,
     /// The workers that can be used now.

@@ -55,6 +55,7 @@ pub mod cluster;
 mod device;
 mod digest;
 pub mod engine;
+mod engine_support;
 mod error;
 pub mod event;
 mod file_roots;

@@ -8,6 +8,7 @@ pub(crate) mod embedding;
 pub(crate) mod families;
 pub(crate) mod files;
 mod gguf;
+mod kind;
 mod license;
 mod memory;
 pub(crate) mod safetensors;
@@ -17,6 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use embedding::{EmbeddingInfo, Pooling};
+pub use kind::ModelKind;
 pub use memory::{KvCache, MemoryEstimate, MemoryNeed};
 
 use crate::error::Result;
@@ -67,6 +69,9 @@ pub struct ModelInfo {
     pub format: ModelFormat,
     /// The family, as the file spells it: `llama`, `qwen3`, `bert`.
     pub architecture: String,
+    /// The class of the transformers library that the configuration names: `LlamaForCausalLM`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// The task of the model.
     pub task: ModelTask,
     /// The number of parameters; `None` if the weights are packed in a way that hides it.

@@ -45,6 +45,52 @@ pub fn private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -
     Ok(())
 }
 
+/// Checks that [`private_directory`] could make or use this directory, without creating or changing anything.
+///
+/// # Errors
+/// As [`private_directory`].
+pub fn check_private_directory(path: &Path, is_ours: impl FnOnce(&[String]) -> bool) -> Result<()> {
+    check_directory(path)?;
+    #[cfg(unix)]
+    if path.exists() {
+        let directory = File::open(path).map_err(|cause| unusable(path, cause))?;
+        must_be_closed(path, &directory, is_ours)?;
+    }
+    #[cfg(not(unix))]
+    let _ = is_ours;
+    Ok(())
+}
+
+/// Checks that a directory can be used: it exists and the caller can write to it, or it can be made in the nearest
+/// directory above it that exists. Nothing is created.
+///
+/// # Errors
+/// [`ErrorKind::Config`] that names the directory.
+pub fn check_directory(path: &Path) -> Result<()> {
+    let absolute = std::path::absolute(path).map_err(|cause| unusable(path, cause))?;
+    for directory in absolute.ancestors() {
+        match fs::metadata(directory) {
+            Ok(found) if found.is_dir() => {
+                #[cfg(unix)]
+                rustix::fs::access(
+                    directory,
+                    rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+                )
+                .map_err(|cause| unusable(path, cause.into()))?;
+                return Ok(());
+            }
+            Ok(_) => {
+                let why = format!("{} is not a directory", directory.display());
+                return Err(unusable(path, io::Error::other(why)));
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {}
+            Err(cause) => return Err(unusable(path, cause)),
+        }
+    }
+    Ok(())
+}
+
 /// A directory that others can access, and that may be closed to them.
 #[cfg(unix)]
 struct Open {

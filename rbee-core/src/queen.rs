@@ -54,7 +54,7 @@ pub use fleet::Fleet;
 pub use handle::{JobAnswer, JobHandle};
 pub use load_progress::LoadProgress;
 pub use log::JobEvents;
-pub use models::Models;
+pub use models::{ModelDescription, Models};
 pub use policy::{
     DryRunDecision, MAX_POLICY_BYTES, Policy, PolicyDryRun, PolicyReplay, PolicyStatus,
 };

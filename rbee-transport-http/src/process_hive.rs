@@ -19,7 +19,10 @@ use futures_core::stream::BoxStream;
 use rbee_core::{
     Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
     WorkerInfo, WorkerSpec,
-    hive::{Device, Devices, HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress},
+    hive::{
+        Device, Devices, EngineSupport, HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin,
+        Progress,
+    },
     id::Epoch,
     models::{Damage, ModelFiles, ModelOnDisk, ModelStore},
     time::WallTime,
@@ -89,6 +92,8 @@ struct Config {
     arguments: Vec<String>,
     lease: Duration,
     engines: Vec<EngineCommand>,
+    /// What the worker's program reads; that of rbee's own if `None`.
+    support: Option<EngineSupport>,
     bind: IpAddr,
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
@@ -109,6 +114,7 @@ impl ProcessHive {
             arguments: Vec::new(),
             lease: Duration::from_secs(90),
             engines: Vec::new(),
+            support: None,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             threads: None,
             context: None,
@@ -149,6 +155,12 @@ impl ProcessHive {
     /// Adds other engines; the first that serves a model runs it, or rbee's own if none does.
     pub fn with_engines(self, engines: Vec<EngineCommand>) -> Self {
         self.changed(|config| config.engines = engines)
+    }
+
+    /// Sets the models that the [worker's program](Self::with_program) itself can read: for a program that is not
+    /// rbee's own.
+    pub fn with_support(self, support: EngineSupport) -> Self {
+        self.changed(|config| config.support = Some(support))
     }
 
     /// Sets the address that workers listen on; 127.0.0.1 by default.

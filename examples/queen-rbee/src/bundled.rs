@@ -1,6 +1,9 @@
 //! The small model that is bundled with this program.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use rbee_core::{ModelRef, Result};
 
@@ -23,6 +26,11 @@ static FILES: [(&str, &[u8]); 6] = files![
     "chat_template.jinja",
     "model.safetensors"
 ];
+
+/// Its directory, in the data directory.
+pub(crate) fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("models").join(NAME)
+}
 
 /// Writes the model into this directory, unless it is already there unchanged, and returns its reference.
 ///

@@ -9,23 +9,24 @@ use rbee_core::{
 #[cfg(feature = "metrics")]
 use rbee_transport_http::server::Metrics;
 use rbee_transport_http::{
-    LocalHive, ProcessHive, SharedToken, TokenFile,
+    LocalHive, ProcessHive,
     client::Endpoint,
     dial::Tcp,
-    server::{LogRing, QueenServer, Server, raise_file_limit},
+    server::{LogRing, QueenServer, Server, TlsFiles, raise_file_limit},
     wire::{self, queen::ShutdownOrder},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Config, Embedded, bundled, config, features,
+    Config, Embedded, aliases, bundled, config,
     fleet::Fleet,
     home::{Home, unusable, write_private},
     own_log::OwnLog,
-    policy_file::PolicyFile,
+    prepare::{Prepared, prepare},
     reload::Reloader,
-    repair, worker,
+    repair,
+    worker::{self, Program},
 };
 
 /// The variable with the file for the recording of the queen's run: for debugging, so it is not a key.
@@ -104,25 +105,19 @@ impl Ordered {
 /// [`ErrorKind::Config`] for a configuration that is not allowed or impossible, [`ErrorKind::Conflict`] if another
 /// queen has the data directory or the port, and the errors of the store.
 pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
-    config.check()?;
+    let prepared = prepare(&config)?;
     raise_file_limit();
-    let token = config.client_token()?.map(SharedToken::from);
-    let token_file = match (&token, &config.token_file) {
-        (Some(token), Some(path)) => Some(TokenFile::new(path, token.clone())),
-        _ => None,
-    };
-    for exposed in config.exposed_secrets() {
-        tracing::warn!("{exposed}");
+    for warning in &prepared.warnings {
+        tracing::warn!("{warning}");
     }
-    features::check(&config)?;
     // Before any worker can be started.
     for root in config.file_roots.iter() {
-        rbee_core::models::check_file_root(root).map_err(|error| error.context("file_roots"))?;
         rbee_core::models::confine_model_files(root);
     }
     let mut home = Home::take(&config.data_dir)?;
+    let Prepared { token, token_file, tls, policy, program, .. } = prepared;
     let draining = CancellationToken::new();
-    let server = listen(&config).await?.with_drain(draining.clone());
+    let server = listen(&config, tls).await?.with_drain(draining.clone());
     let address = server.address();
     let scheme = if config.tls_cert.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{address}");
@@ -146,7 +141,6 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     };
     let mut builder = Queen::builder().id(id).registry(store).settings(config.settings());
     let built_in = LeastLoaded::new(Sizing::default().with_slots(config.worker_slots));
-    let policy = config.policy.as_deref().map(PolicyFile::open).transpose()?;
     let policy = policy.map(|(file, scheduler)| {
         builder = std::mem::take(&mut builder).scheduler(scheduler.with_builtin(built_in.clone()));
         file
@@ -157,13 +151,13 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         builder = builder.record_run(path);
     }
     let mut models = Vec::new();
-    for (name, model) in aliases(&config, &home)? {
+    for (name, model) in named_models(&config, &home)? {
         builder = builder.alias(&name, model.as_str());
         models.push((name, model));
     }
     #[cfg(feature = "hub")]
-    let mut builder = builder.hub(config.hub()?);
-    builder = with_local_hive(builder, &config, &home)?;
+    let mut builder = builder.hub(prepared.hub);
+    builder = with_local_hive(builder, &config, &home, program)?;
     let closed = CancellationToken::new();
     // The default state directory of `rbee-hive`, whatever the data directory of this queen is.
     let local = config::default_data_dir().ok().map(|data| data.join("hives"));
@@ -248,16 +242,16 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
 }
 
 /// Listens; if the port is taken, finds out by whom.
-async fn listen(config: &Config) -> Result<Server> {
+async fn listen(config: &Config, tls: Option<TlsFiles>) -> Result<Server> {
     let (host, port) = (config.listen_host, config.listen_port);
     let server = match Server::bind_host(host, port).await {
         Ok(server) => server,
         Err(error) => return Err(explain(host.addresses(port), error).await),
     };
-    match (&config.tls_cert, &config.tls_key) {
-        (Some(certificates), Some(key)) => server.with_tls(certificates, key),
-        _ => Ok(server),
-    }
+    Ok(match tls {
+        Some(files) => server.with_tls_files(files),
+        None => server,
+    })
 }
 
 async fn explain(mut addresses: impl Iterator<Item = SocketAddr>, error: Error) -> Error {
@@ -286,23 +280,22 @@ async fn explain(mut addresses: impl Iterator<Item = SocketAddr>, error: Error) 
     Error::new(ErrorKind::Conflict, message).with_source(error)
 }
 
-/// The aliases of models. One of the configuration overrides the bundled one.
-fn aliases(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
-    let mut all = Vec::new();
-    if config.bundled_model && !config.models.contains_key(bundled::NAME) {
-        let model = bundled::unpack(&home.join("models").join(bundled::NAME))?;
-        all.push((bundled::NAME.to_owned(), model));
-    }
-    for (name, model) in config.models.iter() {
-        all.push((name.clone(), model.parse()?));
-    }
-    Ok(all)
+/// The aliases of models. The files of the bundled one are written if it has its alias.
+fn named_models(config: &Config, home: &Home) -> Result<Vec<(String, ModelRef)>> {
+    let unpack = || bundled::unpack(&bundled::directory(home.path()));
+    let bundled = aliases::is_bundled(config).then(unpack).transpose()?;
+    aliases::resolved(config, bundled)
 }
 
 /// The directory of downloaded models.
 const STORE: &str = "models-fetched";
 
-fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Result<QueenBuilder> {
+fn with_local_hive(
+    builder: QueenBuilder,
+    config: &Config,
+    home: &Home,
+    program: Option<Program>,
+) -> Result<QueenBuilder> {
     Ok(match config.local_hive {
         Embedded::Off => builder,
         Embedded::Inside => {
@@ -311,7 +304,10 @@ fn with_local_hive(builder: QueenBuilder, config: &Config, home: &Home) -> Resul
                 .hive(InProcessHive::new().with_factory(CandleFactory::default()).with_store(store))
         }
         Embedded::Processes => {
-            let program = worker::program(config.worker_program.as_deref())?;
+            let program = match program {
+                Some(program) => program,
+                None => worker::program(config.worker_program.as_deref())?,
+            };
             let hive = ProcessHive::new(HiveId::local(), home.join("hive"))
                 .with_program(program.path)
                 .with_arguments(program.arguments)

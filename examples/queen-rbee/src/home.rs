@@ -9,11 +9,13 @@ use std::{
 use rbee_core::{
     Error, ErrorKind, Result,
     id::QueenId,
-    private_files::{open_own, private_directory},
+    private_files::{check_private_directory, open_own, private_directory},
 };
 
 /// The lock file of the queen of a directory.
 const LOCK: &str = "queen.lock";
+/// The file with the permanent name of the queen of a directory.
+const ID: &str = "queen.id";
 
 /// The data directory of a queen. Its lock is released when this is dropped or its process ends.
 #[derive(Debug)]
@@ -29,9 +31,6 @@ impl Home {
     /// [`ErrorKind::Conflict`] if another queen uses it, [`ErrorKind::Config`] if it cannot be used or belongs to
     /// another user.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        // A supervisor may have made the directory, for the queen's log.
-        let is_ours =
-            |names: &[String]| names.iter().any(|name| name == LOCK) || names == ["queen.log"];
         private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;
         let lock_path = path.join(LOCK);
         let mut options = File::options();
@@ -46,6 +45,27 @@ impl Home {
         let mut home = Self { path: path.to_owned(), lock };
         home.announce("starting")?;
         Ok(home)
+    }
+
+    /// Checks that the directory can be taken, unless another queen has it. Nothing is created, changed or locked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it cannot be used or belongs to another user.
+    pub(crate) fn check(path: &Path) -> Result<()> {
+        check_private_directory(path, is_ours).map_err(|error| error.context("data_dir"))?;
+        match fs::symlink_metadata(path.join(LOCK)) {
+            Ok(found) if !found.is_file() => {
+                let cause = io::Error::other("it is not a regular file");
+                return Err(unusable(&path.join(LOCK), cause));
+            }
+            _ => {}
+        }
+        read_queen_id(&path.join(ID)).map(drop)
+    }
+
+    /// The path of the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes the PID and the URL of the queen, for another queen that wants the directory.
@@ -66,17 +86,32 @@ impl Home {
 
     /// The permanent name of the queen of this directory, made at its first start.
     pub(crate) fn queen_id(&self) -> Result<QueenId> {
-        let path = self.join("queen.id");
-        match fs::read_to_string(&path) {
-            Ok(text) => QueenId::new(text.trim()).map_err(|error| error.context(path.display())),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                let id = QueenId::random();
-                write_private(&path, format!("{id}\n").as_bytes())
-                    .map_err(|cause| unusable(&path, cause))?;
-                Ok(id)
-            }
-            Err(cause) => Err(unusable(&path, cause)),
+        let path = self.join(ID);
+        if let Some(id) = read_queen_id(&path)? {
+            return Ok(id);
         }
+        let id = QueenId::random();
+        write_private(&path, format!("{id}\n").as_bytes())
+            .map_err(|cause| unusable(&path, cause))?;
+        Ok(id)
+    }
+}
+
+/// True for names of entries that make a directory one of a queen. A supervisor may have made it, for the queen's log.
+fn is_ours(names: &[String]) -> bool {
+    names.iter().any(|name| name == LOCK) || names == ["queen.log"]
+}
+
+/// The name in this file; `None` if there is no such file.
+fn read_queen_id(path: &Path) -> Result<Option<QueenId>> {
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            QueenId::new(text.trim()).map(Some).map_err(|error| error.context(path.display()))
+        }
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        // The directory does not exist; what is there instead was refused before.
+        Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        Err(cause) => Err(unusable(path, cause)),
     }
 }
 

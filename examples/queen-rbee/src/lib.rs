@@ -3,6 +3,7 @@
 //! [`Config`] is the configuration, [`start`] starts the queen and serves its API, and [`Running`] shuts it down
 //! gracefully. The program `queen-rbee` adds only a command line; another program can embed the same daemon.
 
+mod aliases;
 mod bundled;
 mod config;
 mod daemon;
@@ -15,6 +16,7 @@ mod home;
 mod own_log;
 #[cfg_attr(not(feature = "policies"), path = "no_policy_file.rs")]
 mod policy_file;
+mod prepare;
 mod reload;
 mod repair;
 mod signals;
@@ -27,6 +29,7 @@ pub use config::{
 };
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;
+pub use prepare::check;
 pub use repair::{Repair, repair};
 pub use signals::Signals;
 pub use worker::be_worker_if_told;

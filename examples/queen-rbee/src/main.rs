@@ -26,7 +26,16 @@ fn main() -> ExitCode {
         }
     }
     match action {
-        Action::CheckConfig => println!("the configuration is valid"),
+        Action::CheckConfig => match queen_rbee::check(&loaded.config) {
+            Ok(warnings) => {
+                for warning in warnings {
+                    eprintln!("queen-rbee: warning: {warning}");
+                }
+                println!("the configuration is valid");
+            }
+            // As a start that fails.
+            Err(error) => return failed(&error, 1),
+        },
         Action::PrintConfig => match loaded.show() {
             Ok(shown) => print!("{shown}"),
             Err(error) => return failed(&error, EXIT_MISUSED),

@@ -19,6 +19,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The most checks that are skipped before a temporarily refused policy is tried again.
 const MOST_PASSED: u32 = 60;
 
+/// The content of the file.
+pub(crate) type Policy = RhaiScheduler;
+
 /// Identifies a state of the file without reading it.
 type Stamp = (SystemTime, u64);
 

@@ -27,7 +27,7 @@ pub(super) enum Family {
 
 impl Family {
     /// The family of a class of the transformers library, if it is one of these.
-    fn of(class: &str) -> Option<Self> {
+    pub(super) fn of(class: &str) -> Option<Self> {
         match class {
             "BertModel" | "BertForMaskedLM" => Some(Self::Bert),
             "RobertaModel"

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{CandleDevice, CandleOptions, CandleWorker};
 use crate::{
+    engine_support::EngineSupport,
     error::{Error, ErrorKind, Result},
     hive::WorkerFactory,
     id::{HiveId, WorkerId},
@@ -91,10 +92,43 @@ impl WorkerFactory for CandleFactory {
             let message = format!("{} is not a model: it has no config.json", at.display());
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         }
-        crate::hive::files_of(model, path).await
+        let on_disk = crate::hive::files_of(model, path).await?;
+        if let Some(info) = &on_disk.info {
+            EngineSupport::check(&[EngineSupport::candle()], model, &info.as_ref().into())?;
+        }
+        Ok(on_disk)
+    }
+
+    fn engines(&self) -> Option<Vec<EngineSupport>> {
+        Some(vec![EngineSupport::candle()])
     }
 
     fn limits(&self, _: &ModelRef) -> WorkerLimits {
         WorkerLimits { slots: Some(1), context: self.context }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::candle::bert::Family;
+
+    /// What a queen refuses before it copies a model must be what the engine cannot load.
+    #[test]
+    fn the_classes_that_are_reported_are_those_that_the_engine_loads() {
+        let reported = EngineSupport::candle();
+        let classes = reported.reads.iter().flatten().flat_map(|files| &files.classes);
+        for class in classes {
+            assert!(class == "LlamaForCausalLM" || Family::of(class).is_some(), "{class}");
+        }
+        let names =
+            ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert", "Mistral", "Llama"];
+        let heads = ["Model", "ForMaskedLM", "ForCausalLM"];
+        for class in names.iter().flat_map(|name| heads.map(|head| format!("{name}{head}"))) {
+            let is_reported =
+                reported.reads.iter().flatten().any(|files| files.classes.contains(&class));
+            let is_loaded = class == "LlamaForCausalLM" || Family::of(&class).is_some();
+            assert_eq!(is_reported, is_loaded, "{class}");
+        }
     }
 }

@@ -188,9 +188,7 @@ impl ChatTemplate {
             // A stand-in takes four bytes.
             let most = 4 * MAX_RENDERED_BYTES;
             let rendered = contents.ok().zip(named.ok()).map(|(all, named)| {
-                stand_ins
-                    .originals()
-                    .during(|| self.render_contents(messages, all, named, most))
+                stand_ins.originals().during(|| self.render_contents(messages, all, named, most))
             });
             if let Some(Ok(rendered)) = rendered {
                 let traced = stand_ins.take_out(&rendered);

@@ -76,6 +76,7 @@ fn on_disk(hive: &str, models: &[&str]) -> HiveView {
         memory_budget: None,
         labels: Arc::default(),
         models: Arc::new(models.collect()),
+        engines: None,
         reserved: BTreeMap::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     device::Device,
+    engine_support::EngineSupport,
     id::{HiveId, TenantId, WorkerId},
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
@@ -153,6 +154,8 @@ pub struct HiveView {
     pub draining: bool,
     /// The devices that models can be loaded on.
     pub devices: Arc<[Device]>,
+    /// Its engines, and what they read; `None` if that is unknown.
+    pub engines: Option<Arc<[EngineSupport]>>,
     /// Memory that its workers may take together, in bytes; `None` if they may fill its devices. See
     /// [`Settings::hive_memory`](crate::Settings::hive_memory).
     pub memory_budget: Option<u64>,

@@ -91,6 +91,7 @@ impl Engine {
         if spec.slots == 0 {
             return refuse(ErrorKind::InvalidRequest, "slots is 0; allowed is at least 1".into());
         }
+        self.check_readable(&hive, &spec.model)?;
         self.check_not_removing(&hive, &spec.model)?;
         if self.view.worker(worker).is_some() {
             return refuse(ErrorKind::InvalidRequest, format!("worker {worker} exists already"));

@@ -64,6 +64,7 @@ impl Engine {
             memory_budget,
             labels: Arc::new(labels),
             models: Arc::default(),
+            engines: None,
             reserved: BTreeMap::new(),
         });
     }
@@ -126,7 +127,11 @@ impl Engine {
         let mut view = HiveView { online: true, devices: report.devices.into(), ..(*old).clone() };
         let models = report.models.into_iter().map(|model| (model.model.clone(), model));
         view.models = Arc::new(models.collect());
-        let mut changed = !old.online || view.models != old.models;
+        // A hive may report the same engines again and again: the view keeps the one list.
+        if view.engines.as_deref() != report.engines.as_deref() {
+            view.engines = report.engines.map(Into::into);
+        }
+        let mut changed = !old.online || view.models != old.models || view.engines != old.engines;
         let has_more_memory = view.devices.iter().any(|device| gained(&old, device));
         self.timers.disarm(&Timer::HiveLost(hive.clone()));
         self.view.put_hive(view);

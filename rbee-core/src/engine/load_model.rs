@@ -196,6 +196,9 @@ fn checked(
     let Some(view) = candidates.hive(hive) else {
         return fault(format!("hive {hive} is not one of those that it may choose"));
     };
+    if let Some(why) = candidates.unreadable(view, &request.model) {
+        return fault(format!("hive {hive} cannot read the model: {why}"));
+    }
     let missing = |index: &&u32| !view.devices.iter().any(|device| device.index == **index);
     if let Some(index) = spec.devices.iter().find(missing) {
         return fault(format!("device {index} of hive {hive} is not one that it may choose"));

@@ -17,6 +17,7 @@ use crate::{
     id::{HiveId, JobId, LeaseId, Ticket, WorkerId},
     job::Job,
     load_request::LoadRequest,
+    model_info::ModelKind,
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
     models::Damage,
@@ -125,6 +126,13 @@ pub enum Input {
         model: ModelRef,
         /// The model on the disk, or why it cannot be fetched.
         result: Result<ModelOnDisk>,
+    },
+    /// The queen has looked at a model: what decides whether an engine can read it. The model may be on no hive.
+    ModelKind {
+        /// The model.
+        model: ModelRef,
+        /// Its kind.
+        kind: ModelKind,
     },
     /// Answers an [`Effect::Verify`].
     Verified {

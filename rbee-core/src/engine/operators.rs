@@ -105,6 +105,11 @@ impl Engine {
         }
     }
 
+    /// Refuses a model that no engine of the hive can read.
+    pub(super) fn check_readable(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
+        self.view.hive(hive).map_or(Ok(()), |view| self.view.check_readable_on(view, model))
+    }
+
     /// Refuses to use files that are being removed.
     pub(super) fn check_not_removing(&self, hive: &HiveId, model: &ModelRef) -> Result<()> {
         if !self.operators.is_removing(hive, model) {
@@ -124,7 +129,7 @@ impl Engine {
         model: ModelRef,
         out: &mut Out,
     ) {
-        match self.check_hive(&hive) {
+        match self.check_hive(&hive).and_then(|()| self.check_readable(&hive, &model)) {
             Ok(()) => self.download(now, hive, model, Waiter::Operator(n), out),
             Err(error) => answer(n, Err(error), out),
         }

@@ -240,6 +240,9 @@ impl Engine {
         if let Some(why) = queue.and_then(|queue| queue.refused.get(hive)) {
             return fault(format!("it has refused to start this model: {why}"));
         }
+        if let Some(why) = self.view.unreadable(view, &spec.model) {
+            return fault(format!("it cannot read the model: {why}"));
+        }
         if spec.slots == 0 {
             return fault("slots is 0; allowed is at least 1".into());
         }

@@ -29,6 +29,7 @@ mod subscription;
 
 pub use factory::WorkerFactory;
 pub(crate) use factory::files_of;
+pub(crate) use files::is_in_known_form;
 
 use link::LinkState;
 use load::Load;

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::{Map, Value};
 
 use super::{
-    KvCache, ModelFormat, ModelInfo, ModelTask,
+    KvCache, ModelFormat, ModelInfo, ModelKind, ModelTask,
     embedding::Pipeline,
     families,
     files::{self, Found, MAX_CONFIG_BYTES, shown},
-    license,
+    kind, license,
     safetensors::{WeightFiles, is_float},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn read(dir: &Path, file: Option<&Path>) -> Found<(ModelInfo, Option<
     let info = ModelInfo {
         format: ModelFormat::Safetensors,
         architecture: config.architecture(),
+        class: config.class(),
         task,
         parameters: weights.parameters,
         weights_bytes: weights.bytes,
@@ -43,6 +44,21 @@ pub(super) fn read(dir: &Path, file: Option<&Path>) -> Found<(ModelInfo, Option<
         embedding: (task == ModelTask::Embed).then(|| pipeline.info(config.hidden(), context)),
     };
     Ok((info, template))
+}
+
+impl ModelKind {
+    /// The kind of a model in safetensors with this text as its `config.json`; `None` if the text is not an object. The
+    /// task depends on other files too, and stays unknown.
+    pub(crate) fn of_config(text: &[u8]) -> Option<Self> {
+        let object: Map<String, Value> = serde_json::from_slice(text).ok()?;
+        let config = Config::new(&object);
+        Some(Self {
+            architecture: kind::known(&config.architecture()),
+            class: config.class(),
+            quantization: config.quantization(),
+            ..Self::new(ModelFormat::Safetensors)
+        })
+    }
 }
 
 fn tied(config: &Map<String, Value>) -> bool {
@@ -102,6 +118,12 @@ impl<'a> Config<'a> {
     fn architecture(&self) -> String {
         let named = self.whole.get("model_type").and_then(Value::as_str);
         named.map_or_else(|| "unknown".into(), shown)
+    }
+
+    /// The first class that is named.
+    fn class(&self) -> Option<String> {
+        let named = self.whole.get("architectures").and_then(|list| list.get(0));
+        named.and_then(Value::as_str).map(shown)
     }
 
     /// True if the model processes a whole text at once, and keeps no KV cache.

@@ -29,13 +29,14 @@ use crate::{
     engine::Input,
     error::{Error, ErrorKind, Result},
     hive::{HiveBackend, InProcessHive},
-    id::QueenId,
+    id::{QueenId, TenantId},
     model_ref::{ModelRef, find_alias},
     private_files::open_own,
     registry::{MemoryRegistry, Registry},
     scheduler::{LeastLoaded, PlatformPolicy, Scheduler},
     settings::{Mode, Settings},
     sim::recorded_run::{EngineSetup, RunRecorder},
+    tenant::TenantLimits,
     worker::Worker,
 };
 
@@ -149,11 +150,31 @@ impl QueenBuilder {
         self
     }
 
-    /// Opens the registry, restores what a previous run left, connects the hives, and starts.
+    /// Checks the settings, the aliases and these limits of tenants, as [`build`](Self::build) and
+    /// [`put`](crate::queen::Tenants::put) do. Nothing is opened or started.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a setting, an alias or the set of hives is invalid, and any error of the registry.
-    pub async fn build(mut self) -> Result<Queen> {
+    /// [`ErrorKind::Config`] if a setting or an alias is invalid, [`ErrorKind::InvalidRequest`] for limits, with the
+    /// tenant.
+    pub fn check<'a>(
+        &self,
+        tenants: impl IntoIterator<Item = (&'a TenantId, &'a TenantLimits)>,
+    ) -> Result<()> {
+        let aliases = self.checked()?;
+        for (tenant, limits) in tenants {
+            let checked = limits.validate().and_then(|()| {
+                limits.check_models(|name| {
+                    find_alias(&aliases, name)
+                        .map_or_else(|| name.parse(), |(_, to)| Ok(to.clone()))
+                })
+            });
+            checked.map_err(|error| error.context(format_args!("tenants: {tenant}")))?;
+        }
+        Ok(())
+    }
+
+    /// Checks the settings and the aliases, and returns the aliases.
+    fn checked(&self) -> Result<BTreeMap<String, ModelRef>> {
         self.settings.validate()?;
         let aliases: BTreeMap<_, _> =
             self.aliases.iter().map(parse_alias).collect::<Result<_>>()?;
@@ -164,6 +185,15 @@ impl QueenBuilder {
             let message = format!("setting default_limits: models: {}", error.message());
             Error::new(ErrorKind::Config, message).with_source(error)
         })?;
+        Ok(aliases)
+    }
+
+    /// Opens the registry, restores what a previous run left, connects the hives, and starts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a setting, an alias or the set of hives is invalid, and any error of the registry.
+    pub async fn build(mut self) -> Result<Queen> {
+        let aliases = self.checked()?;
         crate::metrics::name_models(&aliases);
         self.settings.model_keep_alive = by_reference(&self.settings.model_keep_alive, &aliases);
         if !self.workers.is_empty() {

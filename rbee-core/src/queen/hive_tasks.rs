@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     inbox::{Inbox, Message},
     load_progress::{LoadTracker, Work},
-    model_locator::ModelLocator,
+    model_locator::{ModelLocator, Readers},
 };
 use crate::{
     engine::{HiveFact, Input},
@@ -103,7 +103,12 @@ impl HiveTasks {
     }
 
     /// Fetches a model. A download has no time limit as long as it makes progress.
-    pub(super) fn provision(self, holders: Vec<Arc<dyn HiveBackend>>, model: ModelRef) {
+    pub(super) fn provision(
+        self,
+        holders: Vec<Arc<dyn HiveBackend>>,
+        model: ModelRef,
+        readers: Readers,
+    ) {
         let (hive, silence) = (self.hive.clone(), self.settings.provision_silence + SLACK);
         let (id, inbox, name) = (hive.info().id.clone(), self.inbox.clone(), model.clone());
         let (signs, told) = (Signs::new(), Signs::new());
@@ -117,7 +122,7 @@ impl HiveTasks {
         });
         let models = self.models.clone();
         self.run(async move {
-            let fetched = models.put(&hive, &model, holders, progress);
+            let fetched = models.put(&hive, &model, holders, readers, progress);
             let result = while_it_moves(&*hive, &model, silence, &signs, fetched).await;
             drop(load);
             Message::Input(Input::Provisioned { hive: hive.info().id.clone(), model, result })

@@ -1,5 +1,6 @@
 //! The sources of models: the commit that a reference stands for, and the place from which a hive fetches the files.
 
+mod kinds;
 mod public;
 mod vouched;
 
@@ -25,6 +26,8 @@ use crate::{
     settings::Settings,
 };
 
+use kinds::Kinds;
+pub(super) use kinds::Readers;
 use public::Public;
 pub(super) use vouched::Grant;
 use vouched::Vouched;
@@ -42,6 +45,11 @@ pub(super) trait Pin: fmt::Debug + Send + Sync + 'static {
     /// The reference, with the commit that it stands for now. If `anonymous`, the hub is asked without a token, and the
     /// answer is an error unless it gives the model's files to such a caller.
     async fn pin(&self, model: &ModelRef, anonymous: bool) -> Result<ModelRef>;
+    /// The text of the `config.json` of a model that names a commit; `None` if it has none. If `anonymous`, the hub is
+    /// asked without a token.
+    async fn config(&self, model: &ModelRef, anonymous: bool) -> Result<Option<Vec<u8>>>;
+    /// The size of the model's files, in bytes.
+    async fn bytes(&self, model: &ModelRef) -> Result<u64>;
     /// The access to the hub, for hives.
     fn access(&self) -> HubAccess;
 }
@@ -55,6 +63,12 @@ impl Pin for crate::models::Hub {
             false => self.resolve(model).await,
         };
         resolved.map(|resolved| resolved.model().clone())
+    }
+    async fn config(&self, model: &ModelRef, anonymous: bool) -> Result<Option<Vec<u8>>> {
+        Self::config(self, model, anonymous).await
+    }
+    async fn bytes(&self, model: &ModelRef) -> Result<u64> {
+        self.resolve(model).await.map(|resolved| resolved.bytes())
     }
     fn access(&self) -> HubAccess {
         Self::access(self)
@@ -70,6 +84,7 @@ struct Inner {
     hub: Option<Arc<dyn Pin>>,
     vouched: Vouched,
     public: Public,
+    kinds: Kinds,
     /// By the reference, with `true` if the hub was asked without a token.
     pins: Mutex<BTreeMap<(ModelRef, bool), Pinned>>,
     downloads: Mutex<BTreeMap<ModelRef, Weak<Download>>>,
@@ -120,7 +135,13 @@ impl ModelLocator {
         self.0.vouched.add(model);
     }
 
-    async fn pin(&self, model: ModelRef, anonymous: bool, known: &ClusterView) -> Result<ModelRef> {
+    /// As [`pinned`](Self::pinned), but the model does not count as one that the operator wants.
+    pub(super) async fn pin(
+        &self,
+        model: ModelRef,
+        anonymous: bool,
+        known: &ClusterView,
+    ) -> Result<ModelRef> {
         let ModelSource::Hub { revision, file, .. } = model.source() else { return Ok(model) };
         let is_pinned = revision.is_some_and(crate::model_ref::is_commit) && file.is_some();
         // A worker may have exactly this name. A present model may be private to the operator, so for a caller without
@@ -199,14 +220,17 @@ impl ModelLocator {
         held.find(fits).cloned()
     }
 
-    /// Puts a model on the disk of a hive: copied from a hive that has it, else downloaded, once for all hives.
+    /// Puts a model on the disk of a hive: copied from a hive that has it, else downloaded, once for all hives. A model
+    /// that no engine of the hive can read is refused before anything is copied.
     pub(super) async fn put(
         &self,
         hive: &Arc<dyn HiveBackend>,
         model: &ModelRef,
         holders: Vec<Arc<dyn HiveBackend>>,
+        readers: Readers,
         progress: Progress,
     ) -> Result<ModelOnDisk> {
+        self.check_readable(hive, model, readers).await?;
         match model.source() {
             ModelSource::Alias(_) => hive.provision(model, ModelOrigin::Here, progress).await,
             ModelSource::File(_) => {

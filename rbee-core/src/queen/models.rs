@@ -2,22 +2,39 @@
 
 mod unknown;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{LoadProgress, Queen, model_locator::Grant, unexpected};
 use crate::{
     cluster::ClusterView,
-    engine::{Command, CommandOutput},
+    engine::{Command, CommandOutput, Input},
     error::{Error, ErrorKind, Result},
     id::{HiveId, WorkerId},
     load_request::LoadRequest,
-    model_info::ModelInfo,
+    model_info::{ModelInfo, ModelKind},
     model_on_disk::ModelOnDisk,
     model_ref::{self, ModelRef, ModelSource},
     models::Damage,
     progress::Progress,
     sizing::DeviceEstimate,
 };
+
+/// How long an estimate may take to find out, from a hub, what kind of model it is about.
+const ESTIMATE_LOOK: Duration = Duration::from_secs(10);
+
+/// What is known of a model that may be on no hive. A fact that nobody knows is `None`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ModelDescription {
+    /// Its reference, in the form that a hive can use.
+    pub model: ModelRef,
+    /// The size of its files, in bytes.
+    pub bytes: Option<u64>,
+    /// What decides whether an engine can read it.
+    pub kind: Option<ModelKind>,
+    /// The facts in its files, if they are on this machine.
+    pub info: Option<Arc<ModelInfo>>,
+}
 
 /// The models of a queen; see [`Queen::models`].
 #[derive(Clone, Copy, Debug)]
@@ -76,16 +93,84 @@ impl<'a> Models<'a> {
     /// [`locate`](Self::locate), with the permissions of the one who named the model.
     pub(super) async fn locate_as(self, name: &str, grant: Grant) -> Result<ModelRef> {
         let model = self.resolve(name)?;
-        match model.source() {
+        let located = match model.source() {
             ModelSource::Hub { .. } => {
                 let cluster = self.queen.cluster().await?;
-                self.queen.shared.models.pinned(model, grant, &cluster).await
+                self.queen.shared.models.pinned(model, grant, &cluster).await?
             }
             ModelSource::Alias(_) if model.without_latest().is_some() => {
-                self.resolve_in(name, &self.queen.cluster().await?)
+                self.resolve_in(name, &self.queen.cluster().await?)?
             }
-            _ => Ok(model),
+            _ => model,
+        };
+        self.look(&located, grant).await?;
+        Ok(located)
+    }
+
+    /// As [`locate`](Self::locate), for a question about the model: it counts as asked for by nobody.
+    async fn peek(self, name: &str) -> Result<ModelRef> {
+        let model = self.resolve(name)?;
+        let located = match model.source() {
+            ModelSource::Hub { .. } => {
+                let cluster = self.queen.cluster().await?;
+                self.queen.shared.models.pin(model, false, &cluster).await?
+            }
+            ModelSource::Alias(_) if model.without_latest().is_some() => {
+                self.resolve_in(name, &self.queen.cluster().await?)?
+            }
+            _ => model,
+        };
+        self.look(&located, Grant::Operator).await?;
+        Ok(located)
+    }
+
+    /// What can be said about a model that may be on no hive; `name` is an alias or a reference. A reference to a hub
+    /// is looked up there, and a file is read if it is on this machine. Nothing is fetched.
+    ///
+    /// # Errors
+    /// As [`locate`](Self::locate), and [`ErrorKind::ModelNotFound`] for a file that does not exist and for a plain name.
+    pub async fn describe(self, name: &str) -> Result<ModelDescription> {
+        let model = self.peek(name).await?;
+        let nothing = |model| ModelDescription { model, bytes: None, kind: None, info: None };
+        match model.source() {
+            ModelSource::Alias(_) => {
+                Err(self.unknown(name, None, Some(&self.queen.cluster().await?)))
+            }
+            ModelSource::File(_) => {
+                let ModelOnDisk { bytes, info, .. } = ModelOnDisk::read(&model, None).await?;
+                let kind = info.as_deref().map(ModelKind::from);
+                Ok(ModelDescription { bytes: Some(bytes), kind, info, ..nothing(model) })
+            }
+            ModelSource::Hub { .. } => {
+                let models = &self.queen.shared.models;
+                let kind = models.look(&model, Grant::Operator).await?;
+                let bytes = models.bytes_on_hub(&model).await;
+                Ok(ModelDescription { bytes, kind, ..nothing(model) })
+            }
         }
+    }
+
+    /// Tells the engine what kind of model this is, so that it is started only where an engine can read it.
+    async fn look(self, model: &ModelRef, grant: Grant) -> Result<()> {
+        let models = &self.queen.shared.models;
+        if !models.is_look_due(model) {
+            return Ok(());
+        }
+        let cluster = self.queen.cluster().await?;
+        // What a worker has loaded can be read; and where nothing is known of the engines, nothing is refused.
+        let is_loaded = cluster.with_model(model).next().is_some();
+        if is_loaded || cluster.hives().all(|hive| hive.engines.is_none()) {
+            return Ok(());
+        }
+        // The commit of a model on a disk does not change, but a file may.
+        let is_known =
+            matches!(model.source(), ModelSource::Hub { .. }) && cluster.kind_of(model).is_some();
+        // A damaged file is an error of the start, which names the machine.
+        if !is_known && let Ok(Some(kind)) = models.look(model, grant).await {
+            let model = model.clone();
+            self.queen.shared.inbox.input(Input::ModelKind { model, kind });
+        }
+        Ok(())
     }
 
     /// The properties of a model, as a hive has read them from its files; `name` is an alias or a reference.
@@ -181,11 +266,15 @@ impl<'a> Models<'a> {
         request: &LoadRequest,
         context: Option<u32>,
     ) -> Result<Vec<DeviceEstimate>> {
-        let cluster = self.queen.cluster().await?;
-        let asked = self.resolve_in(request.model.as_str(), &cluster)?;
-        let cluster = request.candidates(&cluster)?;
-        let mut held = cluster.hives().flat_map(|hive| hive.models.keys());
-        let model = held.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
+        // What the hub does not answer is not known, and no error.
+        let peek = self.peek(request.model.as_str());
+        let asked = match tokio::time::timeout(ESTIMATE_LOOK, peek).await {
+            Ok(Ok(located)) => located,
+            _ => self.resolve_in(request.model.as_str(), &self.queen.cluster().await?)?,
+        };
+        let mut cluster = request.candidates(&self.queen.cluster().await?)?;
+        let held = cluster.hives().flat_map(|hive| hive.models.keys());
+        let model = { held }.find(|model| model.is_of(&asked)).cloned().unwrap_or(asked);
         let mut sizing = *self.queen.shared.built_in.sizing();
         if let Some(slots) = request.slots {
             sizing = sizing.with_slots(slots);
@@ -199,6 +288,9 @@ impl<'a> Models<'a> {
             (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
             (known, _) => known,
         };
+        if let Some(info) = known.as_ref().and_then(|known| known.info.as_deref()) {
+            cluster.note_kind(&model, info.into());
+        }
         Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
     }
 

@@ -158,6 +158,7 @@ impl Fleet {
                 models: Arc::new(
                     hive.on_disk().map(|model| (model.model.clone(), model)).collect(),
                 ),
+                engines: None,
                 reserved: BTreeMap::new(),
             });
             for (place, worker) in hive.workers.iter().enumerate() {

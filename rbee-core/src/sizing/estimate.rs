@@ -27,6 +27,8 @@ pub enum Fit {
     /// The memory that the model takes is unknown: no hive has its files.
     /// [`Models::provision`](crate::queen::Models::provision) fetches them.
     Unknown,
+    /// No engine of the hive can read the model; the reason lists what they read.
+    Incompatible(String),
     /// No worker can be started there, whatever its memory; the reason as text.
     Unavailable(String),
 }
@@ -84,6 +86,8 @@ fn on(
         Fit::Unavailable("the hive is offline".into())
     } else if hive.draining {
         Fit::Unavailable("the hive is being drained".into())
+    } else if let Some(why) = cluster.unreadable(hive, model) {
+        Fit::Incompatible(why)
     } else if expected == 0 {
         Fit::Unknown
     } else if shortfall.is_zero() {

@@ -1,5 +1,6 @@
 //! The decisions of the built-in policy, and the reasons it gives.
 
+mod readable;
 mod running;
 mod starting;
 
@@ -120,6 +121,7 @@ fn hive(name: &str, devices: impl Into<Arc<[Device]>>, size: Option<u64>) -> Hiv
                 .into_iter()
                 .collect(),
         ),
+        engines: None,
         reserved: BTreeMap::new(),
     }
 }

@@ -16,6 +16,8 @@ mod names;
 #[cfg(feature = "rhai")]
 mod policies;
 mod policy;
+#[cfg(feature = "hub")]
+mod readable;
 #[cfg(feature = "rhai")]
 mod replay;
 mod restart;

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use rbee_core::{
     Error, ErrorKind, HiveId, ModelRef, Result, Worker, WorkerId, WorkerSpec,
-    hive::{Device, DeviceKind, Devices, Progress, WorkerFactory},
-    models::{ModelFormat, ModelOnDisk, WorkerLimits},
+    hive::{Device, DeviceKind, Devices, EngineSupport, Progress, WorkerFactory},
+    models::{ModelOnDisk, WorkerLimits},
 };
 use tokio::{io::AsyncWriteExt, process::Command};
 
@@ -79,8 +79,14 @@ impl From<Error> for Failure {
 impl WorkerFactory for ProcessFactory {
     async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
         let on_disk = ModelOnDisk::read(model, path).await?;
-        check_format(&on_disk, &self.config.engines)?;
+        if let Some(info) = on_disk.info.as_deref() {
+            EngineSupport::check(&engines(&self.config), model, &info.into())?;
+        }
         Ok(on_disk)
+    }
+
+    fn engines(&self) -> Option<Vec<EngineSupport>> {
+        Some(engines(&self.config))
     }
 
     fn limits(&self, model: &ModelRef) -> WorkerLimits {
@@ -122,18 +128,10 @@ impl WorkerFactory for ProcessFactory {
     }
 }
 
-/// rbee's own worker reads safetensors; other files need an engine that reads them.
-fn check_format(on_disk: &ModelOnDisk, engines: &[EngineCommand]) -> Result<()> {
-    let is_gguf = on_disk.info.as_ref().is_some_and(|info| info.format == ModelFormat::Gguf);
-    if !is_gguf || engines.iter().any(|engine| engine.serves(&on_disk.model)) {
-        return Ok(());
-    }
-    let message = format!(
-        "model {} is a GGUF file, and no engine on this machine reads those: define one for it under `engines`, \
-         llama-server for instance",
-        on_disk.model
-    );
-    Err(Error::new(ErrorKind::ModelIncompatible, message))
+/// The engines, and what they read; rbee's own worker is the last.
+fn engines(config: &Config) -> Vec<EngineSupport> {
+    let own = config.support.clone().unwrap_or_else(EngineSupport::candle);
+    config.engines.iter().map(EngineCommand::support).chain([own]).collect()
 }
 
 /// rbee's own worker does one run at a time. An engine reserves its whole context when it starts.

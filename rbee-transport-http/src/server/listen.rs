@@ -138,6 +138,12 @@ impl Server {
         Ok(self)
     }
 
+    /// The same, with files that were read before.
+    pub fn with_tls_files(mut self, files: TlsFiles) -> Self {
+        self.tls = Some(files);
+        self
+    }
+
     /// The files of [`with_tls`](Self::with_tls), to read them again while it serves.
     pub fn tls_files(&self) -> Option<TlsFiles> {
         self.tls.clone()

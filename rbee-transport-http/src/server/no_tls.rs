@@ -10,12 +10,21 @@ use tokio::net::TcpStream;
 pub enum TlsFiles {}
 
 impl TlsFiles {
-    pub(super) fn open(certificates: &Path, _key: &Path) -> Result<Self> {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]: this build has no TLS.
+    pub fn open(certificates: &Path, _key: &Path) -> Result<Self> {
         let message = format!(
             "{}: this build has no TLS; build it with the feature `tls`",
             certificates.display()
         );
         Err(Error::new(ErrorKind::Config, message))
+    }
+
+    /// A warning about the time in which the certificate is valid.
+    pub fn validity_warning(&self) -> Option<String> {
+        match *self {}
     }
 
     /// The file with the certificates.

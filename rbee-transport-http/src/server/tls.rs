@@ -1,5 +1,7 @@
 //! The certificates and the private key of a server, read from files that can be read again.
 
+mod validity;
+
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -36,10 +38,22 @@ impl fmt::Debug for TlsFiles {
 
 impl TlsFiles {
     /// Reads both files.
-    pub(super) fn open(certificates: &Path, key: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a file cannot be read, or the two do not match.
+    pub fn open(certificates: &Path, key: &Path) -> Result<Self> {
         let config = RwLock::new(read(certificates, key)?);
         let (certificates, key) = (certificates.to_owned(), key.to_owned());
         Ok(Self { inner: Arc::new(Inner { certificates, key, config }) })
+    }
+
+    /// A warning if the server's certificate has expired, expires soon, or is not valid yet.
+    pub fn validity_warning(&self) -> Option<String> {
+        let path = &self.inner.certificates;
+        // Both files were read when this was made; one that cannot be read now has no warning.
+        let first = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
+        let warning = validity::warning(&first, std::time::SystemTime::now())?;
+        Some(format!("{}: {warning}", path.display()))
     }
 
     /// The file with the certificates.

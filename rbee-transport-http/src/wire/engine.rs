@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use rbee_core::{Error, ErrorKind, ModelRef, Result};
+use rbee_core::{
+    Error, ErrorKind, ModelRef, Result,
+    hive::{EngineSupport, matches_pattern},
+    models::ModelTask,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A program that serves one model over HTTP, and how it is started.
@@ -90,7 +94,18 @@ fn context() -> u32 {
 impl EngineCommand {
     /// True if it serves this model.
     pub fn serves(&self, model: &ModelRef) -> bool {
-        self.models.iter().any(|pattern| matches(pattern.as_bytes(), model.as_str().as_bytes()))
+        self.models
+            .iter()
+            .any(|pattern| matches_pattern(pattern.as_bytes(), model.as_str().as_bytes()))
+    }
+
+    /// The models that it can run. The formats that it reads are unknown.
+    pub fn support(&self) -> EngineSupport {
+        let tasks = self.tasks.iter().map(|task| match task {
+            Task::Generate => ModelTask::Generate,
+            Task::Embed => ModelTask::Embed,
+        });
+        EngineSupport::new(&*self.name).for_models(self.models.iter().cloned()).with_tasks(tasks)
     }
 
     /// Checks everything that can be checked without starting it.
@@ -199,32 +214,6 @@ fn unknown_placeholder(text: &str) -> Option<&str> {
         rest = &rest[1..];
     }
     None
-}
-
-/// Matches wildcards over bytes; linear except for backtracking to the last `*`.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t, mut back) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                back = Some((p, t));
-                p += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match back {
-                Some((star, from)) => {
-                    back = Some((star, from + 1));
-                    p = star + 1;
-                    t = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 /// A program and its arguments.
@@ -351,7 +340,7 @@ mod tests {
         #[test]
         fn patterns_match_what_they_mean(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
             let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-            prop_assert_eq!(matches(pattern, text), plainly(pattern, text));
+            prop_assert_eq!(matches_pattern(pattern, text), plainly(pattern, text));
         }
     }
 }

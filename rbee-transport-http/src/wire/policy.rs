@@ -317,7 +317,8 @@ pub struct DeviceEstimate {
     pub evictable: u64,
     /// What is missing even if they are stopped.
     pub shortfall: u64,
-    /// `fits`, `fits_after_eviction`, `later`, `too_small`, `unknown` or `unavailable`.
+    /// `fits`, `fits_after_eviction`, `later`, `too_small`, `incompatible` (no engine of the hive can read the model),
+    /// `unknown` or `unavailable`.
     pub verdict: String,
     /// Idle workers that would be stopped.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]

@@ -15,6 +15,7 @@ mod openai;
 mod operation;
 mod pages;
 mod policy;
+mod readable;
 mod redaction;
 mod retry_after;
 mod shutdown;

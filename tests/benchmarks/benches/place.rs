@@ -67,6 +67,7 @@ fn cluster(workers: &[Arc<WorkerView>]) -> ClusterView {
             memory_budget: None,
             labels: Arc::default(),
             models: Arc::default(),
+            engines: None,
             reserved: Default::default(),
         });
     }
@@ -162,6 +163,7 @@ fn full(hives: usize, are_holders_busy: bool) -> (ClusterView, ModelRef) {
             memory_budget: None,
             labels: Arc::default(),
             models: Arc::new(has_files.then(|| (wanted.clone(), files)).into_iter().collect()),
+            engines: None,
             reserved: Default::default(),
         });
         for place in [2 * number, 2 * number + 1] {

@@ -70,6 +70,7 @@ fn cluster(count: usize) -> ClusterView {
             memory_budget: None,
             labels: Arc::default(),
             models: Arc::default(),
+            engines: None,
             reserved: Default::default(),
         });
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use http::Method;
-use rbee_core::HiveId;
+use rbee_core::{HiveId, models::ModelKind};
 use rbee_transport_http::wire::{
     openai::{Model, ModelList},
     queen::{self, CatalogEntry, ModelDetails, ModelQuery},
@@ -98,8 +98,15 @@ impl Show {
         facts.add("workers", &list_of(workers));
         if let Some(details) = &entry.details {
             add_details(&mut facts, details);
+        } else {
+            add_kind(&mut facts, entry.kind.as_ref());
         }
         keeper.screen.facts(&facts)?;
+        if entry.hives.is_empty() && entry.workers.is_empty() {
+            keeper
+                .screen
+                .note(&format!("no hive has it; `rbee pull {}` puts it there", self.model));
+        }
         Ok(Exit::Ok)
     }
 }
@@ -135,10 +142,25 @@ fn in_path(name: &str) -> String {
     path
 }
 
+/// What is known of a model whose files nobody has read.
+fn add_kind(facts: &mut Facts, kind: Option<&ModelKind>) {
+    let Some(kind) = kind else { return facts.add("format", "not known") };
+    let known = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "not known".into());
+    facts.add("format", &kind.format.to_string());
+    facts.add("architecture", &known(&kind.architecture));
+    if let Some(class) = &kind.class {
+        facts.add("class", class);
+    }
+    if let Some(quantization) = &kind.quantization {
+        facts.add("quantization", quantization);
+    }
+}
+
 /// The facts from the model's files.
 fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelDetails) {
     let known =
         |number: Option<u32>| number.map_or_else(|| "-".into(), |number| number.to_string());
+    facts.add("format", &info.format.to_string());
     facts.add("architecture", &info.architecture);
     facts.add("parameters", &info.parameters.map_or_else(|| "-".into(), human::large));
     facts.add("weights", info.quantization.as_deref().unwrap_or(&info.dtype));

@@ -39,7 +39,10 @@ pub(super) async fn estimate(keeper: &Keeper, request: &EstimateRequest) -> Resu
             ]);
         }
         keeper.screen.table(&table)?;
-        if found.devices.iter().all(|device| device.required == 0) {
+        let is_unknown = |device: &DeviceEstimate| device.verdict == "unknown";
+        if found.devices.iter().any(is_unknown)
+            && found.devices.iter().all(|device| device.required == 0)
+        {
             keeper.screen.note(&format!(
                 "the size of {} is unknown: no hive has it; `rbee pull` downloads it",
                 found.model
@@ -59,6 +62,7 @@ fn verdict(device: &DeviceEstimate) -> String {
         ("later", _) => "not now".into(),
         ("too_small", _) => "too small".into(),
         ("unknown", _) => "not known".into(),
+        ("incompatible", Some(why)) => format!("cannot be read: {why}"),
         (_, Some(why)) => why.clone(),
         (other, None) => other.into(),
     }

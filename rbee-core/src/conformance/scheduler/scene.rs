@@ -179,6 +179,7 @@ fn hive(random: &mut Random, number: u64) -> HiveView {
         memory_budget: None,
         labels: Arc::default(),
         models: Arc::new(models),
+        engines: None,
         reserved: if random.percent(20) {
             BTreeMap::from([(random.below(4) as u32, random.below(4 * GIB))])
         } else {

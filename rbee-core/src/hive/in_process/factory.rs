@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::files;
 use crate::{
+    engine_support::EngineSupport,
     error::{Error, ErrorKind, Result},
     id::{HiveId, WorkerId},
     model_info::ModelInfo,
@@ -75,6 +76,12 @@ pub trait WorkerFactory: fmt::Debug + Send + Sync + 'static {
     /// damaged or is not a model, [`ErrorKind::Unsupported`] for a reference of another kind.
     async fn inspect(&self, model: &ModelRef, path: Option<&Path>) -> Result<ModelOnDisk> {
         files_of(model, path).await
+    }
+
+    /// The engines, and what they read, so that a model that none of them can read is refused before it is copied
+    /// anywhere. The first that is for a model runs it. By default, unknown: every model is accepted.
+    fn engines(&self) -> Option<Vec<EngineSupport>> {
+        None
     }
 
     /// The limits of a future worker of this model, so that no more memory is planned than it will take. By default,

@@ -147,7 +147,7 @@ pub(super) fn size(path: &Path) -> Result<u64, FilesError> {
 }
 
 /// True if these are a model's files in a format with readable headers. Other formats are left to the engine. Blocks.
-pub(super) fn is_in_known_form(path: &Path) -> bool {
+pub(crate) fn is_in_known_form(path: &Path) -> bool {
     let by_name = |path: &Path| {
         path.extension().is_some_and(|extension| extension == "gguf" || extension == "safetensors")
     };

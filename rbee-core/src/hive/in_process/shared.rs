@@ -107,7 +107,8 @@ impl Shared {
             let info = WorkerInfo::clone(worker.info());
             WorkerReport { info, health }
         });
-        HiveReport { rev, devices, models, workers: workers.collect() }
+        let engines = factory.and_then(|factory| factory.engines());
+        HiveReport { rev, devices, engines, models, workers: workers.collect() }
     }
 
     /// Ends every subscription and drops every worker. Returns the loads that must still end.

@@ -67,6 +67,7 @@ impl Model<'_> {
         let info = ModelInfo {
             format: ModelFormat::Gguf,
             architecture: shown(architecture),
+            class: None,
             task,
             parameters: Some(self.sum(|tensor| tensor.elements)),
             weights_bytes: in_tensors.unwrap_or(header.data_bytes),

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    model_info::files::MAX_CONFIG_BYTES,
     model_ref::ModelRef,
     models::{
         disk,
@@ -22,6 +23,9 @@ use crate::{
         select::{self, Listed},
     },
 };
+
+/// The configuration of a model.
+const CONFIG: &str = "config.json";
 
 /// A reference to one commit, and its files.
 #[derive(Clone, Debug)]
@@ -113,6 +117,49 @@ impl Hub {
         files.retain(|file| picked.files.contains(&file.path));
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Resolved { model: pinned, revision: revision.to_owned(), commit, files })
+    }
+
+    /// The text of the `config.json` of a reference that names a commit; `None` if it has none. If `anonymous`, the hub
+    /// is asked without a token, and the cache is not used, because its files may have been downloaded with one.
+    pub(crate) async fn config(
+        &self,
+        model: &ModelRef,
+        anonymous: bool,
+    ) -> Result<Option<Vec<u8>>> {
+        let hub = match anonymous {
+            true if self.is_offline() => return Ok(None),
+            true => self.shared.settings.clone().token(None).build()?,
+            false => self.clone(),
+        };
+        let abandoned = std::sync::Arc::new(AtomicBool::new(false));
+        let _abandon = Abandon(abandoned.clone());
+        let model = model.clone();
+        blocking(move || hub.config_here(&model, &abandoned)).await
+    }
+
+    fn config_here(&self, model: &ModelRef, abandoned: &AtomicBool) -> Result<Option<Vec<u8>>> {
+        let (org, repo, commit, _) = parts(model)?;
+        if self.is_offline() {
+            let Some(cache) = self.shared.cache.as_deref() else { return Ok(None) };
+            let snapshots = cache.join(format!("models--{org}--{repo}")).join("snapshots");
+            let read = disk::read_small(&snapshots.join(commit).join(CONFIG), MAX_CONFIG_BYTES);
+            return Ok(read?);
+        }
+        let url = self.repository(org, repo, commit).url(CONFIG);
+        let what = format!("the file {CONFIG:?} of {model}");
+        let shared = &self.shared;
+        let attempt = || {
+            let mut response = shared.get(&url, 0, &what)?;
+            match response.status().as_u16() {
+                200 => {
+                    let body = response.body_mut().with_config().limit(MAX_CONFIG_BYTES);
+                    body.read_to_vec().map(Some).map_err(|error| shared.failed(error, &what))
+                }
+                404 => Ok(None),
+                _ => Err(shared.refused(&response, &what, &self.page(org, repo))),
+            }
+        };
+        shared.persist(abandoned, || 0, attempt)
     }
 
     /// Returns an error if the hub does not deliver the files to this caller. A description of the repository proves

@@ -1,5 +1,6 @@
 //! Carries out the engine's effects.
 
+use super::super::model_locator::Readers;
 use super::*;
 use crate::metrics;
 use crate::registry::Change;
@@ -81,7 +82,12 @@ impl Driver {
                 }
             }
             Effect::Provision { hive, model } => match self.hive_tasks(&hive) {
-                Some(hive_tasks) => hive_tasks.provision(self.holders(&model), model),
+                Some(hive_tasks) => {
+                    let view = self.engine.view();
+                    let engines = view.hive(&hive).and_then(|hive| hive.engines.clone());
+                    let readers = Readers { engines, kind: view.kind_of(&model) };
+                    hive_tasks.provision(self.holders(&model), model, readers);
+                }
                 None => {
                     let result = Err(no_such_hive(&hive));
                     self.context.inbox.input(Input::Provisioned { hive, model, result });

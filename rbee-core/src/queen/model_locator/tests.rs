@@ -5,8 +5,10 @@ use futures_core::stream::BoxStream;
 use super::*;
 use crate::{
     cluster::HiveView,
+    engine_support::EngineSupport,
     hive::{HiveEvent, HiveInfo, HiveReport, InProcessHive, ModelHost},
     id::{Epoch, HiveId, WorkerId},
+    model_info::{ModelFormat, ModelKind},
     settings::TenantReferences,
     worker::Worker,
     worker_spec::WorkerSpec,
@@ -40,6 +42,12 @@ impl Pin for Arc<Slow> {
             None => format!("{model}@{COMMIT}").parse(),
         }
     }
+    async fn config(&self, _: &ModelRef, _: bool) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    async fn bytes(&self, model: &ModelRef) -> Result<u64> {
+        Err(Error::new(ErrorKind::ModelNotFound, model.to_string()))
+    }
     fn access(&self) -> HubAccess {
         HubAccess::default()
     }
@@ -71,6 +79,7 @@ fn holding(commit: &str) -> ClusterView {
         memory_budget: None,
         labels: Arc::default(),
         models: Arc::new([(older.clone(), ModelOnDisk::new(older, 1))].into()),
+        engines: None,
         reserved: BTreeMap::new(),
     });
     cluster
@@ -138,7 +147,7 @@ impl HiveBackend for Elsewhere {
 async fn a_file_of_another_machine_is_used_for_the_operator_and_not_for_a_tenant() {
     let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere::new());
     let put = async |models: &ModelLocator, model: &ModelRef| {
-        models.put(&hive, model, Vec::new(), Progress::ignore()).await
+        models.put(&hive, model, Vec::new(), Readers::default(), Progress::ignore()).await
     };
     let settings =
         Settings { tenant_references: TenantReferences::WithHubToken, ..Settings::default() };
@@ -154,6 +163,34 @@ async fn a_file_of_another_machine_is_used_for_the_operator_and_not_for_a_tenant
     // If tenants may not use references, the operator has named or allowed every file.
     let closed = ModelLocator::new(None, &Settings::default());
     assert_eq!(put(&closed, &file).await.unwrap().bytes, 7);
+}
+
+#[tokio::test]
+async fn a_file_that_no_engine_of_the_hive_can_read_is_refused_before_it_is_copied() {
+    let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere::new());
+    let (models, directory) =
+        (ModelLocator::new(None, &Settings::default()), tempfile::tempdir().unwrap());
+    let path = directory.path().join("bee.gguf");
+    let put = async |engines: Vec<EngineSupport>, kind: Option<ModelKind>| {
+        let readers = Readers { engines: Some(engines.into()), kind: kind.map(Arc::new) };
+        let file = model(&format!("file:{}", path.display()));
+        models.put(&hive, &file, Vec::new(), readers, Progress::ignore()).await.unwrap_err()
+    };
+    // A version and no tensors or values: a whole file.
+    let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes()].concat();
+    bytes.resize(64, 0);
+    for content in [&bytes[..], b"GGUF and more"] {
+        // Its kind comes from its header, and damage is found there too.
+        std::fs::write(&path, content).unwrap();
+        let error = put(vec![EngineSupport::candle()], None).await;
+        assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
+    }
+    // The hive is asked only if it may read it: it has no store.
+    let known = ModelKind::new(ModelFormat::Gguf);
+    let any = put(vec![EngineSupport::new("any")], Some(known.clone())).await;
+    assert_eq!(any.kind(), ErrorKind::Unsupported, "{any}");
+    let none = put(vec![EngineSupport::candle()], Some(known)).await;
+    assert!(none.message().contains("hive local: candle reads safetensors"), "{none}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -169,6 +169,7 @@ fn build() -> Result<Fleet> {
             memory_budget: None,
             labels: Arc::new(labels.map(|(key, value)| (key.into(), value.into())).collect()),
             models: Arc::new(models.into_iter().map(|model| on_disk(model, &big)).collect()),
+            engines: None,
             reserved: BTreeMap::new(),
         });
     }

@@ -104,7 +104,9 @@ impl<'a> OnHive<'a> {
             return Err(error.message().to_owned());
         }
         let is_refused = self.ask.refused.contains_key(&self.hive.id);
-        if is_refused || !self.hive.takes_workers() || self.hive.devices.is_empty() {
+        let is_unreadable = search.unreadable(self.hive).is_some();
+        if is_refused || is_unreadable || !self.hive.takes_workers() || self.hive.devices.is_empty()
+        {
             return Err(search.why_not(self.hive));
         }
         Ok(())

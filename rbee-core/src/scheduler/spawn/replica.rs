@@ -23,7 +23,8 @@ pub(crate) fn place_replica(
         let held = hive.models.get(model).unwrap_or(known);
         sizing.worker_memory(cluster, model, Some(held), device.kind)
     };
-    let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive));
+    let reads = |hive: &HiveView| cluster.unreadable(hive, model).is_none();
+    let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive) && reads(hive));
     let devices = hives.flat_map(|hive| hive.devices.iter().map(move |device| (hive, device)));
     let candidates = devices.filter_map(|(hive, device)| {
         let memory = memory(hive, device);

@@ -1,6 +1,6 @@
 //! The search for a device to start a worker on, and what is said if there is none.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::candidates::{DeviceCandidate, DeviceCandidates};
 use crate::{
@@ -113,7 +113,8 @@ impl<'a> Search<'a> {
         let mut may_fit_later = false;
         for hive in self.cluster.hives() {
             online |= hive.takes_workers();
-            let refused = self.ask.refused.contains_key(&hive.id);
+            let refused =
+                self.ask.refused.contains_key(&hive.id) || self.unreadable(hive).is_some();
             let mut fits = false;
             if !refused && !hive.takes_workers() {
                 // It may come back, and have room then.
@@ -152,7 +153,8 @@ impl<'a> Search<'a> {
         let holders = self
             .cluster
             .with_model_on_disk(self.model())
-            .filter(|hive| hive.takes_workers() && !self.ask.refused.contains_key(&hive.id));
+            .filter(|hive| hive.takes_workers() && !self.ask.refused.contains_key(&hive.id))
+            .filter(|hive| self.unreadable(hive).is_none());
         for hive in holders {
             self.offer_devices(hive, &mut candidates);
         }
@@ -231,7 +233,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The error if every hive has refused the model, or no device is large enough for it.
+    /// The reason that no engine of the hive can read the model; `None` if one can, as far as is known.
+    pub(super) fn unreadable(&self, hive: &HiveView) -> Option<String> {
+        self.cluster.unreadable(hive, self.model())
+    }
+
+    /// The error if every hive has refused the model or cannot read it, or no device is large enough for it.
     pub(super) fn rejection(&self) -> Error {
         let online = || self.cluster.hives().filter(|hive| hive.online);
         let mut refusals = online().map(|hive| self.ask.refused.get(&hive.id));
@@ -239,6 +246,14 @@ impl<'a> Search<'a> {
             && refusals.all(|refusal| refusal.is_some())
         {
             return first.clone();
+        }
+        let is_unreadable = |hive: &Arc<HiveView>| self.unreadable(hive).is_some();
+        let is_refused = |hive: &Arc<HiveView>| self.ask.refused.contains_key(&hive.id);
+        if online().any(is_unreadable)
+            && online().all(|hive| is_unreadable(hive) || is_refused(hive))
+        {
+            let reasons = online().map(|hive| format!("hive {}: {}", hive.id, self.why_not(hive)));
+            return self.cluster.incompatible(self.model(), reasons);
         }
         let mut message = format!("model {} fits on no device", self.model());
         for (index, hive) in online().take(NAMED).enumerate() {
@@ -262,6 +277,9 @@ impl<'a> Search<'a> {
         }
         if hive.draining {
             return "it is being drained".into();
+        }
+        if let Some(why) = self.unreadable(hive) {
+            return format!("it cannot read the model: {why}");
         }
         if hive.devices.is_empty() {
             return "it has reported no devices".into();

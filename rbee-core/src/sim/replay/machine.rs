@@ -188,6 +188,7 @@ impl Machine {
             |device: &Device| Device { memory_free: self.free(device, false), ..device.clone() };
         let ready = self.workers.values().filter(|worker| worker.is_ready);
         HiveReport {
+            engines: None,
             rev: self.rev,
             devices: self.devices.iter().map(device).collect(),
             models: self.models.values().cloned().collect(),

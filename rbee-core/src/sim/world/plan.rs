@@ -27,6 +27,7 @@ impl World<'_> {
     pub(super) fn take_report(&mut self, hive: &HiveId) {
         let machine = &self.machines[hive];
         let report = HiveReport {
+            engines: None,
             rev: machine.rev,
             devices: vec![Device {
                 index: 0,

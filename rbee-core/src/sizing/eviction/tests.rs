@@ -50,6 +50,7 @@ fn hive(reserved: u64) -> HiveView {
         memory_budget: None,
         labels: Arc::default(),
         models: Arc::default(),
+        engines: None,
         reserved: BTreeMap::from([(1, reserved)]),
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn hive(
         memory_budget: None,
         labels: Arc::new(labels.collect()),
         models: Arc::new(models.collect()),
+        engines: None,
         reserved: BTreeMap::new(),
     }
 }

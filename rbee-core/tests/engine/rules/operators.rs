@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rbee_core::{
     Error, ErrorKind, HiveId, ModelRef, Placement, WorkerId,
-    engine::{Command, CommandOutput, Effect, Input, Note},
+    engine::{Command, CommandOutput, Effect, HiveFact, Input, Note},
+    hive::EngineSupport,
     id::Ticket,
-    models::ModelOnDisk,
+    models::{ModelFormat, ModelKind, ModelOnDisk},
     queen::LoadRequest,
 };
 
@@ -394,4 +395,39 @@ fn what_operators_may_have_under_way_is_bounded() {
     fetched(&mut hand, 7, Ok(on_disk(7)));
     hand.order(2_001, load(0));
     found(&hand, 2_001);
+}
+
+#[test]
+fn a_model_that_the_hive_cannot_read_is_not_fetched_to_it() {
+    let mut hand = Hand::with(&[]);
+    let mut report = parts::report(9, [], []);
+    report.engines = Some(vec![EngineSupport::candle()]);
+    hand.hive(0, HiveFact::Report(Box::new(report)));
+    let kind = ModelKind::new(ModelFormat::Gguf);
+    hand.feed(Input::ModelKind { model: parts::model(7), kind });
+    let is_refused = |hand: &Hand, n| {
+        let (kind, message) = refused(hand, n);
+        assert_eq!(kind, ErrorKind::ModelIncompatible);
+        for part in ["model hf:org/model-7 is GGUF", "hive hive-0: ", "candle reads safetensors"] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert_eq!(fetches(hand), []);
+    };
+    hand.order(1, provision(7));
+    is_refused(&hand, 1);
+    // The policy insists on the hive, which is a fault; the built-in policy refuses.
+    hand.answers = false;
+    hand.order(2, load(7));
+    let ticket = question(&hand);
+    choose(&mut hand, ticket, Ok(spawn(parts::model(7), 1, Vec::new())));
+    is_refused(&hand, 2);
+    // Nor for a job, whatever the policy answers.
+    hand.job(1, 7);
+    let mut answered = 0;
+    while let Some((ticket, _)) = hand.asked.get(answered).copied().filter(|_| answered < 20) {
+        answered += 1;
+        hand.answer(ticket, spawn(parts::model(7), 1, Vec::new()));
+        assert_eq!(fetches(&hand), []);
+    }
+    assert!((3..20).contains(&answered), "asked {answered} times");
 }

@@ -30,6 +30,7 @@ impl Client {
             router: Router::new().route("/", get(|| async { "honey" })),
             shutdown: shutdown.clone(),
             connected,
+            reach: Reach::Loopback,
         };
         let (near, stream) = tokio::io::duplex(64 << 10);
         tokio::spawn(async move { connection.speak(near).await });

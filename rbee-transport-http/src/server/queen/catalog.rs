@@ -5,6 +5,7 @@ mod pull;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use axum::{extract::State, response::IntoResponse};
@@ -13,6 +14,7 @@ use rbee_core::{
     ClusterView, Error, ErrorKind, HiveId, ModelRef, Queen, Result,
     cluster::{HiveView, WorkerState},
     models::{MemoryNeed, ModelSource},
+    queen::ModelDescription,
 };
 
 use super::{
@@ -32,6 +34,9 @@ use crate::{
 #[cfg(feature = "openapi")]
 pub(super) use pull::__path_pull;
 pub(super) use pull::pull;
+
+/// How long the description of a known model may take, which may ask a hub.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// List the models that the queen knows: those with an alias, on a disk, or in memory.
 #[cfg_attr(
@@ -67,6 +72,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
 )]
 pub(super) async fn show(
     State(shared): State<Shared>,
+    locality: Locality,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
     let (models, cluster) = (shared.queen.models(), shared.queen.cluster().await?);
@@ -80,9 +86,21 @@ pub(super) async fn show(
     };
     // The requested name first, if one model has several.
     found.sort_by_key(|entry| entry.name != name);
-    let found = found.into_iter().find(known);
-    let mut found = found.ok_or_else(|| models.unknown(&query.model, None, Some(&cluster)))?;
-    found.details = details(&shared.queen, &found).await?;
+    let mut found = match found.into_iter().find(known) {
+        Some(mut found) => {
+            found.details = details(&shared.queen, &found).await?;
+            if found.details.is_none() {
+                // What cannot be found out about a known model is left out.
+                let models = shared.queen.models();
+                let described =
+                    tokio::time::timeout(DESCRIBE_TIMEOUT, models.describe(&found.model)).await;
+                add_description(&mut found, described.ok().and_then(Result::ok));
+            }
+            found
+        }
+        None => unlisted(&shared, &locality, &query.model).await?,
+    };
+    found.kind = found.details.as_ref().map(|details| (&details.info).into()).or(found.kind.take());
     if let Some(hive) = &query.hive {
         if !found.hives.contains(hive) {
             return Err(absent(&query.model, hive).into());
@@ -193,6 +211,36 @@ pub(super) async fn refuse_unknown(queen: &Queen, model: &ModelRef) -> Result<()
     Err(queen.models().unknown(name, None, Some(&cluster)))
 }
 
+/// A model that the queen does not list, looked up where its reference says.
+async fn unlisted(shared: &Inner, locality: &Locality, name: &str) -> Result<CatalogEntry> {
+    shared.check_model(locality, name).await?;
+    let models = shared.queen.models();
+    let described = models.describe(name).await.map_err(|error| error.with_param("model"))?;
+    let mut entry = CatalogEntry {
+        name: name.to_owned(),
+        model: described.model.to_string(),
+        state: "unloaded".into(),
+        bytes: None,
+        hives: Vec::new(),
+        workers: Vec::new(),
+        kind: None,
+        details: None,
+    };
+    add_description(&mut entry, Some(described));
+    Ok(entry)
+}
+
+fn add_description(entry: &mut CatalogEntry, described: Option<ModelDescription>) {
+    let Some(described) = described else { return };
+    entry.bytes = entry.bytes.or(described.bytes);
+    entry.kind = described.kind;
+    entry.details = described.info.as_deref().map(|info| ModelDetails {
+        digest: None,
+        memory: info.memory(&MemoryNeed::default()),
+        info: info.clone(),
+    });
+}
+
 fn absent(name: &str, hive: &HiveId) -> Error {
     let shown: String = name.chars().take(120).collect();
     let message = format!("the model {shown:?} is not on the disk of hive {hive}");
@@ -239,6 +287,7 @@ async fn entries(queen: &Queen) -> Result<Vec<CatalogEntry>> {
             bytes: holders.first().map(|(_, held)| held.bytes),
             hives: holders.iter().map(|(hive, _)| hive.clone()).collect(),
             workers: workers.iter().map(|worker| worker.info.id).collect(),
+            kind: None,
             details: None,
         }
     };

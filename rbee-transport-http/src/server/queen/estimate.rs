@@ -4,9 +4,7 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, queen::LoadRequest, scheduler::Fit};
 
-use super::{
-    Shared, catalog::refuse_unknown, local_user::Locality, middleware::HandlerResult,
-};
+use super::{Shared, catalog::refuse_unknown, local_user::Locality, middleware::HandlerResult};
 use crate::{
     server::response,
     wire::{
@@ -66,6 +64,7 @@ fn describe(found: rbee_core::scheduler::DeviceEstimate) -> DeviceEstimate {
             let why = "nothing is known of its size; it is when a machine has fetched the model";
             ("unknown", Vec::new(), Some(why.to_owned()))
         }
+        Fit::Incompatible(why) => ("incompatible", Vec::new(), Some(why)),
         Fit::Unavailable(why) => ("unavailable", Vec::new(), Some(why)),
     };
     DeviceEstimate {

@@ -2,7 +2,7 @@
 
 use rbee_core::{
     HiveId, WorkerId,
-    models::{MemoryEstimate, ModelInfo},
+    models::{MemoryEstimate, ModelInfo, ModelKind},
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,11 @@ pub struct CatalogEntry {
     /// Its workers.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub workers: Vec<WorkerId>,
-    /// What its files describe; only if one model is requested and a hive has it.
+    /// What decides whether an engine can read it; only if one model is requested, and if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub kind: Option<ModelKind>,
+    /// What its files describe; only if one model is requested, and if a hive or the queen's machine has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<ModelDetails>,
 }

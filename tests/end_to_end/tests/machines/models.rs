@@ -13,7 +13,9 @@ use std::{
 use crate::hub::{COMMIT, Fault, HubServer};
 use crate::machine::{Machine, ask, is_gone, kill, until};
 use futures_util::future::join_all;
-use rbee_core::{HiveId, ModelRef, Queen, hive::Progress, models::Hub};
+use rbee_core::{
+    ErrorKind, HiveId, ModelRef, Queen, Request, hive::Progress, models::Hub, queen::LoadRequest,
+};
 
 const MODEL: &str = "hf:bee/live";
 const WEIGHTS: &str = "model.safetensors";
@@ -147,6 +149,71 @@ async fn a_damaged_file_is_found_out_by_name_and_fetched_again() {
     assert!(!listed, "what is damaged is not offered");
     assert!(ask(&queen, MODEL).await.contains("lily is a tall white flower"));
     assert!(fs::read(&weights).unwrap() == whole);
-    assert_eq!((server.fetches(WEIGHTS).len(), server.fetches("config.json").len()), (2, 1));
+    // The hive fetches the configuration once, and the queen has read it once to know what kind of model it is.
+    assert_eq!((server.fetches(WEIGHTS).len(), server.fetches("config.json").len()), (2, 2));
+    queen.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+/// A GGUF file of a model without tensors: version 3, and one value, the architecture.
+fn gguf() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend([0_u64, 1].map(u64::to_le_bytes).concat());
+    bytes.extend(text("general.architecture"));
+    bytes.extend(8_u32.to_le_bytes());
+    bytes.extend(text("llama"));
+    bytes.resize(2_048, 0);
+    bytes
+}
+
+/// The paths below the directory whose names contain this.
+fn named(directory: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(part) {
+            found.push(entry.path());
+        }
+        found.extend(named(&entry.path(), part));
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_no_engine_reads_is_refused_with_nothing_on_the_disk_of_the_hive() {
+    let (server, plain, other) = (server(), Machine::new(), Machine::new());
+    server.put("bee/gguf", "bee.gguf", gguf());
+    let engines = plain.dir.path().join("engines.yaml");
+    fs::write(&engines, "- {name: own, models: ['*other*'], command: 'own {port}'}").unwrap();
+    let hub = Hub::builder().endpoint(server.endpoint()).cache(plain.dir.path().join("hub"));
+    let mut builder = Queen::builder().hub(hub.build().unwrap());
+    let engines = engines.display().to_string();
+    for (id, machine, more) in
+        [("plain", &plain, &["--engines", &engines][..]), ("other", &other, &[])]
+    {
+        let cache = machine.dir.path().join("hub").display().to_string();
+        let arguments = [&["--hub-cache", &cache][..], more].concat();
+        builder = builder.hive(machine.hive_named(name(id), &arguments));
+    }
+    let queen = builder.build().await.unwrap();
+    let reference: ModelRef = "hf:bee/gguf".parse().unwrap();
+    let request = Request::chat("hf:bee/gguf").user("hi").max_tokens(1);
+    let asked = queen.submit(request).await.unwrap().answer().await.map(drop);
+    let loaded = queen.models().load(LoadRequest::new(reference.clone())).await.map(drop);
+    let pulled = queen.models().provision(name("plain"), reference, Progress::ignore());
+    for refused in [asked, loaded, pulled.await.map(drop)] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
+        let parts = ["is GGUF", "hive plain", "own runs models named *other*", "candle reads"];
+        for part in parts {
+            assert!(error.message().contains(part), "{part}: {error}");
+        }
+    }
+    assert!(server.fetches("bee.gguf").is_empty(), "no byte of it was sent");
+    for machine in [&plain, &other] {
+        assert_eq!(named(machine.dir.path(), "gguf"), Vec::<PathBuf>::new());
+    }
+    // The model that both can read still goes there.
+    assert!(ask(&queen, MODEL).await.contains("lily is a tall white flower"));
     queen.shutdown(Duration::from_secs(5)).await.unwrap();
 }

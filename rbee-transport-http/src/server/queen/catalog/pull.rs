@@ -66,7 +66,7 @@ pub(in crate::server::queen) async fn pull(
     shared.check_model(&locality, &order.model).await?;
     let model = locate(&shared.queen, &order.model).await?;
     refuse_unknown(&shared.queen, &model).await?;
-    let hives = hives(&shared.queen, order.hive).await?;
+    let hives = hives(&shared.queen, &model, order.hive).await?;
     let (tell, told) = mpsc::channel(UNSENT);
     let wanted = Wanted { model, hives, verify: order.verify };
     let work = Box::pin(fetch(shared.queen.clone(), wanted, tell, mark));
@@ -74,7 +74,8 @@ pub(in crate::server::queen) async fn pull(
     Ok((stream_headers(), Body::from_stream(stream)).into_response())
 }
 
-async fn hives(queen: &Queen, wanted: Option<HiveId>) -> Result<Vec<HiveId>> {
+/// The wanted hive, or every hive that is online and can read the model, as far as is known.
+async fn hives(queen: &Queen, model: &ModelRef, wanted: Option<HiveId>) -> Result<Vec<HiveId>> {
     let cluster = queen.cluster().await?;
     match wanted {
         Some(hive) => match cluster.hive(&hive) {
@@ -83,15 +84,16 @@ async fn hives(queen: &Queen, wanted: Option<HiveId>) -> Result<Vec<HiveId>> {
                 let message = format!("hive {hive} is not online");
                 Err(Error::new(ErrorKind::HiveUnreachable, message))
             }
-            Some(_) => Ok(vec![hive]),
+            Some(view) => cluster.check_readable_on(view, model).map(|()| vec![hive]),
         },
         None => {
-            let online: Vec<_> =
-                cluster.hives().filter(|hive| hive.online).map(|hive| hive.id.clone()).collect();
+            let online: Vec<_> = cluster.hives().filter(|hive| hive.online).collect();
             if online.is_empty() {
                 return Err(Error::new(ErrorKind::HiveUnreachable, "no hive is online"));
             }
-            Ok(online)
+            cluster.check_readable(model)?;
+            let able = online.into_iter().filter(|hive| cluster.unreadable(hive, model).is_none());
+            Ok(able.map(|hive| hive.id.clone()).collect())
         }
     }
 }

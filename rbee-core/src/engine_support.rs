@@ -1,0 +1,340 @@
+//! The models that the engines of a hive can read. Pure: the result depends only on the arguments.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    model_info::{ModelFormat, ModelKind, ModelTask},
+    model_ref::ModelRef,
+};
+
+/// The most engines and hives that a message names.
+const NAMED: usize = 4;
+
+/// An engine of a hive, and the models that it can read.
+///
+/// ```
+/// use rbee_core::{hive::EngineSupport, models::{ModelFormat, ModelKind}};
+///
+/// let engines = [EngineSupport::new("llama.cpp").for_models(["*.gguf"]), EngineSupport::candle()];
+/// let gguf = ModelKind::new(ModelFormat::Gguf);
+/// assert_eq!(EngineSupport::refusal(&engines, &"file:/models/bee.gguf".parse()?, &gguf), None);
+/// let refusal = EngineSupport::refusal(&engines, &"file:/models/bee".parse()?, &gguf);
+/// assert!(refusal.is_some_and(|why| why.contains("candle reads safetensors")));
+/// # Ok::<(), rbee_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct EngineSupport {
+    /// Its name, which its workers report as their backend.
+    pub name: String,
+    /// The models that it is for: patterns over the whole reference, with `*` for any characters and `?` for one; every
+    /// model if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// The files that it reads; `None` if that is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<Vec<ReadableFiles>>,
+    /// Its tasks; `None` if they are unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Vec<ModelTask>>,
+}
+
+/// Model files that an engine reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReadableFiles {
+    /// The format of the weights.
+    pub format: ModelFormat,
+    /// The architectures; every one if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub architectures: Vec<String>,
+    /// The classes of the transformers library; they count instead of the architecture if the model names its class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// True if the weights may be quantized.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quantized: bool,
+}
+
+impl ReadableFiles {
+    /// All files in this format.
+    pub fn new(format: ModelFormat) -> Self {
+        Self { format, architectures: Vec::new(), classes: Vec::new(), quantized: true }
+    }
+
+    /// Plain weights of these architectures, whose configuration names one of these classes.
+    fn plain(architectures: &[&str], classes: &[&str]) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            format: ModelFormat::Safetensors,
+            architectures: owned(architectures),
+            classes: owned(classes),
+            quantized: false,
+        }
+    }
+
+    fn includes(&self, kind: &ModelKind) -> bool {
+        let is_named = |names: &[String], name: &Option<String>| {
+            let name = name.as_ref().filter(|_| !names.is_empty());
+            name.map(|name| names.contains(name))
+        };
+        let by_class = is_named(&self.classes, &kind.class);
+        let is_of = by_class.or(is_named(&self.architectures, &kind.architecture));
+        self.format == kind.format
+            && is_of.unwrap_or(true)
+            && (self.quantized || kind.quantization.is_none())
+    }
+}
+
+/// As in "safetensors of llama, not quantized".
+impl fmt::Display for ReadableFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.format)?;
+        if !self.architectures.is_empty() {
+            write!(f, " of {}", self.architectures.join(", "))?;
+        }
+        f.write_str(if self.quantized { "" } else { ", not quantized" })
+    }
+}
+
+impl EngineSupport {
+    /// An engine that is for every model; what it reads is unknown.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), models: Vec::new(), reads: None, tasks: None }
+    }
+
+    /// rbee's own engine.
+    pub fn candle() -> Self {
+        let llama = ReadableFiles::plain(&["llama"], &["LlamaForCausalLM"]);
+        let bert = ReadableFiles::plain(
+            &["bert", "roberta", "xlm-roberta", "camembert"],
+            &[
+                "BertModel",
+                "BertForMaskedLM",
+                "RobertaModel",
+                "RobertaForMaskedLM",
+                "XLMRobertaModel",
+                "XLMRobertaForMaskedLM",
+                "CamembertModel",
+                "CamembertForMaskedLM",
+            ],
+        );
+        Self { reads: Some(vec![llama, bert]), ..Self::new("candle") }
+    }
+
+    /// Sets the models that it is for.
+    pub fn for_models(mut self, patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.models = patterns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the files that it reads.
+    pub fn reading(mut self, files: impl IntoIterator<Item = ReadableFiles>) -> Self {
+        self.reads = Some(files.into_iter().collect());
+        self
+    }
+
+    /// Sets its tasks.
+    pub fn with_tasks(mut self, tasks: impl IntoIterator<Item = ModelTask>) -> Self {
+        self.tasks = Some(tasks.into_iter().collect());
+        self
+    }
+
+    /// True if it is for this model. Of the engines of a hive, the first that is for a model runs it.
+    pub fn is_for(&self, model: &ModelRef) -> bool {
+        let model = model.as_str().as_bytes();
+        self.models.is_empty()
+            || self.models.iter().any(|pattern| matches_pattern(pattern.as_bytes(), model))
+    }
+
+    /// The reason that a hive with these engines cannot run a model of this kind; `None` if it can, as far as is known.
+    /// The reason lists what the engines read.
+    pub fn refusal(engines: &[Self], model: &ModelRef, kind: &ModelKind) -> Option<String> {
+        let engine = engines.iter().find(|engine| engine.is_for(model));
+        if let Some(engine) = engine {
+            let reads = engine.reads.as_ref();
+            if reads.is_none_or(|reads| reads.iter().any(|files| files.includes(kind))) {
+                let tasks = engine.tasks.as_ref().filter(|_| kind.task == Some(ModelTask::Embed));
+                tasks.filter(|tasks| !tasks.contains(&ModelTask::Embed))?;
+                let name = &engine.name;
+                return Some(format!(
+                    "{name} runs it, and is not configured for vectors (`tasks: [embed]`), which this model makes"
+                ));
+            }
+        }
+        let mut named: Vec<_> = engines.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = engines.len().saturating_sub(NAMED);
+        if more > 0 {
+            named.push(format!("{more} more engines"));
+        }
+        Some(match named.is_empty() {
+            true => "it has no engines".to_owned(),
+            false => named.join(", "),
+        })
+    }
+
+    /// Checks that a machine with these engines can run a model of this kind, as far as is known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModelIncompatible`] with what the engines read.
+    pub fn check(engines: &[Self], model: &ModelRef, kind: &ModelKind) -> Result<()> {
+        match Self::refusal(engines, model, kind) {
+            None => Ok(()),
+            Some(why) => Err(incompatible(model, Some(kind), [format!("this machine: {why}")])),
+        }
+    }
+}
+
+/// As in "candle reads safetensors of llama, not quantized" and "llama.cpp runs models named *.gguf".
+impl fmt::Display for EngineSupport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(reads) = &self.reads {
+            let reads: Vec<_> = reads.iter().map(ToString::to_string).collect();
+            write!(
+                f,
+                " reads {}",
+                if reads.is_empty() { "no files".into() } else { reads.join(" and ") }
+            )?;
+        }
+        if !self.models.is_empty() {
+            let and = if self.reads.is_some() { " and" } else { "" };
+            write!(f, "{and} runs models named {}", self.models.join(" or "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The error for a model that none of these hives can run; each comes as a name with the reason.
+pub(crate) fn incompatible(
+    model: &ModelRef,
+    kind: Option<&ModelKind>,
+    hives: impl IntoIterator<Item = String>,
+) -> Error {
+    let mut hives: Vec<_> = hives.into_iter().collect();
+    let more = hives.len().saturating_sub(NAMED);
+    hives.truncate(NAMED);
+    if more > 0 {
+        hives.push(format!("{more} more hives"));
+    }
+    let kind = kind.map_or_else(|| "of an unknown kind".into(), ToString::to_string);
+    let message = format!(
+        "model {model} is {kind}, and no engine can read it: {}; configure an engine for it (`engines`, see \
+         docs/engines.md), or choose files in another format",
+        hives.join("; ")
+    );
+    Error::new(ErrorKind::ModelIncompatible, message).with_param("model")
+}
+
+/// True if a text matches a pattern: `*` is any characters, `?` is one. Linear, except for backtracking to the last `*`.
+pub fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut back) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                back = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match back {
+                Some((star, from)) => {
+                    back = Some((star, from + 1));
+                    p = star + 1;
+                    t = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(config: &str) -> ModelKind {
+        ModelKind::of_config(config.as_bytes()).unwrap()
+    }
+
+    fn refusal(engines: &[EngineSupport], model: &str, kind: &ModelKind) -> Option<String> {
+        EngineSupport::refusal(engines, &model.parse().unwrap(), kind)
+    }
+
+    #[test]
+    fn the_own_engine_reads_plain_safetensors_of_its_families_and_nothing_else() {
+        let own = [EngineSupport::candle()];
+        for readable in [
+            r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#,
+            r#"{"model_type": "smol", "architectures": ["LlamaForCausalLM"]}"#,
+            r#"{"model_type": "llama"}"#,
+            r#"{"model_type": "bert", "architectures": ["BertModel"]}"#,
+            r#"{"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]}"#,
+            "{}",
+        ] {
+            assert_eq!(refusal(&own, "hf:a/b", &kind(readable)), None, "{readable}");
+        }
+        for unreadable in [
+            r#"{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}"#,
+            r#"{"model_type": "mistral"}"#,
+            r#"{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}"#,
+            r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "awq", "bits": 4}}"#,
+        ] {
+            let why = refusal(&own, "hf:a/b", &kind(unreadable)).expect(unreadable);
+            assert!(why.starts_with("candle reads safetensors of llama, not quantized"), "{why}");
+        }
+        let gguf = ModelKind::new(ModelFormat::Gguf);
+        assert!(refusal(&own, "hf:a/b", &gguf).is_some());
+    }
+
+    #[test]
+    fn the_first_engine_that_is_for_the_model_decides() {
+        let named = || EngineSupport::new("llama.cpp").for_models(["*.gguf"]);
+        let gguf = ModelKind::new(ModelFormat::Gguf);
+        let engines = [named(), EngineSupport::candle()];
+        assert_eq!(refusal(&engines, "hf:a/b::file=b.gguf", &gguf), None);
+        let why = refusal(&engines, "file:/models/b", &gguf).unwrap();
+        assert!(why.contains("llama.cpp runs models named *.gguf, candle reads"), "{why}");
+        // The engine that is for the model reads no such files; that another one would does not help.
+        let reads = [ReadableFiles::new(ModelFormat::Safetensors)];
+        let engines = [named().reading(reads), EngineSupport::new("any")];
+        assert!(refusal(&engines, "file:/b.gguf", &gguf).is_some());
+        assert_eq!(refusal(&[], "file:/b.gguf", &gguf).as_deref(), Some("it has no engines"));
+    }
+
+    #[test]
+    fn a_model_that_makes_vectors_needs_an_engine_with_that_task() {
+        let vectors =
+            ModelKind { task: Some(ModelTask::Embed), ..ModelKind::new(ModelFormat::Gguf) };
+        let text = EngineSupport::new("llama.cpp").with_tasks([ModelTask::Generate]);
+        let why = refusal(std::slice::from_ref(&text), "file:/b.gguf", &vectors).unwrap();
+        assert!(why.contains("tasks: [embed]"), "{why}");
+        let both = text.clone().with_tasks([ModelTask::Generate, ModelTask::Embed]);
+        assert_eq!(refusal(&[both], "file:/b.gguf", &vectors), None);
+        let writes = ModelKind { task: Some(ModelTask::Generate), ..vectors };
+        assert_eq!(refusal(&[text], "file:/b.gguf", &writes), None);
+    }
+
+    #[test]
+    fn the_error_names_the_model_its_kind_the_hives_and_what_to_do() {
+        let kind = kind(r#"{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}"#);
+        let error =
+            EngineSupport::check(&[EngineSupport::candle()], &"hf:a/b".parse().unwrap(), &kind)
+                .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
+        for part in [
+            "hf:a/b",
+            "safetensors of mistral (MistralForCausalLM)",
+            "candle reads safetensors of llama",
+            "docs/engines.md",
+        ] {
+            assert!(error.message().contains(part), "{part}: {error}");
+        }
+    }
+}

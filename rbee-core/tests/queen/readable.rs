@@ -1,0 +1,207 @@
+//! Models that the engines of some machines cannot read: refused before a byte is copied.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use crate::{
+    hub::{HubServer, weights},
+    queen_support::{devices, queen, quiet},
+};
+use rbee_core::{
+    ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Request, Result, Worker, WorkerId,
+    WorkerSpec, async_trait,
+    hive::{EngineSupport, Progress, WorkerFactory},
+    models::{Hub, ModelFormat, ModelOnDisk, ModelStore, StoreOptions},
+    queen::LoadRequest,
+    scheduler::Fit,
+    worker::EchoWorker,
+};
+
+/// Loads any model, and reports these engines.
+#[derive(Debug)]
+struct Engines(Vec<EngineSupport>);
+
+#[async_trait]
+impl WorkerFactory for Engines {
+    async fn load(
+        &self,
+        id: WorkerId,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        _: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        Ok(EchoWorker::builder(spec.model.clone()).id(id).hive(hive.clone()).build())
+    }
+
+    async fn inspect(&self, model: &ModelRef, _: Option<&Path>) -> Result<ModelOnDisk> {
+        Ok(ModelOnDisk::new(model.clone(), 1))
+    }
+
+    fn engines(&self) -> Option<Vec<EngineSupport>> {
+        Some(self.0.clone())
+    }
+}
+
+const GGUF: &str = "hf:bee/gguf";
+const MISTRAL: &str = "hf:bee/mistral";
+const LLAMA: &str = "hf:bee/llama";
+
+/// A hub, and a queen with two machines, of which only `able` has an engine for GGUF files.
+struct Place {
+    server: HubServer,
+    queen: Queen,
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    async fn new(hives: &[&str]) -> Self {
+        let (server, dir) = (HubServer::start(), tempfile::tempdir().unwrap());
+        server.put("bee/gguf", "model.gguf", weights(1, 1_000));
+        for (repo, class) in [("bee/mistral", "Mistral"), ("bee/llama", "Llama")] {
+            let kind = class.to_lowercase();
+            let config =
+                format!(r#"{{"model_type": "{kind}", "architectures": ["{class}ForCausalLM"]}}"#);
+            server.put(repo, "config.json", config.into());
+            server.put(repo, "model.safetensors", weights(2, 1_000));
+        }
+        let hub = Hub::builder().endpoint(server.endpoint()).cache(dir.path().join("cache"));
+        let mut builder = queen().hub(hub.build().unwrap());
+        for name in hives {
+            let llama_cpp = EngineSupport::new("llama.cpp").for_models(["*.gguf"]);
+            let engines = match *name {
+                "able" => vec![llama_cpp, EngineSupport::candle()],
+                _ => vec![EngineSupport::candle()],
+            };
+            let hub_cache = Some(dir.path().join(name).join("hub"));
+            let options = StoreOptions { hub_cache, head_room: 0, ..StoreOptions::default() };
+            let store = ModelStore::open(dir.path().join(name).join("store"), options).unwrap();
+            let hive = InProcessHive::new().with_id(id(name)).with_devices(devices());
+            builder = builder.hive(hive.with_factory(Engines(engines)).with_store(store));
+        }
+        Self { server, queen: builder.build().await.unwrap(), dir }
+    }
+
+    async fn ask(&self, model: &str) -> Result<()> {
+        let asked = self.queen.submit(Request::chat(model).user("hi").max_tokens(1)).await?;
+        asked.answer().await.map(drop)
+    }
+
+    /// The files with weights that the hub has sent, and those in the directory of a hive.
+    fn copied(&self, hive: &str) -> (usize, usize) {
+        let sent = ["model.gguf", "model.safetensors"].map(|file| self.server.fetches(file).len());
+        (sent.iter().sum(), large_files(&self.dir.path().join(hive)))
+    }
+}
+
+/// The files below the directory that are not empty. The store has only locks and lists of a few bytes otherwise.
+fn large_files(directory: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let count = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => large_files(&entry.path()),
+        Ok(found) => usize::from(found.len() >= 1_000),
+        Err(_) => 0,
+    };
+    entries.flatten().map(count).sum()
+}
+
+fn id(name: &str) -> HiveId {
+    HiveId::new(name).unwrap()
+}
+
+fn on(hive: &str, model: &str) -> LoadRequest {
+    LoadRequest { hive: Some(id(hive)), ..LoadRequest::new(model.parse().unwrap()) }
+}
+
+#[tokio::test]
+async fn a_model_goes_only_to_the_hive_that_can_read_it() {
+    let place = Place::new(&["able", "plain"]).await;
+    place.ask(GGUF).await.unwrap();
+    assert_eq!(place.copied("plain"), (1, 0));
+    assert_eq!(place.copied("able").1, 1);
+    // A model that both can read goes to either.
+    place.ask(LLAMA).await.unwrap();
+    quiet(&place.queen).await;
+}
+
+#[tokio::test]
+async fn a_model_that_no_engine_can_read_is_refused_before_it_is_copied() {
+    let place = Place::new(&["able", "plain"]).await;
+    let models = place.queen.models();
+    // For every way in which it can get there: the operator names the machine, or none of them can read it.
+    let located = models.locate(GGUF).await.unwrap();
+    let mut errors = vec![
+        models.load(on("plain", GGUF)).await.unwrap_err(),
+        models.provision(id("plain"), located, Progress::ignore()).await.unwrap_err(),
+    ];
+    for error in &errors {
+        assert!(error.message().contains("GGUF") && error.message().contains("hive plain"));
+    }
+    errors.extend([
+        place.ask(MISTRAL).await.unwrap_err(),
+        models.load(LoadRequest::new(MISTRAL.parse().unwrap())).await.unwrap_err(),
+    ]);
+    for error in &errors {
+        assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
+        assert!(error.message().contains("candle reads safetensors of llama"), "{error}");
+        assert!(error.message().contains("docs/engines.md"), "{error}");
+    }
+    for part in ["mistral (MistralForCausalLM)", "hive able", "hive plain"] {
+        assert!(errors[2].message().contains(part), "{part}: {}", errors[2]);
+    }
+    assert_eq!((place.copied("able"), place.copied("plain")), ((0, 0), (0, 0)));
+    quiet(&place.queen).await;
+}
+
+#[tokio::test]
+async fn an_estimate_says_who_cannot_read_the_model() {
+    let place = Place::new(&["able", "plain"]).await;
+    let models = place.queen.models();
+    let fits = async |model: &str| {
+        let request = LoadRequest::new(model.parse().unwrap());
+        let found = models.estimate(&request, None).await.unwrap();
+        found.into_iter().map(|device| device.fit).collect::<Vec<_>>()
+    };
+    let found = fits(GGUF).await;
+    assert!(matches!(&found[..], [Fit::Unknown, Fit::Incompatible(_)]), "{found:?}");
+    let found = fits(MISTRAL).await;
+    assert!(matches!(&found[..], [Fit::Incompatible(_), Fit::Incompatible(_)]), "{found:?}");
+    // And so it is for a file of this machine.
+    let file = place.dir.path().join("tiny.gguf");
+    fs::write(&file, gguf()).unwrap();
+    let file = format!("file:{}", file.display());
+    let found = fits(&file).await;
+    let is_right = matches!(&found[..], [Fit::Fits | Fit::Unknown, Fit::Incompatible(_)]);
+    assert!(is_right, "{found:?}");
+    assert_eq!((place.copied("able"), place.copied("plain")), ((0, 0), (0, 0)));
+}
+
+/// A GGUF file without tensors: version 3, and one value, the architecture.
+fn gguf() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(1_u64.to_le_bytes());
+    bytes.extend(text("general.architecture"));
+    bytes.extend(8_u32.to_le_bytes());
+    bytes.extend(text("llama"));
+    bytes.resize(2_048, 0);
+    bytes
+}
+
+#[tokio::test]
+async fn a_model_can_be_described_before_any_hive_has_it() {
+    let place = Place::new(&["plain"]).await;
+    let models = place.queen.models();
+    let found = models.describe(MISTRAL).await.unwrap();
+    let kind = found.kind.unwrap();
+    assert_eq!(kind.format, ModelFormat::Safetensors);
+    assert_eq!(kind.class.as_deref(), Some("MistralForCausalLM"));
+    assert!(found.model.as_str().starts_with("hf:bee/mistral@"));
+    assert!(found.bytes.is_some_and(|bytes| bytes > 1_000), "{:?}", found.bytes);
+    let error = |name: &'static str| async move { models.describe(name).await.unwrap_err().kind() };
+    assert_eq!(error("hf:bee/none").await, ErrorKind::ModelNotFound);
+    assert_eq!(error("file:/no/such/model").await, ErrorKind::ModelNotFound);
+    assert_eq!(error("nosuch").await, ErrorKind::ModelNotFound);
+    assert_eq!(place.copied("plain"), (0, 0));
+    place.queen.shutdown(Duration::ZERO).await.unwrap();
+}

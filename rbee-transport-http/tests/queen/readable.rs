@@ -1,0 +1,121 @@
+//! What is said about a model before anything is done with it.
+
+use std::sync::Arc;
+
+use crate::common::Hall;
+use http::StatusCode;
+use rbee_core::{
+    HiveId, InProcessHive, Queen, Result, Worker, WorkerId, WorkerSpec, async_trait,
+    hive::{Device, DeviceKind, EngineSupport, Progress, WorkerFactory},
+    worker::EchoWorker,
+};
+use serde_json::json;
+
+/// Has rbee's own engine alone.
+#[derive(Debug)]
+struct Own;
+
+#[async_trait]
+impl WorkerFactory for Own {
+    async fn load(
+        &self,
+        id: WorkerId,
+        hive: &HiveId,
+        spec: &WorkerSpec,
+        _: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        Ok(EchoWorker::builder(spec.model.clone()).id(id).hive(hive.clone()).build())
+    }
+
+    fn engines(&self) -> Option<Vec<EngineSupport>> {
+        Some(vec![EngineSupport::candle()])
+    }
+}
+
+/// A GGUF file of a model without tensors: version 3, and one value, the architecture.
+fn gguf() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend([0_u64, 1].map(u64::to_le_bytes).concat());
+    bytes.extend(text("general.architecture"));
+    bytes.extend(8_u32.to_le_bytes());
+    bytes.extend(text("llama"));
+    bytes.resize(2_048, 0);
+    bytes
+}
+
+/// A queen with a machine that reads no GGUF files, and the reference of such a file below an allowed directory.
+async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
+    let path = directory.path().join("bee.gguf");
+    std::fs::write(&path, gguf()).unwrap();
+    let device = Device {
+        index: 0,
+        kind: DeviceKind::Cpu,
+        name: "test".into(),
+        memory_total: 64 << 30,
+        memory_free: 64 << 30,
+    };
+    let hive = InProcessHive::new().with_id("attic".parse().unwrap());
+    let hive = hive.with_factory(Own).with_devices(vec![device]);
+    let queen = Queen::builder().hive(hive).alias("bee", format!("file:{}", path.display()));
+    let root = directory.path();
+    let hall = Hall::of(crate::common::echo(), queen, |server| server.with_file_root(root)).await;
+    (hall, format!("file:{}", path.display()))
+}
+
+#[tokio::test]
+async fn a_model_is_described_whatever_its_reference_and_wherever_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hall, reference) = hall(&directory).await;
+    for name in ["bee", &reference] {
+        let shown = hall.get(&format!("/v1/catalog/model?model={name}")).await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.text());
+        let shown = shown.json();
+        assert_eq!(
+            (&shown["name"], &shown["model"], &shown["state"], &shown["hives"], &shown["bytes"]),
+            (&json!(name), &json!(reference), &json!("unloaded"), &json!([]), &json!(2_048))
+        );
+        assert_eq!(
+            (&shown["kind"]["format"], &shown["details"]["info"]["architecture"]),
+            (&json!("gguf"), &json!("llama")),
+            "{shown}"
+        );
+    }
+    let missing = format!("file:{}", directory.path().join("none").display());
+    for name in ["nosuch", &missing, "hf:org/repo"] {
+        let shown = hall.get(&format!("/v1/catalog/model?model={name}")).await;
+        assert_eq!(shown.status, StatusCode::NOT_FOUND, "{name}: {}", shown.text());
+        assert_eq!(shown.json()["error"]["code"], "MODEL_NOT_FOUND", "{name}");
+    }
+    // A file that clients may not name is not described either.
+    let shown = hall.get("/v1/catalog/model?model=file:/etc/passwd").await;
+    assert_eq!(shown.status, StatusCode::FORBIDDEN, "{}", shown.text());
+}
+
+#[tokio::test]
+async fn an_estimate_and_a_pull_say_that_no_engine_can_read_the_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hall, _) = hall(&directory).await;
+    let estimate = hall.post("/v1/estimate", json!({"model": "bee", "hive": "attic"})).await.json();
+    assert_eq!(
+        (&estimate["fits"], &estimate["devices"][0]["verdict"]),
+        (&json!(false), &json!("incompatible")),
+        "{estimate}"
+    );
+    let why = estimate["devices"][0]["why"].as_str().unwrap();
+    assert!(why.contains("candle reads safetensors of llama"), "{why}");
+    for (path, body) in [
+        ("/v1/catalog/pull", json!({"model": "bee", "hive": "attic"})),
+        ("/v1/workers", json!({"model": "bee", "hive": "attic"})),
+    ] {
+        let refused = hall.post(path, body).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {}", refused.text());
+        let error = &refused.json()["error"];
+        assert_eq!(error["code"], "MODEL_INCOMPATIBLE", "{path}");
+        let message = error["message"].as_str().unwrap();
+        for part in ["is GGUF of llama", "hive attic", "candle reads", "docs/engines.md"] {
+            assert!(message.contains(part), "{path}: {part}: {message}");
+        }
+    }
+}
