@@ -8,7 +8,7 @@ use super::{ModelFormat, ModelInfo, ModelTask};
 
 /// The facts about a model that decide whether an engine can read it. They are known before the weights are fetched.
 ///
-/// A fact that nobody knows is `None`, and never counts against an engine.
+/// An unknown fact is `None`, and never counts against an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ModelKind {

@@ -22,7 +22,7 @@ use crate::{
 /// How long an estimate may take to find out, from a hub, what kind of model it is about.
 const ESTIMATE_LOOK: Duration = Duration::from_secs(10);
 
-/// What is known of a model that may be on no hive. A fact that nobody knows is `None`.
+/// What is known of a model that may be on no hive. An unknown fact is `None`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ModelDescription {

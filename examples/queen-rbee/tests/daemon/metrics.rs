@@ -137,7 +137,7 @@ fn each_tenant_is_counted_and_only_the_operator_reads_it() {
     let mut two = chat("Hello!", 8);
     two["n"] = json!(2);
     let (status, answer) = as_tenant(&zeta, &two);
-    assert_eq!(status, 429, "two jobs together are more than the limit: {answer}");
+    assert_eq!(status, 403, "two jobs together are more than the limit: {answer}");
 
     let (status, text) = seen_by(&queen, Some(TOKEN));
     assert_eq!(status, 200);

@@ -7,7 +7,7 @@ const NAMES: [&str; 24] = [
     "response", "result", "spec", "status", "worker",
 ];
 /// Below these, a message is read by programmers alone.
-const FOR_PROGRAMMERS: [&str; 4] = ["/conformance/", "/sim/", "/tests", "tests/"];
+const FOR_PROGRAMMERS: [&str; 5] = ["/conformance/", "/sim/", "/tests", "tests/", "_tests.rs"];
 
 /// The lines of a source that put such a value into a text.
 pub(super) fn find(file: &str, text: &str) -> Vec<String> {
