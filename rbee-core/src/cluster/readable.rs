@@ -19,10 +19,11 @@ impl ClusterView {
         if self.kinds.get(model).is_some_and(|known| **known == kind) {
             return;
         }
-        if self.kinds.size() >= KINDS && !self.kinds.contains_key(model) {
-            if let Some(first) = self.kinds.keys().next().cloned() {
-                self.kinds.remove_mut(&first);
-            }
+        if self.kinds.size() >= KINDS
+            && !self.kinds.contains_key(model)
+            && let Some(first) = self.kinds.keys().next().cloned()
+        {
+            self.kinds.remove_mut(&first);
         }
         self.kinds.insert_mut(model.clone(), Arc::new(kind));
     }

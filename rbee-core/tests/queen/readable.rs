@@ -174,16 +174,22 @@ async fn an_estimate_says_who_cannot_read_the_model() {
     assert_eq!((place.copied("able"), place.copied("plain")), ((0, 0), (0, 0)));
 }
 
-/// A GGUF file without tensors: version 3, and one value, the architecture.
+/// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
 fn gguf() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let mut bytes = b"GGUF".to_vec();
     bytes.extend(3_u32.to_le_bytes());
-    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(1_u64.to_le_bytes());
     bytes.extend(1_u64.to_le_bytes());
     bytes.extend(text("general.architecture"));
     bytes.extend(8_u32.to_le_bytes());
     bytes.extend(text("llama"));
+    bytes.extend(text("token_embd.weight"));
+    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend(4_u64.to_le_bytes());
+    // F32, at the beginning of the data.
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
     bytes.resize(2_048, 0);
     bytes
 }

@@ -32,15 +32,21 @@ impl WorkerFactory for Own {
     }
 }
 
-/// A GGUF file of a model without tensors: version 3, and one value, the architecture.
+/// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
 fn gguf() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
     let mut bytes = b"GGUF".to_vec();
     bytes.extend(3_u32.to_le_bytes());
-    bytes.extend([0_u64, 1].map(u64::to_le_bytes).concat());
+    bytes.extend([1_u64, 1].map(u64::to_le_bytes).concat());
     bytes.extend(text("general.architecture"));
     bytes.extend(8_u32.to_le_bytes());
     bytes.extend(text("llama"));
+    bytes.extend(text("token_embd.weight"));
+    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend(4_u64.to_le_bytes());
+    // F32, at the beginning of the data.
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
     bytes.resize(2_048, 0);
     bytes
 }
@@ -58,7 +64,7 @@ async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
     };
     let hive = InProcessHive::new().with_id("attic".parse().unwrap());
     let hive = hive.with_factory(Own).with_devices(vec![device]);
-    let queen = Queen::builder().hive(hive).alias("bee", format!("file:{}", path.display()));
+    let queen = Queen::builder().hive(hive).alias("hum", format!("file:{}", path.display()));
     let root = directory.path();
     let hall = Hall::of(crate::common::echo(), queen, |server| server.with_file_root(root)).await;
     (hall, format!("file:{}", path.display()))
@@ -68,13 +74,13 @@ async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
 async fn a_model_is_described_whatever_its_reference_and_wherever_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let (hall, reference) = hall(&directory).await;
-    for name in ["bee", &reference] {
+    for name in ["hum", &reference] {
         let shown = hall.get(&format!("/v1/catalog/model?model={name}")).await;
         assert_eq!(shown.status, StatusCode::OK, "{}", shown.text());
         let shown = shown.json();
         assert_eq!(
             (&shown["name"], &shown["model"], &shown["state"], &shown["hives"], &shown["bytes"]),
-            (&json!(name), &json!(reference), &json!("unloaded"), &json!([]), &json!(2_048))
+            (&json!("hum"), &json!(reference), &json!("unloaded"), &json!([]), &json!(2_048))
         );
         assert_eq!(
             (&shown["kind"]["format"], &shown["details"]["info"]["architecture"]),
@@ -97,7 +103,7 @@ async fn a_model_is_described_whatever_its_reference_and_wherever_it_is() {
 async fn an_estimate_and_a_pull_say_that_no_engine_can_read_the_model() {
     let directory = tempfile::tempdir().unwrap();
     let (hall, _) = hall(&directory).await;
-    let estimate = hall.post("/v1/estimate", json!({"model": "bee", "hive": "attic"})).await.json();
+    let estimate = hall.post("/v1/estimate", json!({"model": "hum", "hive": "attic"})).await.json();
     assert_eq!(
         (&estimate["fits"], &estimate["devices"][0]["verdict"]),
         (&json!(false), &json!("incompatible")),
@@ -106,8 +112,8 @@ async fn an_estimate_and_a_pull_say_that_no_engine_can_read_the_model() {
     let why = estimate["devices"][0]["why"].as_str().unwrap();
     assert!(why.contains("candle reads safetensors of llama"), "{why}");
     for (path, body) in [
-        ("/v1/catalog/pull", json!({"model": "bee", "hive": "attic"})),
-        ("/v1/workers", json!({"model": "bee", "hive": "attic"})),
+        ("/v1/catalog/pull", json!({"model": "hum", "hive": "attic"})),
+        ("/v1/workers", json!({"model": "hum", "hive": "attic"})),
     ] {
         let refused = hall.post(path, body).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}: {}", refused.text());
