@@ -96,7 +96,9 @@ fn add_functions(environment: &mut Environment<'static>) {
     });
     environment.add_function("strftime_now", |state: &State<'_, '_>, format: &str| {
         if format.len() > MAX_DATE_FORMAT {
-            return Err(fault(format!("the format of a date has more than {MAX_DATE_FORMAT} bytes")));
+            return Err(fault(format!(
+                "the format of a date has more than {MAX_DATE_FORMAT} bytes"
+            )));
         }
         state.consume_fuel(format.len() as u64)?;
         Ok::<_, Error>(strftime(format, SystemTime::now()))

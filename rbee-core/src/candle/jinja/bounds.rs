@@ -99,9 +99,12 @@ impl Walk {
     fn value(&mut self, value: &Value, depth: usize) -> Outcome<()> {
         let Some(object) = value.as_object() else { return Ok(()) };
         if depth >= MAX_DEPTH {
-            return Err(fault(format!("a value is nested too deeply: {MAX_DEPTH} levels are allowed")));
+            return Err(fault(format!(
+                "a value is nested too deeply: {MAX_DEPTH} levels are allowed"
+            )));
         }
-        if self.in_namespace && ["Namespace", "Loop", "Macro"].iter().any(|name| is_a(value, name)) {
+        if self.in_namespace && ["Namespace", "Loop", "Macro"].iter().any(|name| is_a(value, name))
+        {
             return Err(fault(
                 "a namespace, a macro or `loop` in a namespace is not supported in chat templates",
             ));

@@ -17,8 +17,6 @@ pub(super) struct Parser<'a> {
     tokens: &'a [Token<'a>],
     pub(super) at: usize,
     depth: usize,
-    /// True if the template makes safe HTML.
-    html: bool,
     /// True within a list, tuple or mapping that is checked as a whole.
     is_checked: bool,
     /// What is not supported, if something is not.
@@ -57,8 +55,8 @@ impl Chain {
 }
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(tokens: &'a [Token<'a>], html: bool) -> Self {
-        Self { tokens, at: 0, depth: 0, html, is_checked: false, unsupported: None }
+    pub(super) fn new(tokens: &'a [Token<'a>]) -> Self {
+        Self { tokens, at: 0, depth: 0, is_checked: false, unsupported: None }
     }
 
     fn peek(&self) -> &'a str {

@@ -26,11 +26,6 @@ pub(super) struct Rewritten {
 /// The name of something that neither the engine nor this module supports.
 pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let html = source.contains("escape")
-        || source.split('|').skip(1).any(|after| {
-            let token = after.trim_start();
-            !token.is_empty() && matches!(lex(token).text, "e" | "safe")
-        });
     let (mut out, mut rest) = (String::with_capacity(source.len() * 2), &*source);
     let (mut blocks, mut unread) = (Vec::new(), None);
     while let Some(at) = next_tag(rest) {
@@ -59,7 +54,7 @@ pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
                 let size = tag.len();
                 return Err(format!("a tag of {size} bytes; allowed are up to {MAX_TAG}"));
             }
-            _ => match rewritten(tag, html, &mut blocks)? {
+            _ => match rewritten(tag, &mut blocks)? {
                 Some(made) => out.push_str(&made),
                 None => {
                     unread.get_or_insert_with(|| tag.chars().take(200).collect());
@@ -112,11 +107,7 @@ fn tag_end(text: &str) -> Option<usize> {
 }
 
 /// A tag with its expressions rewritten; `None` if it is not understood.
-fn rewritten(
-    tag: &str,
-    html: bool,
-    blocks: &mut Vec<&'static str>,
-) -> Result<Option<String>, String> {
+fn rewritten(tag: &str, blocks: &mut Vec<&'static str>) -> Result<Option<String>, String> {
     let mut inner = &tag[2..tag.len() - 2];
     let open = if inner.starts_with(['-', '+']) { 1 } else { 0 };
     inner = &inner[open..];
@@ -143,7 +134,7 @@ fn rewritten(
     if tag.starts_with("{%") {
         follow_blocks(&tokens, blocks)?;
     }
-    let mut parser = Parser::new(&tokens, html);
+    let mut parser = Parser::new(&tokens);
     let made = if tag.starts_with("{{") { parser.tuple(true) } else { parser.statement() };
     if let Some(what) = parser.unsupported {
         return Err(what);
