@@ -155,7 +155,9 @@ fn add_tests(environment: &mut Environment<'static>) {
 
 /// The operators that the engine computes differently; the source of a template is rewritten to use them.
 fn add_operators(environment: &mut Environment<'static>) {
-    environment.add_function("__percent", |args: Args| printf::remainder(args.into_values()));
+    environment.add_function("__percent", |state: &State<'_, '_>, args: Args| {
+        made(state, printf::remainder(args.into_values())?)
+    });
     environment.add_function("__concat", |state: &State<'_, '_>, args: Args| {
         let mut out = String::new();
         for value in args.into_values() {

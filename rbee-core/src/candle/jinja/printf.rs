@@ -103,6 +103,7 @@ fn percent(format: &str, values: &Value, is_html: bool) -> Outcome<String> {
             convert(&mut out, kind, &spec, &value)?;
         }
     }
+    limit(out.len())?;
     let is_mapping = values.kind() == ValueKind::Map;
     if next.next().is_some() && !(by_key || (is_mapping && !is_tuple)) {
         let is_list = matches!(values.kind(), ValueKind::Seq | ValueKind::Iterable) && !is_tuple;
