@@ -171,6 +171,18 @@ struct Inner {
     source: Option<Source>,
 }
 
+/// The longest text of an error, in bytes: it is stored, sent and logged, and may come from another program.
+const MAX_TEXT: usize = 8 << 10;
+
+/// The text, up to this number of bytes and with `…` at its end if it is longer.
+pub(crate) fn cut(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text;
+    }
+    let end = text.floor_char_boundary(most.saturating_sub('…'.len_utf8()));
+    Cow::Owned(format!("{}…", &text[..end]))
+}
+
 /// A failure: its kind, a sentence for people, the time of the next retry (if known) and the cause.
 ///
 /// Cloning is cheap: every reader of a job can receive the same failure.
@@ -191,7 +203,7 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner {
             kind,
-            message: message.into(),
+            message: cut(message.into(), MAX_TEXT),
             client_message: None,
             retry_after: None,
             short_bytes: None,
@@ -218,7 +230,7 @@ impl Error {
 
     /// Sets the text that a client reads instead of the message. The rules of [`for_client`](Self::for_client) apply.
     pub fn with_client_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
-        Arc::make_mut(&mut self.0).client_message = Some(message.into());
+        Arc::make_mut(&mut self.0).client_message = Some(cut(message.into(), MAX_TEXT));
         self
     }
 
@@ -242,14 +254,14 @@ impl Error {
 
     /// Names the parameter of the request that is at fault.
     pub fn with_param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
-        Arc::make_mut(&mut self.0).param = Some(param.into());
+        Arc::make_mut(&mut self.0).param = Some(cut(param.into(), MAX_TEXT));
         self
     }
 
     /// Adds the operation in front of the message: `context: message`. The client's message stays as it is.
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         let inner = Arc::make_mut(&mut self.0);
-        inner.message = format!("{context}: {}", inner.message).into();
+        inner.message = cut(format!("{context}: {}", inner.message).into(), MAX_TEXT);
         self
     }
 
@@ -305,6 +317,26 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+
+    /// The error as a log may have it: with its message and causes, unless they may quote the request. The log of an
+    /// error about the request has the summary of its kind instead.
+    pub fn for_log(&self) -> String {
+        let may_quote = matches!(
+            self.kind(),
+            ErrorKind::InvalidRequest
+                | ErrorKind::Unsupported
+                | ErrorKind::ContextExceeded
+                | ErrorKind::ModelIncompatible
+        );
+        if !may_quote {
+            return format!("{self:?}");
+        }
+        let (kind, summary) = (self.kind(), self.kind().summary());
+        match self.param() {
+            Some(param) => format!("{kind}: {summary} ({param})"),
+            None => format!("{kind}: {summary}"),
+        }
     }
 
     /// The parameter of the request that is at fault, if any.
@@ -410,6 +442,39 @@ mod tests {
         assert_eq!(told.message(), "600 tokens; allowed are 512");
         assert_eq!(told.param(), Some("messages"));
         assert_eq!(told.redacted().message(), told.message());
+    }
+
+    #[test]
+    fn no_text_of_an_error_is_long_wherever_it_comes_from() {
+        let long = "é".repeat(1 << 20);
+        let error = Error::new(ErrorKind::WorkerFault, long.clone())
+            .with_client_message(long.clone())
+            .with_param(long.clone())
+            .context("worker 7");
+        let client = error.client_message().unwrap_or_default();
+        for text in [error.message(), client, error.param().unwrap_or_default()] {
+            assert!(text.len() <= 8 << 10 && text.ends_with("é…"), "{}", text.len());
+        }
+        assert!(error.message().starts_with("worker 7: éé"));
+        let recorded = serde_json::json!({ "kind": "WORKER_FAULT", "message": long });
+        let back: Error = serde_json::from_value(recorded).unwrap();
+        assert!(back.message().len() <= 8 << 10);
+        let short = "x".repeat(8 << 10);
+        assert_eq!(Error::new(ErrorKind::Internal, short.clone()).message(), short);
+    }
+
+    #[test]
+    fn a_log_has_no_message_that_may_quote_the_request() {
+        let error = Error::for_client(ErrorKind::InvalidRequest, "bad: my secret prompt")
+            .with_param("messages")
+            .with_source(std::io::Error::other("my secret prompt"));
+        assert_eq!(
+            error.for_log(),
+            "INVALID_REQUEST: the request has a value that is malformed or not allowed (messages)"
+        );
+        let error = Error::new(ErrorKind::WorkerFault, "the device is lost")
+            .with_source(std::io::Error::other("bus error"));
+        assert_eq!(error.for_log(), "WORKER_FAULT: the device is lost: bus error");
     }
 
     #[test]

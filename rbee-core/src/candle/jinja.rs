@@ -4,6 +4,7 @@
 //! that of Python, this module puts its own in place. `tests/fixtures/chat_templates` has some 1,700 templates with what
 //! the library makes of them. `docs/models.md` lists what is not supported.
 
+mod bounds;
 mod characters;
 mod filters;
 mod html;
@@ -34,6 +35,9 @@ use super::strftime::strftime;
 /// The mark of errors from `raise_exception`. The user must see these messages of a template.
 pub(super) const RAISED: &str = "\u{1}raised:";
 
+/// The longest format of a date, in bytes.
+const MAX_DATE_FORMAT: usize = 1024;
+
 /// An environment that can render this template, and nothing else.
 ///
 /// # Errors
@@ -50,7 +54,10 @@ pub(super) fn environment(
     environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, state, value| {
         if matches!(state.auto_escape(), minijinja::AutoEscape::None) || value.is_safe() {
-            out.write_str(&python::text(value)?)?;
+            let text = python::text(value)?;
+            // What a block or macro writes is kept in memory, and no other limit holds for it.
+            state.consume_fuel(text.len() as u64 / 16)?;
+            out.write_str(&text)?;
         } else {
             let escaped = state.apply_filter("escape", std::slice::from_ref(value))?;
             out.write_str(escaped.as_str().unwrap_or_default())?;
@@ -72,19 +79,34 @@ pub(super) fn environment(
     add_operators(&mut environment);
     let rewritten =
         rewrite::rewrite(source).map_err(|what| Error::new(ErrorKind::SyntaxError, what))?;
-    environment.add_template_owned(name, rewritten)?;
-    Ok(environment)
+    environment.add_template_owned(name, rewritten.source)?;
+    match rewritten.unread {
+        // The engine understands what this module does not: then nothing limits what it makes.
+        Some(tag) => Err(Error::new(
+            ErrorKind::SyntaxError,
+            format!("{tag} is not supported in chat templates"),
+        )),
+        None => Ok(environment),
+    }
 }
 
 fn add_functions(environment: &mut Environment<'static>) {
     environment.add_function("raise_exception", |message: String| {
         Err::<Value, _>(fault(format!("{RAISED}{message}")))
     });
-    environment.add_function("strftime_now", |format: String| strftime(&format, SystemTime::now()));
+    environment.add_function("strftime_now", |state: &State<'_, '_>, format: &str| {
+        if format.len() > MAX_DATE_FORMAT {
+            return Err(fault(format!(
+                "the format of a date has more than {MAX_DATE_FORMAT} bytes"
+            )));
+        }
+        state.consume_fuel(format.len() as u64)?;
+        Ok::<_, Error>(strftime(format, SystemTime::now()))
+    });
     environment.add_function("range", |args: Args| objects::range(&args.into_values()));
     environment.add_function("cycler", |args: Args| objects::Cycler::of(args.into_values()));
     environment.add_function("joiner", |args: Args| objects::Joiner::of(&args.into_values()));
-    environment.add_function("namespace", |args: Args| {
+    environment.add_function("namespace", |state: &State<'_, '_>, args: Args| {
         let pairs = objects::pairs(&args.into_values())?;
         if let Some((name, _)) =
             pairs.iter().find(|(name, _)| name.as_str().is_some_and(|name| name.starts_with('_')))
@@ -93,7 +115,7 @@ fn add_functions(environment: &mut Environment<'static>) {
                 "a namespace cannot have a name that begins with _, and got {name}"
             )));
         }
-        let values = [Value::from_pairs(pairs)];
+        let values = [bounds::held(state, Value::from_pairs(pairs))?];
         let (defaults,) = minijinja::value::from_args(&values)?;
         minijinja::functions::namespace(defaults)
     });
@@ -133,25 +155,44 @@ fn add_tests(environment: &mut Environment<'static>) {
 
 /// The operators that the engine computes differently; the source of a template is rewritten to use them.
 fn add_operators(environment: &mut Environment<'static>) {
-    environment.add_function("__percent", |args: Args| printf::remainder(args.into_values()));
-    environment.add_function("__concat", |args: Args| {
-        let values = args.into_values();
-        let texts = values.iter().map(python::text).collect::<Outcome<Vec<String>>>()?;
-        python::limit(texts.iter().map(String::len).sum())?;
-        Ok::<_, Error>(Value::from(texts.concat()))
+    environment.add_function("__percent", |state: &State<'_, '_>, args: Args| {
+        made(state, printf::remainder(args.into_values())?)
     });
-    environment.add_function("__plus", |args: Args| {
-        let [a, b] = bind("+", ["a", "b"], &args.into_values())?.map(Option::unwrap_or_default);
-        let (Some(left), Some(right)) = (a.as_str(), b.as_str()) else { return lists::add(&a, &b) };
-        python::limit(left.len() + right.len())?;
-        if !a.is_safe() && !b.is_safe() {
-            return Ok(Value::from([left, right].concat()));
+    environment.add_function("__concat", |state: &State<'_, '_>, args: Args| {
+        let mut out = String::new();
+        for value in args.into_values() {
+            match value.as_str() {
+                Some(text) => {
+                    bounds::limit(out.len() + text.len())?;
+                    out.push_str(text);
+                }
+                None => out.push_str(&python::text(&value)?),
+            }
         }
-        let part = |value: &Value, text: &str| match value.is_safe() {
-            true => text.to_owned(),
-            false => html::escape_html(text),
-        };
-        Ok(Value::from_safe_string([part(&a, left), part(&b, right)].concat()))
+        made(state, Value::from(out))
+    });
+    for (name, operator) in
+        [("__plus", plus as fn(&Value, &Value) -> Outcome<Value>), ("__times", bounds::times)]
+    {
+        environment.add_function(name, move |state: &State<'_, '_>, args: Args| {
+            let mut values = args.into_values().into_iter();
+            let first = values.next().ok_or_else(bounds::missing_operand)?;
+            values.try_fold(first, |out, value| made(state, operator(&out, &value)?))
+        });
+    }
+    environment.add_function("__nested", |state: &State<'_, '_>, value: Value| {
+        bounds::charged(state, value)
+    });
+    environment
+        .add_function("__held", |state: &State<'_, '_>, value: Value| bounds::held(state, value));
+    environment.add_function("__list", |state: &State<'_, '_>, value: Value| {
+        made(state, bounds::list_of(value)?)
+    });
+    environment.add_function("__equal", |state: &State<'_, '_>, args: Args| {
+        let [a, b] = bind("==", ["a", "b"], &args.into_values())?.map(Option::unwrap_or_default);
+        let (equal, count) = python::equal_counted(&a, &b)?;
+        state.consume_fuel(count as u64 / 4)?;
+        Ok::<_, Error>(equal)
     });
     environment.add_function("__attribute", |args: Args| methods::attribute(&args.into_values()));
     environment.add_function("__positive", |value: Value| match number(&value) {
@@ -169,7 +210,7 @@ fn add_operators(environment: &mut Environment<'static>) {
     for (name, or_equal) in [("__less", false), ("__less_or_equal", true)] {
         environment.add_function(name, move |state: &State<'_, '_>, args: Args| {
             let [a, b] = bind("<", ["a", "b"], &args.into_values())?.map(Option::unwrap_or_default);
-            python::charge(state, &a)?;
+            bounds::charge(state, &a)?;
             let order = python::compare(&a, &b)?;
             let is_number = [&a, &b].iter().all(|value| !number(value).is_some_and(f64::is_nan));
             Ok::<_, Error>(is_number && (order.is_lt() || (or_equal && order.is_eq())))
@@ -178,9 +219,29 @@ fn add_operators(environment: &mut Environment<'static>) {
     environment.add_function("__in", |state: &State<'_, '_>, args: Args| {
         let [item, whole] =
             bind("in", ["item", "whole"], &args.into_values())?.map(Option::unwrap_or_default);
-        python::charge(state, &whole)?;
+        bounds::charge(state, &whole)?;
         contains(&whole, &item)
     });
+}
+
+/// `a + b`.
+fn plus(a: &Value, b: &Value) -> Outcome<Value> {
+    let (Some(left), Some(right)) = (a.as_str(), b.as_str()) else { return lists::add(a, b) };
+    bounds::limit(left.len() + right.len())?;
+    if !a.is_safe() && !b.is_safe() {
+        return Ok(Value::from([left, right].concat()));
+    }
+    let part = |value: &Value, text: &str| match value.is_safe() {
+        true => Ok(text.to_owned()),
+        false => html::escape_html(text),
+    };
+    Ok(Value::from_safe_string([part(a, left)?, part(b, right)?].concat()))
+}
+
+/// The value that an operator made, for which it takes steps.
+fn made(state: &State<'_, '_>, value: Value) -> Outcome<Value> {
+    bounds::charge_made(state, &value)?;
+    Ok(value)
 }
 
 /// `item in whole`.

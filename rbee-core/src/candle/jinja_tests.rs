@@ -174,6 +174,159 @@ fn no_template_takes_much_memory_or_time() {
     }
 }
 
+/// A template that makes `x` anew from itself, this many times.
+fn again(step: &str, times: usize) -> String {
+    format!(
+        "{{% set ns = namespace(x=[], y=0) %}}{{% for i in range({times}) %}}{step}{{% endfor %}}hello"
+    )
+}
+
+#[test]
+fn no_value_is_nested_so_deeply_that_the_stack_ends() {
+    for value in [
+        "[ns.x]",
+        "[1, [2, [ns.x]]]",
+        "(ns.x,)",
+        "ns.x, 1",
+        "{'a': ns.x}",
+        "{(ns.x,): 1}",
+        "dict(a=ns.x)",
+        "dict.fromkeys(['a'], ns.x)",
+        "[ns.x] + []",
+        "[ns.x] * 2",
+        "[[ns.x], 1][:1]",
+        "[ns.x] | list",
+        "[ns.x] | reverse",
+        "{'a': ns.x} | items",
+        "{'a': ns.x} | dictsort",
+        "{'a': ns.x}.items()",
+        "[ns.x, ns.x] | batch(1)",
+        "ns.x | batch(1) if ns.x else [1]",
+        "ns.x | slice(1) if ns.x else [1]",
+        "[{'a': ns.x}] | groupby('b')",
+        "[ns.x].count",
+        "cycler(ns.x)",
+        "joiner(ns.x)",
+        "namespace(x=ns.x)",
+        "[namespace(x=ns.x)]",
+    ] {
+        let error = alone_for_long(&again(&format!("{{% set ns.x = {value} %}}"), 100_000));
+        let error = error.expect_err(value);
+        assert!(
+            error.contains("nested too deeply")
+                || error.contains("in a namespace is not supported")
+                || error.contains("too many values")
+                || error.contains("is not supported as a key"),
+            "{value}: {error}"
+        );
+    }
+    // Namespaces can be joined after they were made.
+    let joined = "{% set a = ns.y %}{% set b = namespace() %}{% set a.x = b %}{% set ns.y = b %}";
+    let source = again(joined, 100_000).replace("y=0", "y=namespace()");
+    assert!(alone_for_long(&source).unwrap_err().contains("in a namespace is not supported"));
+    let held =
+        "{% for j in [1] %}{% if loop.changed(ns.y) %}{% set ns.y = loop %}{% endif %}{% endfor %}";
+    assert!(alone_for_long(&again(held, 100_000)).unwrap_err().contains("not supported"));
+    // Without a namespace, in one line after the other or from call to call.
+    let lines = format!("{{% set x = [] %}}{}hello", "{% set x = [x] %}".repeat(100_000));
+    assert!(alone_for_long(&lines).unwrap_err().contains("nested too deeply"));
+    let slices = format!("{{% set x = [] %}}{}hello", "{% set x = x[0:] %}".repeat(100_000));
+    assert_eq!(alone_for_long(&slices).unwrap(), "hello");
+    let mut nested = "x".to_owned();
+    (0..20).for_each(|_| nested = format!("[{nested}]"));
+    let calls = format!(
+        "{{% macro m(x, n) %}}{{% if n %}}{{{{ [m({nested}, n - 1)] }}}}{{% endif %}}{{% endmacro %}}{{{{ m([], 40) }}}}"
+    );
+    assert!(alone_for_long(&calls).unwrap_err().contains("nested too deeply"));
+    // What is nested as in a conversation stays as it is.
+    let source = again("{% set ns.x = [ns.x] %}", 150) + "{{ ns.x | string | length }}";
+    assert_eq!(alone_for_long(&source).unwrap(), "hello302");
+}
+
+#[test]
+fn what_the_rewriting_does_not_understand_is_not_run() {
+    // Else it would make values without a limit.
+    for source in ["{{ [recursive] }}", "{% set x = [recursive] %}", "{% do range(1) %}"] {
+        let error = alone(source).unwrap_err();
+        assert!(error.contains("is not supported in chat templates"), "{source}: {error}");
+    }
+}
+
+fn alone_for_long(source: &str) -> Result<String, String> {
+    render(source, &Value::from_pairs([("", "")]), 20_000_000)
+}
+
+#[test]
+fn no_text_or_list_is_made_that_takes_much_memory() {
+    let long = "{% set tabs = '\t' * 1000000 %}{% set lines = '\n' * 1000000 %}";
+    for (expression, said) in [
+        ("lines | indent(100000, true, true)", "a text becomes too long"),
+        ("lines | indent(tabs, true, true)", "a text becomes too long"),
+        ("tabs.expandtabs(1000) | length", "a text becomes too long"),
+        ("'x' * 90000000", "a text becomes too long"),
+        ("90000000 * 'x'", "a text becomes too long"),
+        ("tabs * 30 + tabs * 30", "a text becomes too long"),
+        ("tabs * 30 ~ tabs * 30", "a text becomes too long"),
+        ("([tabs] * 40) | join", "a text becomes too long"),
+        ("([tabs] * 40) | string", "a text becomes too long"),
+        ("([tabs] * 40) | tojson", "a text becomes too long"),
+        ("[[[1, 2]]] | tojson(indent=tabs * 30)", "a text becomes too long"),
+        ("[1, 2, 3] | tojson(separators=(tabs * 30, ':'))", "a text becomes too long"),
+        ("('<' * 10000000) | e", "a text becomes too long"),
+        ("('<' * 10000000) | forceescape", "a text becomes too long"),
+        ("(tabs * 20) | urlencode", "a text becomes too long"),
+        ("([[tabs, tabs]] * 10) | urlencode", "a text becomes too long"),
+        ("lines.replace('\n', 'x' * 100)", "a text becomes too long"),
+        ("'%s%s' % (tabs * 30, tabs * 30)", "a text becomes too long"),
+        ("'%r' % (tabs * 30)", "a text becomes too long"),
+        ("(tabs * 30).join(['', '', ''])", "a text becomes too long"),
+        ("'{:{w}}'.format(1, w=999999999)", ""),
+        ("[0] * 90000000", "a list of more than"),
+        ("([0] * 900000) + ([0] * 900000)", "a list of more than"),
+        ("(tabs * 2) | list | length", "a list of more than"),
+        ("(tabs * 2).split('\t') | length", "a list of more than"),
+        ("('x ' * 1000002).split() | length", "a list of more than"),
+        ("('\n' * 1000002).splitlines() | length", "a list of more than"),
+        ("dict.fromkeys(tabs * 2)", "a list of more than"),
+        ("strftime_now('%c' * 1000) | length", "the format of a date"),
+    ] {
+        // What is made is too long for a message.
+        let made = alone_for_long(&format!("{long}{{{{ {expression} }}}}"));
+        let error = made.map(|text| text.len()).expect_err(expression);
+        assert!(error.contains(said), "{expression}: {error}");
+    }
+    // Not in many small parts either.
+    for source in [
+        "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = ns.x + ['x' * (30000000 + i)] %}{% endfor %}",
+        "{% set t = 'x' * 30000000 %}{% set b %}{% for i in range(1000) %}{{ t }}{% endfor %}{% endset %}",
+    ] {
+        assert!(alone_for_long(source).unwrap_err().contains("fuel"), "{source}");
+    }
+}
+
+#[test]
+fn values_that_share_their_parts_are_compared_and_hashed_in_steps() {
+    for step in ["ns.x == ns.y", "ns.x != ns.y", "ns.x in [ns.y]", "{(ns.x,): 1}"] {
+        let source = format!(
+            "{{% set ns = namespace(x=(1,), y=(1,)) %}}{{% for i in range(60) %}}{{% set ns.x = (ns.x, ns.x) %}}{{% set ns.y = (ns.y, ns.y) %}}{{% endfor %}}{{{{ {step} }}}}"
+        );
+        assert!(alone_for_long(&source).is_err(), "{step}");
+    }
+}
+
+#[test]
+fn an_expression_of_very_many_parts_is_refused_before_it_takes_time() {
+    for operator in ["%", "+", "-", "*", "**", "~", " and ", " or ", "==", "|e|", ".a."] {
+        let source = format!("{{{{ {} }}}}", vec!["a"; 1_002].join(operator));
+        let error = alone(&source).unwrap_err();
+        assert!(error.contains("more than 1000 parts"), "{operator}: {error}");
+        let source = format!("{{{{ {} }}}}", vec!["a"; 1_000_000].join(operator));
+        assert!(alone(&source).unwrap_err().contains("allowed are up to 65536"), "{operator}");
+    }
+    let sum = format!("{{{{ {} }}}}", vec!["1"; 1_000].join("+"));
+    assert_eq!(alone(&sum).unwrap(), "1000");
+}
+
 #[test]
 fn the_line_of_an_error_is_that_of_the_source() {
     let error = alone("a\n{{ {\n 'a':\n 1 } }}\n{{ 1 + none }}").unwrap_err();

@@ -27,12 +27,14 @@ use super::{
     prompt::{PromptText, StandIns, places, without},
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result, cut},
     task::{Message, Role},
 };
 
 /// The most steps of a template; the largest known templates take some thousands for each message.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 20_000_000;
+/// The longest text of a template's own refusal, in bytes. The template may put whole messages into it.
+const MAX_RAISED_BYTES: usize = 500;
 /// The longest rendered conversation, in bytes.
 const MAX_RENDERED_BYTES: usize = 8 << 20;
 const NAME: &str = "chat_template";
@@ -237,6 +239,7 @@ impl ChatTemplate {
     /// A refusal by the template is about the messages; any other failure is about the template.
     fn fault(&self, cause: &minijinja::Error) -> Error {
         if let Some(said) = cause.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
+            let said = cut(said.into(), MAX_RAISED_BYTES);
             let message = format!("messages are refused by the model's chat template: {said}");
             return Error::for_client(ErrorKind::InvalidRequest, message);
         }

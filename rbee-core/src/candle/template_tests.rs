@@ -34,6 +34,17 @@ fn conversations_are_rendered_with_the_names_and_methods_templates_use() {
 }
 
 #[test]
+fn a_refusal_has_no_more_than_the_beginning_of_what_the_template_says() {
+    for text in ["'x' * 20000000", "'é' * 2000", "'bad: ' ~ messages[1].content * 1000"] {
+        let error = render(&format!("{{{{ raise_exception({text}) }}}}")).unwrap_err();
+        let (message, told) = (error.message().to_owned(), error.redacted());
+        assert!(message.len() < 600 && message.ends_with('…'), "{text}: {} bytes", message.len());
+        assert_eq!(told.message(), message);
+        assert!(!error.for_log().contains("Hi"), "{}", error.for_log());
+    }
+}
+
+#[test]
 fn the_name_of_an_author_is_the_messages_own_and_a_message_without_one_has_none() {
     let source = "{% for m in messages %}{{ m.name if m.name is defined else '-' }}{{ 'name' in m }}|{% endfor %}";
     let messages = [

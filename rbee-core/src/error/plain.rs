@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Error, ErrorKind, Inner};
+use super::{Error, ErrorKind, Inner, MAX_TEXT, cut};
 
 #[derive(Serialize, Deserialize)]
 struct Plain<'a> {
@@ -46,7 +46,7 @@ impl Serialize for Error {
 impl<'de> Deserialize<'de> for Error {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let plain = Plain::deserialize(deserializer)?;
-        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let own = |text: Cow<'_, str>| cut(Cow::Owned(text.into_owned()), MAX_TEXT);
         let causes = plain.causes.into_iter().rev();
         let nearest = causes.fold(None, |source, text| Some(Arc::new(Cause { text, source })));
         Ok(Self(Arc::new(Inner {

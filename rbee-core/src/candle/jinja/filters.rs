@@ -6,6 +6,7 @@ use minijinja::{
 };
 
 use super::{
+    bounds::{self, limit},
     characters::{self, original},
     html::{escape_html, like},
     python::{self, Outcome, bind, fault, integer, string, text, type_name, width},
@@ -64,8 +65,10 @@ pub(super) fn add_filter(
     filter: impl Fn(Value, Vec<Value>) -> Outcome<Value> + Send + Sync + 'static,
 ) {
     environment.add_filter(name, move |state: &State<'_, '_>, value: Value, args: Args| {
-        python::charge(state, &value)?;
-        filter(value, args.into_values())
+        bounds::charge(state, &value)?;
+        let made = filter(value, args.into_values())?;
+        bounds::charge_made(state, &made)?;
+        Ok::<Value, Error>(made)
     });
 }
 
@@ -87,7 +90,7 @@ fn title(text: &str) -> String {
 }
 
 fn escaped(value: &Value) -> Outcome<Value> {
-    Ok(Value::from_safe_string(escape_html(&text(value)?)))
+    Ok(Value::from_safe_string(escape_html(&text(value)?)?))
 }
 
 fn trim(value: Value, args: Vec<Value>) -> Outcome<Value> {
@@ -128,7 +131,8 @@ fn indent(value: Value, args: Vec<Value>) -> Outcome<Value> {
     };
     let text = format!("{}\n", string(&value)?);
     let mut out = String::new();
-    for (at, line) in texts::lines(&text, false).into_iter().enumerate() {
+    for (at, line) in texts::lines(&text, false)?.into_iter().enumerate() {
+        limit(out.len() + space.len() + line.len())?;
         if at > 0 {
             out.push('\n');
             if is_set(&blank) || !line.is_empty() {
@@ -177,6 +181,7 @@ fn urlencode(value: Value, _: Vec<Value>) -> Outcome<Value> {
     let quoted = |value: &Value, is_query: bool| {
         let mut out = String::new();
         for character in text(value)?.chars() {
+            limit(out.len())?;
             match original(character) {
                 ' ' if is_query => out.push('+'),
                 c if c.is_ascii_alphanumeric() || "_.-~".contains(c) || (c == '/' && !is_query) => {
@@ -202,11 +207,17 @@ fn urlencode(value: Value, _: Vec<Value>) -> Outcome<Value> {
         }
         _ => return quoted(&value, false).map(Value::from),
     };
-    let pairs: Outcome<Vec<String>> = pairs
-        .iter()
-        .map(|(key, value)| Ok(format!("{}={}", quoted(key, true)?, quoted(value, true)?)))
-        .collect();
-    Ok(Value::from(pairs?.join("&")))
+    let mut out = String::new();
+    for (at, (key, value)) in pairs.iter().enumerate() {
+        if at > 0 {
+            out.push('&');
+        }
+        out += &quoted(key, true)?;
+        out.push('=');
+        out += &quoted(value, true)?;
+        limit(out.len())?;
+    }
+    Ok(Value::from(out))
 }
 
 fn file_size(value: Value, args: Vec<Value>) -> Outcome<Value> {

@@ -2,7 +2,7 @@
 
 use minijinja::Value;
 
-use super::characters::original;
+use super::{bounds::limit, characters::original, python::Outcome};
 
 /// A text that is safe HTML if this value is.
 pub(super) fn like(value: &Value, text: String) -> Value {
@@ -10,9 +10,10 @@ pub(super) fn like(value: &Value, text: String) -> Value {
 }
 
 /// The text with nothing in it that has a meaning in HTML.
-pub(super) fn escape_html(text: &str) -> String {
+pub(super) fn escape_html(text: &str) -> Outcome<String> {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
+        limit(out.len())?;
         match original(character) {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -22,5 +23,5 @@ pub(super) fn escape_html(text: &str) -> String {
             _ => out.push(character),
         }
     }
-    out
+    Ok(out)
 }

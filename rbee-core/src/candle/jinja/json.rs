@@ -3,12 +3,10 @@
 use minijinja::{Value, value::ValueKind};
 
 use super::{
+    bounds::{MAX_DEPTH, MAX_VALUES, limit},
     characters::original,
     python::{self, Outcome, bind, fault, has_own_text, type_name},
 };
-
-/// The deepest nesting of a value that is written.
-const MAX_DEPTH: usize = 200;
 
 struct Writer {
     ascii: bool,
@@ -51,7 +49,7 @@ pub(super) fn tojson(value: Value, args: Vec<Value>) -> Outcome<Value> {
         after_key,
         sort: is_set(&sort),
         out: String::new(),
-        left: python::MAX_VALUES,
+        left: MAX_VALUES,
     };
     writer.value(&value, 0)?;
     Ok(Value::from(writer.out))
@@ -64,12 +62,12 @@ impl Writer {
         }
         let left = self.left.checked_sub(1);
         self.left = left.ok_or_else(|| fault("a value is too large for JSON"))?;
-        python::limit(self.out.len())?;
+        limit(self.out.len())?;
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value),
-            ValueKind::String => self.string(value.as_str().unwrap_or_default()),
+            ValueKind::String => self.string(value.as_str().unwrap_or_default())?,
             ValueKind::Map if !has_own_text(value) => {
                 let pairs = value.as_object().and_then(|map| map.try_iter_pairs());
                 let mut pairs: Vec<Value> = pairs
@@ -108,26 +106,28 @@ impl Writer {
             if at > 0 {
                 self.out.push_str(&self.between_items);
             }
-            self.line(depth + 1);
+            self.line(depth + 1)?;
             write(self, item)?;
         }
         if !items.is_empty() {
-            self.line(depth);
+            self.line(depth)?;
         }
         self.out.push(close);
         Ok(())
     }
 
-    fn line(&mut self, depth: usize) {
+    fn line(&mut self, depth: usize) -> Outcome<()> {
         if let Some(indent) = &self.indent {
+            limit(indent.len().saturating_mul(depth).saturating_add(self.out.len()))?;
             self.out.push('\n');
             self.out.push_str(&indent.repeat(depth));
         }
+        Ok(())
     }
 
     fn key(&mut self, key: &Value) -> Outcome<()> {
         match key.kind() {
-            ValueKind::String => self.string(key.as_str().unwrap_or_default()),
+            ValueKind::String => self.string(key.as_str().unwrap_or_default())?,
             ValueKind::None | ValueKind::Bool | ValueKind::Number => {
                 self.out.push('"');
                 self.value(key, 0)?;
@@ -154,9 +154,10 @@ impl Writer {
         self.out.push_str(&text);
     }
 
-    fn string(&mut self, text: &str) {
+    fn string(&mut self, text: &str) -> Outcome<()> {
         self.out.push('"');
         for character in text.chars() {
+            limit(self.out.len())?;
             match original(character) {
                 '"' => self.out.push_str("\\\""),
                 '\\' => self.out.push_str("\\\\"),
@@ -175,5 +176,6 @@ impl Writer {
             }
         }
         self.out.push('"');
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use minijinja::{
 };
 
 use super::{
+    bounds,
     filters::add_filter,
     python::{self, Outcome, bind, fault, string, text, type_name},
 };
@@ -22,6 +23,14 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     add_filter(environment, "groupby", groupby);
     add_filter(environment, "batch", batch);
     add_filter(environment, "slice", slice);
+    add_filter(environment, "reverse", |value, args| {
+        let [] = bind("reverse", [], &args)?;
+        bounds::list_of(minijinja::filters::reverse(&value)?)
+    });
+    add_filter(environment, "items", |value, args| {
+        let [] = bind("items", [], &args)?;
+        bounds::list_of(minijinja::filters::items(&value)?)
+    });
     // The attributes of texts, lists and mappings are their methods, which this filter must not give.
     environment.add_filter("attr", |value: Value, _name: Value| match value.kind() {
         ValueKind::Undefined => Err(fault("an attribute of an undefined value")),
@@ -35,7 +44,7 @@ fn items(value: &Value) -> Outcome<Vec<Value>> {
     if value.is_none() {
         return Err(fault("none has no items"));
     }
-    Ok(value.try_iter()?.collect())
+    bounds::collected(value.try_iter()?)
 }
 
 /// What `attribute=` names of an item: names and numbers between dots.
@@ -113,7 +122,7 @@ fn join(value: Value, args: Vec<Value>) -> Outcome<Value> {
             Some(attribute) => joined.push_str(&text(&attribute.get(item)?)?),
             None => joined.push_str(&text(item)?),
         }
-        python::limit(joined.len())?;
+        bounds::limit(joined.len())?;
     }
     Ok(Value::from(joined))
 }
@@ -207,21 +216,16 @@ pub(super) fn add(a: &Value, b: &Value) -> Outcome<Value> {
     let is_number = |value: &Value| matches!(value.kind(), ValueKind::Bool | ValueKind::Number);
     let is_list = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
     if is_number(a) && is_number(b) {
-        let whole = |value: &Value| match value.kind() {
-            ValueKind::Bool => Some(i128::from(value.is_true())),
-            _ if value.is_integer() => i128::try_from(value.clone()).ok(),
-            _ => None,
-        };
-        if let (Some(a), Some(b)) = (whole(a), whole(b)) {
+        if let (Some(a), Some(b)) = (python::whole(a), python::whole(b)) {
             let sum = a.checked_add(b).ok_or_else(|| fault("a sum is too large"))?;
-            return Ok(i64::try_from(sum).map_or_else(|_| Value::from(sum), Value::from));
+            return Ok(python::from_whole(sum));
         }
         return Ok(Value::from(
             python::number(a).unwrap_or(f64::NAN) + python::number(b).unwrap_or(f64::NAN),
         ));
     }
     if is_list(a) && is_list(b) && a.is_tuple() == b.is_tuple() {
-        let both: Vec<Value> = a.try_iter()?.chain(b.try_iter()?).collect();
+        let both = bounds::collected(a.try_iter()?.chain(b.try_iter()?))?;
         return Ok(if a.is_tuple() { Value::from(Tuple::from(both)) } else { Value::from(both) });
     }
     Err(fault(format!("a {} and a {} cannot be added", type_name(a), type_name(b))))
@@ -302,7 +306,7 @@ fn groupby(value: Value, args: Vec<Value>) -> Outcome<Value> {
     let group = |(_, key, items): (Value, Value, Vec<Value>)| {
         Value::from_object(Group { key, items: items.into() })
     };
-    Ok(groups.into_iter().map(group).collect())
+    bounds::nested(groups.into_iter().map(group).collect())
 }
 
 fn batch(value: Value, args: Vec<Value>) -> Outcome<Value> {
@@ -323,7 +327,7 @@ fn batch(value: Value, args: Vec<Value>) -> Outcome<Value> {
         }
         rows.push(row.into());
     }
-    Ok(rows.into())
+    bounds::nested(rows.into())
 }
 
 fn slice(value: Value, args: Vec<Value>) -> Outcome<Value> {
@@ -344,5 +348,5 @@ fn slice(value: Value, args: Vec<Value>) -> Outcome<Value> {
         }
         parts.push(part.into());
     }
-    Ok(parts.into())
+    bounds::nested(parts.into())
 }

@@ -3,6 +3,7 @@
 use minijinja::{Error, ErrorKind, State, Value, value::ValueKind};
 
 use super::{
+    bounds,
     objects::{self, View},
     python::{self, Outcome, bind, fault, is_mapping, repr, slice_of, string, type_name},
     texts,
@@ -100,7 +101,7 @@ pub(super) fn call(
     method: &str,
     args: &[Value],
 ) -> Outcome<Value> {
-    python::charge(state, value)?;
+    bounds::charge(state, value)?;
     let found = match value.kind() {
         ValueKind::String => texts::call(value, value.as_str().unwrap_or_default(), method, args)?,
         ValueKind::Map if is_mapping(value) => of_map(value, method, args)?,
@@ -111,7 +112,10 @@ pub(super) fn call(
         _ => None,
     };
     match found {
-        Some(found) => Ok(found),
+        Some(found) => {
+            bounds::charge_made(state, &found)?;
+            Ok(found)
+        }
         None if value.kind() == ValueKind::String && method == "format" => {
             check_size(value.as_str().unwrap_or_default(), args)?;
             if value.is_safe() {
@@ -137,7 +141,7 @@ fn check_size(format: &str, args: &[Value]) -> Outcome<()> {
     for arg in args {
         longest = longest.max(python::text(arg)?.len());
     }
-    python::limit(format.matches('{').count().saturating_mul(longest))
+    bounds::limit(format.matches('{').count().saturating_mul(longest))
 }
 
 fn of_map(value: &Value, method: &str, args: &[Value]) -> Outcome<Option<Value>> {

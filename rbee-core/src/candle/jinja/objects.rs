@@ -13,7 +13,10 @@ use minijinja::{
     value::{Enumerator, Kwargs, Object, ObjectExt, ObjectRepr, ValueKind},
 };
 
-use super::python::{self, Outcome, bind, fault, integer};
+use super::{
+    bounds,
+    python::{self, Outcome, bind, fault, integer},
+};
 
 /// The most items of a range, as in Jinja's sandbox.
 const MAX_RANGE: i64 = 100_000;
@@ -119,7 +122,11 @@ impl Cycler {
         if items.is_empty() {
             return Err(fault("cycler() needs at least 1 value"));
         }
-        Ok(Value::from_object(Self { items, next: AtomicUsize::new(0) }))
+        bounds::nested(Value::from_object(Self { items, next: AtomicUsize::new(0) }))
+    }
+
+    pub(super) fn values(&self) -> &[Value] {
+        &self.items
     }
 
     fn current(&self) -> Option<Value> {
@@ -170,7 +177,11 @@ impl Joiner {
     pub(super) fn of(args: &[Value]) -> Outcome<Value> {
         let [separator] = bind("joiner", ["sep"], args)?;
         let separator = separator.unwrap_or_else(|| Value::from(", "));
-        Ok(Value::from_object(Self { separator, calls: AtomicUsize::new(0) }))
+        bounds::nested(Value::from_object(Self { separator, calls: AtomicUsize::new(0) }))
+    }
+
+    pub(super) fn value(&self) -> &Value {
+        &self.separator
     }
 }
 
@@ -229,7 +240,7 @@ impl Object for Dict {
     }
 
     fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        Ok(Value::from_pairs(pairs(args)?))
+        bounds::nested(Value::from_pairs(pairs(args)?))
     }
 
     fn call_method(
@@ -244,7 +255,7 @@ impl Object for Dict {
         let [keys, value] = bind(method, ["iterable", "value"], args)?;
         let value = value.unwrap_or_else(|| Value::from(()));
         let pairs = keys.unwrap_or_default().try_iter()?.map(|key| (key, value.clone()));
-        Ok(Value::from_pairs(pairs))
+        bounds::nested(Value::from_pairs(bounds::collected(pairs)?))
     }
 }
 
@@ -258,6 +269,10 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn of(of: Value, method: &'static str) -> Value {
         Value::from_object(Self { of, method })
+    }
+
+    pub(super) fn value(&self) -> &Value {
+        &self.of
     }
 }
 

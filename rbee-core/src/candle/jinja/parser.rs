@@ -9,14 +9,16 @@ use super::{
 
 /// The deepest nesting of expressions; the engine has a limit of its own.
 const MAX_DEPTH: usize = 150;
+/// The most operands of one operator, and the most names, calls, tests and filters after one value.
+const MAX_TERMS: usize = 1_000;
 
 /// Reads the tokens of one tag, and makes the text that the engine gets.
 pub(super) struct Parser<'a> {
     tokens: &'a [Token<'a>],
     pub(super) at: usize,
     depth: usize,
-    /// True if the template makes safe HTML.
-    html: bool,
+    /// True within a list, tuple or mapping that is checked as a whole.
+    is_checked: bool,
     /// What is not supported, if something is not.
     pub(super) unsupported: Option<String>,
 }
@@ -24,9 +26,37 @@ pub(super) struct Parser<'a> {
 /// A rewritten part; `None` if it is not understood.
 pub(super) type Part = Option<String>;
 
+/// Operands from left to right: neighbors with the same operator become the arguments of one call.
+struct Chain {
+    call: &'static str,
+    operands: Vec<String>,
+}
+
+impl Chain {
+    fn of(call: &'static str, first: String) -> Self {
+        Self { call, operands: vec![first] }
+    }
+
+    fn push(&mut self, operand: String) {
+        self.operands.push(operand);
+    }
+
+    fn wrap(&mut self, wrap: impl FnOnce(String) -> String) {
+        let made = self.made();
+        self.operands = vec![wrap(made)];
+    }
+
+    fn made(&mut self) -> String {
+        match self.operands.len() {
+            1 => self.operands.concat(),
+            _ => format!("{}({})", self.call, self.operands.join(", ")),
+        }
+    }
+}
+
 impl<'a> Parser<'a> {
-    pub(super) fn new(tokens: &'a [Token<'a>], html: bool) -> Self {
-        Self { tokens, at: 0, depth: 0, html, unsupported: None }
+    pub(super) fn new(tokens: &'a [Token<'a>]) -> Self {
+        Self { tokens, at: 0, depth: 0, is_checked: false, unsupported: None }
     }
 
     fn peek(&self) -> &'a str {
@@ -56,6 +86,24 @@ impl<'a> Parser<'a> {
 
     fn name(&mut self) -> Option<&'a str> {
         self.next().filter(|token| token.kind == Kind::Name).map(|token| token.text)
+    }
+
+    /// Refuses an expression of too many parts.
+    fn bound(&mut self, parts: usize) -> Option<()> {
+        if parts > MAX_TERMS {
+            let what = format!("an expression of more than {MAX_TERMS} parts is not supported");
+            self.unsupported.get_or_insert(what);
+            return None;
+        }
+        Some(())
+    }
+
+    /// The parts that `read` makes of the items of a list or mapping, which is checked as a whole.
+    fn within(&mut self, read: impl FnOnce(&mut Self) -> Option<Vec<String>>) -> Option<String> {
+        let outer = std::mem::replace(&mut self.is_checked, true);
+        let parts = read(self)?;
+        self.is_checked = outer;
+        Some(parts.join(", "))
     }
 
     /// All tokens up to this one at the same depth, as they are.
@@ -93,9 +141,33 @@ impl<'a> Parser<'a> {
                 Some(out)
             }
             "set" => {
-                let target = self.raw_until("=")?;
+                let start = self.at;
+                let Some(target) = self.raw_until("=") else {
+                    // Without a value: the text up to `endset`.
+                    self.at = start;
+                    let target = self.name()?;
+                    return self.filters(format!("set {target}"));
+                };
                 self.at += 1;
-                Some(format!("set {target} = {}", self.tuple(true)?))
+                let value = self.tuple(true)?;
+                Some(match target.contains('.') {
+                    true => format!("set {target} = __held({value})"),
+                    false => format!("set {target} = {value}"),
+                })
+            }
+            "filter" => {
+                let mut out = format!("filter {}", self.name()?);
+                if self.is_ahead("(", 0) {
+                    out += &self.arguments()?;
+                }
+                self.filters(out)
+            }
+            "autoescape" => Some(format!("autoescape {}", self.condition()?)),
+            "else" | "endif" | "endfor" | "endset" | "endwith" | "endmacro" | "endcall"
+            | "endfilter" | "endautoescape" | "break" | "continue"
+                if self.at == self.tokens.len() =>
+            {
+                Some(name.to_owned())
             }
             "macro" => {
                 let name = self.name()?;
@@ -167,6 +239,7 @@ impl<'a> Parser<'a> {
 
     /// One expression, or several with commas between them.
     pub(super) fn tuple(&mut self, conditional: bool) -> Part {
+        let start = self.at;
         let mut parts = vec![if conditional { self.condition()? } else { self.or()? }];
         let mut is_tuple = false;
         while self.eat(",") {
@@ -179,11 +252,25 @@ impl<'a> Parser<'a> {
             }
             parts.push(if conditional { self.condition()? } else { self.or()? });
         }
-        Some(match (is_tuple, parts.len()) {
-            (false, _) => parts.concat(),
-            (true, 1) => format!("({},)", parts.concat()),
-            (true, _) => format!("({})", parts.join(", ")),
-        })
+        Some(if is_tuple { self.tuple_of(&parts, start) } else { parts.concat() })
+    }
+
+    /// A tuple of parts, the tokens of which begin at `start`.
+    fn tuple_of(&self, parts: &[String], start: usize) -> String {
+        let comma = if parts.len() == 1 { "," } else { "" };
+        self.nested(format!("({}{comma})", parts.join(", ")), start)
+    }
+
+    /// A list, tuple or mapping, with a check of how deep it is nested unless it is constant.
+    fn nested(&self, made: String, start: usize) -> String {
+        let constants = ["true", "false", "none", "True", "False", "None"];
+        let tokens = &self.tokens[start..self.at.min(self.tokens.len())];
+        let is_constant =
+            |token: &Token<'_>| token.kind != Kind::Name || constants.contains(&token.text);
+        match self.is_checked || tokens.iter().all(is_constant) {
+            true => made,
+            false => format!("__nested({made})"),
+        }
     }
 
     fn condition(&mut self) -> Part {
@@ -192,7 +279,10 @@ impl<'a> Parser<'a> {
             return None;
         }
         let mut out = self.or()?;
+        let mut count = 1;
         while self.eat("if") {
+            count += 1;
+            self.bound(count)?;
             out += &format!(" if {}", self.or()?);
             if self.eat("else") {
                 out += &format!(" else {}", self.condition()?);
@@ -204,7 +294,10 @@ impl<'a> Parser<'a> {
 
     fn or(&mut self) -> Part {
         let mut out = self.and()?;
+        let mut count = 1;
         while self.eat("or") {
+            count += 1;
+            self.bound(count)?;
             out += &format!(" or {}", self.and()?);
         }
         Some(out)
@@ -212,7 +305,10 @@ impl<'a> Parser<'a> {
 
     fn and(&mut self) -> Part {
         let mut out = self.not()?;
+        let mut count = 1;
         while self.eat("and") {
+            count += 1;
+            self.bound(count)?;
             out += &format!(" and {}", self.not()?);
         }
         Some(out)
@@ -230,7 +326,13 @@ impl<'a> Parser<'a> {
     }
 
     fn compare(&mut self) -> Part {
+        let is_plain = |from: usize, parser: &Self| {
+            let token = parser.tokens.get(from).filter(|_| parser.at == from + 1);
+            token.is_some_and(|token| matches!(token.kind, Kind::Text | Kind::Number))
+        };
+        let start = self.at;
         let first = self.sum()?;
+        let mut has_plain = is_plain(start, self);
         let mut rest: Vec<(&str, String)> = Vec::new();
         loop {
             let operator = match self.peek() {
@@ -244,7 +346,10 @@ impl<'a> Parser<'a> {
                 }
                 _ => break,
             };
+            self.bound(rest.len() + 2)?;
+            let start = self.at;
             rest.push((operator, self.sum()?));
+            has_plain |= is_plain(start, self);
         }
         Some(match &rest[..] {
             [] => first,
@@ -253,6 +358,9 @@ impl<'a> Parser<'a> {
                 ">" => format!("__less({second}, {first})"),
                 "<=" => format!("__less_or_equal({first}, {second})"),
                 ">=" => format!("__less_or_equal({second}, {first})"),
+                // A comparison with a plain text or number takes no steps.
+                "==" if !has_plain => format!("__equal({first}, {second})"),
+                "!=" if !has_plain => format!("(not __equal({first}, {second}))"),
                 "in" => format!("__in({first}, {second})"),
                 "not in" => format!("(not __in({first}, {second}))"),
                 _ => format!("{first} {operator} {second}"),
@@ -266,22 +374,25 @@ impl<'a> Parser<'a> {
     }
 
     fn sum(&mut self) -> Part {
-        let mut out = self.concatenation()?;
+        let mut chain = Chain::of("__plus", self.concatenation()?);
+        let mut count = 1;
         while let operator @ ("+" | "-") = self.peek() {
             self.at += 1;
+            count += 1;
+            self.bound(count)?;
             let right = self.concatenation()?;
-            out = match operator {
-                // Text that is added to safe HTML is escaped.
-                "+" if self.html => format!("__plus({out}, {right})"),
-                _ => format!("{out} {operator} {right}"),
-            };
+            match operator {
+                "+" => chain.push(right),
+                _ => chain.wrap(|out| format!("{out} - {right}")),
+            }
         }
-        Some(out)
+        Some(chain.made())
     }
 
     fn concatenation(&mut self) -> Part {
         let mut parts = vec![self.product()?];
         while self.eat("~") {
+            self.bound(parts.len() + 1)?;
             parts.push(self.product()?);
         }
         Some(if parts.len() == 1 {
@@ -292,25 +403,29 @@ impl<'a> Parser<'a> {
     }
 
     fn product(&mut self) -> Part {
-        let mut out = self.power()?;
+        let mut chain = Chain::of("__times", self.power()?);
+        let mut count = 1;
         while let operator @ ("*" | "/" | "//" | "%") = self.peek() {
             self.at += 1;
+            count += 1;
+            self.bound(count)?;
             let right = self.power()?;
-            out = if operator == "%" {
-                format!("__percent({out}, {right})")
-            } else {
-                format!("{out} {operator} {right}")
-            };
+            match operator {
+                "*" => chain.push(right),
+                "%" => chain.wrap(|out| format!("__percent({out}, {right})")),
+                _ => chain.wrap(|out| format!("{out} {operator} {right}")),
+            }
         }
-        Some(out)
+        Some(chain.made())
     }
 
     fn power(&mut self) -> Part {
-        let mut out = self.unary(true)?;
+        let mut parts = vec![self.unary(true)?];
         while self.eat("**") {
-            out = format!("{out} ** {}", self.unary(true)?);
+            self.bound(parts.len() + 1)?;
+            parts.push(self.unary(true)?);
         }
-        Some(out)
+        Some(parts.join(" ** "))
     }
 
     fn unary(&mut self, filters: bool) -> Part {
@@ -334,6 +449,7 @@ impl<'a> Parser<'a> {
     }
 
     fn primary(&mut self) -> Part {
+        let start = self.at;
         let token = self.next()?;
         Some(match (token.kind, token.text) {
             (Kind::Text, text) => {
@@ -356,49 +472,58 @@ impl<'a> Parser<'a> {
                     return Some("()".into());
                 }
                 let mut parts = vec![self.condition()?];
-                let mut comma = "";
+                let mut is_tuple = false;
                 while self.eat(",") {
-                    comma = ",";
+                    is_tuple = true;
                     if self.is_ahead(")", 0) {
                         break;
                     }
                     parts.push(self.condition()?);
                 }
                 self.eat(")").then_some(())?;
-                if parts.len() > 1 {
-                    comma = "";
+                match is_tuple {
+                    true => self.tuple_of(&parts, start),
+                    false => format!("({})", parts.concat()),
                 }
-                format!("({}{comma})", parts.join(", "))
             }
             (_, "[") => {
-                let mut parts = Vec::new();
-                while !self.eat("]") {
-                    parts.push(self.condition()?);
-                    if !self.is_ahead("]", 0) {
-                        self.eat(",").then_some(())?;
+                let parts = self.within(|parser| {
+                    let mut parts = Vec::new();
+                    while !parser.eat("]") {
+                        parts.push(parser.condition()?);
+                        if !parser.is_ahead("]", 0) {
+                            parser.eat(",").then_some(())?;
+                        }
                     }
-                }
-                format!("[{}]", parts.join(", "))
+                    Some(parts)
+                })?;
+                self.nested(format!("[{parts}]"), start)
             }
             (_, "{") => {
-                let mut parts = Vec::new();
-                while !self.eat("}") {
-                    let key = self.condition()?;
-                    self.eat(":").then_some(())?;
-                    parts.push(format!("{key}: {}", self.condition()?));
-                    if !self.is_ahead("}", 0) {
-                        self.eat(",").then_some(())?;
+                let parts = self.within(|parser| {
+                    let mut parts = Vec::new();
+                    while !parser.eat("}") {
+                        let key = parser.condition()?;
+                        parser.eat(":").then_some(())?;
+                        parts.push(format!("{key}: {}", parser.condition()?));
+                        if !parser.is_ahead("}", 0) {
+                            parser.eat(",").then_some(())?;
+                        }
                     }
-                }
+                    Some(parts)
+                })?;
                 // A brace next to one of a tag would end it.
-                format!("{{ {} }}", parts.join(", "))
+                self.nested(format!("{{ {parts} }}"), start)
             }
             _ => return None,
         })
     }
 
     fn postfix(&mut self, mut out: String) -> Part {
+        let mut count = 0;
         loop {
+            count += 1;
+            self.bound(count)?;
             if self.eat(".") {
                 let token = self.next()?;
                 match token.kind {
@@ -423,10 +548,12 @@ impl<'a> Parser<'a> {
                 }
                 self.at += 1;
                 parts.push(part);
-                if parts.len() > 1 {
-                    out = format!("__sliceable({out})");
-                }
-                out += &format!("[{}]", parts.join(":"));
+                let is_slice = parts.len() > 1;
+                let parts = parts.join(":");
+                out = match is_slice {
+                    true => format!("__list(__sliceable({out})[{parts}])"),
+                    false => format!("{out}[{parts}]"),
+                };
             } else if self.is_ahead("(", 0) {
                 out += &self.arguments()?;
             } else {
@@ -437,6 +564,8 @@ impl<'a> Parser<'a> {
 
     fn arguments(&mut self) -> Part {
         let mut parts = Vec::new();
+        // A macro can be called again and again within a list.
+        let outer = std::mem::take(&mut self.is_checked);
         self.eat("(").then_some(())?;
         while !self.eat(")") {
             let star = if self.eat("**") {
@@ -454,11 +583,15 @@ impl<'a> Parser<'a> {
                 self.eat(",").then_some(())?;
             }
         }
+        self.is_checked = outer;
         Some(format!("({})", parts.join(", ")))
     }
 
     fn filters(&mut self, mut out: String) -> Part {
+        let mut count = 0;
         loop {
+            count += 1;
+            self.bound(count)?;
             if self.eat("|") {
                 out += &format!(" | {}", self.name()?);
                 if self.is_ahead("(", 0) {

@@ -5,6 +5,7 @@ use std::{iter::Peekable, str::Chars};
 use minijinja::{Value, value::ValueKind};
 
 use super::{
+    bounds::limit,
     characters::{is_printable, original, push_escape},
     html::{escape_html, like},
     python::{self, Outcome, bind, fault, type_name},
@@ -36,7 +37,7 @@ fn percent(format: &str, values: &Value, is_html: bool) -> Outcome<String> {
     let (mut out, mut by_key) = (String::with_capacity(format.len()), false);
     let mut characters = format.chars().peekable();
     while let Some(character) = characters.next() {
-        python::limit(out.len())?;
+        limit(out.len())?;
         if character != '%' {
             out.push(character);
             continue;
@@ -96,12 +97,13 @@ fn percent(format: &str, values: &Value, is_html: bool) -> Outcome<String> {
         if is_html && matches!(kind, 's' | 'r' | 'a') {
             let mut part = String::new();
             convert(&mut part, kind, &spec, &value)?;
-            let part = if value.is_safe() { part } else { escape_html(&part) };
+            let part = if value.is_safe() { part } else { escape_html(&part)? };
             out.push_str(&part);
         } else {
             convert(&mut out, kind, &spec, &value)?;
         }
     }
+    limit(out.len())?;
     let is_mapping = values.kind() == ValueKind::Map;
     if next.next().is_some() && !(by_key || (is_mapping && !is_tuple)) {
         let is_list = matches!(values.kind(), ValueKind::Seq | ValueKind::Iterable) && !is_tuple;
@@ -139,6 +141,7 @@ fn convert(out: &mut String, kind: char, spec: &Spec, value: &Value) -> Outcome<
         'a' => {
             let mut ascii = String::new();
             for character in python::repr(value)?.chars() {
+                limit(ascii.len())?;
                 if original(character).is_ascii() || !is_printable(original(character)) {
                     ascii.push(character);
                 } else {

@@ -3,34 +3,16 @@
 use std::{cmp::Ordering, fmt::Write as _, ops::Range};
 
 use minijinja::{
-    Error, ErrorKind, State, Value,
+    Error, ErrorKind, Value,
     value::{Kwargs, ValueKind},
 };
 
-use super::characters::{is_printable, original, push_escape};
+use super::{
+    bounds::{MAX_DEPTH, MAX_VALUES, limit},
+    characters::{is_printable, original, push_escape},
+};
 
 pub(super) type Outcome<T> = Result<T, Error>;
-
-/// The deepest nesting of a value that is written or compared.
-const MAX_DEPTH: usize = 200;
-/// The longest text that is made of values, in bytes.
-const MAX_TEXT: usize = 32 << 20;
-/// The most values in a value that is written or compared: a list can contain the same list many times.
-pub(super) const MAX_VALUES: usize = 300_000;
-
-/// Takes the steps of work on a value: one for each item, or for each 64 bytes of a text.
-pub(super) fn charge(state: &State<'_, '_>, value: &Value) -> Outcome<()> {
-    let length = match value.as_str() {
-        Some(text) => text.len() / 64,
-        None => value.len().unwrap_or(0),
-    };
-    if length > 0 { state.consume_fuel(length as u64) } else { Ok(()) }
-}
-
-/// Refuses a text of this length, if it is too long.
-pub(super) fn limit(length: usize) -> Outcome<()> {
-    if length > MAX_TEXT { Err(fault("a text becomes too long")) } else { Ok(()) }
-}
 
 pub(super) fn fault(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
@@ -135,6 +117,33 @@ pub(super) fn number(value: &Value) -> Option<f64> {
     }
 }
 
+/// `a * b` of numbers.
+pub(super) fn product(a: &Value, b: &Value) -> Outcome<Value> {
+    let (Some(left), Some(right)) = (number(a), number(b)) else {
+        let (a, b) = (type_name(a), type_name(b));
+        return Err(fault(format!("a {a} and a {b} cannot be multiplied")));
+    };
+    match (whole(a), whole(b)) {
+        (Some(a), Some(b)) => {
+            a.checked_mul(b).map(from_whole).ok_or_else(|| fault("a product is too large"))
+        }
+        _ => Ok(Value::from(left * right)),
+    }
+}
+
+/// An integer or a boolean as an integer.
+pub(super) fn whole(value: &Value) -> Option<i128> {
+    match value.kind() {
+        ValueKind::Bool => Some(i128::from(value.is_true())),
+        ValueKind::Number if value.is_integer() => i128::try_from(value.clone()).ok(),
+        _ => None,
+    }
+}
+
+pub(super) fn from_whole(number: i128) -> Value {
+    i64::try_from(number).map_or_else(|_| Value::from(number), Value::from)
+}
+
 /// `str(value)`.
 pub(super) fn text(value: &Value) -> Outcome<String> {
     match value.as_str() {
@@ -181,10 +190,10 @@ fn write_repr(out: &mut String, value: &Value, depth: usize, left: &mut usize) -
         }
         ValueKind::String if value.is_safe() => {
             out.push_str("Markup(");
-            write_quoted(out, value.as_str().unwrap_or_default());
+            write_quoted(out, value.as_str().unwrap_or_default())?;
             out.push(')');
         }
-        ValueKind::String => write_quoted(out, value.as_str().unwrap_or_default()),
+        ValueKind::String => write_quoted(out, value.as_str().unwrap_or_default())?,
         ValueKind::Seq | ValueKind::Iterable if value.is_tuple() => {
             list(out, '(', ')', &mut value.try_iter()?)?;
         }
@@ -215,11 +224,12 @@ fn write_repr(out: &mut String, value: &Value, depth: usize, left: &mut usize) -
 }
 
 /// A text as Python's `repr` quotes it.
-fn write_quoted(out: &mut String, text: &str) {
+fn write_quoted(out: &mut String, text: &str) -> Outcome<()> {
     let has = |wanted| text.chars().any(|c| original(c) == wanted);
     let quote = if has('\'') && !has('"') { '"' } else { '\'' };
     out.push(quote);
     for character in text.chars() {
+        limit(out.len())?;
         match original(character) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
@@ -231,6 +241,7 @@ fn write_quoted(out: &mut String, text: &str) {
         }
     }
     out.push(quote);
+    Ok(())
 }
 
 /// `repr` of a float: the shortest digits that give it back.
@@ -255,10 +266,20 @@ pub(super) fn float(number: f64) -> String {
 /// `a == b`.
 pub(super) fn equal(a: &Value, b: &Value) -> Outcome<bool> {
     let mut left = MAX_VALUES;
-    equal_within(a, b, &mut left)
+    equal_within(a, b, 0, &mut left)
 }
 
-fn equal_within(a: &Value, b: &Value, left: &mut usize) -> Outcome<bool> {
+/// `a == b`, and the number of values that were compared.
+pub(super) fn equal_counted(a: &Value, b: &Value) -> Outcome<(bool, usize)> {
+    let mut left = MAX_VALUES;
+    let equal = equal_within(a, b, 0, &mut left)?;
+    Ok((equal, MAX_VALUES - left))
+}
+
+fn equal_within(a: &Value, b: &Value, depth: usize, left: &mut usize) -> Outcome<bool> {
+    if depth > MAX_DEPTH {
+        return Err(fault("values are nested too deeply to compare"));
+    }
     *left = left.checked_sub(1).ok_or_else(|| fault("values are too large to compare"))?;
     let is_list = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
     if is_list(a) && is_list(b) {
@@ -269,7 +290,7 @@ fn equal_within(a: &Value, b: &Value, left: &mut usize) -> Outcome<bool> {
         loop {
             match (first.next(), second.next()) {
                 (None, None) => return Ok(true),
-                (Some(a), Some(b)) if equal_within(&a, &b, left)? => {}
+                (Some(a), Some(b)) if equal_within(&a, &b, depth + 1, left)? => {}
                 _ => return Ok(false),
             }
         }
@@ -282,7 +303,7 @@ fn equal_within(a: &Value, b: &Value, left: &mut usize) -> Outcome<bool> {
         }
         for (key, value) in first.try_iter_pairs().into_iter().flatten() {
             match second.get_value(&key) {
-                Some(other) if equal_within(&value, &other, left)? => {}
+                Some(other) if equal_within(&value, &other, depth + 1, left)? => {}
                 _ => return Ok(false),
             }
         }
@@ -315,7 +336,7 @@ pub(super) fn compare(a: &Value, b: &Value) -> Outcome<Ordering> {
                 (None, None) => return Ok(Ordering::Equal),
                 (None, Some(_)) => return Ok(Ordering::Less),
                 (Some(_), None) => return Ok(Ordering::Greater),
-                (Some(a), Some(b)) if equal_within(&a, &b, &mut left)? => {}
+                (Some(a), Some(b)) if equal_within(&a, &b, 1, &mut left)? => {}
                 (Some(a), Some(b)) => break (a, b),
             }
         };

@@ -10,19 +10,24 @@ use super::{
     parser::Parser,
 };
 
+/// The longest tag of a template, in bytes.
+const MAX_TAG: usize = 64 << 10;
+
+/// A rewritten template.
+pub(super) struct Rewritten {
+    pub(super) source: String,
+    /// The first tag that was not understood. It stays as it is in the source.
+    pub(super) unread: Option<String>,
+}
+
 /// Rewrites a whole template.
 ///
 /// # Errors
 /// The name of something that neither the engine nor this module supports.
-pub(super) fn rewrite(source: &str) -> Result<String, String> {
+pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let html = source.contains("escape")
-        || source.split('|').skip(1).any(|after| {
-            let token = after.trim_start();
-            !token.is_empty() && matches!(lex(token).text, "e" | "safe")
-        });
     let (mut out, mut rest) = (String::with_capacity(source.len() * 2), &*source);
-    let mut blocks = Vec::new();
+    let (mut blocks, mut unread) = (Vec::new(), None);
     while let Some(at) = next_tag(rest) {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
@@ -45,11 +50,21 @@ pub(super) fn rewrite(source: &str) -> Result<String, String> {
                 out.push_str(if plain { " +" } else { "" });
                 out.push_str(&tag[open..]);
             }
-            _ => out.push_str(&rewritten(tag, html, &mut blocks)?),
+            _ if tag.len() > MAX_TAG => {
+                let size = tag.len();
+                return Err(format!("a tag of {size} bytes; allowed are up to {MAX_TAG}"));
+            }
+            _ => match rewritten(tag, &mut blocks)? {
+                Some(made) => out.push_str(&made),
+                None => {
+                    unread.get_or_insert_with(|| tag.chars().take(200).collect());
+                    out.push_str(tag);
+                }
+            },
         }
     }
     out.push_str(rest);
-    Ok(out)
+    Ok(Rewritten { source: out, unread })
 }
 
 fn next_tag(text: &str) -> Option<usize> {
@@ -91,8 +106,8 @@ fn tag_end(text: &str) -> Option<usize> {
     None
 }
 
-/// A tag with its expressions rewritten.
-fn rewritten(tag: &str, html: bool, blocks: &mut Vec<&'static str>) -> Result<String, String> {
+/// A tag with its expressions rewritten; `None` if it is not understood.
+fn rewritten(tag: &str, blocks: &mut Vec<&'static str>) -> Result<Option<String>, String> {
     let mut inner = &tag[2..tag.len() - 2];
     let open = if inner.starts_with(['-', '+']) { 1 } else { 0 };
     inner = &inner[open..];
@@ -119,18 +134,18 @@ fn rewritten(tag: &str, html: bool, blocks: &mut Vec<&'static str>) -> Result<St
     if tag.starts_with("{%") {
         follow_blocks(&tokens, blocks)?;
     }
-    let mut parser = Parser::new(&tokens, html);
+    let mut parser = Parser::new(&tokens);
     let made = if tag.starts_with("{{") { parser.tuple(true) } else { parser.statement() };
     if let Some(what) = parser.unsupported {
         return Err(what);
     }
-    let Some(made) = made.filter(|_| parser.at == tokens.len()) else { return Ok(tag.to_owned()) };
+    let Some(made) = made.filter(|_| parser.at == tokens.len()) else { return Ok(None) };
     // Errors name lines.
     let lines = "\n".repeat(inner.matches('\n').count().saturating_sub(made.matches('\n').count()));
     let mark = |text: &str, at: usize| text[at..=at].to_owned();
     let open = if open > 0 { mark(tag, 2) } else { String::new() };
     let close = if close > 0 { mark(tag, tag.len() - 3) } else { String::new() };
-    Ok(format!("{}{open} {made} {lines}{close}{}", &tag[..2], &tag[tag.len() - 2..]))
+    Ok(Some(format!("{}{open} {made} {lines}{close}{}", &tag[..2], &tag[tag.len() - 2..])))
 }
 
 /// Keeps the list of the blocks that are open. The engine cannot leave a loop from within another block.

@@ -3,9 +3,10 @@
 use minijinja::{Error, Value, value::Tuple};
 
 use super::{
+    bounds::{collected, limit, limit_items},
     characters::{self, is_printable, is_space, original},
     html::{escape_html, like},
-    python::{self, Outcome, bind, fault, integer, slice_of, string, type_name, width},
+    python::{Outcome, bind, fault, integer, slice_of, string, type_name, width},
 };
 
 /// Calls a method of a text; `None` if there is no such method here.
@@ -49,7 +50,7 @@ pub(super) fn call(
             let most = most.map(|most| integer(&most)).transpose()?;
             let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
             let parts = match separator.filter(|separator| !separator.is_none()) {
-                None => split_at_space(text, most, method == "rsplit"),
+                None => split_at_space(text, most, method == "rsplit")?,
                 Some(separator) => {
                     let separator = string(&separator)?;
                     if separator.is_empty() {
@@ -57,9 +58,9 @@ pub(super) fn call(
                     }
                     let parts = most.saturating_add(1);
                     if method == "split" {
-                        text.splitn(parts, separator).collect()
+                        collected(text.splitn(parts, separator))?
                     } else {
-                        let mut parts: Vec<&str> = text.rsplitn(parts, separator).collect();
+                        let mut parts = collected(text.rsplitn(parts, separator))?;
                         parts.reverse();
                         parts
                     }
@@ -89,7 +90,7 @@ pub(super) fn call(
         "splitlines" => {
             let [keep] = bind(method, ["keepends"], args)?;
             let keep = keep.is_some_and(|keep| keep.is_true());
-            lines(text, keep).into_iter().map(|line| like(value, line.to_owned())).collect()
+            lines(text, keep)?.into_iter().map(|line| like(value, line.to_owned())).collect()
         }
         "startswith" | "endswith" => {
             let [affix, start, stop] = bind(method, ["prefix", "start", "end"], args)?;
@@ -187,10 +188,10 @@ pub(super) fn call(
                     fault(format!("join() of texts, and item {at} is a {}", type_name(&item)))
                 })?;
                 match value.is_safe() && !item.is_safe() {
-                    true => joined.push_str(&escape_html(part)),
+                    true => joined.push_str(&escape_html(part)?),
                     false => joined.push_str(part),
                 }
-                python::limit(joined.len())?;
+                limit(joined.len())?;
             }
             made(joined)?
         }
@@ -221,6 +222,7 @@ pub(super) fn call(
             let size = size.map_or(Ok(8), |size| width(&size))?.min(1_000);
             let (mut expanded, mut column) = (String::new(), 0);
             for character in text.chars() {
+                limit(expanded.len())?;
                 match character {
                     '\t' => {
                         let missing = if size == 0 { 0 } else { size - column % size };
@@ -254,7 +256,7 @@ pub(super) fn call(
 pub(super) fn replace(text: &str, old: &str, new: &str, count: i64) -> Outcome<String> {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     let found = text.matches(old).count().min(count);
-    python::limit(new.len().saturating_mul(found))?;
+    limit(new.len().saturating_mul(found).saturating_add(text.len()))?;
     Ok(text.replacen(old, new, count))
 }
 
@@ -276,7 +278,7 @@ pub(super) fn strip<'a>(
     })
 }
 
-fn split_at_space(text: &str, most: usize, from_right: bool) -> Vec<&str> {
+fn split_at_space(text: &str, most: usize, from_right: bool) -> Outcome<Vec<&str>> {
     let mut parts = Vec::new();
     let mut rest = if from_right {
         text.trim_end_matches(is_space)
@@ -284,6 +286,7 @@ fn split_at_space(text: &str, most: usize, from_right: bool) -> Vec<&str> {
         text.trim_start_matches(is_space)
     };
     while !rest.is_empty() {
+        limit_items(parts.len())?;
         let cut = if from_right { rest.rfind(is_space) } else { rest.find(is_space) };
         let cut = cut.filter(|_| parts.len() < most);
         match cut {
@@ -310,11 +313,11 @@ fn split_at_space(text: &str, most: usize, from_right: bool) -> Vec<&str> {
         parts.retain(|part| !part.is_empty());
         parts.reverse();
     }
-    parts
+    Ok(parts)
 }
 
 /// `text.splitlines(keepends)`.
-pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
+pub(super) fn lines(text: &str, keep: bool) -> Outcome<Vec<&str>> {
     let is_end = |c: char| {
         matches!(
             c,
@@ -323,6 +326,7 @@ pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
     };
     let (mut lines, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
+        limit_items(lines.len())?;
         let Some(at) = rest.find(is_end) else {
             lines.push(rest);
             break;
@@ -335,7 +339,7 @@ pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
         lines.push(&rest[..if keep { at + end } else { at }]);
         rest = &rest[at + end..];
     }
-    lines
+    Ok(lines)
 }
 
 /// The part of a text between two positions in characters, and the number of characters before it; `None` if it would

@@ -192,7 +192,7 @@ fn log_note(note: &Note) {
     match note {
         Note::PolicySuspended(_) => {}
         Note::RefusedByPolicy(job, error) => {
-            tracing::info!(%job, %error, "the policy refused the job");
+            tracing::info!(%job, error = error.for_log(), "the policy refused the job");
         }
         Note::StaleAnswer(_) | Note::SpawnSuppressed(_) => {
             tracing::debug!(?note, "the scheduler's answer was not used")
@@ -206,7 +206,7 @@ fn log_note(note: &Note) {
         }
         Note::Expired(worker, model) => tracing::info!(%worker, %model, "stopped after idling"),
         Note::Retried(job, worker, error) => {
-            tracing::info!(%job, %worker, %error, "the attempt failed; the job is tried again");
+            tracing::info!(%job, %worker, error = error.for_log(), "the attempt failed; the job is tried again");
         }
         Note::BusyAnswer(worker) => tracing::debug!(%worker, "answered that it was busy"),
         Note::PolicyFault(error) => {
@@ -232,7 +232,7 @@ fn log_note(note: &Note) {
             tracing::warn!(%hive, %model, %error, "a worker could not be started");
         }
         Note::WorkerSuspected(worker, error) => {
-            tracing::warn!(%worker, %error, "may have died or hang; it gets no jobs until it is known to be healthy");
+            tracing::warn!(%worker, error = error.for_log(), "may have died or hang; it gets no jobs until it is known to be healthy");
         }
         Note::WorkerTrusted(worker) => {
             tracing::info!(%worker, "is healthy; it gets jobs again");
@@ -241,7 +241,7 @@ fn log_note(note: &Note) {
             tracing::warn!(%worker, "failed too often; it gets no jobs until a probe succeeds");
         }
         Note::Unrecorded(job, error) => {
-            let error = error.as_ref().map(tracing::field::display);
+            let error = error.as_ref().map(Error::for_log);
             tracing::error!(%job, error, "the job has ended, and that is not recorded");
         }
         Note::StoreFailed(error) => {

@@ -112,10 +112,10 @@ pub(super) async fn apply(
     };
     if let Some(Refused(error)) = response.extensions_mut().remove() {
         if retry::status(&error).is_server_error() {
-            tracing::warn!(correlation_id = %id, error = ?error, "a request failed");
+            tracing::warn!(correlation_id = %id, error = error.for_log(), "a request failed");
         } else if caller.error(&error).message() != error.message() {
             // Details that are hidden from a tenant must be found by the correlation id.
-            tracing::info!(correlation_id = %id, error = ?error, "a request was refused");
+            tracing::info!(correlation_id = %id, error = error.for_log(), "a request was refused");
         }
         response = format.refuse(&caller, &error, &id);
     }

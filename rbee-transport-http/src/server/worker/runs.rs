@@ -117,7 +117,9 @@ impl RunEntry {
             Ok(Usage { prompt_tokens, completion_tokens }) => {
                 tracing::info!(%job, correlation_id, prompt_tokens, completion_tokens, ?took, "the run is complete");
             }
-            Err(error) => tracing::warn!(%job, correlation_id, %error, ?took, "the run failed"),
+            Err(error) => {
+                tracing::warn!(%job, correlation_id, error = error.for_log(), ?took, "the run failed");
+            }
         }
     }
 

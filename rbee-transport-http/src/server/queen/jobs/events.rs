@@ -115,7 +115,7 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
             if !caller.sees_machines() {
                 // Details that are hidden from a tenant must be found by the correlation id.
                 let mark = mark.as_ref().map(CorrelationId::as_str);
-                tracing::info!(correlation_id = mark, %job, error = ?error, "a job failed");
+                tracing::info!(correlation_id = mark, %job, error = error.for_log(), "a job failed");
             }
             let told = ErrorBody::new(&caller.error(error), mark.as_ref());
             put_json(out, seq, job_event::ERROR, &told.error);

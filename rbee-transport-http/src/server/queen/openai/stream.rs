@@ -246,7 +246,7 @@ impl Chunks {
             sse::put_retry(&mut self.buffer, sse::RETRY);
         }
         // The client may get less detail.
-        tracing::info!(correlation_id = %self.mark, error = ?error, "a request failed while its answer was streamed");
+        tracing::info!(correlation_id = %self.mark, error = error.for_log(), "a request failed while its answer was streamed");
         match serde_json::to_vec(&OpenAiErrorBody::from(&*self.caller.error(error))) {
             Ok(body) => sse::put(&mut self.buffer, None, "", &body),
             Err(cause) => tracing::warn!(%cause, "an error could not be written"),
