@@ -99,8 +99,7 @@ impl Hub {
                 if response.status().as_u16() != 200 {
                     return Err(shared.refused(&response, &what, &self.page(org, repo)));
                 }
-                let body = response.body_mut().with_config().limit(MAX_INFO).read_to_vec();
-                let body = body.map_err(|error| shared.failed(error, &what))?;
+                let body = shared.body(&mut response, MAX_INFO, abandoned, &what)?;
                 let malformed = |why: String| HubError::Malformed { what: what.clone(), why };
                 let info: RepoInfo = serde_json::from_slice(&body)
                     .map_err(|error| Failure::Again(malformed(error.to_string()), None))?;

@@ -151,10 +151,7 @@ impl Hub {
         let attempt = || {
             let mut response = shared.get(&url, 0, &what)?;
             match response.status().as_u16() {
-                200 => {
-                    let body = response.body_mut().with_config().limit(MAX_CONFIG_BYTES);
-                    body.read_to_vec().map(Some).map_err(|error| shared.failed(error, &what))
-                }
+                200 => shared.body(&mut response, MAX_CONFIG_BYTES, abandoned, &what).map(Some),
                 404 => Ok(None),
                 _ => Err(shared.refused(&response, &what, &self.page(org, repo))),
             }
