@@ -213,10 +213,11 @@ impl Hub {
         }
     }
 
-    /// True if the hub's default branch is at this commit. False if unknown.
-    pub(in crate::models) fn is_head(&self, resolved: &Resolved, abandoned: &AtomicBool) -> bool {
+    /// True if the hub's default branch is at this commit. False if unknown: the hub is asked once.
+    pub(in crate::models) fn is_head(&self, resolved: &Resolved) -> bool {
         let Ok((org, repo, ..)) = parts(&resolved.model) else { return false };
-        self.info(org, repo, "main", abandoned).is_ok_and(|head| head.commit == resolved.commit)
+        let head = self.ask_info(org, repo, "main", &AtomicBool::new(false));
+        head.is_ok_and(|head| head.commit == resolved.commit)
     }
 }
 
