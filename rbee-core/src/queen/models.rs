@@ -288,9 +288,10 @@ impl<'a> Models<'a> {
         let known = cluster.largest_on_disk(&model).cloned();
         let known = match (known, model.source()) {
             // The file may be on this machine, from which it would be copied.
-            (None, ModelSource::File(_)) => {
+            // A directory may be a model of another engine; the size of a single file that is no model is not told.
+            (None, ModelSource::File(path)) => {
                 let read = ModelOnDisk::read(&model, None).await.ok();
-                read.filter(|read| read.info.is_some())
+                read.filter(|read| read.info.is_some() || path.is_dir())
             }
             (known, _) => known,
         };
