@@ -236,6 +236,8 @@ pub struct Engine {
     /// Used only for lookups, so its order does not matter. Boxed, so that a job's own memory stays near the memory
     /// allocated with it and is not spread over one table for all waiting jobs.
     jobs: HashMap<JobId, Box<JobEntry>>,
+    /// The job that was submitted first, as of the last time this was asked.
+    oldest: Option<JobId>,
     lanes: Lanes,
     leases: Leases,
     timers: Timers,
@@ -265,6 +267,7 @@ impl Engine {
             config: Config::new(settings, epoch),
             view: ClusterView::default(),
             jobs: HashMap::new(),
+            oldest: None,
             lanes: Lanes::default(),
             leases: Leases::default(),
             timers: Timers::default(),

@@ -160,6 +160,10 @@ pub struct Config {
     /// Directories whose models clients may name by file path
     #[arg(long, value_name = "[PATH, …]")]
     pub file_roots: Yaml<Vec<PathBuf>>,
+    /// Let local users name any model file that the queen can read; false for a queen behind a proxy that does not show
+    /// in the requests it passes on
+    #[arg(long, value_name = "true|false", action = Set)]
+    pub local_files: bool,
     /// Read the text of a control token in a bare prompt as that token; otherwise it stays text
     #[arg(long, value_name = "true|false", action = Set)]
     pub raw_completions: bool,

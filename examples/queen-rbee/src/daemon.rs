@@ -210,6 +210,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     for origin in config.allow_origins.iter() {
         api = api.with_allowed_origin(origin.clone());
     }
+    if !config.local_files {
+        api = api.without_local_users();
+    }
     if config.raw_completions {
         api = api.with_raw_completions();
     }

@@ -357,25 +357,35 @@ impl Engine {
         }
         self.tenants.allow(job, &self.config.settings)?;
         let limits = self.tenants.check(now, job, &self.config.settings);
+        let oldest = self.oldest(now);
         let queue = admit::admit(
             &self.config.settings,
             self.queue_for(job, beside),
             &self.service.throughput,
-            || self.oldest(now),
+            oldest,
         );
         admit::longer(limits, queue)?;
         self.check_deadline(job, beside)
     }
 
-    /// The age of the oldest job that has not ended.
-    fn oldest(&self, now: Now) -> Duration {
-        let submitted = self.jobs.values().map(|entry| entry.submitted).min();
-        submitted.map_or(Duration::ZERO, |submitted| now.at - submitted)
+    /// The age of the oldest job that has not ended, if that is the best estimate of how long a job takes. All jobs are
+    /// looked at only if the oldest one has ended, because every new one is younger.
+    fn oldest(&mut self, now: Now) -> Duration {
+        if self.service.throughput.has_learned() {
+            return Duration::ZERO;
+        }
+        let is_there = self.oldest.is_some_and(|id| self.jobs.contains_key(&id));
+        if !is_there {
+            let first = self.jobs.iter().min_by_key(|(_, entry)| (entry.submitted, entry.key.1));
+            self.oldest = first.map(|(id, _)| *id);
+        }
+        let oldest = self.oldest.and_then(|id| self.jobs.get(&id));
+        oldest.map_or(Duration::ZERO, |entry| now.at - entry.submitted)
     }
 
     /// A refusal for want of room or of a limit that passes, with the time to try again. A policy and a worker may give
     /// none; what they have refused for can change when the next job ends.
-    pub(super) fn with_retry_after(&self, now: Now, error: Error) -> Error {
+    pub(super) fn with_retry_after(&mut self, now: Now, error: Error) -> Error {
         let passes = matches!(
             error.kind(),
             ErrorKind::SystemAtCapacity
@@ -386,7 +396,8 @@ impl Engine {
         if !passes || error.retry_after().is_some() {
             return error;
         }
-        let after = self.service.throughput.retry_after(1, || self.oldest(now));
+        let oldest = self.oldest(now);
+        let after = self.service.throughput.retry_after(1, oldest);
         error.with_retry_after(after)
     }
 

@@ -34,10 +34,19 @@ impl Throughput {
         Some(Duration::from_micros((self.interval? * jobs as f64) as u64))
     }
 
+    /// True if jobs have ended, so that the age of those that have not is no estimate any more.
+    pub(super) fn has_learned(&self) -> bool {
+        self.interval.is_some()
+    }
+
     /// When to try again if that takes the end of this many jobs. As long as no job has ended, the only thing that is
-    /// known about how long a job takes is the age of the oldest one, so that is the estimate.
-    pub(super) fn retry_after(&self, jobs: usize, oldest: impl FnOnce() -> Duration) -> Duration {
-        let time = self.time_for(jobs).unwrap_or_else(oldest);
+    /// known about how long a job takes is the age of the oldest one, so that is the estimate. It is rounded up to a
+    /// power of two, because that job may be another tenant's.
+    pub(super) fn retry_after(&self, jobs: usize, oldest: Duration) -> Duration {
+        let time = self.time_for(jobs).unwrap_or_else(|| {
+            let seconds = u64::try_from(oldest.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX);
+            Duration::from_secs(seconds.checked_next_power_of_two().unwrap_or(u64::MAX))
+        });
         time.clamp(Duration::from_secs(1), Duration::from_secs(600))
     }
 }
@@ -145,7 +154,7 @@ pub(super) fn admit(
     settings: &Settings,
     room: Room,
     throughput: &Throughput,
-    oldest: impl FnOnce() -> Duration,
+    oldest: Duration,
 ) -> Result<()> {
     let (capacity, waiting) = (settings.queue_capacity, room.waiting);
     let has_share = room.tenants > 1 && room.held < capacity / room.tenants;
@@ -172,9 +181,7 @@ pub(super) fn longer(one: Result<()>, other: Result<()>) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn young() -> Duration {
-        Duration::ZERO
-    }
+    const YOUNG: Duration = Duration::ZERO;
 
     fn room(waiting: usize, has_idle_worker: bool) -> Room {
         Room { waiting, has_idle_worker, held: waiting, tenants: 1 }
@@ -184,19 +191,23 @@ mod tests {
     fn a_full_queue_takes_a_job_only_for_an_idle_worker_and_none_at_twice_the_limit() {
         let (settings, throughput) =
             (Settings { queue_capacity: 10, ..Settings::default() }, Throughput::default());
-        assert!(admit(&settings, room(9, false), &throughput, young).is_ok());
-        let error = admit(&settings, room(10, false), &throughput, young).unwrap_err();
+        assert!(admit(&settings, room(9, false), &throughput, YOUNG).is_ok());
+        let error = admit(&settings, room(10, false), &throughput, YOUNG).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
         let after = |oldest| {
-            let error = admit(&settings, room(10, false), &throughput, || oldest).unwrap_err();
+            let error = admit(&settings, room(10, false), &throughput, oldest).unwrap_err();
             error.retry_after()
         };
         assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
-        assert_eq!(after(minute), Some(minute), "no job has ended in as much time");
+        let more = Some(Duration::from_secs(64));
+        assert_eq!(after(minute), more, "no job has ended in as much time");
+        for age in [33_000, 47_123, 63_999] {
+            assert_eq!(after(Duration::from_millis(age)), more, "it does not tell the age: {age}");
+        }
         assert_eq!(after(hour), Some(Duration::from_secs(600)));
-        assert!(admit(&settings, room(19, true), &throughput, young).is_ok());
-        assert!(admit(&settings, room(20, true), &throughput, young).is_err());
+        assert!(admit(&settings, room(19, true), &throughput, YOUNG).is_ok());
+        assert!(admit(&settings, room(20, true), &throughput, YOUNG).is_err());
     }
 
     #[test]
@@ -205,7 +216,7 @@ mod tests {
             (Settings { queue_capacity: 10, ..Settings::default() }, Throughput::default());
         let asks = |waiting, held, tenants| {
             let room = Room { waiting, has_idle_worker: false, held, tenants };
-            admit(&settings, room, &throughput, young).is_ok()
+            admit(&settings, room, &throughput, YOUNG).is_ok()
         };
         assert!(asks(10, 0, 2) && asks(14, 4, 2), "another one fills the queue");
         assert!(!asks(15, 5, 2), "half of it is its own");
@@ -219,7 +230,7 @@ mod tests {
         let mut throughput = Throughput::default();
         (0..200).for_each(|n| throughput.ended(Time::from_micros(n * 2_000_000), true));
         let settings = Settings { queue_capacity: 10, ..Settings::default() };
-        let after = admit(&settings, room(14, false), &throughput, young)
+        let after = admit(&settings, room(14, false), &throughput, YOUNG)
             .unwrap_err()
             .retry_after()
             .unwrap();

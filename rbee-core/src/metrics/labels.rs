@@ -13,7 +13,8 @@ use crate::{
     model_ref::{ModelRef, ModelSource},
 };
 
-/// Models that have a label of their own.
+/// Models without an alias that have a label of their own. Aliases are named by the operator, so they always have one:
+/// tenants that name models by reference cannot use up theirs.
 const MODELS: usize = 100;
 /// Tenants that have a label of their own.
 const TENANTS: usize = 100;
@@ -61,41 +62,49 @@ fn bounded(seen: &mut BTreeSet<TenantId>, tenant: &TenantId) -> String {
 #[derive(Debug)]
 struct ModelLabels {
     aliases: BTreeMap<String, ModelRef>,
+    /// The labels of models without an alias.
     given: BTreeMap<ModelRef, String>,
+    /// Models whose aliases were looked up.
+    named: BTreeMap<ModelRef, String>,
 }
 
 impl ModelLabels {
     const fn new() -> Self {
-        Self { aliases: BTreeMap::new(), given: BTreeMap::new() }
+        Self { aliases: BTreeMap::new(), given: BTreeMap::new(), named: BTreeMap::new() }
     }
 
     fn name(&mut self, aliases: &BTreeMap<String, ModelRef>) {
         self.aliases.extend(aliases.iter().map(|(name, model)| (name.clone(), model.clone())));
         self.given.clear();
+        self.named.clear();
     }
 
     fn of(&mut self, model: &ModelRef) -> String {
-        if let Some(label) = self.given.get(model) {
+        if let Some(label) = self.given.get(model).or_else(|| self.named.get(model)) {
             return label.clone();
+        }
+        if let Some((alias, _)) = self.aliases.iter().find(|(_, aliased)| model.is_of(aliased)) {
+            // A repository has many commits and files, so this is bounded too. The others are looked up each time.
+            if self.named.len() < self.aliases.len() + MODELS {
+                self.named.insert(model.clone(), alias.clone());
+            }
+            return alias.clone();
         }
         if self.given.len() >= MODELS {
             return OTHER.to_owned();
         }
-        let label = self.make(model);
+        let label = label(model);
         self.given.insert(model.clone(), label.clone());
         label
     }
+}
 
-    /// Its alias; without one, the reference, or for a file its name and the beginning of the hash of its reference,
-    /// because files in several directories may have the same name.
-    fn make(&self, model: &ModelRef) -> String {
-        if let Some((alias, _)) = self.aliases.iter().find(|(_, aliased)| model.is_of(aliased)) {
-            return alias.clone();
-        }
-        match model.source() {
-            ModelSource::File(path) => file_label(path, model),
-            ModelSource::Hub { .. } | ModelSource::Alias(_) => model.as_str().to_owned(),
-        }
+/// The reference, or for a file its name and the beginning of the hash of its reference, because files in several
+/// directories may have the same name.
+fn label(model: &ModelRef) -> String {
+    match model.source() {
+        ModelSource::File(path) => file_label(path, model),
+        ModelSource::Hub { .. } | ModelSource::Alias(_) => model.as_str().to_owned(),
     }
 }
 
@@ -123,6 +132,28 @@ mod tests {
         assert_eq!(labels.of(&model("one-more")), OTHER);
         assert_eq!(labels.of(&model("m0")), "m0");
         assert_eq!(labels.given.len(), MODELS);
+    }
+
+    #[test]
+    fn an_alias_keeps_its_label_however_many_references_were_named_before() {
+        let mut labels = ModelLabels::new();
+        let aliases =
+            (0..2 * MODELS).map(|n| (format!("alias{n}"), model(&format!("hf:org/r{n}"))));
+        labels.name(&aliases.collect());
+        for n in 0..2 * MODELS {
+            labels.of(&model(&format!("hf:other/r{n}")));
+        }
+        assert_eq!(labels.of(&model("hf:other/one-more")), OTHER);
+        for n in 0..2 * MODELS {
+            assert_eq!(labels.of(&model(&format!("hf:org/r{n}"))), format!("alias{n}"));
+        }
+        // Nor do the aliased ones leave less room for the others, or fill the memory.
+        for n in 0..4 * MODELS {
+            let commit = model(&format!("hf:org/r0@{n:040x}"));
+            assert_eq!(labels.of(&commit), "alias0");
+        }
+        assert_eq!(labels.given.len(), MODELS);
+        assert_eq!(labels.named.len(), 3 * MODELS);
     }
 
     #[test]

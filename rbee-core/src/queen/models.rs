@@ -128,7 +128,8 @@ impl<'a> Models<'a> {
     /// is looked up there, and a file is read if it is on this machine. Nothing is fetched.
     ///
     /// # Errors
-    /// As [`locate`](Self::locate), and [`ErrorKind::ModelNotFound`] for a file that does not exist and for a plain name.
+    /// As [`locate`](Self::locate), [`ErrorKind::ModelNotFound`] for a file that does not exist and for a plain name,
+    /// and [`ErrorKind::ModelIncompatible`] for a file that is no model.
     pub async fn describe(self, name: &str) -> Result<ModelDescription> {
         let model = self.peek(name).await?;
         let nothing = |model| ModelDescription { model, bytes: None, kind: None, info: None };
@@ -138,8 +139,10 @@ impl<'a> Models<'a> {
             }
             ModelSource::File(_) => {
                 let ModelOnDisk { bytes, info, .. } = ModelOnDisk::read(&model, None).await?;
-                let kind = info.as_deref().map(ModelKind::from);
-                Ok(ModelDescription { bytes: Some(bytes), kind, info, ..nothing(model) })
+                // The size of a file that is no model is nobody's business.
+                let info = info.ok_or_else(|| no_model(&model))?;
+                let (bytes, kind) = (Some(bytes), Some(ModelKind::from(&*info)));
+                Ok(ModelDescription { bytes, kind, info: Some(info), ..nothing(model) })
             }
             ModelSource::Hub { .. } => {
                 let models = &self.queen.shared.models;
@@ -285,7 +288,11 @@ impl<'a> Models<'a> {
         let known = cluster.largest_on_disk(&model).cloned();
         let known = match (known, model.source()) {
             // The file may be on this machine, from which it would be copied.
-            (None, ModelSource::File(_)) => ModelOnDisk::read(&model, None).await.ok(),
+            // A directory may be a model of another engine; the size of a single file that is no model is not told.
+            (None, ModelSource::File(path)) => {
+                let read = ModelOnDisk::read(&model, None).await.ok();
+                read.filter(|read| read.info.is_some() || path.is_dir())
+            }
             (known, _) => known,
         };
         if let Some(info) = known.as_ref().and_then(|known| known.info.as_deref()) {
@@ -303,4 +310,11 @@ impl<'a> Models<'a> {
     pub fn load_failure(self, worker: WorkerId) -> Option<Error> {
         self.queen.shared.loads.failure(worker)
     }
+}
+
+fn no_model(model: &ModelRef) -> Error {
+    let message = format!(
+        "{model} is not a model of a known form: a GGUF file, a safetensors file, or a directory with config.json"
+    );
+    Error::new(ErrorKind::ModelIncompatible, message)
 }

@@ -208,6 +208,14 @@ async fn a_model_can_be_described_before_any_hive_has_it() {
     assert_eq!(error("hf:bee/none").await, ErrorKind::ModelNotFound);
     assert_eq!(error("file:/no/such/model").await, ErrorKind::ModelNotFound);
     assert_eq!(error("nosuch").await, ErrorKind::ModelNotFound);
+    // A file that is no model is refused, without its size.
+    let other = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other.path(), [b'x'; 4_321]).unwrap();
+    let name = format!("file:{}", other.path().display());
+    let refused = models.describe(&name).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ModelIncompatible);
+    let said = format!("{refused:?}").replace(&name, "");
+    assert!(!said.contains("4321") && !said.contains("4,321"), "{said}");
     assert_eq!(place.copied("plain"), (0, 0));
     place.queen.shutdown(Duration::ZERO).await.unwrap();
 }

@@ -1,29 +1,56 @@
 //! Decodes compressed request bodies (`Content-Encoding`).
 //!
-//! A body of some kilobytes can stand for gigabytes. So the length of the decoded body is counted first, up to the limit,
-//! and only then the body is decoded into a buffer of exactly this length, which is taken from the budget before. Each
-//! coding of a body that has several is limited alike.
+//! A body of some kilobytes can stand for gigabytes, or for the work of seconds that yields nothing. So these are
+//! limited:
+//!
+//! - The length of the decoded body is counted first, up to the limit, and only then the body is decoded into a buffer
+//!   of exactly this length, which is taken from the budget before.
+//! - A body has one coding, of few parts, and its length is in proportion to what it is decoded to.
+//! - Bodies are decoded beside the runtime's threads, only some at the same time.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, BufRead, Read},
+    sync::{Arc, LazyLock},
+    thread,
+    time::Duration,
+};
 
-use flate2::{Decompress, FlushDecompress, Status, read::MultiGzDecoder};
+use flate2::{Decompress, FlushDecompress, Status, bufread::GzDecoder};
 use http::{HeaderMap, header};
 use rbee_core::{Error, ErrorKind, Result};
 use ruzstd::decoding::{
     BlockDecodingStrategy, FrameDecoder,
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body_budget::BodyBudget;
 
 /// The codings that are decoded, for `Accept-Encoding`.
 pub(super) const ACCEPTED: &str = "gzip, deflate, zstd";
-/// The most codings of one body.
-const MOST_CODINGS: usize = 2;
 /// The largest window of a zstd frame: the largest that senders may use for HTTP (RFC 9659).
 const ZSTD_WINDOW: u64 = 8 << 20;
 /// Bytes that are decoded at once.
 const STEP: usize = 16 << 10;
+/// The most members of a gzip body, and frames of a zstd body, with those to skip. A sender makes one.
+const MOST_PARTS: usize = 16;
+/// The encoded bytes that may yield nothing: headers, and what a decoder holds back.
+const OVERHEAD: usize = 64 << 10;
+/// The blocks of a zstd body, in addition to one for each of the bytes below.
+const BLOCKS: usize = 64;
+/// The largest block. One is granted for each that fits into the limit on the decoded body: a decoder holds back a whole
+/// window, so at first nothing is known of what blocks yield.
+const BLOCK: usize = 128 << 10;
+const ENCODED_OF_BLOCK: usize = 256;
+const DECODED_OF_BLOCK: usize = 1_024;
+/// How long a body may wait until others are decoded.
+const MOST_WAIT: Duration = Duration::from_secs(5);
+
+/// The bodies that are decoded at the same time: half of the cores, so that a burst leaves the others to the rest.
+static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    Arc::new(Semaphore::new((cores / 2).max(1)))
+});
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -32,21 +59,21 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// The codings of a body, in the order in which they were applied.
+/// The coding of a body, if it has one.
 ///
 /// # Errors
-/// [`ErrorKind::UnsupportedMediaType`] with the parameter `content-encoding` for one that is not decoded here, or too
-/// many.
-pub(super) fn of(headers: &HeaderMap) -> Result<Vec<Coding>> {
+/// [`ErrorKind::UnsupportedMediaType`] with the parameter `content-encoding` for one that is not decoded here, or
+/// several.
+pub(super) fn of(headers: &HeaderMap) -> Result<Option<Coding>> {
     let refuse = |message: String| {
         let error = Error::for_client(ErrorKind::UnsupportedMediaType, message);
         Err(error.with_param(header::CONTENT_ENCODING.as_str()))
     };
-    let mut codings = Vec::new();
+    let mut found = None;
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let text = String::from_utf8_lossy(value.as_bytes());
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            codings.push(match name.to_ascii_lowercase().as_str() {
+            let coding = match name.to_ascii_lowercase().as_str() {
                 "identity" => continue,
                 "gzip" | "x-gzip" => Coding::Gzip,
                 "deflate" => Coding::Deflate,
@@ -57,40 +84,69 @@ pub(super) fn of(headers: &HeaderMap) -> Result<Vec<Coding>> {
                         "the content encoding is {shown:?}; allowed are {ACCEPTED} and identity"
                     ));
                 }
-            });
+            };
+            if found.replace(coding).is_some() {
+                return refuse(format!(
+                    "the body has several content encodings; allowed is one of {ACCEPTED}"
+                ));
+            }
         }
     }
-    if codings.len() > MOST_CODINGS {
-        let count = codings.len();
-        return refuse(format!(
-            "the body has {count} content encodings; allowed are at most {MOST_CODINGS}"
-        ));
-    }
-    Ok(codings)
+    Ok(found)
 }
 
 /// Decodes a body for which `held` bytes were taken from the budget. On return they are replaced by those of the result.
 ///
 /// # Errors
-/// [`ErrorKind::PayloadTooLarge`] if a decoded body has more than `most` bytes, [`ErrorKind::InvalidRequest`] if the body
-/// is damaged, or the error of the budget.
-pub(super) fn decode(
-    (mut body, mut held): (Vec<u8>, usize),
-    codings: &[Coding],
+/// [`ErrorKind::PayloadTooLarge`] if the decoded body has more than `most` bytes, [`ErrorKind::InvalidRequest`] if the
+/// body is damaged or made of too many parts, [`ErrorKind::SystemAtCapacity`] if too many others are decoded, or the
+/// error of the budget.
+pub(super) async fn decode(
+    (body, held): (Vec<u8>, usize),
+    coding: Coding,
     most: usize,
     budget: &mut impl BodyBudget,
 ) -> Result<Vec<u8>> {
-    for coding in codings.iter().rev() {
+    let place = place(&PLACES).await?;
+    let ((length, body), place) = beside(place, move || {
         let mut length = 0;
         coding.parts(&body, most, |part| length += part.len())?;
-        budget.take(length)?;
+        Ok((length, body))
+    })
+    .await?;
+    budget.take(length)?;
+    let (decoded, _place) = beside(place, move || {
         let mut decoded = Vec::new();
         decoded.reserve_exact(length);
         coding.parts(&body, most, |part| decoded.extend_from_slice(part))?;
-        drop(std::mem::replace(&mut body, decoded));
-        budget.give_back(std::mem::replace(&mut held, length));
-    }
-    Ok(body)
+        Ok(decoded)
+    })
+    .await?;
+    budget.give_back(held);
+    Ok(decoded)
+}
+
+/// Waits for a place, but not long.
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    let place = tokio::time::timeout(MOST_WAIT, places.clone().acquire_owned()).await;
+    place.ok().and_then(|place| place.ok()).ok_or_else(|| {
+        let message = "too many compressed bodies arrive at once; try again later, or send them without a content \
+                       encoding";
+        Error::for_client(ErrorKind::SystemAtCapacity, message)
+            .with_retry_after(Duration::from_secs(1))
+    })
+}
+
+/// Works on a thread for such work. The place is taken until it ends, also if nobody waits for it any more.
+async fn beside<T: Send + 'static>(
+    place: OwnedSemaphorePermit,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<(T, OwnedSemaphorePermit)> {
+    let done = tokio::task::spawn_blocking(move || work().map(|done| (done, place))).await;
+    done.unwrap_or_else(|cause| {
+        let message = "the body cannot be decoded";
+        Err(Error::for_client(ErrorKind::Internal, message).with_source(cause))
+    })
 }
 
 impl Coding {
@@ -114,9 +170,9 @@ impl Coding {
             Ok(())
         };
         let done = match self {
-            Self::Gzip => read_all(MultiGzDecoder::new(body), &mut take),
+            Self::Gzip => gunzip(body, &mut take),
             Self::Deflate => inflate(body, &mut take),
-            Self::Zstd => zstd(body, &mut take),
+            Self::Zstd => zstd(body, most, &mut take),
         };
         done.map_err(|stop| match stop {
             Stop::TooLarge => {
@@ -137,6 +193,12 @@ enum Stop {
     Damaged(String),
 }
 
+impl Stop {
+    fn too_many(parts: &str) -> Self {
+        Self::Damaged(format!("it has too many {parts} for what it is decoded to"))
+    }
+}
+
 impl From<io::Error> for Stop {
     fn from(cause: io::Error) -> Self {
         Self::Damaged(cause.to_string())
@@ -145,32 +207,87 @@ impl From<io::Error> for Stop {
 
 type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Stop>;
 
-fn read_all(mut decoder: impl Read, take: Take<'_>) -> Result<(), Stop> {
-    let mut part = [0; STEP];
-    loop {
-        match decoder.read(&mut part)? {
-            0 => return Ok(()),
-            length => take(&part[..length])?,
-        }
+/// A body that ends with an error if too much of it was read for what it has yielded. A decoder reads on until it has
+/// something to return, so that one call could take as long as the whole body.
+struct Metered<'a> {
+    body: &'a [u8],
+    allowed: usize,
+}
+
+impl<'a> Metered<'a> {
+    const fn new(body: &'a [u8]) -> Self {
+        Self { body, allowed: OVERHEAD }
+    }
+
+    /// The body has yielded this much. Data that cannot be compressed grow by less than this.
+    const fn has_yielded(&mut self, bytes: usize) {
+        self.allowed = self.allowed.saturating_add(bytes + bytes / 8);
     }
 }
 
+impl BufRead for Metered<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.allowed == 0 && !self.body.is_empty() {
+            return Err(io::Error::other("it has too many blocks for what it is decoded to"));
+        }
+        Ok(&self.body[..self.body.len().min(self.allowed)])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.body = &self.body[bytes..];
+        self.allowed -= bytes;
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// All members, one after the other.
+fn gunzip(body: &[u8], take: Take<'_>) -> Result<(), Stop> {
+    let mut rest = Metered::new(body);
+    let mut part = [0; STEP];
+    for _ in 0..MOST_PARTS {
+        let mut member = GzDecoder::new(rest);
+        loop {
+            match member.read(&mut part)? {
+                0 => break,
+                length => {
+                    take(&part[..length])?;
+                    member.get_mut().has_yielded(length);
+                }
+            }
+        }
+        rest = member.into_inner();
+        if rest.body.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(Stop::too_many("members"))
+}
+
 /// `deflate` in HTTP is the zlib format.
-fn inflate(mut body: &[u8], take: Take<'_>) -> Result<(), Stop> {
+fn inflate(body: &[u8], take: Take<'_>) -> Result<(), Stop> {
     let mut decoder = Decompress::new(true);
+    let mut rest = Metered::new(body);
     let mut part = [0; STEP];
     loop {
         let (read, written) = (decoder.total_in(), decoder.total_out());
         let status = decoder
-            .decompress(body, &mut part, FlushDecompress::None)
+            .decompress(rest.fill_buf()?, &mut part, FlushDecompress::None)
             .map_err(|cause| Stop::Damaged(cause.to_string()))?;
         // Neither is more than the length of its slice.
         let (read, written) =
             ((decoder.total_in() - read) as usize, (decoder.total_out() - written) as usize);
-        body = &body[read..];
+        rest.consume(read);
         take(&part[..written])?;
+        rest.has_yielded(written);
         match status {
-            Status::StreamEnd if body.is_empty() => return Ok(()),
+            Status::StreamEnd if rest.body.is_empty() => return Ok(()),
             Status::StreamEnd => return Err(Stop::Damaged("there is more after its end".into())),
             _ if read == 0 && written == 0 => return Err(Stop::Damaged("it breaks off".into())),
             _ => {}
@@ -179,30 +296,50 @@ fn inflate(mut body: &[u8], take: Take<'_>) -> Result<(), Stop> {
 }
 
 /// All frames, one after the other.
-fn zstd(mut body: &[u8], take: Take<'_>) -> Result<(), Stop> {
+fn zstd(body: &[u8], most: usize, take: Take<'_>) -> Result<(), Stop> {
     if body.is_empty() {
         return Err(Stop::Damaged("it breaks off".into()));
     }
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(ZSTD_WINDOW);
-    while !body.is_empty() {
-        match decoder.init(&mut body) {
+    let (mut rest, mut part) = (body, [0; STEP]);
+    let (mut frames, mut blocks, mut decoded) = (0, 0, 0);
+    while !rest.is_empty() {
+        frames += 1;
+        if frames > MOST_PARTS {
+            return Err(Stop::too_many("frames"));
+        }
+        match decoder.init(&mut rest) {
             Ok(()) => {}
             Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
                 length,
                 ..
             })) => {
-                let rest = usize::try_from(length).ok().and_then(|length| body.get(length..));
-                body = rest.ok_or_else(|| Stop::Damaged("it breaks off".into()))?;
+                let after = usize::try_from(length).ok().and_then(|length| rest.get(length..));
+                rest = after.ok_or_else(|| Stop::Damaged("it breaks off".into()))?;
                 continue;
             }
             Err(cause) => return Err(Stop::Damaged(cause.to_string())),
         }
         while !decoder.is_finished() {
+            blocks += 1;
+            let read = body.len() - rest.len();
+            let granted = BLOCKS + most / BLOCK;
+            if blocks > granted + read / ENCODED_OF_BLOCK + decoded / DECODED_OF_BLOCK {
+                return Err(Stop::too_many("blocks"));
+            }
             decoder
-                .decode_blocks(&mut body, BlockDecodingStrategy::UptoBlocks(1))
+                .decode_blocks(&mut rest, BlockDecodingStrategy::UptoBlocks(1))
                 .map_err(|cause| Stop::Damaged(cause.to_string()))?;
-            read_all(&mut decoder, take)?;
+            loop {
+                match decoder.read(&mut part)? {
+                    0 => break,
+                    length => {
+                        take(&part[..length])?;
+                        decoded += length;
+                    }
+                }
+            }
         }
         let (given, computed) =
             (decoder.get_checksum_from_data(), decoder.get_calculated_checksum());
@@ -267,61 +404,124 @@ mod tests {
         }
     }
 
-    fn decode_all(body: Vec<u8>, codings: &[Coding], most: usize) -> (Result<Vec<u8>>, Budget) {
+    async fn decoded(body: Vec<u8>, coding: Coding, most: usize) -> (Result<Vec<u8>>, Budget) {
         let mut budget = Budget::default();
         budget.take(body.len()).unwrap();
         let held = body.len();
-        let decoded = decode((body, held), codings, most, &mut budget);
+        let decoded = decode((body, held), coding, most, &mut budget).await;
         (decoded, budget)
     }
 
-    #[test]
-    fn a_body_is_decoded_from_each_coding_and_from_two_of_them() {
+    #[tokio::test]
+    async fn a_body_is_decoded_from_each_coding() {
         let body: Vec<u8> = (0..100_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
         for length in [0, 1, 1_000, body.len()] {
             let body = &body[..length];
             for one in ALL {
-                assert_eq!(decode_all(encoded(one, body), &[one], 1 << 20).0.unwrap(), body);
-                for two in ALL {
-                    let twice = encoded(two, &encoded(one, body));
-                    let (decoded, budget) = decode_all(twice, &[one, two], 1 << 20);
-                    assert_eq!(decoded.unwrap(), body);
-                    assert_eq!(budget.held, length, "the rest was given back");
-                }
+                let (decoded, budget) = decoded(encoded(one, body), one, 1 << 20).await;
+                assert_eq!(decoded.unwrap(), body);
+                assert_eq!(budget.held, length, "the rest was given back");
             }
         }
         // As the command zstd writes it: with a checksum, after a frame to skip.
         let frame = *b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc\x28\xb5\x2f\xfd\x04\x58\x11\x00\x00{}\xd1\x94\xf2\x7a";
-        let decoded = decode_all(frame.to_vec(), &[Coding::Zstd], 2).0;
+        let decoded = decoded(frame.to_vec(), Coding::Zstd, 2).await.0;
         assert_eq!(decoded.unwrap(), b"{}");
     }
 
-    #[test]
-    fn a_bomb_is_refused_at_the_limit_and_takes_no_memory() {
+    #[tokio::test]
+    async fn a_body_that_cannot_be_compressed_is_decoded_too() {
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let body: Vec<u8> = (0..1 << 20).map(|_| random()).collect();
+        for coding in ALL {
+            let small = encoded(coding, &body);
+            assert!(small.len() >= body.len(), "{coding:?}");
+            assert_eq!(decoded(small, coding, 1 << 20).await.0.unwrap(), body, "{coding:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_refused_at_the_limit_and_takes_no_memory() {
         let bomb = vec![b' '; 32 << 20];
         for one in ALL {
             let small = encoded(one, &bomb);
-            for (body, codings) in [
-                (small.clone(), vec![one]),
-                (encoded(Coding::Gzip, &small), vec![one, Coding::Gzip]),
-            ] {
-                let length = body.len();
-                let (decoded, budget) = decode_all(body, &codings, 1 << 20);
-                let error = decoded.unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::PayloadTooLarge, "{one:?}");
-                assert!(budget.most <= length + small.len(), "{} bytes were taken", budget.most);
-            }
+            let length = small.len();
+            let (refused, budget) = decoded(small, one, 1 << 20).await;
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::PayloadTooLarge, "{one:?}");
+            assert!(budget.most <= length, "{} bytes were taken", budget.most);
             let exact = encoded(one, &bomb[..1 << 20]);
-            assert!(decode_all(exact, &[one], 1 << 20).0.is_ok());
+            assert!(decoded(exact, one, 1 << 20).await.0.is_ok());
         }
         // A window of 128 MiB would be allocated before anything is decoded.
         let window = *b"\x28\xb5\x2f\xfd\x00\x88\x11\x00\x00{}";
-        let error = decode_all(window.to_vec(), &[Coding::Zstd], 1 << 20).0.unwrap_err();
+        let error = decoded(window.to_vec(), Coding::Zstd, 1 << 20).await.0.unwrap_err();
         assert!(error.message().contains("window"), "{error}");
     }
 
-    #[test]
-    fn a_damaged_body_is_refused_by_the_name_of_its_coding() {
+    #[tokio::test]
+    async fn a_body_of_many_parts_that_yield_nothing_is_refused() {
+        const FRAME: &[u8] = b"\x28\xb5\x2f\xfd\x00\x00";
+        let member = encoded(Coding::Gzip, b"");
+        let empty = |count: usize| b"\x00\x00\x00\xff\xff".repeat(count);
+        let zlib =
+            |count: usize| [b"\x78\x9c", &empty(count)[..], b"\x03\x00\x00\x00\x00\x01"].concat();
+        // The header of a member, and its end after no bytes.
+        let blocks = [&member[..10], &empty(100_000), b"\x03\x00", &[0; 8]].concat();
+        // A frame of blocks without bytes, of which the last says that it is the last.
+        let frame = |count| [FRAME, &[0; 3].repeat(count), b"\x01\x00\x00"].concat();
+        let skipped = b"\x50\x2a\x4d\x18\x00\x00\x00\x00";
+        for (coding, body, what) in [
+            (Coding::Gzip, member.repeat(MOST_PARTS + 1), "members"),
+            (Coding::Gzip, member.repeat(420_000), "members"),
+            (Coding::Gzip, blocks, "blocks"),
+            (Coding::Deflate, zlib(100_000), "blocks"),
+            (Coding::Zstd, frame(1_000), "blocks"),
+            (Coding::Zstd, frame(0).repeat(MOST_PARTS + 1), "frames"),
+            (Coding::Zstd, skipped.repeat(MOST_PARTS + 1), "frames"),
+        ] {
+            let error = decoded(body, coding, 1 << 20).await.0.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{coding:?}");
+            let words = format!("it has too many {what} for what it is decoded to");
+            assert!(error.message().contains(&words), "{coding:?}: {error}");
+        }
+        for (coding, body) in [
+            (Coding::Gzip, member.repeat(MOST_PARTS)),
+            (Coding::Deflate, zlib(100)),
+            (Coding::Zstd, frame(50)),
+            (Coding::Zstd, frame(0).repeat(MOST_PARTS)),
+        ] {
+            let few = decoded(body, coding, 0).await.0;
+            assert_eq!(few.unwrap(), b"", "{coding:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_waits_for_others_to_be_decoded_but_not_for_ever() {
+        let places = Arc::new(Semaphore::new(1));
+        let taken = place(&places).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = place(&places).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SystemAtCapacity);
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+        assert_eq!(begun.elapsed(), MOST_WAIT);
+        let waiting = tokio::spawn(async move { place(&places).await.is_ok() });
+        tokio::task::yield_now().await;
+        // Work that nobody waits for any more keeps its place until it ends.
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let work = tokio::spawn(beside(taken, move || Ok(ended.recv().is_ok())));
+        tokio::task::yield_now().await;
+        work.abort();
+        assert!(work.await.is_err() && !waiting.is_finished());
+        end.send(()).unwrap();
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_body_is_refused_by_the_name_of_its_coding() {
         let body = b"{\"model\": \"bee\"}".repeat(50);
         for coding in ALL {
             let good = encoded(coding, &body);
@@ -331,7 +531,7 @@ mod tests {
             let short = good[..good.len() - 5].to_vec();
             let longer = [&good[..], b"abcdef"].concat();
             for bad in [changed, short, longer, Vec::new(), b"{}".to_vec()] {
-                let error = decode_all(bad.clone(), &[coding], 1 << 20).0.unwrap_err();
+                let error = decoded(bad.clone(), coding, 1 << 20).await.0.unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidRequest, "{coding:?} {bad:?}");
                 let begin = format!("the body is not valid {}: ", coding.name());
                 assert!(error.message().starts_with(&begin), "{error}");
@@ -340,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_are_read_in_their_order_and_unknown_ones_are_refused_by_name() {
+    fn one_coding_is_read_and_several_or_unknown_ones_are_refused_by_name() {
         let read = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
@@ -348,10 +548,12 @@ mod tests {
             }
             of(&headers)
         };
-        assert_eq!(read(&[]).unwrap(), []);
-        assert_eq!(read(&["", "identity, Identity"]).unwrap(), []);
-        assert_eq!(read(&["X-GZip , identity", "zstd"]).unwrap(), [Coding::Gzip, Coding::Zstd]);
-        for bad in [&["br"][..], &["gzip;q=1"], &["gzip, compress"], &["gzip", "gzip, deflate"]] {
+        assert_eq!(read(&[]).unwrap(), None);
+        assert_eq!(read(&["", "identity, Identity"]).unwrap(), None);
+        assert_eq!(read(&["X-GZip , identity", ""]).unwrap(), Some(Coding::Gzip));
+        for bad in
+            [&["br"][..], &["gzip;q=1"], &["gzip, compress"], &["gzip", "deflate"], &["zstd, gzip"]]
+        {
             let error = read(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::UnsupportedMediaType, "{bad:?}");
             assert_eq!(error.param(), Some("content-encoding"));

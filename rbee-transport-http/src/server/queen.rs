@@ -29,7 +29,11 @@ mod tenants;
 mod visible;
 mod workers;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use axum::{
     Router,
@@ -144,6 +148,10 @@ struct Inner {
     health_checks: Vec<Arc<dyn HealthCheck>>,
     /// Directories whose files clients may name.
     file_roots: Vec<PathBuf>,
+    /// False if no client counts as a local user.
+    local_users: bool,
+    /// Tenants are known, or were since the start.
+    had_tenants: AtomicBool,
     /// True if the text of a control token in a bare prompt stands for that token.
     raw_completions: bool,
     metrics: Option<Render>,
@@ -180,6 +188,8 @@ impl QueenServer {
                 connector: None,
                 health_checks: Vec::new(),
                 file_roots: Vec::new(),
+                local_users: true,
+                had_tenants: AtomicBool::new(false),
                 raw_completions: false,
                 metrics: None,
                 logs: None,
@@ -243,7 +253,8 @@ impl QueenServer {
     /// A local user may name any file that the queen can read, with or without it. That is a client on this machine
     /// of a queen in the mode [`Home`](rbee_core::settings::Mode::Home), with the token if there is one, whose request
     /// was not passed on by a proxy and does not come from a web page. Only a [`Server`](super::Server) on a loopback
-    /// address has local users.
+    /// address has local users, and only without [allowed hosts](Self::with_allowed_host) and if they are not
+    /// [switched off](Self::without_local_users).
     ///
     /// From then on this process refuses models below the directory with links that lead out of it, unless they lead to
     /// another such directory (see [`confine_model_files`](rbee_core::models::confine_model_files)).
@@ -253,6 +264,13 @@ impl QueenServer {
         let directory = std::path::absolute(&directory).unwrap_or(directory);
         rbee_core::models::confine_model_files(&directory);
         self.inner.file_roots.push(directory);
+        self
+    }
+
+    /// Lets no client name files beyond the [file roots](Self::with_file_root), also none on this machine. For a queen
+    /// behind a proxy that leaves no trace in the requests it passes on.
+    pub fn without_local_users(mut self) -> Self {
+        self.inner.local_users = false;
         self
     }
 

@@ -104,13 +104,16 @@ pub(super) async fn read_body(
             },
         ));
     }
-    let codings = content_encoding::of(request.headers())?;
+    let coding = content_encoding::of(request.headers())?;
     let collected = collect(request.into_body(), most, budget);
     let body = tokio::time::timeout(BODY_TIMEOUT, collected).await.unwrap_or_else(|_| {
         let message = format!("the body did not arrive within {BODY_TIMEOUT:?}");
         Err(Error::for_client(ErrorKind::InvalidRequest, message))
     })?;
-    content_encoding::decode(body, &codings, most, budget)
+    match coding {
+        Some(coding) => content_encoding::decode(body, coding, most, budget).await,
+        None => Ok(body.0),
+    }
 }
 
 /// Copies the body into one buffer; also returns what was taken from the budget. Its parts are not kept: a part of one byte would keep the connection's whole read

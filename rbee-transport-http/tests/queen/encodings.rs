@@ -55,8 +55,7 @@ async fn a_compressed_body_is_read_as_the_same_without_compression() {
         let once = encoded(one, body.as_bytes());
         let reply = hall.send(post(CHAT, &one.to_uppercase(), once.clone())).await;
         assert_eq!(answer(&reply), answer(&plain));
-        let twice = encoded("gzip", &once);
-        let reply = hall.send(post(CHAT, &format!("{one}, identity, gzip"), twice)).await;
+        let reply = hall.send(post(CHAT, &format!("{one}, identity"), once.clone())).await;
         assert_eq!(answer(&reply), answer(&plain));
         // The queen's own routes read it too.
         let reply = hall.send(post("/v1/jobs", one, once)).await;
@@ -68,7 +67,8 @@ async fn a_compressed_body_is_read_as_the_same_without_compression() {
 #[tokio::test]
 async fn a_coding_that_is_not_read_is_refused_with_those_that_are() {
     let hall = Hall::new().await;
-    for coding in ["br", "compress", "gzip, br", "gzip;q=0.5", "gzip, gzip, gzip"] {
+    for coding in ["br", "compress", "gzip, br", "gzip;q=0.5", "gzip, gzip", "zstd, identity, gzip"]
+    {
         for path in [CHAT, "/v1/embeddings", "/v1/jobs", "/v1/estimate", "/v1/policy/check"] {
             let reply = hall.send(post(path, coding, "{}")).await;
             assert_eq!(reply.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{coding} {path}");

@@ -49,6 +49,7 @@ macro_rules! settings {
                     worker_slots: 4,
                     policy: None,
                     file_roots: Yaml::default(),
+                    local_files: true,
                     raw_completions: false,
                     hives: Yaml::default(),
                     worker_program: None,

@@ -195,6 +195,56 @@ fn with_tenants_and_without_a_token_nothing_shows_who_the_operator_is() {
 }
 
 #[test]
+fn the_tenants_that_a_client_without_a_key_removes_leave_no_local_users_until_the_next_start() {
+    let data = tempfile::tempdir().unwrap();
+    let mut queen = Queen::start(data.path(), &[]);
+    let (status, answer) = request(queen.address, "PUT", "/v1/tenants/acme", Some("{}"), &[]);
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = request(queen.address, "DELETE", "/v1/tenants/acme", None, &[]);
+    assert_eq!(status, 204, "{answer}");
+    refused(&queen, &reference(&bee()), &[], &[&SETTINGS[..], &["token_file"]].concat());
+    queen.signal("-TERM");
+    queen.wait();
+    let queen = Queen::start(data.path(), &[]);
+    let (status, answer) = ask(&queen, &reference(&bee()), &[]);
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[test]
+fn a_queen_with_other_host_names_or_with_local_files_off_has_no_local_users() {
+    for (arguments, word) in [
+        (["--allow-hosts", "llm.home.arpa"], "allow_hosts"),
+        (["--local-files", "false"], "local_files"),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let queen = Queen::start(data.path(), &arguments);
+        refused(&queen, &reference(&bee()), &[], &[&SETTINGS[..], &[word]].concat());
+        drop(queen);
+        let roots = format!("[{}]", bee().display());
+        let queen =
+            Queen::start(data.path(), &[&arguments[..], &["--file-roots", &roots]].concat());
+        let (status, answer) = ask(&queen, &reference(&bee()), &[]);
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_file_that_is_no_model_is_not_its_size() {
+    let data = tempfile::tempdir().unwrap();
+    let secret = data.path().join("secret");
+    fs::write(&secret, [b'x'; 4_321]).unwrap();
+    let queen = Queen::start(data.path(), &[]);
+    let model = reference(&secret);
+    let path = format!("/v1/catalog/model?model={model}");
+    let (status, shown) = request(queen.address, "GET", &path, None, &[]);
+    assert!(status == 422 && shown.contains("is not a model of a known form"), "{status} {shown}");
+    let (_, estimate) = queen.post("/v1/estimate", &json!({"model": model}));
+    for said in [shown, estimate.to_string()] {
+        assert!(!said.replace(&model, "").contains("4321"), "{said}");
+    }
+}
+
+#[test]
 fn a_local_user_goes_beyond_file_roots_and_others_do_not() {
     let data = tempfile::tempdir().unwrap();
     let root = data.path().join("models");

@@ -24,6 +24,8 @@ const MAX_REDIRECTS: usize = 8;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// The longest wait between attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// The longest time for the body of an answer that is no file of a model, however slowly it comes.
+const MAX_BODY: Duration = Duration::from_secs(60);
 /// How often a waiting thread checks whether its download was abandoned.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -149,6 +151,21 @@ impl Shared {
         Err(redirect("too many addresses").into())
     }
 
+    /// The whole body of an answer, of at most this many bytes. A hub that sends it byte by byte never exceeds the time
+    /// limit of one read, so the time of the whole is limited, and the work stops if it is abandoned.
+    pub(super) fn body(
+        &self,
+        response: &mut Response<Body>,
+        most: u64,
+        abandoned: &AtomicBool,
+        what: &str,
+    ) -> Result<Vec<u8>, Failure> {
+        let until = Instant::now() + MAX_BODY;
+        let body = response.body_mut().as_reader();
+        read_all(body, most, until, abandoned, what)?
+            .map_err(|error| self.failed(ureq::Error::from(error), what))
+    }
+
     /// The failure for a request that got no answer.
     pub(super) fn failed(&self, error: ureq::Error, what: &str) -> Failure {
         let what = what.to_owned();
@@ -238,6 +255,36 @@ impl Shared {
     }
 }
 
+/// Reads to the end; an error of the reader itself is the inner one.
+fn read_all(
+    mut reader: impl io::Read,
+    most: u64,
+    until: Instant,
+    abandoned: &AtomicBool,
+    what: &str,
+) -> Result<io::Result<Vec<u8>>, HubError> {
+    let (mut whole, mut part) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        if abandoned.load(Ordering::Relaxed) {
+            return Err(HubError::Abandoned);
+        }
+        if Instant::now() >= until {
+            return Err(HubError::Stalled { what: what.to_owned(), after: MAX_BODY });
+        }
+        let read = match reader.read(&mut part) {
+            Ok(0) => return Ok(Ok(whole)),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Ok(Err(error)),
+        };
+        if (whole.len() + read) as u64 > most {
+            let why = format!("it is larger than {most} bytes");
+            return Err(HubError::Malformed { what: what.to_owned(), why });
+        }
+        whole.extend_from_slice(&part[..read]);
+    }
+}
+
 /// What is wrong with TLS, if this text of an error is about TLS. The HTTP client passes it on only as a text.
 fn tls_fault(said: &str) -> Option<&'static str> {
     const UNTRUSTED: &str = "its certificate is not one that a public CA has signed; if the network puts its own \
@@ -315,6 +362,42 @@ pub(super) fn encode(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A hub that sends one byte at a time, without end; its caller goes away after so many.
+    struct Drip<'a> {
+        sent: usize,
+        leaves_after: usize,
+        abandoned: &'a AtomicBool,
+    }
+
+    impl io::Read for Drip<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            assert!(self.sent < 1_000, "it is read for ever");
+            self.sent += 1;
+            if self.sent == self.leaves_after {
+                self.abandoned.store(true, Ordering::Relaxed);
+            }
+            into[0] = b' ';
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_body_that_comes_byte_by_byte_is_read_until_its_limit_its_time_or_its_caller_ends() {
+        let later = Instant::now() + MAX_BODY;
+        let read = |most, until, leaves_after| {
+            let abandoned = AtomicBool::new(false);
+            let mut drip = Drip { sent: 0, leaves_after, abandoned: &abandoned };
+            let error = read_all(&mut drip, most, until, &abandoned, "it").unwrap_err();
+            (error, drip.sent)
+        };
+        assert!(matches!(read(100, later, usize::MAX), (HubError::Malformed { .. }, 101)));
+        assert!(matches!(read(1_000, later, 7), (HubError::Abandoned, 7)));
+        let past = Instant::now();
+        assert!(matches!(read(1_000, past, usize::MAX), (HubError::Stalled { .. }, 0)));
+        let whole = read_all(&b"{}"[..], 2, later, &AtomicBool::new(false), "it").unwrap();
+        assert_eq!(whole.unwrap(), b"{}");
+    }
 
     #[test]
     fn a_redirection_is_followed_relative_to_where_it_came_from() {

@@ -86,28 +86,32 @@ impl Hub {
         revision: &str,
         abandoned: &AtomicBool,
     ) -> Result<Info> {
+        let attempt = || self.ask_info(org, repo, revision, abandoned);
+        self.shared.persist(abandoned, || 0, attempt)
+    }
+
+    /// The same, in one attempt.
+    pub(super) fn ask_info(
+        &self,
+        org: &str,
+        repo: &str,
+        revision: &str,
+        abandoned: &AtomicBool,
+    ) -> Result<Info, Failure> {
         let what = format!("{org}/{repo} at revision {revision}");
         let shared = &self.shared;
         let request = self.repository(org, repo, revision).info_request();
         let url = request.uri_ref().map(|url| format!("{url}?blobs=true")).unwrap_or_default();
-        let info = shared.persist(
-            abandoned,
-            || 0,
-            || {
-                // Not sent by the library, which would send a token to another port of the same host.
-                let mut response = shared.get(&url, 0, &what)?;
-                if response.status().as_u16() != 200 {
-                    return Err(shared.refused(&response, &what, &self.page(org, repo)));
-                }
-                let body = response.body_mut().with_config().limit(MAX_INFO).read_to_vec();
-                let body = body.map_err(|error| shared.failed(error, &what))?;
-                let malformed = |why: String| HubError::Malformed { what: what.clone(), why };
-                let info: RepoInfo = serde_json::from_slice(&body)
-                    .map_err(|error| Failure::Again(malformed(error.to_string()), None))?;
-                checked(info).map_err(|why| Failure::from(malformed(why)))
-            },
-        )?;
-        Ok(info)
+        // Not sent by the library, which would send a token to another port of the same host.
+        let mut response = shared.get(&url, 0, &what)?;
+        if response.status().as_u16() != 200 {
+            return Err(shared.refused(&response, &what, &self.page(org, repo)));
+        }
+        let body = shared.body(&mut response, MAX_INFO, abandoned, &what)?;
+        let malformed = |why: String| HubError::Malformed { what: what.clone(), why };
+        let info: RepoInfo = serde_json::from_slice(&body)
+            .map_err(|error| Failure::Again(malformed(error.to_string()), None))?;
+        checked(info).map_err(|why| Failure::from(malformed(why)))
     }
 
     /// The web page on which a person can read about the repository and accept its terms.

@@ -151,10 +151,7 @@ impl Hub {
         let attempt = || {
             let mut response = shared.get(&url, 0, &what)?;
             match response.status().as_u16() {
-                200 => {
-                    let body = response.body_mut().with_config().limit(MAX_CONFIG_BYTES);
-                    body.read_to_vec().map(Some).map_err(|error| shared.failed(error, &what))
-                }
+                200 => shared.body(&mut response, MAX_CONFIG_BYTES, abandoned, &what).map(Some),
                 404 => Ok(None),
                 _ => Err(shared.refused(&response, &what, &self.page(org, repo))),
             }
@@ -216,10 +213,11 @@ impl Hub {
         }
     }
 
-    /// True if the hub's default branch is at this commit. False if unknown.
-    pub(in crate::models) fn is_head(&self, resolved: &Resolved, abandoned: &AtomicBool) -> bool {
+    /// True if the hub's default branch is at this commit. False if unknown: the hub is asked once.
+    pub(in crate::models) fn is_head(&self, resolved: &Resolved) -> bool {
         let Ok((org, repo, ..)) = parts(&resolved.model) else { return false };
-        self.info(org, repo, "main", abandoned).is_ok_and(|head| head.commit == resolved.commit)
+        let head = self.ask_info(org, repo, "main", &AtomicBool::new(false));
+        head.is_ok_and(|head| head.commit == resolved.commit)
     }
 }
 

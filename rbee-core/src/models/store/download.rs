@@ -258,9 +258,7 @@ impl Shared {
         let revision = match revision {
             Some(revision) => Some(revision),
             // So that it is found by requests for the model without a revision.
-            None if !head.exists() => {
-                transfer.hub.is_head(&transfer.resolved, &transfer.abandoned).then_some("main")
-            }
+            None if !head.exists() => transfer.hub.is_head(&transfer.resolved).then_some("main"),
             None => None,
         };
         let store = self.lock()?;

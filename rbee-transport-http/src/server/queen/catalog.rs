@@ -5,6 +5,7 @@ mod pull;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -352,9 +353,20 @@ impl Inner {
         Err(error.with_client_message(told).with_param("model"))
     }
 
-    /// True if a caller without a key may be a tenant: one that leaves out its key is the operator.
+    /// True if a caller without a key may be a tenant: one that leaves out its key is the operator. It stays so until the
+    /// next start, because such a caller can remove the tenants.
     async fn has_unproven_operator(&self) -> Result<bool> {
-        Ok(self.token.is_none() && !self.queen.tenants().list().await?.is_empty())
+        Ok(self.token.is_none() && self.note_tenants().await?)
+    }
+
+    /// Notes for good that there are tenants, and returns whether there are any or were some.
+    pub(super) async fn note_tenants(&self) -> Result<bool> {
+        if !self.had_tenants.load(Ordering::Relaxed)
+            && !self.queen.tenants().list().await?.is_empty()
+        {
+            self.had_tenants.store(true, Ordering::Relaxed);
+        }
+        Ok(self.had_tenants.load(Ordering::Relaxed))
     }
 }
 

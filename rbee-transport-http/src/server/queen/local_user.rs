@@ -2,11 +2,13 @@
 //!
 //! A connection from this machine does not prove that a user of this machine sent the request: a reverse proxy here
 //! passes on requests of other machines, and a browser here sends requests of web pages. So a local user is the
-//! operator of a queen at home, on a connection from this machine to a server that only this machine can reach, whose
-//! request has no trace of a proxy or of a web page of another origin.
+//! operator of a queen at home, on a connection from this machine to a server that only this machine can reach and that
+//! has no other host names, whose request has no trace of a proxy or of a web page of another origin.
 //!
-//! A proxy that leaves no trace cannot be recognized. It must not be put before a queen without a token anyway, because
-//! all of its clients would be operators.
+//! A proxy that leaves no trace cannot be recognized: for example nginx without `proxy_set_header`, which sends HTTP/1.1
+//! since version 1.29.7, and the address of the queen as the host. It must not be put before a queen without a token
+//! anyway, because all of its clients would be operators. The operator can have it add a header, or switch local users
+//! off.
 
 use std::fmt;
 
@@ -54,6 +56,10 @@ pub(super) enum NotLocal {
     Platform,
     /// The queen has tenants and no token.
     NoToken,
+    /// The operator has switched local users off.
+    SwitchedOff,
+    /// The queen has other host names, so it is reached by them: through a proxy, or from other machines.
+    AllowedHosts,
     /// Nothing tells from where the connection came.
     NotKnown,
     /// The connection came from another machine.
@@ -76,8 +82,12 @@ impl fmt::Display for NotLocal {
             Self::Tenant => "this is the key of a tenant",
             Self::Platform => "the mode of this queen is platform",
             Self::NoToken => {
-                "this queen has tenants and no token, so nothing shows that the operator sent this request (token_file \
-                 sets a token)"
+                "this queen has tenants, or had some since its start, and no token, so nothing shows that the operator \
+                 sent this request (token_file sets a token)"
+            }
+            Self::SwitchedOff => "this queen has no local users (local_files is false)",
+            Self::AllowedHosts => {
+                "this queen has other host names (allow_hosts), so this request may have come through a proxy"
             }
             Self::NotKnown => "this server does not tell where requests come from",
             Self::OtherMachine => "this request came from another machine",
@@ -94,17 +104,29 @@ impl fmt::Display for NotLocal {
     }
 }
 
+/// What the queen's settings say of local users.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalUsers {
+    pub(super) mode: Mode,
+    /// False if the operator has switched them off.
+    pub(super) allowed: bool,
+    /// Requests may name other hosts than this machine.
+    pub(super) has_host_names: bool,
+}
+
 impl Locality {
     /// The sender of a request that has passed the guard, and was sent by this caller.
     pub(super) fn of(
         caller: &Caller,
-        mode: Mode,
+        settings: LocalUsers,
         (version, uri): (Version, &Uri),
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Self {
-        let why = match (caller, mode, extensions.get()) {
+        let why = match (caller, settings.mode, extensions.get()) {
             (Caller::Tenant(_), ..) => NotLocal::Tenant,
+            (_, Mode::Home, _) if !settings.allowed => NotLocal::SwitchedOff,
+            (_, Mode::Home, _) if settings.has_host_names => NotLocal::AllowedHosts,
             (_, Mode::Home, Some(Reach::Loopback)) => {
                 match trace_of_others(version, uri, headers) {
                     None => return Self::LocalUser,
@@ -158,10 +180,14 @@ mod tests {
 
     use super::*;
 
+    fn settings(mode: Mode) -> LocalUsers {
+        LocalUsers { mode, allowed: true, has_host_names: false }
+    }
+
     /// The verdict on a request with these headers, as `curl` sends it if none are given.
     fn locality(
         caller: &Caller,
-        mode: Mode,
+        settings: LocalUsers,
         reach: Option<Reach>,
         headers: &[(&str, &str)],
     ) -> Locality {
@@ -177,11 +203,11 @@ mod tests {
             parts.extensions.insert(reach);
         }
         let line = (parts.version, &parts.uri);
-        Locality::of(caller, mode, line, &parts.headers, &parts.extensions)
+        Locality::of(caller, settings, line, &parts.headers, &parts.extensions)
     }
 
     fn here(headers: &[(&str, &str)]) -> Locality {
-        locality(&Caller::Operator, Mode::Home, Some(Reach::Loopback), headers)
+        locality(&Caller::Operator, settings(Mode::Home), Some(Reach::Loopback), headers)
     }
 
     #[test]
@@ -212,7 +238,14 @@ mod tests {
             (operator, Mode::Home, Some(Reach::OtherMachine), NotLocal::OtherMachine),
             (operator, Mode::Home, None, NotLocal::NotKnown),
         ] {
-            assert_eq!(locality(caller, mode, reach, &[]), Locality::Other(why));
+            assert_eq!(locality(caller, settings(mode), reach, &[]), Locality::Other(why));
+        }
+        let home = settings(Mode::Home);
+        for (settings, why) in [
+            (LocalUsers { allowed: false, ..home }, NotLocal::SwitchedOff),
+            (LocalUsers { has_host_names: true, ..home }, NotLocal::AllowedHosts),
+        ] {
+            assert_eq!(locality(operator, settings, loopback, &[]), Locality::Other(why));
         }
     }
 

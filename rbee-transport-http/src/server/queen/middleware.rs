@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Inner, Shared,
     caller::{self, Caller},
-    local_user::Locality,
+    local_user::{LocalUsers, Locality},
     retry,
 };
 use crate::{
@@ -92,9 +92,14 @@ pub(super) async fn apply(
     let slot = admitted.and_then(|_| shared.bounds.begin(&caller, request.uri().path(), cap));
     let mut response = match slot {
         Ok(slot) => {
+            let settings = LocalUsers {
+                mode: shared.queen.settings().mode,
+                allowed: shared.local_users,
+                has_host_names: !shared.guard.hosts.is_empty(),
+            };
             let locality = Locality::of(
                 &caller,
-                shared.queen.settings().mode,
+                settings,
                 (request.version(), request.uri()),
                 request.headers(),
                 request.extensions(),

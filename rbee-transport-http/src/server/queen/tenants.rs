@@ -119,6 +119,7 @@ pub(super) async fn put(
     )
 )]
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
+    shared.note_tenants().await?;
     shared.queen.tenants().remove(&known(&name)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

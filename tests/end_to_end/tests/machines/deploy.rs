@@ -79,6 +79,38 @@ fn the_queen_understands_the_command_of_its_unit_and_the_example_configuration()
 }
 
 #[test]
+fn the_example_configuration_is_reached_by_this_machine_alone_or_with_tls() {
+    let text = read("queen.yaml");
+    let set: Vec<_> = text.lines().filter(|line| line.starts_with("listen_host")).collect();
+    assert_eq!(set, ["listen_host: 127.0.0.1"]);
+    // The other form, without a certificate on this machine: it is the only thing that is missed.
+    let other = text
+        .replace("listen_host: 127.0.0.1\n", "")
+        .replace("#listen_host", "listen_host")
+        .replace("#tls_", "tls_");
+    let home = machine();
+    let here = |path: &Path| other.replace("/srv/models", path.to_str().unwrap());
+    fs::write(home.path().join("etc/queen.yaml"), here(&home.path().join("models"))).unwrap();
+    let mut check = command(&read("queen-rbee.service"), "queen-rbee", home.path());
+    let output = check.arg("--check-config").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("/etc/rbee/cert.pem"), "{said}");
+}
+
+#[test]
+fn a_hive_and_its_workers_run_as_another_user_than_the_queen() {
+    let (queen, hive) = (read("queen-rbee.service"), read("rbee-hive.service"));
+    let users = read("rbee.sysusers");
+    for (unit, user) in [(&queen, "rbee"), (&hive, "rbee-hive")] {
+        assert_eq!((values(unit, "User"), values(unit, "Group")), (vec![user], vec![user]));
+        let line = users.lines().find(|line| line.starts_with(&format!("u {user} ")));
+        let home =
+            values(unit, "Environment").into_iter().find_map(|line| line.strip_prefix("HOME="));
+        assert!(line.unwrap().ends_with(home.unwrap()), "{line:?}");
+    }
+}
+
+#[test]
 fn a_hive_understands_the_command_of_its_unit() {
     let home = machine();
     // An unknown flag before it is refused.
