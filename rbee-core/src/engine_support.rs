@@ -22,7 +22,7 @@ const NAMED: usize = 4;
 /// let gguf = ModelKind::new(ModelFormat::Gguf);
 /// assert_eq!(EngineSupport::refusal(&engines, &"file:/models/bee.gguf".parse()?, &gguf), None);
 /// let refusal = EngineSupport::refusal(&engines, &"file:/models/bee".parse()?, &gguf);
-/// assert!(refusal.is_some_and(|why| why.contains("candle reads safetensors")));
+/// assert!(refusal.is_some_and(|why| why.contains("candle reads unquantized safetensors")));
 /// # Ok::<(), rbee_core::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,15 +89,36 @@ impl ReadableFiles {
     }
 }
 
-/// As in "safetensors of llama, not quantized".
+/// As in "unquantized safetensors of llama and bert".
 impl fmt::Display for ReadableFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.quantized { "" } else { "unquantized " })?;
         write!(f, "{}", self.format)?;
-        if !self.architectures.is_empty() {
-            write!(f, " of {}", self.architectures.join(", "))?;
+        match self.architectures.split_last() {
+            None => Ok(()),
+            Some((only, [])) => write!(f, " of {only}"),
+            Some((last, others)) => write!(f, " of {} and {last}", others.join(", ")),
         }
-        f.write_str(if self.quantized { "" } else { ", not quantized" })
     }
+}
+
+/// The files for a message: those that differ only in their architectures are one entry.
+fn combined(reads: &[ReadableFiles]) -> Vec<ReadableFiles> {
+    let mut all: Vec<ReadableFiles> = Vec::new();
+    for files in reads {
+        let is_alike = |other: &&mut ReadableFiles| {
+            (other.format, other.quantized) == (files.format, files.quantized)
+        };
+        match all.iter_mut().find(is_alike) {
+            None => all.push(files.clone()),
+            // An entry without architectures stands for every one.
+            Some(alike) if alike.architectures.is_empty() || files.architectures.is_empty() => {
+                alike.architectures.clear();
+            }
+            Some(alike) => alike.architectures.extend_from_slice(&files.architectures),
+        }
+    }
+    all
 }
 
 impl EngineSupport {
@@ -188,17 +209,14 @@ impl EngineSupport {
     }
 }
 
-/// As in "candle reads safetensors of llama, not quantized" and "llama.cpp runs models named *.gguf".
+/// As in "candle reads unquantized safetensors of llama and bert" and "llama.cpp runs models named *.gguf".
 impl fmt::Display for EngineSupport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         if let Some(reads) = &self.reads {
-            let reads: Vec<_> = reads.iter().map(ToString::to_string).collect();
-            write!(
-                f,
-                " reads {}",
-                if reads.is_empty() { "no files".into() } else { reads.join(" and ") }
-            )?;
+            let reads: Vec<_> = combined(reads).iter().map(ToString::to_string).collect();
+            let reads = if reads.is_empty() { "no files".into() } else { reads.join(", and ") };
+            write!(f, " reads {reads}")?;
         }
         if !self.models.is_empty() {
             let and = if self.reads.is_some() { " and" } else { "" };
@@ -287,10 +305,32 @@ mod tests {
             r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "awq", "bits": 4}}"#,
         ] {
             let why = refusal(&own, "hf:a/b", &kind(unreadable)).expect(unreadable);
-            assert!(why.starts_with("candle reads safetensors of llama, not quantized"), "{why}");
+            assert_eq!(
+                why,
+                "candle reads unquantized safetensors of llama, bert, roberta, xlm-roberta and camembert"
+            );
         }
         let gguf = ModelKind::new(ModelFormat::Gguf);
         assert!(refusal(&own, "hf:a/b", &gguf).is_some());
+    }
+
+    #[test]
+    fn what_an_engine_reads_is_listed_without_repetition() {
+        let text = |reads: Vec<ReadableFiles>| EngineSupport::new("it").reading(reads).to_string();
+        let (gguf, all) =
+            (ReadableFiles::new(ModelFormat::Gguf), ReadableFiles::new(ModelFormat::Safetensors));
+        let plain = |name| ReadableFiles::plain(&[name], &[]);
+        assert_eq!(text(vec![]), "it reads no files");
+        assert_eq!(text(vec![plain("a")]), "it reads unquantized safetensors of a");
+        assert_eq!(
+            text(vec![plain("a"), gguf.clone(), plain("b"), gguf]),
+            "it reads unquantized safetensors of a and b, and GGUF"
+        );
+        let every = ReadableFiles::plain(&[], &[]);
+        assert_eq!(
+            text(vec![plain("a"), every, plain("b"), all]),
+            "it reads unquantized safetensors, and safetensors"
+        );
     }
 
     #[test]
@@ -331,7 +371,7 @@ mod tests {
         for part in [
             "hf:a/b",
             "safetensors of mistral (MistralForCausalLM)",
-            "candle reads safetensors of llama",
+            "candle reads unquantized safetensors of llama",
             "docs/engines.md",
         ] {
             assert!(error.message().contains(part), "{part}: {error}");

@@ -12,6 +12,8 @@
 //!
 //! Every path, body and header is defined in [`wire`], which both sides share.
 
+#[cfg(any(feature = "https", feature = "tls"))]
+mod certificate;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod dial;

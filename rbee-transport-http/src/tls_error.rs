@@ -120,6 +120,7 @@ mod handshake {
     use rustls::{CertificateError, Error, pki_types::UnixTime};
 
     use super::{TlsError, of_rustls};
+    use crate::certificate;
 
     impl TlsError {
         /// Why the handshake with this host failed; `None` if it is not about TLS.
@@ -145,7 +146,7 @@ mod handshake {
         fn of_certificate(error: &CertificateError, host: &str) -> Self {
             use CertificateError as C;
 
-            let day = |time: &UnixTime| date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2));
+            let day = |time: &UnixTime| certificate::day(time.as_secs());
             let message = match error {
                 C::ExpiredContext { not_after, .. } => format!(
                     "the certificate of the server expired on {}; renew it there, or set the clock of this machine",
@@ -190,31 +191,10 @@ mod handshake {
         }
     }
 
-    /// The date of a number of seconds since 1970, as `2026-11-29`.
-    fn date(seconds: i64) -> String {
-        let days = seconds.div_euclid(86_400) + 719_468;
-        let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let month = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        let year = era * 400 + year + i64::from(month <= 2);
-        format!("{year:04}-{month:02}-{day:02}")
-    }
-
     /// The name in `DnsName("localhost")`.
     fn bare(presented: &str) -> &str {
         let inner = presented.split_once('(').map_or(presented, |(_, inner)| inner);
         inner.trim_end_matches(')').trim_matches('"')
-    }
-
-    #[cfg(test)]
-    #[test]
-    fn a_number_of_seconds_has_a_date() {
-        assert_eq!(date(1_709_208_000), "2024-02-29");
-        assert_eq!(date(253_402_300_799), "9999-12-31");
-        assert_eq!(date(-1), "1969-12-31");
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,11 +45,20 @@ impl OwnLog {
 
     /// Keeps the file small; never returns.
     pub(crate) async fn keep_small(self) {
+        let log = Arc::new(self);
         loop {
             tokio::time::sleep(INTERVAL).await;
-            if let Err(error) = self.rotate() {
-                tracing::warn!(path = %self.path.display(), %error, "the log cannot be made smaller");
-            }
+            log.check().await;
+        }
+    }
+
+    /// Makes the file smaller if it has grown too large. Many MiB may be copied, which must not delay requests.
+    async fn check(self: &Arc<Self>) {
+        let log = self.clone();
+        // An error of the task means that the runtime is shut down.
+        let rotated = tokio::task::spawn_blocking(move || log.rotate()).await;
+        if let Ok(Err(error)) = rotated {
+            tracing::warn!(path = %self.path.display(), %error, "the log cannot be made smaller");
         }
     }
 
@@ -93,6 +103,31 @@ mod tests {
         assert_eq!(fs::read(data.path().join("queen.log.1")).unwrap(), b"longer than that");
         writer.write_all(b"on").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"on");
+    }
+
+    #[test]
+    fn a_log_is_moved_outside_the_threads_that_serve_requests() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join(NAME);
+        fs::write(&path, "more than 8 bytes").unwrap();
+        let log = Arc::new(OwnLog { path: path.clone(), most: 8 });
+        runtime.block_on(async {
+            // The only thread for blocking work is in use, so the log stays as it is.
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || released.recv());
+            let checking = tokio::spawn(async move { log.check().await });
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!checking.is_finished());
+            assert_eq!(fs::read(&path).unwrap(), b"more than 8 bytes");
+            drop(release);
+            busy.await.unwrap().unwrap_err();
+            checking.await.unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"");
+        });
     }
 
     #[test]

@@ -103,6 +103,10 @@ pub(crate) struct BackupHealth(pub(crate) BackupStatus);
 
 #[async_trait]
 impl HealthCheck for BackupHealth {
+    fn name(&self) -> &str {
+        "the check of the backups"
+    }
+
     async fn check(&self) -> Vec<Check> {
         let (verdict, message) = match (self.0.error(), self.0.last()) {
             (Some(error), _) => (Verdict::Warning, error),

@@ -131,7 +131,6 @@ impl Checkpoint {
     }
 }
 
-/// The type of a tensor, if models can be computed with it.
 /// The device in a message.
 fn name_of(device: &Device) -> String {
     match device.location() {
@@ -141,6 +140,7 @@ fn name_of(device: &Device) -> String {
     }
 }
 
+/// The type of a tensor, if models can be computed with it.
 fn dtype(entry: &TensorEntry) -> Option<DType> {
     match &*entry.dtype {
         "F32" => Some(DType::F32),

@@ -346,14 +346,9 @@ impl Engine {
         self.check_store()?;
         if matches!(job.model.source(), ModelSource::Alias(_)) && !self.view.knows_model(&job.model)
         {
-            let message = format!(
-                "model {} is not known: no worker serves it, no hive has it, and it is no alias; \
-                 allowed are also file:/absolute/path and hf:org/repo",
-                job.model
-            );
-            return Err(Error::new(ErrorKind::ModelNotFound, message)
-                .with_client_message(format!("the model {} is not known here", job.model))
-                .with_param("model"));
+            // The queen adds what may have been meant: see `Models::unknown`.
+            let message = format!("the model {} is not known here", job.model);
+            return Err(Error::for_client(ErrorKind::ModelNotFound, message).with_param("model"));
         }
         self.tenants.allow(job, &self.config.settings)?;
         let limits = self.tenants.check(now, job, &self.config.settings);

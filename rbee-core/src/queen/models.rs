@@ -9,6 +9,7 @@ use crate::{
     cluster::ClusterView,
     engine::{Command, CommandOutput, Input},
     error::{Error, ErrorKind, Result},
+    hive_address::HiveAddress,
     id::{HiveId, WorkerId},
     load_request::LoadRequest,
     model_info::{ModelInfo, ModelKind},
@@ -107,21 +108,20 @@ impl<'a> Models<'a> {
         Ok(located)
     }
 
-    /// As [`locate`](Self::locate), for a question about the model: it counts as asked for by nobody.
+    /// As [`locate`](Self::locate), for a question about the model: it counts as asked for by nobody, and what kind of
+    /// model it is stays open.
     async fn peek(self, name: &str) -> Result<ModelRef> {
         let model = self.resolve(name)?;
-        let located = match model.source() {
+        match model.source() {
             ModelSource::Hub { .. } => {
                 let cluster = self.queen.cluster().await?;
-                self.queen.shared.models.pin(model, false, &cluster).await?
+                self.queen.shared.models.pin(model, false, &cluster).await
             }
             ModelSource::Alias(_) if model.without_latest().is_some() => {
-                self.resolve_in(name, &self.queen.cluster().await?)?
+                self.resolve_in(name, &self.queen.cluster().await?)
             }
-            _ => model,
-        };
-        self.look(&located, Grant::Operator).await?;
-        Ok(located)
+            _ => Ok(model),
+        }
     }
 
     /// What can be said about a model that may be on no hive; `name` is an alias or a reference. A reference to a hub
@@ -146,9 +146,9 @@ impl<'a> Models<'a> {
             }
             ModelSource::Hub { .. } => {
                 let models = &self.queen.shared.models;
-                let kind = models.look(&model, Grant::Operator).await?;
-                let bytes = models.bytes_on_hub(&model).await;
-                Ok(ModelDescription { bytes, kind, ..nothing(model) })
+                let (kind, bytes) =
+                    tokio::join!(models.look(&model, Grant::Operator), models.bytes_on_hub(&model));
+                Ok(ModelDescription { bytes, kind: kind?, ..nothing(model) })
             }
         }
     }
@@ -263,14 +263,19 @@ impl<'a> Models<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] if the model is a malformed reference, [`ErrorKind::NotFound`] or
-    /// [`ErrorKind::HiveUnreachable`] if the hive does not exist or does not answer.
+    /// [`ErrorKind::HiveUnreachable`] if the hive does not exist or does not answer,
+    /// [`ErrorKind::ModelIncompatible`] if the model is a file of this machine that is damaged,
+    /// [`ErrorKind::ModelNotFound`] if it is a file that can be on no other machine, and is not on this one.
     pub async fn estimate(
         self,
         request: &LoadRequest,
         context: Option<u32>,
     ) -> Result<Vec<DeviceEstimate>> {
         // What the hub does not answer is not known, and no error.
-        let peek = self.peek(request.model.as_str());
+        let peek = async {
+            let located = self.peek(request.model.as_str()).await?;
+            self.look(&located, Grant::Operator).await.map(|()| located)
+        };
         let asked = match tokio::time::timeout(ESTIMATE_LOOK, peek).await {
             Ok(Ok(located)) => located,
             _ => self.resolve_in(request.model.as_str(), &self.queen.cluster().await?)?,
@@ -289,16 +294,33 @@ impl<'a> Models<'a> {
         let known = match (known, model.source()) {
             // The file may be on this machine, from which it would be copied.
             // A directory may be a model of another engine; the size of a single file that is no model is not told.
-            (None, ModelSource::File(path)) => {
-                let read = ModelOnDisk::read(&model, None).await.ok();
-                read.filter(|read| read.info.is_some() || path.is_dir())
-            }
+            (None, ModelSource::File(path)) => match ModelOnDisk::read(&model, None).await {
+                Ok(read) => Some(read).filter(|read| read.info.is_some() || path.is_dir()),
+                Err(error) if self.is_final(&error, request.hive.as_ref()).await? => {
+                    return Err(error.with_param("model"));
+                }
+                Err(_) => None,
+            },
             (known, _) => known,
         };
         if let Some(info) = known.as_ref().and_then(|known| known.info.as_deref()) {
             cluster.note_kind(&model, info.into());
         }
         Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
+    }
+
+    /// True if a worker of a file that cannot be read here for this reason can be started on none of the hives: the file
+    /// would be copied from here, unless it is on the machine of a hive alone.
+    async fn is_final(self, error: &Error, hive: Option<&HiveId>) -> Result<bool> {
+        Ok(match error.kind() {
+            ErrorKind::ModelIncompatible => true,
+            ErrorKind::ModelNotFound => {
+                let hives = self.queen.fleet().list().await?;
+                let mut hives = hives.iter().filter(|known| hive.is_none_or(|id| *id == known.id));
+                hives.all(|known| known.address == HiveAddress::Local)
+            }
+            _ => false,
+        })
     }
 
     /// The models that are being fetched or loaded at this moment, with their progress.

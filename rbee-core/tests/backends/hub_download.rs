@@ -319,6 +319,35 @@ async fn a_hub_that_speaks_no_tls_is_named_and_not_asked_again() {
 }
 
 #[tokio::test]
+async fn an_alert_of_tls_ends_a_request_only_if_a_new_try_gets_the_same_one() {
+    use std::{
+        io::{Read as _, Write as _},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    let place = Place::new(HubServer::with_model(10));
+    // `internal_error` of a busy server, `handshake_failure`, `protocol_version`.
+    for (alert, connections) in [(80, 4), (40, 1), (70, 1)] {
+        let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("https://{}", busy.local_addr().unwrap());
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        std::thread::spawn(move || {
+            for mut stream in busy.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4_096]);
+                // A fatal alert in TLS 1.2.
+                let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, alert]);
+            }
+        });
+        let hub = place.hub().endpoint(endpoint).build().unwrap();
+        let error = hub.resolve(&tiny()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::HubUnreachable, "{error}");
+        assert_eq!(accepted.load(Ordering::SeqCst), connections, "{alert}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_found_by_name_and_only_that_one_is_fetched_again() {
     let place = Place::new(HubServer::with_model(BIG));
     place.download().await.unwrap();

@@ -141,7 +141,10 @@ async fn a_model_that_no_engine_can_read_is_refused_before_it_is_copied() {
     ]);
     for error in &errors {
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
-        assert!(error.message().contains("candle reads safetensors of llama"), "{error}");
+        assert!(
+            error.message().contains("candle reads unquantized safetensors of llama"),
+            "{error}"
+        );
         assert!(error.message().contains("docs/engines.md"), "{error}");
     }
     for part in ["mistral (MistralForCausalLM)", "hive able", "hive plain"] {
@@ -174,6 +177,28 @@ async fn an_estimate_says_who_cannot_read_the_model() {
     assert_eq!((place.copied("able"), place.copied("plain")), ((0, 0), (0, 0)));
 }
 
+#[tokio::test]
+async fn an_estimate_for_a_file_of_this_machine_fails_for_the_reason_of_its_start() {
+    let place = Place::new(&["able", "plain"]).await;
+    let path = place.dir.path().join("bee.gguf");
+    let file = format!("file:{}", path.display());
+    for (content, kind, part) in [
+        (None, ErrorKind::ModelNotFound, "does not exist"),
+        (Some("GGUF and more"), ErrorKind::ModelIncompatible, "bee.gguf"),
+    ] {
+        if let Some(content) = content {
+            fs::write(&path, content).unwrap();
+        }
+        let request = on("able", &file);
+        let models = place.queen.models();
+        let error = models.estimate(&request, None).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains(part), "{error}");
+        assert_eq!(models.estimate(&request, None).await.unwrap_err().kind(), kind, "again");
+    }
+    quiet(&place.queen).await;
+}
+
 /// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
 fn gguf() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
@@ -204,6 +229,7 @@ async fn a_model_can_be_described_before_any_hive_has_it() {
     assert_eq!(kind.class.as_deref(), Some("MistralForCausalLM"));
     assert!(found.model.as_str().starts_with("hf:bee/mistral@"));
     assert!(found.bytes.is_some_and(|bytes| bytes > 1_000), "{:?}", found.bytes);
+    assert_eq!(place.server.fetches("config.json").len(), 1);
     let error = |name: &'static str| async move { models.describe(name).await.unwrap_err().kind() };
     assert_eq!(error("hf:bee/none").await, ErrorKind::ModelNotFound);
     assert_eq!(error("file:/no/such/model").await, ErrorKind::ModelNotFound);

@@ -1,6 +1,5 @@
 //! [`Trust`]: the certificates that TLS is checked against.
 
-mod certificate;
 mod verifier;
 
 use std::{fmt, sync::Arc};

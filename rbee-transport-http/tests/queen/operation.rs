@@ -18,6 +18,10 @@ struct Ports;
 
 #[async_trait]
 impl HealthCheck for Ports {
+    fn name(&self) -> &str {
+        "the check of the ports"
+    }
+
     async fn check(&self) -> Vec<Check> {
         vec![Check {
             subject: "queen".into(),

@@ -110,7 +110,7 @@ async fn an_estimate_and_a_pull_say_that_no_engine_can_read_the_model() {
         "{estimate}"
     );
     let why = estimate["devices"][0]["why"].as_str().unwrap();
-    assert!(why.contains("candle reads safetensors of llama"), "{why}");
+    assert!(why.contains("candle reads unquantized safetensors of llama"), "{why}");
     for (path, body) in [
         ("/v1/catalog/pull", json!({"model": "hum", "hive": "attic"})),
         ("/v1/workers", json!({"model": "hum", "hive": "attic"})),

@@ -43,13 +43,19 @@ pub(super) async fn estimate(keeper: &Keeper, request: &EstimateRequest) -> Resu
         if found.devices.iter().any(is_unknown)
             && found.devices.iter().all(|device| device.required == 0)
         {
-            keeper.screen.note(&format!(
-                "the size of {} is unknown: no hive has it; `rbee pull` downloads it",
-                found.model
-            ));
+            keeper.screen.note(&unknown_size(&found.model));
         }
     }
     Ok(if found.fits { Exit::Ok } else { Exit::Failed })
+}
+
+fn unknown_size(model: &str) -> String {
+    // A file is used in place or copied when a worker is started; there is nowhere to download it from.
+    let what = match model.starts_with("file:") {
+        true => "no hive has it, and its files cannot be read on the queen's machine",
+        false => "no hive has it; `rbee pull` downloads it",
+    };
+    format!("the size of {model} is unknown: {what}")
 }
 
 fn verdict(device: &DeviceEstimate) -> String {
@@ -65,5 +71,17 @@ fn verdict(device: &DeviceEstimate) -> String {
         ("incompatible", Some(why)) => format!("cannot be read: {why}"),
         (_, Some(why)) => why.clone(),
         (other, None) => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_downloaded_is_to_be_pulled() {
+        assert!(unknown_size("hf:org/bee").contains("`rbee pull` downloads it"));
+        let file = unknown_size("file:/models/bee");
+        assert!(file.contains("file:/models/bee") && !file.contains("rbee pull"), "{file}");
     }
 }

@@ -169,7 +169,7 @@ impl Shared {
     /// The failure for a request that got no answer.
     pub(super) fn failed(&self, error: ureq::Error, what: &str) -> Failure {
         let what = what.to_owned();
-        // A new try meets the same certificate.
+        // A new try meets the same server.
         if let Some(why) = tls_fault(&error.to_string()) {
             return HubError::Tls { what, why }.into();
         }
@@ -285,7 +285,8 @@ fn read_all(
     }
 }
 
-/// What is wrong with TLS, if this text of an error is about TLS. The HTTP client passes it on only as a text.
+/// What is wrong with TLS, if this text of an error is about TLS and a new try meets the same fault. The HTTP client
+/// passes it on only as a text. Other faults of TLS may pass: those of a busy server, or of a broken connection.
 fn tls_fault(said: &str) -> Option<&'static str> {
     const UNTRUSTED: &str = "its certificate is not one that a public CA has signed; if the network puts its own \
                              certificate in between, set hub_endpoint to a mirror that can be reached without it";
@@ -302,12 +303,14 @@ fn tls_fault(said: &str) -> Option<&'static str> {
             UNTRUSTED
         });
     }
-    if after("received corrupt message").is_some() {
+    if after("received corrupt message of type InvalidContentType").is_some() {
         return Some(
             "it does not speak TLS; check hub_endpoint (HF_ENDPOINT), which may need http://",
         );
     }
-    after("received fatal alert").map(|_| "it refused the handshake")
+    let alert = after("received fatal alert: ")?;
+    let is_final = ["HandshakeFailure", "ProtocolVersion"].iter().any(|it| alert.starts_with(it));
+    is_final.then_some("it refused the handshake")
 }
 
 /// Waits, and stops at once if the download is abandoned.
@@ -421,10 +424,18 @@ mod tests {
             ("io: invalid peer certificate: UnknownIssuer", "public CA"),
             ("io: received corrupt message of type InvalidContentType", "does not speak TLS"),
             ("io: received fatal alert: HandshakeFailure", "refused"),
+            ("io: received fatal alert: ProtocolVersion", "refused"),
         ] {
             assert!(tls_fault(said).unwrap().contains(part), "{said}");
         }
-        assert_eq!(tls_fault("io: Connection refused (os error 111)"), None);
+        for passing in [
+            "io: Connection refused (os error 111)",
+            "io: received fatal alert: InternalError",
+            "io: received fatal alert: BadRecordMac",
+            "io: received corrupt message of type MissingData(\"Certificate\")",
+        ] {
+            assert_eq!(tls_fault(passing), None, "{passing}");
+        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use crate::{
     engine_support::EngineSupport,
     hive::{HiveEvent, HiveInfo, HiveReport, InProcessHive, ModelHost},
     id::{Epoch, HiveId, WorkerId},
+    load_request::LoadRequest,
     model_info::{ModelFormat, ModelKind},
+    queen::Queen,
     settings::TenantReferences,
     worker::Worker,
     worker_spec::WorkerSpec,
@@ -166,6 +168,16 @@ async fn a_file_of_another_machine_is_used_for_the_operator_and_not_for_a_tenant
 }
 
 #[tokio::test]
+async fn an_estimate_for_a_missing_file_fails_only_if_no_hive_can_have_it() {
+    let request = LoadRequest::new(model("file:/no/such/file/on/the/machine/of/the/queen"));
+    let near = Queen::builder().hive(InProcessHive::new()).build().await.unwrap();
+    let error = near.models().estimate(&request, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{error}");
+    let far = Queen::builder().hive(Elsewhere::new()).build().await.unwrap();
+    far.models().estimate(&request, None).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_that_no_engine_of_the_hive_can_read_is_refused_before_it_is_copied() {
     let hive: Arc<dyn HiveBackend> = Arc::new(Elsewhere::new());
     let (models, directory) =
@@ -190,7 +202,7 @@ async fn a_file_that_no_engine_of_the_hive_can_read_is_refused_before_it_is_copi
     let any = put(vec![EngineSupport::new("any")], Some(known.clone())).await;
     assert_eq!(any.unwrap().bytes, 7);
     let none = put(vec![EngineSupport::candle()], Some(known)).await.unwrap_err();
-    assert!(none.message().contains("hive local: candle reads safetensors"), "{none}");
+    assert!(none.message().contains("hive local: candle reads unquantized safetensors"), "{none}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -159,7 +159,7 @@ fn selections(registry: &mut HelperRegistry) {
         |set: &mut Hives| narrow(set, Filter::Online, "online()"),
     );
     registry.function(
-        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not draining, with enough memory that is free or that idle workers would free, and without having refused the model.", "hives.available().count()"),
+        on("available", "available() -> hives", "Those on which a worker of the job's model can be started now: online, not draining, with an engine that can read the model (as far as is known), with enough memory that is free or that idle workers would free, and without having refused the model.", "hives.available().count()"),
         |set: &mut Hives| narrow(set, Filter::Available, "available()"),
     );
     registry.function(

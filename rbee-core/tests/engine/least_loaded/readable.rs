@@ -45,7 +45,10 @@ fn only_hives_that_can_read_a_model_are_candidates_for_it() {
     let fleet = with_gguf(vec![on_disk(plain("a")), able("b")]);
     assert_eq!(spawned(place(&ask(), &fleet)).0, "b");
     let why = reason(&ask(), &fleet, &Candidate::Hive(id("a")));
-    assert!(why.contains("cannot read the model: candle reads safetensors of llama"), "{why}");
+    assert!(
+        why.contains("cannot read the model: candle reads unquantized safetensors of llama"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -408,7 +408,11 @@ fn a_model_that_the_hive_cannot_read_is_not_fetched_to_it() {
     let is_refused = |hand: &Hand, n| {
         let (kind, message) = refused(hand, n);
         assert_eq!(kind, ErrorKind::ModelIncompatible);
-        for part in ["model hf:org/model-7 is GGUF", "hive hive-0: ", "candle reads safetensors"] {
+        for part in [
+            "model hf:org/model-7 is GGUF",
+            "hive hive-0: ",
+            "candle reads unquantized safetensors",
+        ] {
             assert!(message.contains(part), "{part}: {message}");
         }
         assert_eq!(fetches(hand), []);

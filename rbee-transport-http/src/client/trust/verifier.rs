@@ -1,6 +1,6 @@
 //! [`Verifier`]: the check of a server's certificate.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -14,7 +14,7 @@ use rustls::{
     server::{ParsedCertificate, VerifierBuilderError},
 };
 
-use super::certificate;
+use crate::certificate;
 
 /// Accepts a certificate that a trusted one has signed, and a trusted certificate itself.
 ///
@@ -46,13 +46,9 @@ impl Verifier {
         host: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let fields = certificate::read(certificate).ok_or(CertificateError::BadEncoding)?;
-        let at = |seconds: i64| {
-            UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-                seconds.max(0).unsigned_abs(),
-            ))
-        };
-        let (not_before, not_after) = (at(fields.not_before), at(fields.not_after));
+        let valid = certificate::validity(certificate).ok_or(CertificateError::BadEncoding)?;
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let (not_before, not_after) = (at(valid.not_before), at(valid.not_after));
         if now < not_before {
             return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
         }
@@ -66,7 +62,7 @@ impl Verifier {
             })) if presented.is_empty() => expected,
             other => return other,
         };
-        match fields.common_name {
+        match certificate::common_name(certificate) {
             Some(name) if name.eq_ignore_ascii_case(&host.to_str()) => Ok(()),
             name => {
                 let presented = name.into_iter().map(|name| format!("CN={name}")).collect();

@@ -38,6 +38,8 @@ pub(super) use pull::pull;
 
 /// How long the description of a known model may take, which may ask a hub.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the description of a model may take that the queen does not list.
+const UNLISTED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// List the models that the queen knows: those with an alias, on a disk, or in memory.
 #[cfg_attr(
@@ -216,7 +218,8 @@ pub(super) async fn refuse_unknown(queen: &Queen, model: &ModelRef) -> Result<()
 async fn unlisted(shared: &Inner, locality: &Locality, name: &str) -> Result<CatalogEntry> {
     shared.check_model(locality, name).await?;
     let models = shared.queen.models();
-    let described = models.describe(name).await.map_err(|error| error.with_param("model"))?;
+    let described = in_time(name, models.describe(name)).await;
+    let described = described.map_err(|error| error.with_param("model"))?;
     let mut entry = CatalogEntry {
         name: name.to_owned(),
         model: described.model.to_string(),
@@ -229,6 +232,17 @@ async fn unlisted(shared: &Inner, locality: &Locality, name: &str) -> Result<Cat
     };
     add_description(&mut entry, Some(described));
     Ok(entry)
+}
+
+/// Ends the description of an unlisted model when it takes too long for whoever waits for it.
+async fn in_time<T>(name: &str, describing: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(UNLISTED_TIMEOUT, describing).await.unwrap_or_else(|_| {
+        let message = format!(
+            "what model {name} is was not found out within {UNLISTED_TIMEOUT:?}, because the hub or the disk is slow; try \
+             again later"
+        );
+        Err(Error::new(ErrorKind::HubUnreachable, message))
+    })
 }
 
 fn add_description(entry: &mut CatalogEntry, described: Option<ModelDescription>) {
@@ -399,4 +413,21 @@ async fn is_below(path: &Path, roots: &[PathBuf]) -> bool {
     // A missing path does no harm: it is not found in the end.
     let Ok(real) = tokio::fs::canonicalize(path).await else { return true };
     real_roots.iter().any(|root| real.starts_with(root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_description_that_takes_too_long_is_an_error_that_says_so() {
+        let never = std::future::pending::<Result<()>>();
+        let began = tokio::time::Instant::now();
+        let error = in_time("hf:bee/slow", never).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed()), (ErrorKind::HubUnreachable, UNLISTED_TIMEOUT));
+        for part in ["hf:bee/slow", "15s", "try again"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+        assert_eq!(in_time("hf:bee/fast", async { Ok(7) }).await.unwrap(), 7);
+    }
 }

@@ -29,6 +29,9 @@ const SLOW_STORE: Duration = Duration::from_millis(250);
 /// A health check of something that the queen cannot see: the daemon's ports, its disk, its programs.
 #[async_trait]
 pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
+    /// Its name in a message if it does not answer, such as `backups`.
+    fn name(&self) -> &str;
+
     /// Runs the check and returns its findings. A check that takes longer than ten seconds is abandoned.
     async fn check(&self) -> Vec<Check>;
 }
@@ -65,20 +68,18 @@ pub(super) async fn doctor(State(shared): State<Shared>) -> HandlerResult {
     checks.extend(cluster.workers().map(|worker| engine(worker)));
     checks.extend(queue(queen, &cluster).await?);
     for health_check in &shared.health_checks {
-        match tokio::time::timeout(CHECK_TIMEOUT, health_check.check()).await {
-            Ok(found) => checks.extend(found),
-            Err(_) => {
-                let message = {
-                    let name = format!("{health_check:?}");
-                    let name = name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("");
-                    format!("{name} did not answer within {CHECK_TIMEOUT:?}")
-                };
-                checks.push(check("queen", "health check", Verdict::Failed, message));
-            }
-        }
+        checks.extend(findings(&**health_check).await);
     }
     let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
     Ok(response::json(StatusCode::OK, &Doctor { verdict, checks }))
+}
+
+/// The findings of a check, or that it did not answer in time.
+async fn findings(health_check: &dyn HealthCheck) -> Vec<Check> {
+    tokio::time::timeout(CHECK_TIMEOUT, health_check.check()).await.unwrap_or_else(|_| {
+        let message = format!("{} did not answer within {CHECK_TIMEOUT:?}", health_check.name());
+        vec![check("queen", "health check", Verdict::Failed, message)]
+    })
 }
 
 fn check(
@@ -204,4 +205,31 @@ async fn queue(queen: &Queen, cluster: &ClusterView) -> rbee_core::Result<Vec<Ch
         ));
     }
     Ok(checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Never answers.
+    #[derive(Debug)]
+    struct Stuck;
+
+    #[async_trait]
+    impl HealthCheck for Stuck {
+        fn name(&self) -> &str {
+            "the disk of backups"
+        }
+
+        async fn check(&self) -> Vec<Check> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_answer_is_named() {
+        let found = findings(&Stuck).await;
+        assert_eq!(found[0].message, "the disk of backups did not answer within 10s");
+        assert_eq!((found.len(), found[0].verdict), (1, Verdict::Failed));
+    }
 }

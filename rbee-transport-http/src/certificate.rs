@@ -1,52 +1,42 @@
-//! The parts of a certificate that a check of exactly this certificate needs: its dates and its common name.
+//! The dates and the common name of a certificate, read from its DER form.
 
-use rustls::pki_types::CertificateDer;
+use rbee_core::time::WallTime;
 
 const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
 /// The tag of the optional version.
 const VERSION: u8 = 0xa0;
-const OBJECT_ID: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// `UTF8String`, `PrintableString` and `IA5String`: the text types of which every byte is the same in UTF-8.
-const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
-/// The object id of the common name, 2.5.4.3.
-const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
-/// The subject and the dates of a certificate.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fields {
-    /// The first second of its validity, since 1970.
-    pub(super) not_before: i64,
-    /// The last second of its validity, since 1970.
-    pub(super) not_after: i64,
-    /// The common name of its subject; `None` if there is none, or more than one.
-    pub(super) common_name: Option<String>,
+/// The time in which a certificate is valid, in seconds since 1970; a time before is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Validity {
+    /// Its first second.
+    pub(crate) not_before: u64,
+    /// Its last second.
+    pub(crate) not_after: u64,
 }
 
-/// Reads the fields; `None` if this is not a certificate in DER.
-pub(super) fn read(certificate: &CertificateDer<'_>) -> Option<Fields> {
-    let mut outer = Reader(certificate);
-    let mut whole = Reader(outer.value(SEQUENCE)?);
-    let mut body = Reader(whole.value(SEQUENCE)?);
-    if body.0.first() == Some(&VERSION) {
-        body.value(VERSION)?;
-    }
-    // The serial number, the algorithm of the signature, and the issuer.
-    for _ in 0..3 {
-        body.next()?;
-    }
-    let mut validity = Reader(body.value(SEQUENCE)?);
-    let not_before = time(validity.next()?)?;
-    let not_after = time(validity.next()?)?;
-    let common_name = common_name(body.value(SEQUENCE)?);
-    Some(Fields { not_before, not_after, common_name })
+/// The time in which the certificate is valid; `None` if this is not a certificate in DER.
+pub(crate) fn validity(certificate: &[u8]) -> Option<Validity> {
+    let mut validity = Reader(validity_and_rest(certificate)?.value(SEQUENCE)?);
+    let mut next = || Some(time(validity.next()?)?.max(0).unsigned_abs());
+    Some(Validity { not_before: next()?, not_after: next()? })
 }
 
-/// The only common name of a subject.
-fn common_name(subject: &[u8]) -> Option<String> {
-    let mut subject = Reader(subject);
+/// The common name of the certificate's subject; `None` if there is none, or more than one.
+#[cfg(feature = "https")]
+pub(crate) fn common_name(certificate: &[u8]) -> Option<String> {
+    const SET: u8 = 0x31;
+    const OBJECT_ID: u8 = 0x06;
+    /// `UTF8String`, `PrintableString` and `IA5String`: the text types of which every byte is the same in UTF-8.
+    const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
+    /// The object id of the common name, 2.5.4.3.
+    const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
+
+    let mut rest = validity_and_rest(certificate)?;
+    rest.value(SEQUENCE)?;
+    let mut subject = Reader(rest.value(SEQUENCE)?);
     let mut found = None;
     while !subject.0.is_empty() {
         let mut set = Reader(subject.value(SET)?);
@@ -63,6 +53,28 @@ fn common_name(subject: &[u8]) -> Option<String> {
         }
     }
     found
+}
+
+/// The day of a number of seconds since 1970, for messages: `2026-11-29`.
+pub(crate) fn day(seconds: u64) -> String {
+    let mut date = WallTime::from_millis(seconds.saturating_mul(1_000)).to_string();
+    date.truncate(date.find('T').unwrap_or(date.len()));
+    date
+}
+
+/// The fields of a certificate from its validity on.
+fn validity_and_rest(certificate: &[u8]) -> Option<Reader<'_>> {
+    let mut outer = Reader(certificate);
+    let mut whole = Reader(outer.value(SEQUENCE)?);
+    let mut body = Reader(whole.value(SEQUENCE)?);
+    if body.0.first() == Some(&VERSION) {
+        body.value(VERSION)?;
+    }
+    // The serial number, the algorithm of the signature, and the issuer.
+    for _ in 0..3 {
+        body.next()?;
+    }
+    Some(body)
 }
 
 /// The seconds since 1970 of `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, the forms that certificates have.
@@ -147,17 +159,30 @@ mod tests {
     }
 
     #[test]
+    fn a_number_of_seconds_has_a_day() {
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(1_709_208_000), "2024-02-29");
+        assert_eq!(day(253_402_300_799), "9999-12-31");
+        assert!(!day(u64::MAX).contains('T'));
+    }
+
+    #[test]
     fn what_is_cut_or_no_certificate_has_no_fields() {
-        let made = rcgen::generate_simple_self_signed(["bee.test".to_owned()]).unwrap();
-        let whole = made.cert.der();
-        let fields = read(whole).unwrap();
-        assert_eq!(fields.common_name.as_deref(), Some("rcgen self signed cert"));
-        assert!(fields.not_before < fields.not_after);
-        for end in 0..whole.len() {
-            assert_eq!(read(&CertificateDer::from(&whole[..end])), None);
+        let mut params = rcgen::CertificateParams::new(["bee.test".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(1960, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2100, 3, 1);
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let whole = made.der();
+        let valid = Validity { not_before: 0, not_after: 4_107_542_400 };
+        assert_eq!(validity(whole), Some(valid));
+        #[cfg(feature = "https")]
+        assert_eq!(common_name(whole).as_deref(), Some("rcgen self signed cert"));
+        let cut = (0..whole.len()).map(|end| whole[..end].to_vec());
+        for bytes in cut.chain((0..=255).map(|byte| vec![byte; 64])) {
+            assert_eq!(validity(&bytes), None);
+            #[cfg(feature = "https")]
+            assert_eq!(common_name(&bytes), None);
         }
-        for byte in 0..=255 {
-            assert_eq!(read(&CertificateDer::from(vec![byte; 64])), None);
-        }
+        assert_eq!(validity(&[SEQUENCE, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
     }
 }
