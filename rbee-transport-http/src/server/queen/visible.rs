@@ -74,11 +74,16 @@ impl Caller {
 
 /// The error of a hive that refuses the queen's token.
 fn of_a_hive(error: &Error) -> Error {
-    let told = Error::new(ErrorKind::HiveUnreachable, error.message().to_owned());
-    let told = match error.param() {
-        Some(param) => told.with_param(param.to_owned()),
-        None => told,
-    };
+    let mut told = Error::new(ErrorKind::HiveUnreachable, error.message().to_owned());
+    if let Some(message) = error.client_message() {
+        told = told.with_client_message(message.to_owned());
+    }
+    if let Some(param) = error.param() {
+        told = told.with_param(param.to_owned());
+    }
+    if let Some(after) = error.retry_after() {
+        told = told.with_retry_after(after);
+    }
     told.with_source(error.clone())
 }
 
