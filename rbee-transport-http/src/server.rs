@@ -16,7 +16,6 @@ mod http2_refusal;
 mod lease;
 mod limits;
 mod listen;
-mod listen_host;
 mod logs;
 #[cfg_attr(not(feature = "metrics"), path = "server/no_measurements.rs")]
 mod measurements;
@@ -44,7 +43,7 @@ mod tls;
 mod worker;
 mod write_timeout;
 
-pub use crate::wire::{LogFormat, LogStyle};
+pub use crate::wire::{ListenHost, LogFormat, LogStyle};
 pub use daemon::{ByteSize, HumanDuration, allowed_values, log_reload, quoted, warn_of_exposed};
 #[cfg(unix)]
 pub use daemon::{on_hangup, raise_file_limit, stop_signal};
@@ -53,7 +52,6 @@ pub use hive::{HiveServer, Reach, hive, hostname};
 pub use lease::Lease;
 pub use limits::Limits;
 pub use listen::Server;
-pub use listen_host::ListenHost;
 pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;

@@ -6,6 +6,7 @@
 pub mod engine;
 mod error;
 pub mod hive;
+mod listen_host;
 mod log;
 pub mod openai;
 pub mod policy;
@@ -17,6 +18,7 @@ pub mod tenants;
 pub mod worker;
 
 pub use error::{ErrorBody, ErrorDetails, ErrorInfo, OpenAiError, OpenAiErrorBody};
+pub use listen_host::ListenHost;
 pub use log::{LogFormat, LogStyle};
 
 /// The port of a queen.

@@ -88,6 +88,9 @@ impl Ordered {
 
 /// Starts a queen and serves it. `logs` are the lines for `/v1/logs`.
 ///
+/// The queen accepts an order to shut down over HTTP (`rbee shutdown`), and the caller carries it out: it ends the queen
+/// as soon as [`Running::shutdown_ordered`] returns.
+///
 /// ```no_run
 /// # async fn example() -> rbee_core::Result<()> {
 /// let config = queen_rbee::Config {
@@ -97,7 +100,10 @@ impl Ordered {
 /// };
 /// let running = queen_rbee::start(config, None).await?;
 /// println!("{}", running.url());
-/// running.shutdown().await
+/// match running.shutdown_ordered().await {
+///     true => running.hand_over().await,
+///     false => running.shutdown().await,
+/// }
 /// # }
 /// ```
 ///

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use queen_rbee::{Action, Arguments, Config, Loaded, Signals, Sources};
 use rbee_core::{Error, Result};
-use rbee_transport_http::server::{EXIT_MISUSED, LogRing, report};
+use rbee_transport_http::server::{EXIT_MISUSED, LogRing, exit_status, report};
 
 /// How many log lines are kept for the API.
 const LOG_LINES: usize = 10_000;
@@ -20,21 +20,21 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return failed(&error, EXIT_MISUSED),
     };
-    if action != Action::Serve {
-        for warning in &loaded.warnings {
+    let warn = |warnings: &[String]| {
+        for warning in warnings {
             eprintln!("queen-rbee: warning: {warning}");
         }
+    };
+    if action != Action::Serve {
+        warn(&loaded.warnings);
     }
     match action {
         Action::CheckConfig => match queen_rbee::check(&loaded.config) {
             Ok(warnings) => {
-                for warning in warnings {
-                    eprintln!("queen-rbee: warning: {warning}");
-                }
+                warn(&warnings);
                 println!("the configuration is valid");
             }
-            // As a start that fails.
-            Err(error) => return failed(&error, 1),
+            Err(error) => return failed(&error, EXIT_MISUSED),
         },
         Action::PrintConfig => match loaded.show() {
             Ok(shown) => print!("{shown}"),
@@ -45,8 +45,14 @@ fn main() -> ExitCode {
             Err(error) => return failed(&error, 1),
         },
         Action::Serve => {
+            // The start checks it again. Here it is known that another start would fail too, which a supervisor sees by
+            // the exit code.
+            if let Err(error) = queen_rbee::check(&loaded.config) {
+                warn(&loaded.warnings);
+                return failed(&error, EXIT_MISUSED);
+            }
             if let Err(error) = serve(loaded) {
-                return failed(&error, 1);
+                return failed(&error, exit_status(&error));
             }
         }
     }

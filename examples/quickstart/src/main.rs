@@ -6,7 +6,12 @@
 mod args;
 mod screen;
 
-use std::{net::TcpListener, process::ExitCode, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    time::Duration,
+};
 
 use args::Args;
 use clap::Parser;
@@ -14,7 +19,7 @@ use queen_rbee::{BUNDLED_MODEL, Config, Running, Signals};
 use rbee_core::{Error, ErrorKind, EventKind, JobHandle, Queen, Request, Result, Role};
 use rbee_transport_http::{
     server::{LogRing, LogStyle},
-    wire::{HIVE_PORT, QUEEN_PORT},
+    wire::{HIVE_PORT, ListenHost, QUEEN_PORT},
 };
 use screen::Screen;
 
@@ -75,17 +80,34 @@ async fn serve(args: &Args, screen: &Screen) -> Result<()> {
         screen.line(&format!("port {QUEEN_PORT} is taken, so this queen has another"));
     }
     screen.title(model(args), &running);
-    let result = talk(args, screen, &running, &signals).await;
-    running.shutdown().await?;
-    result
+    tokio::select! {
+        result = talk(args, screen, &running, &signals) => {
+            running.shutdown().await?;
+            result
+        }
+        keeps_hives = running.shutdown_ordered() => {
+            screen.line("shutting down, as it was ordered over HTTP");
+            match keeps_hives {
+                true => running.hand_over().await,
+                false => running.shutdown().await,
+            }
+        }
+    }
+}
+
+/// True if no program listens on this port at an address of the queen.
+fn is_free(port: u16) -> bool {
+    let is_taken = |address: SocketAddr| {
+        TcpListener::bind(address).is_err_and(|cause| cause.kind() == io::ErrorKind::AddrInUse)
+    };
+    !ListenHost::default().addresses(port).any(is_taken)
 }
 
 /// The usual port, or the next free one.
 fn free_port() -> u16 {
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     // The hive's port stays free for a hive.
     let mut ports = (QUEEN_PORT..QUEEN_PORT + PORTS).filter(|port| *port != HIVE_PORT);
-    ports.find(is_free).unwrap_or(0)
+    ports.find(|port| is_free(*port)).unwrap_or(0)
 }
 
 async fn talk(args: &Args, screen: &Screen, running: &Running, signals: &Signals) -> Result<()> {
@@ -209,4 +231,20 @@ async fn finish_restored(screen: &Screen, queen: &Queen) -> Result<()> {
         screen.line(&format!("job {job} is {state} now\n"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_another_program_has_on_one_loopback_address_is_not_free() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(other) = TcpListener::bind(address) else {
+                eprintln!("NOT TESTED: this machine has no {address}");
+                continue;
+            };
+            assert!(!is_free(other.local_addr().unwrap().port()), "{address}");
+        }
+    }
 }

@@ -154,3 +154,21 @@ fn it_goes_on_to_serve_what_it_says_until_it_is_told_to_end() {
         .success();
     assert!(is_gone, "no worker is left");
 }
+
+#[test]
+fn an_order_to_shut_down_over_http_ends_it() {
+    let data = tempfile::tempdir().unwrap();
+    let mut program = Guard(quickstart(data.path(), &["--max-tokens", "8"]).spawn().unwrap());
+    let mut lines = BufReader::new(program.0.stderr.take().unwrap()).lines();
+    let mut line = || lines.next().expect("it ended before it was told to").unwrap();
+    let url = loop {
+        if let Some((_, url)) = line().split_once("OPENAI_BASE_URL=") {
+            break url.split("/v1").next().unwrap().to_owned();
+        }
+    };
+    let order = format!("{url}/v1/admin/shutdown");
+    let curl = ["-sS", "--fail", "-H", "content-type: application/json", "-d", "{}", &order];
+    let output = Command::new("curl").args(curl).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(program.0.wait().unwrap().code(), Some(0));
+}

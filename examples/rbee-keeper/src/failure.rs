@@ -171,6 +171,10 @@ impl Failure {
 
     /// Sets the wrong parameter.
     pub fn with_param(mut self, param: Option<String>) -> Self {
+        // Then the token that is refused is not the one that this program sends.
+        if param.is_some() && self.0.code == ErrorKind::Unauthorized.code() {
+            self.0.hints.clear();
+        }
         self.0.param = param;
         self
     }
@@ -234,9 +238,9 @@ impl Failure {
         self.0.code == UNREACHABLE
     }
 
-    /// True if the key does not allow this.
+    /// True if the key does not allow this. With a parameter it is that value which is not allowed.
     pub(crate) fn is_not_allowed(&self) -> bool {
-        self.0.code == ErrorKind::PermissionDenied.code()
+        self.0.code == ErrorKind::PermissionDenied.code() && self.0.param.is_none()
     }
 
     /// True if the connection broke, so that a retry may help.
@@ -290,6 +294,17 @@ mod tests {
     fn an_unknown_code_is_judged_by_its_status() {
         assert_eq!(Failure::answered("brand_new", Some(404), "x").exit(), Exit::NotFound);
         assert_eq!(Failure::answered("brand_new", Some(500), "x").exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn only_a_refused_key_of_the_program_itself_is_told_with_how_to_give_one() {
+        let refused = || Failure::answered("UNAUTHORIZED", Some(401), "the token is wrong");
+        assert!(refused().with_param(None).to_string().contains("RBEE_API_KEY"));
+        let other = refused().with_param(Some("token".into())).to_string();
+        assert!(!other.contains("RBEE_API_KEY"), "{other}");
+        let denied = || Failure::answered("PERMISSION_DENIED", Some(403), "no");
+        assert!(denied().is_not_allowed());
+        assert!(!denied().with_param(Some("model".into())).is_not_allowed());
     }
 
     #[test]

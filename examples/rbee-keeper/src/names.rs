@@ -35,7 +35,7 @@ impl Keeper {
         };
         let names = found.names();
         // The model is known; something else about it is not.
-        if names.iter().any(|name| name == model) {
+        if names.iter().any(|name| name == model || Some(&**name) == without_latest(model)) {
             return failure;
         }
         match &*similar::names(model, names.iter().map(String::as_str)) {
@@ -81,6 +81,29 @@ pub(crate) async fn known(keeper: &Keeper) -> Result<Known, Failure> {
 pub(crate) async fn of_models(keeper: &Keeper) -> Result<BTreeMap<String, String>, Failure> {
     let Known::Catalog(known) = known(keeper).await? else { return Ok(BTreeMap::new()) };
     Ok(known.data.into_iter().rev().map(|entry| (entry.model, entry.name)).collect())
+}
+
+/// The entry that this name means to the queen: an alias, or else a model, in both cases with its name or else with the
+/// name without `:latest`.
+pub(crate) fn meant<'a>(entries: &'a [CatalogEntry], asked: &str) -> Option<&'a CatalogEntry> {
+    // The name of an entry without an alias is its reference.
+    let alias = |name: &str| {
+        entries.iter().find(|entry| entry.name == name && !is_model(&entry.model, &entry.name))
+    };
+    let model = |name: &str| {
+        entries.iter().find(|entry| is_model(&entry.model, name) || entry.name == name)
+    };
+    let bare = without_latest(asked);
+    alias(asked)
+        .or_else(|| bare.and_then(alias))
+        .or_else(|| model(asked))
+        .or_else(|| bare.and_then(model))
+}
+
+/// The name without `:latest`, if it is a name with it.
+fn without_latest(name: &str) -> Option<&str> {
+    let is_reference = name.starts_with("hf:") || name.starts_with("file:");
+    name.strip_suffix(":latest").filter(|_| !is_reference)
 }
 
 /// True if `asked` is the reference of this model; it may leave out the commit and the file.
@@ -134,6 +157,44 @@ mod tests {
         let pinned = format!("hf:org/repo@{}", "0".repeat(40));
         assert!(is_model(&pinned, "hf:org/repo") && is_model(&pinned, &pinned));
         assert!(!is_model(&pinned, "hf:org/other") && !is_model("a", "b"));
+    }
+
+    #[test]
+    fn a_name_means_what_it_means_to_the_queen() {
+        let entry = |name: &str, model: &str| CatalogEntry {
+            name: name.into(),
+            model: model.into(),
+            state: "loaded".into(),
+            bytes: None,
+            hives: Vec::new(),
+            workers: Vec::new(),
+            kind: None,
+            details: None,
+        };
+        let pinned = format!("hf:org/repo@{}", "0".repeat(40));
+        let entries = [
+            entry("wasp:latest", "wasp:latest"),
+            entry("wasp", "wasp"),
+            entry("bee:latest", "bee:latest"),
+            entry("bee", "hf:org/bee"),
+            entry("hornet", "hornet"),
+            entry("repo", &pinned),
+        ];
+        for (asked, name) in [
+            ("bee", Some("bee")),
+            // An alias comes first.
+            ("bee:latest", Some("bee")),
+            ("wasp:latest", Some("wasp:latest")),
+            ("wasp", Some("wasp")),
+            ("hornet:latest", Some("hornet")),
+            ("repo:latest", Some("repo")),
+            ("hf:org/repo", Some("repo")),
+            ("hf:org/repo:latest", None),
+            ("hornet:3b", None),
+            (":latest", None),
+        ] {
+            assert_eq!(meant(&entries, asked).map(|entry| &*entry.name), name, "{asked}");
+        }
     }
 
     #[test]

@@ -274,7 +274,7 @@ async fn a_gated_model_is_refused_with_what_to_do_about_it() {
     let place = Place::new(HubServer::with_model(10));
     place.server.gate(true);
     let error = place.download().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert!(error.message().contains("accept its terms"), "{error}");
     let token = HubToken::new("hf_other").unwrap();
     let hub = place.hub().token(Some(token)).build().unwrap();

@@ -196,7 +196,7 @@ async fn a_tenants_reference_is_fetched_without_the_operators_token() {
     // The tenant does not get a model that is not public, but it still gets an alias of the operator.
     place.server.gate(true);
     let error = place.ask(Some("acme"), "hf:bee/two").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert_eq!(told(&error), "the hub does not give this model to the service");
     assert_eq!(place.tokens(), (false, false));
     place.ask(Some("acme"), "tiny").await.unwrap();
@@ -210,7 +210,7 @@ async fn an_answer_of_the_hub_to_the_operator_is_none_to_a_tenant() {
     let pinned = place.queen.models().locate("hf:bee/two").await.unwrap();
     assert!(pinned.as_str().contains('@'));
     let error = place.ask(Some("acme"), "hf:bee/two").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unauthorized, "it is asked again, without a token");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "it is asked again, without a token");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn a_private_model_that_the_operator_has_is_no_tenants_by_any_name() {
         }
         for name in &names {
             let error = place.ask(Some("acme"), name).await.expect_err(name);
-            assert_eq!(error.kind(), ErrorKind::Unauthorized, "{name}");
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{name}");
         }
     }
     place.ask(Some("acme"), "tiny").await.unwrap();
@@ -236,7 +236,7 @@ async fn a_gated_model_that_the_hub_describes_to_everybody_is_no_tenants_by_any_
     place.server.gate_files(true);
     for name in &place.private().await {
         let error = place.ask(Some("acme"), name).await.expect_err(name);
-        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{name}");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{name}");
     }
     place.server.gate_files(false);
     place.ask(Some("acme"), "hf:bee/one").await.unwrap();

@@ -18,13 +18,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::wire::ListenHost;
+
 use super::{
     accept_report::{AcceptReport, Event},
     connection::Connection,
     connections::{Caps, Connected, ConnectionTable, Full},
     descriptors,
     limits::Limits,
-    listen_host::ListenHost,
     reach::Reach,
     shutdown_signal::ShutdownSignal,
     tls::TlsFiles,

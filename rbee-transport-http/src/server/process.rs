@@ -158,11 +158,18 @@ pub fn report(program: &str, error: &Error) {
     eprintln!("{program}: {}: {}", error.kind(), Error::with_causes(error));
 }
 
-/// The exit status of a worker or hive process after this error.
+/// The exit status of a daemon's process after this error, which came up while it ran: one of its own if another
+/// program has the port, and 1 otherwise.
 pub fn exit_status(error: &Error) -> u8 {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
-    let taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
-    if cause.is_some_and(taken) { EXIT_PORT_TAKEN } else { 1 }
+    let error: &(dyn std::error::Error + 'static) = error;
+    let is_taken = |cause: &(dyn std::error::Error + 'static)| {
+        let cause: Option<&std::io::Error> = cause.downcast_ref();
+        cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
+    };
+    match std::iter::successors(Some(error), |cause| cause.source()).any(is_taken) {
+        true => EXIT_PORT_TAKEN,
+        false => 1,
+    }
 }
 
 /// A worker as others see it: on its hive's devices, and at its address.

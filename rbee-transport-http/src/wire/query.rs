@@ -23,7 +23,7 @@ pub fn with(path: &str, fields: &impl Serialize) -> Result<String> {
         out.push_str(name);
         out.push('=');
         match value {
-            Value::String(text) => put(&mut out, text),
+            Value::String(text) => out.push_str(&encode(text)),
             Value::Number(number) => out.push_str(&number.to_string()),
             Value::Bool(is) => out.push_str(if *is { "true" } else { "false" }),
             other => return wrong(format!("{name} is {other}")),
@@ -32,7 +32,15 @@ pub fn with(path: &str, fields: &impl Serialize) -> Result<String> {
     Ok(out)
 }
 
-fn put(out: &mut String, text: &str) {
+/// The text for a place in a path or a query. Slashes, colons and `@`, which are in names of models, stay as they are.
+///
+/// ```
+/// use rbee_transport_http::wire::query::encode;
+///
+/// assert_eq!(encode("hf:org/repo@main::file=a b?#%ä"), "hf:org/repo@main::file%3Da%20b%3F%23%25%C3%A4");
+/// ```
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/:@".contains(&byte) {
             out.push(char::from(byte));
@@ -40,6 +48,7 @@ fn put(out: &mut String, text: &str) {
             out.push_str(&format!("%{byte:02X}"));
         }
     }
+    out
 }
 
 #[cfg(test)]

@@ -174,6 +174,28 @@ async fn a_machine_that_was_started_again_is_found_at_once() {
     stop.cancel();
 }
 
+#[tokio::test]
+async fn a_machine_that_refuses_the_queens_token_is_not_told_as_a_refusal_of_the_client() {
+    let server = Server::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let port = server.address().port();
+    let attic = InProcessHive::new().with_id("attic".parse().unwrap());
+    let router = HiveServer::new(Arc::new(attic)).router(Token::random().unwrap());
+    let stop = CancellationToken::new();
+    tokio::spawn(server.run(router, stop.clone(), std::time::Duration::ZERO));
+    let other = Token::random().unwrap();
+    let endpoint = Endpoint::new(Arc::new(Tcp::new("127.0.0.1")), port, Some(other));
+    let hive = HttpHive::new("attic".parse().unwrap(), endpoint);
+    let hall = Hall::of(echo(), Queen::builder().hive(hive), |server| server).await;
+    for verb in ["start", "stop"] {
+        let reply = hall.post(&format!("/v1/hives/attic/{verb}"), json!({})).await;
+        assert_eq!(reply.status, StatusCode::BAD_GATEWAY, "{verb}: {}", reply.text());
+        assert_eq!(reply.json()["error"]["code"], "HIVE_UNREACHABLE", "{}", reply.text());
+        assert!(reply.text().contains("token"), "it says why: {}", reply.text());
+        assert_eq!(reply.header("www-authenticate"), None);
+    }
+    stop.cancel();
+}
+
 /// A hall whose hive loads models as slowly as the test wants.
 async fn hangar() -> (Hall, common::Model, Arc<Semaphore>) {
     let (model, ready) = (model(), Arc::new(Semaphore::new(0)));

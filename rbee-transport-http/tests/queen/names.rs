@@ -69,6 +69,23 @@ async fn a_name_with_slashes_and_colons_works_on_every_route() {
 }
 
 #[tokio::test]
+async fn an_estimate_takes_the_name_of_a_loaded_model_with_latest() {
+    let hall = hall().await;
+    for (name, model) in [
+        ("bee:latest", "echo"),
+        ("echo", "echo"),
+        ("echo:latest", "echo"),
+        ("org/model:latest", "echo"),
+    ] {
+        let reply = hall.post("/v1/estimate", json!({"model": name})).await;
+        assert_eq!(reply.status, StatusCode::OK, "{name}: {}", reply.text());
+        assert_eq!(reply.json()["model"], model, "{name}");
+    }
+    let reply = hall.post("/v1/estimate", json!({"model": "wasp:latest"})).await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND, "{}", reply.text());
+}
+
+#[tokio::test]
 async fn an_alias_with_latest_is_another_than_the_one_without() {
     let queen = Queen::builder().alias("bee:latest", "hf:none/such");
     let hall = Hall::of(echo(), queen, |server| server).await;

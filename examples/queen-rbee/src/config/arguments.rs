@@ -28,7 +28,8 @@ A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d. A SIZE is a number of bytes,
 Exit codes:
     0  it was stopped, or did what was asked
     1  something failed
-    2  a flag, a variable or the configuration file is wrong
+    2  a flag, a variable, the configuration file or a file that it names is wrong
+   75  another program has the port
 
 Examples:
     queen-rbee

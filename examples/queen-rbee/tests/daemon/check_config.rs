@@ -1,4 +1,5 @@
-//! `--check-config`: it finds what the start would find, in the same words, and changes nothing.
+//! `--check-config`: it finds what the start would find, in the same words and with the exit code of a configuration
+//! that is wrong, and changes nothing.
 
 use std::{
     collections::BTreeSet,
@@ -118,6 +119,7 @@ fn a_broken_configuration_fails_the_check_and_the_start_alike() {
         let (code, said) = outcome(data.path(), &[&["--check-config"], arguments].concat());
         assert!(said.contains(part) && said.starts_with("queen-rbee: "), "{arguments:?}: {said}");
         assert_eq!(tree(data.path()), BTreeSet::new(), "{arguments:?}: the check changes nothing");
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
         let (start_code, start_said) = outcome(data.path(), arguments);
         assert_eq!((code, said), (start_code, start_said), "{arguments:?}");
         assert_eq!(tree(files.0.path()), before, "{arguments:?}");
@@ -131,6 +133,7 @@ fn a_data_directory_that_cannot_be_used_fails_the_check_and_the_start_alike() {
     let alike = |part: &str| {
         let (code, said) = outcome(data.path(), &[&["--check-config"][..], &arguments].concat());
         assert!(said.contains(part), "{said}");
+        assert_eq!(code, Some(2), "{said}");
         assert_eq!((code, said), outcome(data.path(), &arguments));
     };
     let home = data.path().join("data");

@@ -59,15 +59,15 @@ fn a_second_queen_is_told_who_has_the_directory_and_who_has_the_port() {
     let data = tempfile::tempdir().unwrap();
     let queen = Queen::start(data.path(), &["--local-hive", "off"]);
     let pid = format!("PID {}", queen.child.id());
-    let refused = |home: &std::path::Path, port: &str| {
+    let refused = |home: &std::path::Path, port: &str, code: i32| {
         let output = command(home, &["--port", port]).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code));
         String::from_utf8(output.stderr).unwrap()
     };
-    let said = refused(data.path(), "0");
+    let said = refused(data.path(), "0", 1);
     assert!(said.contains("is in use by another queen") && said.contains(&pid), "{said}");
     let other = tempfile::tempdir().unwrap();
-    let said = refused(other.path(), &queen.address.port().to_string());
+    let said = refused(other.path(), &queen.address.port().to_string(), 75);
     assert!(said.contains("listens there already") && said.contains(&pid), "{said}");
 }
 
@@ -101,15 +101,15 @@ fn the_reason_for_the_end_is_said_once_and_for_people() {
         (&["--hives", "[{url: \"x\"}]"], 2, "hives[0].url is \"x\""),
         (&["--engines", "[{name: a}]"], 2, "there is no models"),
         (&["--token-file", "/nowhere"], 2, "/nowhere: No such file"),
-        (&["--port", &port], 1, "Address already in use"),
-        (&["--port", "0", "--policy", "/nowhere.rhai"], 1, "/nowhere.rhai: it cannot be read"),
-        (&["--port", "0", "--policy", &policy], 1, "did you mean idle?"),
+        (&["--port", &port], 75, "Address already in use"),
+        (&["--port", "0", "--policy", "/nowhere.rhai"], 2, "/nowhere.rhai: it cannot be read"),
+        (&["--port", "0", "--policy", &policy], 2, "did you mean idle?"),
         (
             &["--port", "0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"],
-            1,
+            2,
             "/nowhere: cannot be read",
         ),
-        (&["--port", "0", "--tls-cert", &no_pem, "--tls-key", &no_pem], 1, "not encoded in base64"),
+        (&["--port", "0", "--tls-cert", &no_pem, "--tls-key", &no_pem], 2, "not encoded in base64"),
         (&["--restore", "/nowhere"], 1, "/nowhere cannot be used: No such file"),
     ] {
         let home = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ fn without_configuration_localhost_is_both_loopback_addresses() {
     let taken = other.local_addr().unwrap();
     let output = command(data.path(), &["--port", &taken.port().to_string()]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(75));
     assert!(said.contains(&format!("{taken}: another program listens there already")), "{said}");
     let arguments = ["--local-hive", "off", "--host", "127.0.0.1", "--log-format", "json"];
     let mut only = command(data.path(), &arguments);
@@ -180,7 +180,7 @@ fn what_is_not_allowed_ends_the_program_before_it_begins() {
     let output = command(data.path(), &["--worker-program", "/no/such", "--port", "0"]).output();
     let output = output.unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text.contains("worker_program is /no/such; there is no such file"), "{text}");
 }
 

@@ -6,6 +6,7 @@ use rbee_core::{HiveId, models::ModelKind};
 use rbee_transport_http::wire::{
     openai::{Model, ModelList},
     queen::{self, CatalogEntry, ModelDetails, ModelQuery},
+    query,
 };
 
 use crate::{
@@ -113,7 +114,7 @@ impl Show {
 
 /// Shows what a tenant may know of the model.
 async fn name_only(keeper: &Keeper, name: &str) -> Result<(), Failure> {
-    let path = format!("{}/{}", queen::MODELS, in_path(name));
+    let path = format!("{}/{}", queen::MODELS, query::encode(name));
     let model: Model = match keeper.client.get(&path, &()).await {
         Ok(model) => model,
         Err(failure) => return Err(keeper.with_names(failure, name).await),
@@ -126,20 +127,6 @@ async fn name_only(keeper: &Keeper, name: &str) -> Result<(), Failure> {
     keeper.screen.facts(&facts)?;
     keeper.screen.note("the queen shows more only to its operator");
     Ok(())
-}
-
-/// A name in a path. Slashes and colons belong to names and stay as they are.
-fn in_path(name: &str) -> String {
-    let mut path = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' | b':' => {
-                path.push(byte.into());
-            }
-            _ => path += &format!("%{byte:02X}"),
-        }
-    }
-    path
 }
 
 /// What is known of a model whose files nobody has read.
@@ -217,17 +204,4 @@ pub(super) fn size_of(bytes: Option<u64>) -> String {
 pub(super) fn list_of(names: impl Iterator<Item = impl ToString>) -> String {
     let names: Vec<_> = names.map(|name| name.to_string()).collect();
     if names.is_empty() { "-".into() } else { names.join(", ") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_keeps_its_slashes_in_a_path_and_nothing_ends_the_path() {
-        assert_eq!(
-            in_path("hf:org/repo@main::file=a b?#%ä"),
-            "hf:org/repo%40main::file%3Da%20b%3F%23%25%C3%A4"
-        );
-    }
 }

@@ -196,13 +196,15 @@ impl Which {
             worker.model = named.map_or_else(|| worker.model.clone(), |entry| entry.name.clone());
         }
         workers.retain(|worker| self.hive.as_ref().is_none_or(|hive| worker.hive == *hive));
-        let entry = models
-            .data
-            .iter()
-            .find(|entry| entry.name == what || names::is_model(&entry.model, &what));
+        let entry = names::meant(&models.data, &what);
         let known =
             |worker: &WorkerView| entry.is_some_and(|entry| entry.workers.contains(&worker.id));
-        let of_model = |worker: &WorkerView| names::is_model(&worker.model, &what) || known(worker);
+        // The alias `name` hides a model that is called `name:latest`.
+        let is_exact =
+            entry.is_none_or(|entry| entry.name == what || names::is_model(&entry.model, &what));
+        let of_model = |worker: &WorkerView| {
+            known(worker) || (is_exact && names::is_model(&worker.model, &what))
+        };
         if workers.iter().any(of_model) {
             workers.retain(of_model);
             return Ok(workers);

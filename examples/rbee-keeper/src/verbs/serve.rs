@@ -12,10 +12,11 @@ use std::{
 use clap::Args;
 use etcetera::BaseStrategy as _;
 use rbee_core::private_files::{open_own, private_directory};
-use rbee_transport_http::wire::queen::Health;
+use rbee_transport_http::wire::{ListenHost, queen::Health};
 
 use crate::{
     Address, Client, Keeper,
+    args::Typed,
     failure::{Exit, Failure},
     screen::Bars,
 };
@@ -74,7 +75,7 @@ impl Serve {
         let typed = &keeper.typed;
         let told = self.told(keeper);
         if let Some(address) = told {
-            command.args(["--listen-host", ip_of(address)]);
+            command.args(["--listen-host", listen_host(address, typed)]);
         }
         if let Some(port) = self.port.or(told.and_then(Address::port)) {
             command.arg("--listen-port").arg(port.to_string());
@@ -100,15 +101,14 @@ impl Serve {
         command: &mut Command,
     ) -> Result<(), Failure> {
         if !self.has_listen_host() {
-            let ip = ip_of(address);
-            if ip.parse::<std::net::IpAddr>().is_err() {
+            let Ok(host) = address.host().parse::<ListenHost>() else {
                 return Err(Failure::usage(format!(
                     "RBEE_HOST is {address}, and a queen is started on this machine only: allowed are an IP address \
                      and localhost"
                 ))
                 .with_hint("`rbee serve --host 127.0.0.1` starts one on this machine, whatever RBEE_HOST says"));
-            }
-            command.env(LISTEN_HOST, ip);
+            };
+            command.env(LISTEN_HOST, host.to_string());
         }
         if let Some(port) = address.port().filter(|_| std::env::var_os(LISTEN_PORT).is_none()) {
             command.env(LISTEN_PORT, port.to_string());
@@ -142,9 +142,9 @@ impl Serve {
         let variable = |name: &str| std::env::var(name).ok().filter(|_| told.is_none());
         let address = told.or_else(|| self.variable(keeper)).cloned().unwrap_or_default();
         let host = self.listen_host_flag().or_else(|| variable(LISTEN_HOST));
-        let host = host.and_then(|host| host.parse::<std::net::IpAddr>().ok());
+        let host = host.and_then(|host| host.parse::<ListenHost>().ok());
         let address = match host {
-            Some(host) => address.with_host(&host.to_string()),
+            Some(host) => address.with_host(&host.ip().to_string()),
             None => address,
         };
         let port = self.port.map(|port| port.to_string());
@@ -275,11 +275,12 @@ fn shutdown_of(keeper: &Keeper, address: &Address) -> String {
     }
 }
 
-/// The host of an address, as an IP address if it is this machine's.
-fn ip_of(address: &Address) -> &str {
-    match address.host() {
-        "localhost" => "127.0.0.1",
-        host => host,
+/// What a queen listens on to be found at this address. If nobody gave an address, it is the default one, and stands for
+/// all that a queen has by default.
+fn listen_host<'a>(address: &'a Address, typed: &Typed) -> &'a str {
+    match typed.host.is_none() && typed.host_variable.is_none() {
+        true => "localhost",
+        false => address.host(),
     }
 }
 
@@ -430,4 +431,23 @@ fn in_the_foreground(command: &mut Command) -> Result<Failure, Failure> {
         "ENDED",
         format!("{PROGRAM} ended with {status}"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_queen_was_found_by_default_one_listens_on_both_loopback_addresses() {
+        let address = Address::default();
+        let none = Typed { host: None, host_variable: None, api_key: None, token_file: None };
+        assert_eq!(listen_host(&address, &none), "localhost");
+        let typed = || Some(address.clone());
+        for typed in [
+            Typed { host: typed(), host_variable: None, api_key: None, token_file: None },
+            Typed { host: None, host_variable: typed(), api_key: None, token_file: None },
+        ] {
+            assert_eq!(listen_host(&address, &typed), "127.0.0.1");
+        }
+    }
 }

@@ -105,6 +105,20 @@ async fn a_model_is_loaded_where_it_is_wanted_and_unloaded_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loaded_model_is_found_by_its_name_with_latest() {
+    let hall = with_attic().await;
+    hall.rbee(&["load", "spare:latest", "--hive", "attic"]).run().await.ok();
+    for verb in [&["pin"][..], &["pin", "--off"], &["unload"]] {
+        let arguments = [verb, &["spare:latest"]].concat();
+        let ended = hall.rbee(&arguments).run().await.ok();
+        assert!(ended.out.contains(" spare on hive attic"), "{arguments:?}: {ended:?}");
+    }
+    // A name without an alias.
+    hall.rbee(&["pin", "echo:latest"]).run().await.ok();
+    hall.rbee(&["unload", "wasp:latest"]).run().await.failed(4, &["no worker has wasp:latest"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_busy_model_is_unloaded_when_its_runs_have_ended() {
     let gate = EchoGate::new();
     let hall = Hall::with(echo().gate(&gate)).await;

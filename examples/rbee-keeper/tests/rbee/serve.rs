@@ -144,6 +144,11 @@ async fn the_variable_with_the_address_counts_unless_something_more_specific_doe
     // A flag replaces the whole variable.
     let ended = place.rbee(&["serve", "--host", "127.0.0.1"]).env("RBEE_HOST", "bee:9000");
     assert_eq!(ended.run().await.ok().out, "--listen-host 127.0.0.1 --listen-port 7833\n");
+    // Both loopback addresses.
+    let ended = place.rbee(&["serve"]).env("RBEE_HOST", "localhost:9000").run().await.ok();
+    assert_eq!(ended.out, "\nRBEE_LISTEN_HOST=localhost\nRBEE_LISTEN_PORT=9000\n");
+    let ended = place.rbee(&["serve", "--host", "localhost:9000"]).run().await.ok();
+    assert_eq!(ended.out, "--listen-host localhost --listen-port 9000\n");
     for elsewhere in ["bee", "https://bee.example"] {
         let ended = place.rbee(&["serve"]).env("RBEE_HOST", elsewhere).run().await;
         ended.failed(2, &["RBEE_HOST is", "this machine only", "`rbee serve --host 127.0.0.1`"]);
@@ -175,6 +180,23 @@ async fn in_the_background_she_is_waited_for_and_her_log_is_kept() {
     assert_eq!(mode & 0o777, 0o600);
     let ended = place.rbee(&["serve", "--detach", "--port", &port]).run().await;
     ended.failed(1, &["CONFLICT", "answers at", &pid.to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_background_it_is_waited_for_where_localhost_is() {
+    for told in [&["--listen-host", "localhost"][..], &[]] {
+        let place = Place::new(STAYS);
+        let _stop = Stop(place.path("pid"));
+        let port = answers_for(&place).await;
+        let mut rbee = place.rbee(&[&["serve", "--detach"], told].concat());
+        rbee = rbee.env("RBEE_HOST", &format!("192.0.2.7:{port}"));
+        if told.is_empty() {
+            rbee = rbee.env("RBEE_LISTEN_HOST", "localhost");
+        }
+        let ended = rbee.run().await.ok();
+        let started = format!("started a queen at http://127.0.0.1:{port} ");
+        assert!(ended.out.starts_with(&started), "{ended:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,8 +95,10 @@ impl From<HubError> for Error {
             | HubError::MissingOrPrivate { .. }
             | HubError::Offline { .. }
             | HubError::NotAsked { .. } => ErrorKind::ModelNotFound,
-            HubError::NeedsToken { .. } | HubError::BadToken { .. } => ErrorKind::Unauthorized,
-            HubError::NotAllowed { .. } => ErrorKind::PermissionDenied,
+            // Not `Unauthorized`: the token that the hub refuses is not the one of the caller.
+            HubError::NeedsToken { .. }
+            | HubError::BadToken { .. }
+            | HubError::NotAllowed { .. } => ErrorKind::PermissionDenied,
             HubError::Damaged { .. } => ErrorKind::ModelIncompatible,
             HubError::Abandoned => ErrorKind::Cancelled,
             HubError::Status { .. }
@@ -113,10 +115,9 @@ impl From<HubError> for Error {
             HubError::RateLimited { after, .. } => Some(*after),
             _ => None,
         };
-        // The summaries of these kinds are about the client's own key.
-        let is_access = matches!(kind, ErrorKind::Unauthorized | ErrorKind::PermissionDenied);
         let mut error = Error::new(kind, error.to_string()).with_source(error);
-        if is_access {
+        // The summary of this kind is about the client's own key.
+        if kind == ErrorKind::PermissionDenied {
             error = error.with_client_message("the hub does not give this model to the service");
         }
         match after {

@@ -178,7 +178,7 @@ pub(super) async fn remove(
 }
 
 /// The reference of the model for a hive; may ask a hub.
-async fn locate(queen: &Queen, name: &str) -> Result<ModelRef> {
+pub(super) async fn locate(queen: &Queen, name: &str) -> Result<ModelRef> {
     queen.models().locate(name).await.map_err(|error| error.with_param("model"))
 }
 
@@ -199,7 +199,7 @@ async fn details(queen: &Queen, entry: &CatalogEntry) -> Result<Option<ModelDeta
 }
 
 /// The model that this alias or reference stands for; asks no hub.
-fn named(queen: &Queen, name: &str, cluster: &ClusterView) -> Result<ModelRef> {
+pub(super) fn named(queen: &Queen, name: &str, cluster: &ClusterView) -> Result<ModelRef> {
     queen.models().resolve_in(name, cluster).map_err(|error| error.with_param("model"))
 }
 

@@ -4,7 +4,12 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{Error, ErrorKind, queen::LoadRequest, scheduler::Fit};
 
-use super::{Shared, catalog::refuse_unknown, local_user::Locality, middleware::HandlerResult};
+use super::{
+    Shared,
+    catalog::{named, refuse_unknown},
+    local_user::Locality,
+    middleware::HandlerResult,
+};
 use crate::{
     server::response,
     wire::{
@@ -42,8 +47,8 @@ pub(super) async fn estimate(
         }
     }
     shared.check_model(&locality, &asked.model).await?;
-    let model =
-        shared.queen.models().resolve(&asked.model).map_err(|error| error.with_param("model"))?;
+    let cluster = shared.queen.cluster().await?;
+    let model = named(&shared.queen, &asked.model, &cluster)?;
     refuse_unknown(&shared.queen, &model).await?;
     let EstimateRequest { hive, devices, slots, context, .. } = asked;
     let request = LoadRequest { model: model.clone(), hive, devices, slots, pin: false };

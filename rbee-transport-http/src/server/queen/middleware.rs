@@ -1,6 +1,8 @@
 //! The middleware of every request: correlation id, rules on its origin, token, limits of a tenant, and the shape of
 //! errors.
 
+use std::borrow::Cow;
+
 use axum::{
     extract::{FromRequestParts, Path, Query, Request, State},
     middleware::Next,
@@ -66,9 +68,9 @@ impl ErrorFormat {
         if OWN.contains(&group) { Self::Own } else { Self::OpenAi }
     }
 
-    /// The error as this caller may read it.
-    fn refuse(self, caller: &Caller, error: &Error, id: &CorrelationId) -> Response {
-        let error = &*retry::with_time(caller.error(error));
+    /// The response for an error that its reader may read.
+    fn refuse(self, error: Cow<'_, Error>, id: &CorrelationId) -> Response {
+        let error = &*retry::with_time(error);
         let status = retry::status(error);
         let mut response = match self {
             Self::Own => response::json(status, &ErrorBody::new(error, Some(id))),
@@ -113,16 +115,17 @@ pub(super) async fn apply(
                 None => response,
             }
         }
-        Err(error) => format.refuse(&caller, &error, &id),
+        Err(error) => format.refuse(caller.refusal(&error), &id),
     };
     if let Some(Refused(error)) = response.extensions_mut().remove() {
-        if retry::status(&error).is_server_error() {
+        let told = caller.error(&error);
+        if retry::status(&told).is_server_error() {
             tracing::warn!(correlation_id = %id, error = error.for_log(), "a request failed");
-        } else if caller.error(&error).message() != error.message() {
+        } else if told.message() != error.message() {
             // Details that are hidden from a tenant must be found by the correlation id.
             tracing::info!(correlation_id = %id, error = error.for_log(), "a request was refused");
         }
-        response = format.refuse(&caller, &error, &id);
+        response = format.refuse(told, &id);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value.clone());

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use rbee_core::{Error, HiveId, ModelRef, Queen, WorkerId, models::ModelSource};
+use rbee_core::{Error, ErrorKind, HiveId, ModelRef, Queen, WorkerId, models::ModelSource};
 
 use super::caller::Caller;
 
@@ -18,8 +18,17 @@ impl Caller {
         matches!(self, Self::Operator)
     }
 
-    /// The error as it may read it.
+    /// The error of the work on a request, as it may read it. It is never [`ErrorKind::Unauthorized`]: the caller was
+    /// admitted, so a token that somebody refuses is not the caller's. It is the one that the queen has for a hive.
     pub(super) fn error<'a>(&self, error: &'a Error) -> Cow<'a, Error> {
+        match error.kind() {
+            ErrorKind::Unauthorized => Cow::Owned(self.refusal(&of_a_hive(error)).into_owned()),
+            _ => self.refusal(error),
+        }
+    }
+
+    /// The error of the admission of a request, as its sender may read it.
+    pub(super) fn refusal<'a>(&self, error: &'a Error) -> Cow<'a, Error> {
         match self {
             Self::Operator => Cow::Borrowed(error),
             Self::Tenant(_) => Cow::Owned(error.redacted()),
@@ -63,11 +72,45 @@ impl Caller {
     }
 }
 
+/// The error of a hive that refuses the queen's token.
+fn of_a_hive(error: &Error) -> Error {
+    let mut told = Error::new(ErrorKind::HiveUnreachable, error.message().to_owned());
+    if let Some(message) = error.client_message() {
+        told = told.with_client_message(message.to_owned());
+    }
+    if let Some(param) = error.param() {
+        told = told.with_param(param.to_owned());
+    }
+    if let Some(after) = error.retry_after() {
+        told = told.with_retry_after(after);
+    }
+    told.with_source(error.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use rbee_core::{TenantId, tenant::TenantLimits};
 
     use super::*;
+
+    #[test]
+    fn only_the_admission_of_a_request_finds_its_token_wrong() {
+        let tenant = Caller::Tenant(TenantId::new("acme").unwrap());
+        for caller in [Caller::Operator, tenant] {
+            for kind in ErrorKind::ALL {
+                let error = Error::for_client(*kind, "the reason").with_param("model");
+                let expected = match kind {
+                    ErrorKind::Unauthorized => ErrorKind::HiveUnreachable,
+                    kind => *kind,
+                };
+                assert_eq!(caller.error(&error).kind(), expected, "{kind}");
+                assert_eq!(caller.refusal(&error).kind(), *kind);
+            }
+        }
+        let error = Error::new(ErrorKind::Unauthorized, "the hive wants its token");
+        let told = Caller::Operator.error(&error.with_param("model")).into_owned();
+        assert_eq!((told.message(), told.param()), ("the hive wants its token", Some("model")));
+    }
 
     #[tokio::test]
     async fn a_tenant_reads_the_name_that_it_may_use_and_never_a_path_that_it_was_not_given() {

@@ -11,7 +11,7 @@ use rbee_core::{
 
 use super::{
     Shared,
-    catalog::refuse_unknown,
+    catalog::{locate, refuse_unknown},
     local_user::Locality,
     middleware::{HandlerResult, Name},
 };
@@ -70,7 +70,7 @@ pub(super) async fn spawn(
         return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("slots").into());
     }
     shared.check_model(&locality, &order.model).await?;
-    let model = shared.queen.models().locate(&order.model).await?;
+    let model = locate(&shared.queen, &order.model).await?;
     refuse_unknown(&shared.queen, &model).await?;
     let SpawnWorker { hive, devices, slots, pin, .. } = order;
     let wanted = LoadRequest { model, hive, devices, slots, pin };

@@ -24,6 +24,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{super::Shared, locate, refuse_unknown};
 use crate::{
     server::queen::{
+        caller::Caller,
         keep_alive::Ticker,
         local_user::Locality,
         middleware::{HandlerResult, RequestId},
@@ -141,7 +142,10 @@ async fn fetch(
             let pulled = Pulled { model: model.to_string(), bytes, hives, repaired };
             frame(pull_event::DONE, &pulled)
         }
-        Err(error) => frame(pull_event::ERROR, &ErrorBody::new(&error, Some(&mark)).error),
+        Err(error) => frame(
+            pull_event::ERROR,
+            &ErrorBody::new(&Caller::Operator.error(&error), Some(&mark)).error,
+        ),
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 /// The addresses that a server listens on: `localhost`, or one IP address.
 ///
 /// ```
-/// use rbee_transport_http::server::ListenHost;
+/// use rbee_transport_http::wire::ListenHost;
 ///
 /// assert_eq!("localhost".parse::<ListenHost>()?, ListenHost::Localhost);
 /// assert!("::1".parse::<ListenHost>()?.is_loopback());
