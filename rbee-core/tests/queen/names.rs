@@ -57,13 +57,17 @@ async fn a_tenant_with_a_model_has_it_with_latest_and_not_another_one_of_that_na
     let acme = TenantId::new("acme").unwrap();
     let models = ["plain", "org/tagged"].map(str::to_owned).into();
     let limits = TenantLimits { models: Some(models), ..TenantLimits::default() };
-    queen.tenants().put(acme.clone(), limits).await.unwrap();
+    queen.tenants().put(acme.clone(), limits.clone()).await.unwrap();
     let ask = |name: &str| queen.submit(Request::chat(name).user("Hi").tenant(acme.clone()));
     for name in ["plain", "plain:latest", "org/tagged"] {
         ask(name).await.unwrap().answer().await.unwrap();
     }
     let error = ask("org/tagged:latest").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    // As the limits name it.
+    let limits = TenantLimits { models: Some(["plain:latest".into()].into()), ..limits };
+    queen.tenants().put(acme.clone(), limits).await.unwrap();
+    ask("plain:latest").await.unwrap().answer().await.unwrap();
 }
 
 #[tokio::test]

@@ -191,10 +191,9 @@ async fn localhost_is_both_loopback_addresses_with_one_port() {
     assert!(address.is_ipv4() && address.port() != 0);
     let _stop = stop.clone().drop_guard();
     tokio::spawn(server.run(hall.router.clone(), stop, Duration::ZERO));
-    let mut addresses: Vec<_> = ListenHost::Localhost.addresses(address.port()).collect();
-    assert_eq!(addresses[0], address);
-    if !has_ipv6() {
-        addresses.pop();
+    let mut addresses = vec![address];
+    if has_ipv6() {
+        addresses.push((Ipv6Addr::LOCALHOST, address.port()).into());
     }
     for address in addresses {
         let head = within("an answer", ask(&mut connect(address).await)).await.unwrap();

@@ -1,6 +1,6 @@
 //! What is said about a model before anything is done with it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::common::Hall;
 use http::StatusCode;
@@ -9,14 +9,14 @@ use rbee_core::{
     hive::{Device, DeviceKind, EngineSupport, Progress, WorkerFactory},
     worker::EchoWorker,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Has rbee's own engine alone.
+/// Has this engine alone.
 #[derive(Debug)]
-struct Own;
+struct Only(EngineSupport);
 
 #[async_trait]
-impl WorkerFactory for Own {
+impl WorkerFactory for Only {
     async fn load(
         &self,
         id: WorkerId,
@@ -28,7 +28,7 @@ impl WorkerFactory for Own {
     }
 
     fn engines(&self) -> Option<Vec<EngineSupport>> {
-        Some(vec![EngineSupport::candle()])
+        Some(vec![self.0.clone()])
     }
 }
 
@@ -51,10 +51,8 @@ fn gguf() -> Vec<u8> {
     bytes
 }
 
-/// A queen with a machine that reads no GGUF files, and the reference of such a file below an allowed directory.
-async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
-    let path = directory.path().join("bee.gguf");
-    std::fs::write(&path, gguf()).unwrap();
+/// A machine with this engine alone.
+fn machine(name: &str, engine: EngineSupport) -> InProcessHive {
     let device = Device {
         index: 0,
         kind: DeviceKind::Cpu,
@@ -62,8 +60,15 @@ async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
         memory_total: 64 << 30,
         memory_free: 64 << 30,
     };
-    let hive = InProcessHive::new().with_id("attic".parse().unwrap());
-    let hive = hive.with_factory(Own).with_devices(vec![device]);
+    let hive = InProcessHive::new().with_id(name.parse().unwrap());
+    hive.with_factory(Only(engine)).with_devices(vec![device])
+}
+
+/// A queen with a machine that reads no GGUF files, and the reference of such a file below an allowed directory.
+async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
+    let path = directory.path().join("bee.gguf");
+    std::fs::write(&path, gguf()).unwrap();
+    let hive = machine("attic", EngineSupport::candle());
     let queen = Queen::builder().hive(hive).alias("hum", format!("file:{}", path.display()));
     let root = directory.path();
     let hall = Hall::of(crate::common::echo(), queen, |server| server.with_file_root(root)).await;
@@ -124,4 +129,32 @@ async fn an_estimate_and_a_pull_say_that_no_engine_can_read_the_model() {
             assert!(message.contains(part), "{path}: {part}: {message}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_pull_without_a_machine_is_for_those_that_can_read_the_model_and_refused_if_none_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let (hall, reference) = hall(&directory).await;
+    // The hive of the hall's own worker does not say what it reads.
+    hall.queen.fleet().remove("local".parse().unwrap(), Duration::ZERO).await.unwrap();
+    let pull = || hall.post("/v1/catalog/pull", json!({"model": "hum"}));
+    let refused = pull().await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "MODEL_INCOMPATIBLE");
+
+    let able = EngineSupport::new("llama.cpp").for_models(["*.gguf"]);
+    hall.queen.fleet().add(machine("cellar", able)).await.unwrap();
+    let is_online = async || {
+        let cluster = hall.queen.cluster().await.unwrap();
+        cluster.hive(&"cellar".parse().unwrap()).is_some_and(|hive| hive.online)
+    };
+    while !is_online().await {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let last = pull().await.events().pop().unwrap();
+    let pulled: Value = serde_json::from_slice(&last.data).unwrap();
+    assert_eq!(
+        (&*last.name, pulled),
+        ("done", json!({"model": reference, "bytes": 2_048, "hives": ["cellar"]}))
+    );
 }

@@ -240,6 +240,49 @@ async fn machines_of_this_queen_are_stopped_started_and_drained() {
     }
 }
 
+/// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
+fn gguf() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3_u32.to_le_bytes());
+    bytes.extend([1_u64, 1].map(u64::to_le_bytes).concat());
+    bytes.extend(text("general.architecture"));
+    bytes.extend(8_u32.to_le_bytes());
+    bytes.extend(text("llama"));
+    bytes.extend(text("token_embd.weight"));
+    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend(4_u64.to_le_bytes());
+    // F32, at the beginning of the data.
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.resize(2_048, 0);
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_engines_of_a_queen_are_those_of_its_machine_of_either_kind() {
+    let mut home = Home::new();
+    let model = home.text("bee.gguf");
+    std::fs::write(&model, gguf()).unwrap();
+    let engines = ["--engines", "[{name: own, models: ['*.gguf'], command: 'own {port}'}]"];
+    for kind in ["processes", "daemon"] {
+        for engines in [&[][..], &engines] {
+            let url = home.serve(&[&["--local-hive", kind], engines].concat()).await;
+            let at = |arguments: &[&str]| home.rbee(&[arguments, &["--host", &url]].concat());
+            let estimate = ["load", &model, "--estimate-only", "--json"];
+            let mut devices = serde_json::Value::Null;
+            until("the machine reports", async || {
+                devices = at(&estimate).run().await.json()["devices"].clone();
+                devices.as_array().is_some_and(|devices| !devices.is_empty())
+            })
+            .await;
+            let is_refused = devices[0]["verdict"] == "incompatible";
+            assert_eq!(is_refused, engines.is_empty(), "{kind}: {devices}");
+            at(&["shutdown"]).run().await.ok();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_with_an_address_is_not_said_to_start_unless_it_does() {
     let mut home = Home::new();

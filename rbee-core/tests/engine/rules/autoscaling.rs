@@ -5,8 +5,9 @@ use std::time::Duration;
 use rbee_core::{
     ErrorKind, Settings, WorkerId, WorkerInfo, WorkerSpec,
     engine::{Command, CommandOutput, Effect, Engine, HiveFact, Input, Note},
-    hive::{Device, DeviceKind, HiveReport},
+    hive::{Device, DeviceKind, EngineSupport, HiveReport},
     id::Epoch,
+    models::{ModelFormat, ModelKind},
     registry::{Change, Snapshot, WorkerRecord},
     scheduler::Sizing,
 };
@@ -102,6 +103,32 @@ fn replica_of(sizing: Sizing) -> WorkerSpec {
 #[test]
 fn a_replica_is_started_on_a_gpu_although_the_processor_has_more_memory() {
     assert_eq!(replica_of(Sizing::default()).devices, [1]);
+}
+
+#[test]
+fn a_replica_is_started_only_on_a_hive_that_can_read_the_model() {
+    for (engines, is_started) in [(None, true), (Some(vec![EngineSupport::candle()]), false)] {
+        let info = worker(1, 0, 2);
+        let mut full = parts::report(1, [parts::model(0)], [info.clone()]);
+        full.devices.iter_mut().for_each(|device| device.memory_free = 0);
+        let mut other = parts::report(1, [], []);
+        other.engines = engines;
+        let mut hand = Hand::new(Settings::default());
+        for (n, report) in [(0, full), (1, other)] {
+            hand.hive(n, parts::added());
+            hand.hive(n, HiveFact::Report(Box::new(report)));
+        }
+        let kind = ModelKind::new(ModelFormat::Gguf);
+        hand.feed(Input::ModelKind { model: parts::model(0), kind });
+        hand.connect(&[info]);
+        hand.backlog(6);
+        // The model is fetched there first.
+        let is_fetched = hand.find(|effect| match effect {
+            Effect::Provision { hive, .. } => Some(*hive == parts::hive(1)),
+            _ => None,
+        });
+        assert_eq!(is_fetched, is_started.then_some(true), "{:?}", hand.effects);
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Tenants: jobs within their limits are admitted, and no more; usage is counted once, by the day.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rbee_core::{
     Error, ErrorKind, Finish, Priority, Settings, TenantId, Usage,
-    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Input},
+    engine::{AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Input, Submission},
     id::LeaseId,
     registry::{Change, Snapshot, TenantRecord},
     request::{Prompt, Sampling, Task},
@@ -250,6 +250,34 @@ fn a_day_counts_what_the_jobs_under_way_are_expected_to_use() {
     assert_eq!(submit(&mut hand, 5, of_400), None, "it used less: 100, and 802 under way");
     let error = submit(&mut hand, 6, of_400).unwrap();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)), "as long as a job takes");
+}
+
+#[test]
+fn jobs_together_that_the_rest_of_the_day_is_too_little_for_may_come_back_at_midnight() {
+    let limits = TenantLimits { daily_tokens: Some(100), ..TenantLimits::default() };
+    let mut hand = with(limits, 90);
+    hand.wait(Duration::from_secs(23 * 3600));
+    let of_ten_tokens = |n: u128| {
+        let mut job = parts::job(n, parts::model(0));
+        job.tenant = Some(acme());
+        let sampling = Sampling { max_tokens: Some(10), ..Sampling::default() };
+        job.task = Task::Generate { prompt: Prompt::Text("hello".into()), sampling };
+        Submission::new(n as u64, Arc::new(job))
+    };
+    hand.feed(Input::SubmitAll([1, 2].map(of_ten_tokens).into()));
+    let errors: Vec<_> = hand
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Accept { answer: Err(error), .. } => Some(error),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(errors.len(), 2);
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)), "{error}");
+    }
 }
 
 #[test]

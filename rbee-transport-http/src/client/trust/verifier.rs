@@ -134,3 +134,31 @@ impl ServerCertVerifier for Verifier {
         self.usual.supported_verify_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_trusted_itself_counts_within_its_dates_alone() {
+        let mut params = rcgen::CertificateParams::new(["bee.test".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let host = ServerName::try_from("bee.test").unwrap();
+        let check = |seconds| {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            Verifier::check_trusted(made.der(), &host, now)
+        };
+        let (first, last) = (1_577_836_800, 1_893_456_000);
+        assert!(check(first).is_ok() && check(last).is_ok());
+        let refused = |seconds| match check(seconds) {
+            Err(Error::InvalidCertificate(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(refused(first - 1), CertificateError::NotValidYetContext { .. }));
+        assert!(matches!(refused(last + 1), CertificateError::ExpiredContext { .. }));
+    }
+}
