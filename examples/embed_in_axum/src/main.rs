@@ -53,7 +53,7 @@ async fn stop_signal() -> std::io::Result<()> {
 async fn ask(State(queen): State<Queen>, question: String) -> Result<Body, (StatusCode, String)> {
     let job = queen.submit(Request::chat("bee-tiny").user(question)).await.map_err(|error| {
         let status = StatusCode::from_u16(error.kind().http_status());
-        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.to_string())
+        (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.redacted().to_string())
     })?;
     Ok(Body::from_stream(job.filter_map(async |event| match event.kind {
         EventKind::Token { text, .. } => Some(Ok(String::from(text))),
