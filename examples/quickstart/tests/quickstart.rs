@@ -160,7 +160,7 @@ fn an_order_to_shut_down_over_http_ends_it() {
     let data = tempfile::tempdir().unwrap();
     let mut program = Guard(quickstart(data.path(), &["--max-tokens", "8"]).spawn().unwrap());
     let mut lines = BufReader::new(program.0.stderr.take().unwrap()).lines();
-    let mut line = || lines.next().expect("it ended before it was told to").unwrap();
+    let mut line = || lines.next().expect("it ended before the order").unwrap();
     let url = loop {
         if let Some((_, url)) = line().split_once("OPENAI_BASE_URL=") {
             break url.split("/v1").next().unwrap().to_owned();

@@ -10,6 +10,7 @@ mod filters;
 mod html;
 mod json;
 mod lexer;
+mod limits;
 mod lists;
 mod methods;
 mod objects;
@@ -28,7 +29,8 @@ use minijinja::{
 pub(super) use self::characters::Originals;
 use self::{
     filters::Args,
-    python::{Outcome, bind, fault, number, type_name},
+    limits::{Outcome, fault, limit},
+    python::{bind, number, type_name},
 };
 use super::strftime::strftime;
 
@@ -104,8 +106,12 @@ fn add_functions(environment: &mut Environment<'static>) {
         Ok::<_, Error>(strftime(format, SystemTime::now()))
     });
     environment.add_function("range", |args: Args| objects::range(&args.into_values()));
-    environment.add_function("cycler", |args: Args| objects::Cycler::of(args.into_values()));
-    environment.add_function("joiner", |args: Args| objects::Joiner::of(&args.into_values()));
+    environment.add_function("cycler", |args: Args| {
+        bounds::nested(objects::Cycler::of(args.into_values())?)
+    });
+    environment.add_function("joiner", |args: Args| {
+        bounds::nested(objects::Joiner::of(&args.into_values())?)
+    });
     environment.add_function("namespace", |state: &State<'_, '_>, args: Args| {
         let pairs = objects::pairs(&args.into_values())?;
         if let Some((name, _)) =
@@ -122,7 +128,7 @@ fn add_functions(environment: &mut Environment<'static>) {
     environment.add_function("lipsum", |_: Args| {
         Err::<Value, _>(fault("the function lipsum is not supported in chat templates"))
     });
-    environment.add_global("dict", Value::from_object(objects::Dict));
+    environment.add_global("dict", Value::from_object(objects::Dict { check: bounds::nested }));
 }
 
 fn add_tests(environment: &mut Environment<'static>) {
@@ -163,7 +169,7 @@ fn add_operators(environment: &mut Environment<'static>) {
         for value in args.into_values() {
             match value.as_str() {
                 Some(text) => {
-                    bounds::limit(out.len() + text.len())?;
+                    limit(out.len() + text.len())?;
                     out.push_str(text);
                 }
                 None => out.push_str(&python::text(&value)?),
@@ -227,7 +233,7 @@ fn add_operators(environment: &mut Environment<'static>) {
 /// `a + b`.
 fn plus(a: &Value, b: &Value) -> Outcome<Value> {
     let (Some(left), Some(right)) = (a.as_str(), b.as_str()) else { return lists::add(a, b) };
-    bounds::limit(left.len() + right.len())?;
+    limit(left.len() + right.len())?;
     if !a.is_safe() && !b.is_safe() {
         return Ok(Value::from([left, right].concat()));
     }

@@ -1,4 +1,4 @@
-//! Bounds of what a template makes: how deep its values are nested, and how long its texts and lists are.
+//! Checks of what a template makes: how deep its values are nested, and how many steps they take.
 //!
 //! Values are dropped, compared and hashed level by level on the stack. So no value may be nested deeply, even if it is
 //! never written: what makes a value of other values checks it here.
@@ -6,18 +6,10 @@
 use minijinja::{Error, ErrorKind, State, Value, value::ValueKind};
 
 use super::{
+    limits::{MAX_DEPTH, MAX_VALUES, Outcome, collected, fault, limit, limit_items},
     objects::{Bound, Cycler, Joiner},
-    python::{self, Outcome, fault, is_a},
+    python::{self, is_a},
 };
-
-/// The deepest nesting of a value.
-pub(super) const MAX_DEPTH: usize = 200;
-/// The longest text that is made of values, in bytes.
-const MAX_TEXT: usize = 32 << 20;
-/// The most items of a list that is made of values.
-const MAX_ITEMS: usize = 1_000_000;
-/// The most values in a value that is written or compared: a list can contain the same list many times.
-pub(super) const MAX_VALUES: usize = 300_000;
 
 /// Takes the steps of work on a value: one for each item, or for each 64 bytes of a text.
 pub(super) fn charge(state: &State<'_, '_>, value: &Value) -> Outcome<()> {
@@ -38,29 +30,6 @@ pub(super) fn charge_made(state: &State<'_, '_>, value: &Value) -> Outcome<()> {
         None => value.len().unwrap_or(0),
     };
     if steps > 0 { state.consume_fuel(steps as u64) } else { Ok(()) }
-}
-
-/// Refuses a text of this length, if it is too long.
-pub(super) fn limit(length: usize) -> Outcome<()> {
-    if length > MAX_TEXT { Err(fault("a text becomes too long")) } else { Ok(()) }
-}
-
-/// Refuses a list of this length, if it is too long.
-pub(super) fn limit_items(length: usize) -> Outcome<()> {
-    if length > MAX_ITEMS {
-        return Err(fault(format!("a list of more than {MAX_ITEMS} items")));
-    }
-    Ok(())
-}
-
-/// The items of an iterator, if they are not too many.
-pub(super) fn collected<T>(items: impl Iterator<Item = T>) -> Outcome<Vec<T>> {
-    let mut list = Vec::new();
-    for item in items {
-        limit_items(list.len() + 1)?;
-        list.push(item);
-    }
-    Ok(list)
 }
 
 /// The value, if it is not nested too deeply.

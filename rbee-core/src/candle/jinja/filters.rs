@@ -6,10 +6,11 @@ use minijinja::{
 };
 
 use super::{
-    bounds::{self, limit},
+    bounds,
     characters::{self, original},
     html::{escape_html, like},
-    python::{self, Outcome, bind, fault, integer, string, text, type_name, width},
+    limits::{Outcome, fault, limit},
+    python::{self, bind, integer, string, text, type_name, width},
     texts,
 };
 

@@ -2,7 +2,10 @@
 
 use minijinja::Value;
 
-use super::{bounds::limit, characters::original, python::Outcome};
+use super::{
+    characters::original,
+    limits::{Outcome, limit},
+};
 
 /// A text that is safe HTML if this value is.
 pub(super) fn like(value: &Value, text: String) -> Value {

@@ -3,9 +3,9 @@
 use minijinja::{Value, value::ValueKind};
 
 use super::{
-    bounds::{MAX_DEPTH, MAX_VALUES, limit},
     characters::original,
-    python::{self, Outcome, bind, fault, has_own_text, type_name},
+    limits::{MAX_DEPTH, MAX_VALUES, Outcome, fault, limit},
+    python::{self, bind, has_own_text, type_name},
 };
 
 struct Writer {

@@ -8,7 +8,8 @@ use minijinja::{
 use super::{
     bounds,
     filters::add_filter,
-    python::{self, Outcome, bind, fault, string, text, type_name},
+    limits::{Outcome, collected, fault, limit},
+    python::{self, bind, string, text, type_name},
 };
 
 pub(super) fn add_to(environment: &mut Environment<'static>) {
@@ -44,7 +45,7 @@ fn items(value: &Value) -> Outcome<Vec<Value>> {
     if value.is_none() {
         return Err(fault("none has no items"));
     }
-    bounds::collected(value.try_iter()?)
+    collected(value.try_iter()?)
 }
 
 /// What `attribute=` names of an item: names and numbers between dots.
@@ -122,7 +123,7 @@ fn join(value: Value, args: Vec<Value>) -> Outcome<Value> {
             Some(attribute) => joined.push_str(&text(&attribute.get(item)?)?),
             None => joined.push_str(&text(item)?),
         }
-        bounds::limit(joined.len())?;
+        limit(joined.len())?;
     }
     Ok(Value::from(joined))
 }
@@ -225,7 +226,7 @@ pub(super) fn add(a: &Value, b: &Value) -> Outcome<Value> {
         ));
     }
     if is_list(a) && is_list(b) && a.is_tuple() == b.is_tuple() {
-        let both = bounds::collected(a.try_iter()?.chain(b.try_iter()?))?;
+        let both = collected(a.try_iter()?.chain(b.try_iter()?))?;
         return Ok(if a.is_tuple() { Value::from(Tuple::from(both)) } else { Value::from(both) });
     }
     Err(fault(format!("a {} and a {} cannot be added", type_name(a), type_name(b))))

@@ -4,8 +4,9 @@ use minijinja::{Error, ErrorKind, State, Value, value::ValueKind};
 
 use super::{
     bounds,
+    limits::{Outcome, fault, limit},
     objects::{self, View},
-    python::{self, Outcome, bind, fault, is_mapping, repr, slice_of, string, type_name},
+    python::{self, bind, is_mapping, repr, slice_of, string, type_name},
     texts,
 };
 
@@ -141,7 +142,7 @@ fn check_size(format: &str, args: &[Value]) -> Outcome<()> {
     for arg in args {
         longest = longest.max(python::text(arg)?.len());
     }
-    bounds::limit(format.matches('{').count().saturating_mul(longest))
+    limit(format.matches('{').count().saturating_mul(longest))
 }
 
 fn of_map(value: &Value, method: &str, args: &[Value]) -> Outcome<Option<Value>> {

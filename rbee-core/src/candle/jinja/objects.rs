@@ -14,8 +14,8 @@ use minijinja::{
 };
 
 use super::{
-    bounds,
-    python::{self, Outcome, bind, fault, integer},
+    limits::{Outcome, collected, fault},
+    python::{self, bind, integer},
 };
 
 /// The most items of a range, as in Jinja's sandbox.
@@ -122,7 +122,7 @@ impl Cycler {
         if items.is_empty() {
             return Err(fault("cycler() needs at least 1 value"));
         }
-        bounds::nested(Value::from_object(Self { items, next: AtomicUsize::new(0) }))
+        Ok(Value::from_object(Self { items, next: AtomicUsize::new(0) }))
     }
 
     pub(super) fn values(&self) -> &[Value] {
@@ -177,7 +177,7 @@ impl Joiner {
     pub(super) fn of(args: &[Value]) -> Outcome<Value> {
         let [separator] = bind("joiner", ["sep"], args)?;
         let separator = separator.unwrap_or_else(|| Value::from(", "));
-        bounds::nested(Value::from_object(Self { separator, calls: AtomicUsize::new(0) }))
+        Ok(Value::from_object(Self { separator, calls: AtomicUsize::new(0) }))
     }
 
     pub(super) fn value(&self) -> &Value {
@@ -232,7 +232,10 @@ pub(super) fn pairs(args: &[Value]) -> Outcome<Vec<(Value, Value)>> {
 
 /// The type `dict`, which templates call.
 #[derive(Debug)]
-pub(super) struct Dict;
+pub(super) struct Dict {
+    /// Refuses a value that must not be made.
+    pub(super) check: fn(Value) -> Outcome<Value>,
+}
 
 impl Object for Dict {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
@@ -240,7 +243,7 @@ impl Object for Dict {
     }
 
     fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        bounds::nested(Value::from_pairs(pairs(args)?))
+        (self.check)(Value::from_pairs(pairs(args)?))
     }
 
     fn call_method(
@@ -255,7 +258,7 @@ impl Object for Dict {
         let [keys, value] = bind(method, ["iterable", "value"], args)?;
         let value = value.unwrap_or_else(|| Value::from(()));
         let pairs = keys.unwrap_or_default().try_iter()?.map(|key| (key, value.clone()));
-        bounds::nested(Value::from_pairs(bounds::collected(pairs)?))
+        (self.check)(Value::from_pairs(collected(pairs)?))
     }
 }
 

@@ -5,10 +5,10 @@ use std::{iter::Peekable, str::Chars};
 use minijinja::{Value, value::ValueKind};
 
 use super::{
-    bounds::limit,
     characters::{is_printable, original, push_escape},
     html::{escape_html, like},
-    python::{self, Outcome, bind, fault, type_name},
+    limits::{Outcome, fault, limit},
+    python::{self, bind, type_name},
 };
 
 /// The largest width and precision.

@@ -3,20 +3,14 @@
 use std::{cmp::Ordering, fmt::Write as _, ops::Range};
 
 use minijinja::{
-    Error, ErrorKind, Value,
+    Error, Value,
     value::{Kwargs, ValueKind},
 };
 
 use super::{
-    bounds::{MAX_DEPTH, MAX_VALUES, limit},
     characters::{is_printable, original, push_escape},
+    limits::{MAX_DEPTH, MAX_VALUES, Outcome, fault, limit},
 };
-
-pub(super) type Outcome<T> = Result<T, Error>;
-
-pub(super) fn fault(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message.into())
-}
 
 /// The arguments of a call by the names of the parameters.
 pub(super) fn bind<const N: usize>(

@@ -3,10 +3,10 @@
 use minijinja::{Error, Value, value::Tuple};
 
 use super::{
-    bounds::{collected, limit, limit_items},
     characters::{self, is_printable, is_space, original},
     html::{escape_html, like},
-    python::{Outcome, bind, fault, integer, slice_of, string, type_name, width},
+    limits::{Outcome, collected, fault, limit, limit_items},
+    python::{bind, integer, slice_of, string, type_name, width},
 };
 
 /// Calls a method of a text; `None` if there is no such method here.
