@@ -285,8 +285,8 @@ async fn models_are_listed_pulled_and_removed() {
     let entry = || async { hall.get("/v1/catalog/model?model=slow").await.json() };
     assert_eq!(
         entry().await,
-        json!({"name": "slow", "model": model.reference, "state": "unloaded", "bytes": 1000, "hives": [], "workers": []}),
-        "no hive has it, and its size is that of the file on this machine"
+        json!({"name": "slow", "model": model.reference, "state": "unloaded", "hives": [], "workers": []}),
+        "no hive has it, and the size of a file that is no model is not said"
     );
     let pull = hall.post("/v1/catalog/pull", json!({"model": "slow", "hive": "local"})).await;
     assert_eq!(pull.header("content-type"), Some("text/event-stream"));
