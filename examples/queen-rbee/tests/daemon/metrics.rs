@@ -66,7 +66,7 @@ fn every_metric_of_the_alerts_exists_before_its_first_event() {
     let names: std::collections::BTreeSet<_> = alerts
         .split(|c| !is_part(c))
         .filter(|word| word.starts_with("rbee_") || word.starts_with("process_"))
-        // A tenant is told apart by its label, and this queen has none.
+        // Those of tenants: this queen has none.
         .filter(|word| !word.starts_with("rbee_tenant_"))
         .collect();
     assert!(names.len() > 12, "{names:?}");
