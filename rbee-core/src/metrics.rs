@@ -15,7 +15,7 @@ use crate::{
     cluster::{ClusterView, WorkerState, WorkerView},
     device::DeviceKind,
     engine::{Counters, Note},
-    error::Error,
+    error::{Error, ErrorKind},
     event::Outcome,
     id::TenantId,
     job::Job,
@@ -74,6 +74,38 @@ table! {
 
 /// The prefix of the names of all metrics of single tenants, which only the operator may read.
 pub const TENANT_PREFIX: &str = "rbee_tenant_";
+
+/// What the autoscaler does.
+const SCALED_UP: &str = "scaled_up";
+const SCALED_BACK: &str = "scaled_back";
+const EXPIRED: &str = "expired";
+
+/// Creates the counters whose labels are known beforehand, at 0, and the histograms of waiting. A monitoring system
+/// sees the first event of a counter only if it has seen the 0 before. Only a queen has them, and its recorder may be
+/// installed after it was built, so they are created whenever the gauges are set; existing ones do not change.
+fn create() {
+    for name in [EVICTIONS, POLICY_FAULTS, WORKER_FAILURES, UNRECORDED] {
+        counter!(name).increment(0);
+    }
+    for what in [SCALED_UP, SCALED_BACK, EXPIRED] {
+        counter!(SCALED, "what" => what).increment(0);
+    }
+    for outcome in ["ready", "failed"] {
+        counter!(SPAWNS, "outcome" => outcome).increment(0);
+    }
+    for outcome in ["complete", "cancelled"] {
+        counter!(JOBS, "outcome" => outcome, "code" => "").increment(0);
+    }
+    for code in ErrorKind::ALL.iter().map(|kind| kind.code()) {
+        counter!(JOBS, "outcome" => "failed", "code" => code).increment(0);
+        counter!(REFUSED, "code" => code).increment(0);
+        counter!(RETRIES, "code" => code).increment(0);
+    }
+    for priority in Priority::ALL {
+        // It exists without a value.
+        let _ = histogram!(QUEUE_WAIT, "priority" => priority.as_str());
+    }
+}
 
 /// A job has ended.
 pub(crate) fn ended(tenant: Option<&TenantId>, outcome: &Outcome) {
@@ -144,9 +176,9 @@ pub(crate) fn spawned(is_ready: bool, took: Duration) {
 pub(crate) fn noted(note: &Note) {
     match note {
         Note::Evicted(..) => counter!(EVICTIONS).increment(1),
-        Note::ScaledUp(..) => counter!(SCALED, "what" => "scaled_up").increment(1),
-        Note::ScaledBack(..) => counter!(SCALED, "what" => "scaled_back").increment(1),
-        Note::Expired(..) => counter!(SCALED, "what" => "expired").increment(1),
+        Note::ScaledUp(..) => counter!(SCALED, "what" => SCALED_UP).increment(1),
+        Note::ScaledBack(..) => counter!(SCALED, "what" => SCALED_BACK).increment(1),
+        Note::Expired(..) => counter!(SCALED, "what" => EXPIRED).increment(1),
         Note::Retried(_, _, error) => {
             counter!(RETRIES, "code" => error.kind().code()).increment(1);
         }
@@ -179,6 +211,7 @@ pub(crate) fn gauges(
     waiting: [(Priority, usize); 2],
     store_failed: bool,
 ) {
+    create();
     for (priority, count) in waiting {
         gauge!(QUEUE_DEPTH, "priority" => priority.as_str()).set(count as f64);
     }

@@ -6,8 +6,8 @@ use std::{
 };
 
 /// The absolute path without `..` that is meant by a path as a user types it. `~` at its beginning is the user's home
-/// directory. A relative path starts at `base`, or at the current directory if that is `None`. The result can be named
-/// by a `file:` reference.
+/// directory. A relative path starts at `base`, or at the current directory if that is `None` or empty: the parent of a
+/// bare file name is the empty path. The result can be named by a `file:` reference.
 ///
 /// ```
 /// use std::path::Path;
@@ -38,8 +38,8 @@ fn absolute(
     };
     let path = match base {
         _ if path.is_absolute() => path,
-        Some(base) => std::path::absolute(base)?.join(path),
-        None => env::current_dir()?.join(path),
+        Some(base) if !base.as_os_str().is_empty() => std::path::absolute(base)?.join(path),
+        _ => env::current_dir()?.join(path),
     };
     Ok(without_parents(&path))
 }
@@ -91,8 +91,10 @@ mod tests {
         }
         let here = env::current_dir().unwrap();
         assert_eq!(absolute_path("bee", None).unwrap(), here.join("bee"));
-        let base = Path::new("base");
-        assert_eq!(absolute_path("bee", Some(base)).unwrap(), here.join("base/bee"));
+        let of_a_bare_name = Path::new("queen.yaml").parent().unwrap();
+        for (base, meant) in [(Path::new("base"), "base/bee"), (of_a_bare_name, "bee")] {
+            assert_eq!(absolute_path("bee", Some(base)).unwrap(), here.join(meant));
+        }
         let error = absolute(Path::new("~/bee"), None, || None).unwrap_err();
         assert!(error.to_string().contains("home directory"));
     }

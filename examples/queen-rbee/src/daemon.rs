@@ -183,6 +183,9 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         let set = queen.tenants().put(tenant.clone(), limits.0.clone()).await;
         set.map_err(|error| error.context(format_args!("tenants: {tenant}")))?;
     }
+    if !config.tenants.is_empty() {
+        warn_of_other_tenants(&queen, &config).await?;
+    }
     if let Some(file) = policy {
         let watching = draining.clone();
         tokio::spawn(
@@ -248,6 +251,20 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         _measuring: measuring.drop_guard(),
         _home: home,
     })
+}
+
+/// Warns of tenants that can use the queen although the configuration, which names tenants, does not name them.
+async fn warn_of_other_tenants(queen: &Queen, config: &Config) -> Result<()> {
+    let stored = queen.tenants().list().await?;
+    for tenant in stored.iter().map(|tenant| &tenant.id) {
+        if !config.tenants.contains_key(tenant) {
+            tracing::warn!(
+                "tenant {tenant} and its keys are still valid, but it is not in the configuration; \
+                 `rbee tenants rm {tenant}` removes it"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Listens; if the port is taken, finds out by whom.

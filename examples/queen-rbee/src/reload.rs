@@ -32,8 +32,10 @@ impl Reloader {
         }
         if let Some(files) = &self.tls {
             warn_of_exposed("tls_key", files.key());
-            let reloaded = files.reload().map(|()| true);
-            log_reload("TLS certificate", files.certificates(), &reloaded);
+            log_reload("TLS certificate", files.certificates(), &files.reload());
+            if let Some(warning) = files.validity_warning() {
+                tracing::warn!("tls_cert: {warning}");
+            }
         }
         for (hive, file) in self.fleet.token_files() {
             warn_of_exposed("hives: token_file", file.path());

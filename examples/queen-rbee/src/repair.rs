@@ -1,10 +1,15 @@
 //! The repair of a lost or damaged database of the queue, and the doctor's check of its backups.
 
-use std::{fmt::Write, path::PathBuf};
+use std::{
+    fmt::Write,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use rbee_core::{
     Error, ErrorKind, Result, SqliteRegistry, async_trait,
     registry::{BackupStatus, Restored},
+    time::WallTime,
 };
 use rbee_transport_http::{
     server::{HealthCheck, report},
@@ -73,10 +78,45 @@ pub fn repair(config: &Config, what: &Repair) -> Result<String> {
             Ok(describe(&format!("{} is used as it is", database.display()), &accepted))
         }
         Repair::StartAnew => {
-            let anew = SqliteRegistry::start_anew(&database)?;
-            Ok(describe(&format!("{} is empty now", database.display()), &anew))
+            // First, so that the backups of the new database can never displace them.
+            let aside = set_aside(&directory)?;
+            let anew = SqliteRegistry::start_anew(&database).inspect_err(|_| {
+                if let Some(aside) = &aside {
+                    // The error says why; the backups are complete in either place.
+                    let _ = fs::rename(aside, &directory);
+                }
+            })?;
+            let mut text = describe(&format!("{} is empty now", database.display()), &anew);
+            if let Some(aside) = aside {
+                let _ = write!(text, "; its earlier backups are kept in {}", aside.display());
+            }
+            Ok(text)
         }
     }
+}
+
+/// Renames the directory of the backups, so that those of another database do not count as older ones and are not
+/// removed. Returns its new path; `None` if there is nothing to keep.
+fn set_aside(backups: &Path) -> Result<Option<PathBuf>> {
+    if SqliteRegistry::find_backups(backups).is_empty() {
+        return Ok(None);
+    }
+    let now = WallTime::now().to_string().replace(['-', ':'], "");
+    let before = |number: u32| match number {
+        0 => backups.with_file_name(format!("{BACKUPS}-before-{now}")),
+        number => backups.with_file_name(format!("{BACKUPS}-before-{now}-{number}")),
+    };
+    let aside = (0..).map(before).find(|path| fs::symlink_metadata(path).is_err());
+    let moved = aside.ok_or_else(|| io::Error::other("no name is free"));
+    let moved = moved.and_then(|aside| fs::rename(backups, &aside).map(|()| aside));
+    moved.map(Some).map_err(|cause| {
+        let message = format!(
+            "the backups in {} cannot be set aside: {cause}; move them to another directory yourself, because the \
+             backups of a new database would replace them, and try again",
+            backups.display()
+        );
+        Error::new(ErrorKind::Storage, message).with_source(cause)
+    })
 }
 
 fn describe(done: &str, restored: &Restored) -> String {

@@ -41,7 +41,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// None.
-    pub fn reload(&self) -> Result<()> {
+    pub fn reload(&self) -> Result<bool> {
         match *self {}
     }
 

@@ -27,7 +27,14 @@ pub struct TlsFiles {
 struct Inner {
     certificates: PathBuf,
     key: PathBuf,
-    config: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+/// What new handshakes use.
+struct Current {
+    /// The certificates, the server's own first. Its key belongs to it.
+    chain: Vec<CertificateDer<'static>>,
+    config: Arc<ServerConfig>,
 }
 
 impl fmt::Debug for TlsFiles {
@@ -42,18 +49,16 @@ impl TlsFiles {
     /// # Errors
     /// [`ErrorKind::Config`] if a file cannot be read, or the two do not match.
     pub fn open(certificates: &Path, key: &Path) -> Result<Self> {
-        let config = RwLock::new(read(certificates, key)?);
+        let current = RwLock::new(read(certificates, key)?);
         let (certificates, key) = (certificates.to_owned(), key.to_owned());
-        Ok(Self { inner: Arc::new(Inner { certificates, key, config }) })
+        Ok(Self { inner: Arc::new(Inner { certificates, key, current }) })
     }
 
-    /// A warning if the server's certificate has expired, expires soon, or is not valid yet.
+    /// A warning if the server's certificate, as it was last read, has expired, expires soon, or is not valid yet.
     pub fn validity_warning(&self) -> Option<String> {
-        let path = &self.inner.certificates;
-        // Both files were read when this was made; one that cannot be read now has no warning.
-        let first = CertificateDer::pem_file_iter(path).ok()?.next()?.ok()?;
-        let warning = validity::warning(&first, std::time::SystemTime::now())?;
-        Some(format!("{}: {warning}", path.display()))
+        let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner);
+        let warning = validity::warning(current.chain.first()?, std::time::SystemTime::now())?;
+        Some(format!("{}: {warning}", self.inner.certificates.display()))
     }
 
     /// The file with the certificates.
@@ -67,26 +72,29 @@ impl TlsFiles {
     }
 
     /// Reads both files again. New handshakes use the new content; established connections continue. If this fails,
-    /// nothing changes.
+    /// nothing changes. Returns whether the certificates are other ones than before.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if a file cannot be read, or the two do not match.
-    pub fn reload(&self) -> Result<()> {
+    pub fn reload(&self) -> Result<bool> {
         for path in [&self.inner.certificates, &self.inner.key] {
             crate::token::require_regular_file(path)?;
         }
-        let config = read(&self.inner.certificates, &self.inner.key)?;
-        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
+        let new = read(&self.inner.certificates, &self.inner.key)?;
+        let mut current = self.inner.current.write().unwrap_or_else(PoisonError::into_inner);
+        let is_other = new.chain != current.chain;
+        *current = new;
+        Ok(is_other)
     }
 
     /// The acceptor of the next handshake.
     pub(super) fn acceptor(&self) -> Acceptor {
-        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone().into()
+        let current = self.inner.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.config.clone().into()
     }
 }
 
-fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
+fn read(certificates: &Path, key: &Path) -> Result<Current> {
     let wrong = |path: &Path, why: String| {
         Error::new(ErrorKind::Config, format!("{}: {why}", path.display()))
     };
@@ -109,7 +117,7 @@ fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, secret))
+        .and_then(|config| config.with_no_client_auth().with_single_cert(chain.clone(), secret))
         .map(|mut config| {
             // A client that wants HTTP/2 alone is refused in the handshake; others learn what is spoken here.
             config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
@@ -119,7 +127,7 @@ fn read(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
             let why = crate::tls_error::plain(&cause);
             wrong(certificates, format!("cannot be used with the key {}: {why}", key.display()))
         })?;
-    Ok(Arc::new(config))
+    Ok(Current { chain, config: Arc::new(config) })
 }
 
 #[cfg(test)]

@@ -194,3 +194,59 @@ fn an_alias_may_stand_for_another_alias() {
     assert_eq!(status, 200, "{estimate}");
     assert!(estimate["model"].as_str().unwrap().ends_with("/models/bee-tiny"), "{estimate}");
 }
+
+#[test]
+fn a_configuration_in_the_current_directory_may_be_given_by_its_bare_name() {
+    let files = Files::new();
+    let token = "t".repeat(64);
+    files.write("queen.token", &token);
+    files.write("queen.yaml", "token_file: queen.token\nfile_roots: [models]\nlocal_hive: off\n");
+    std::fs::create_dir(files.path("models")).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let place = std::path::PathBuf::from(files.path("queen.token"));
+    let place = place.parent().unwrap();
+    let by_name = ["--config", "queen.yaml"];
+    for (arguments, variable) in [
+        (&[&by_name[..], &["--check-config"]].concat(), None),
+        (&vec!["--check-config"], Some("queen.yaml")),
+        (&[&by_name[..], &["--print-config"]].concat(), None),
+        (&[&by_name[..], &["--new-database"]].concat(), None),
+    ] {
+        let mut command = command(data.path(), arguments);
+        if let Some(file) = variable {
+            command.env("RBEE_CONFIG", file);
+        }
+        let output = command.current_dir(place).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        if arguments.contains(&"--print-config") {
+            let (token, models) = (place.join("queen.token"), place.join("models"));
+            for path in [token, models] {
+                assert!(said.contains(path.to_str().unwrap()), "{said}");
+            }
+        }
+    }
+    let arguments = [&by_name[..], &["--port", "0", "--log-format", "json"]].concat();
+    let mut serving = command(data.path(), &arguments);
+    serving.current_dir(place);
+    let queen = Queen::spawn(serving);
+    assert_eq!(queen.get("/v1/jobs").0, 401, "the token is needed");
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", &*bearer)];
+    assert_eq!(crate::support::request(queen.address, "GET", "/v1/jobs", None, &headers).0, 200);
+}
+
+#[test]
+fn a_tenant_that_is_no_longer_in_the_configuration_is_warned_of() {
+    let data = tempfile::tempdir().unwrap();
+    let warnings = |tenants: &str| {
+        let mut queen = Queen::start(data.path(), &["--local-hive", "off", "--tenants", tenants]);
+        let said = queen.said().join("\n");
+        queen.signal("-TERM");
+        queen.wait();
+        ["acme", "zeta"].map(|tenant| said.contains(&format!("`rbee tenants rm {tenant}`")))
+    };
+    assert_eq!(warnings("{acme: {}, zeta: {}}"), [false, false]);
+    assert_eq!(warnings("{zeta: {}}"), [true, false]);
+    assert_eq!(warnings("{}"), [false, false], "tenants are not kept in this configuration");
+}

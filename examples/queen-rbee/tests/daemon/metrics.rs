@@ -57,6 +57,53 @@ fn the_metrics_are_current_right_after_a_job() {
 }
 
 #[test]
+fn every_metric_of_the_alerts_exists_before_its_first_event() {
+    let alerts = std::fs::read_to_string(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/alerts.yaml"),
+    )
+    .unwrap();
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    let names: std::collections::BTreeSet<_> = alerts
+        .split(|c| !is_part(c))
+        .filter(|word| word.starts_with("rbee_") || word.starts_with("process_"))
+        // Those of tenants: this queen has none.
+        .filter(|word| !word.starts_with("rbee_tenant_"))
+        .collect();
+    assert!(names.len() > 12, "{names:?}");
+    let data = tempfile::tempdir().unwrap();
+    let queen = Queen::start(data.path(), &[]);
+    // The first request for the metrics is counted when it has been answered.
+    let text = crate::support::until("every metric of the alerts", || {
+        let (status, text) = queen.get("/metrics");
+        assert_eq!(status, 200, "{text}");
+        let samples = exposition::read(&text).unwrap();
+        let exists = |name: &&str| samples.keys().any(|id| id.split('{').next() == Some(*name));
+        names.iter().all(exists).then_some(text)
+    });
+    let samples = exposition::read(&text).unwrap();
+    for id in [
+        "rbee_jobs_total{outcome=\"complete\",code=\"\"}",
+        "rbee_jobs_total{outcome=\"cancelled\",code=\"\"}",
+        "rbee_jobs_total{outcome=\"failed\",code=\"WORKER_LOST\"}",
+        "rbee_jobs_refused_total{code=\"SYSTEM_AT_CAPACITY\"}",
+        "rbee_jobs_refused_total{code=\"STORAGE\"}",
+        "rbee_jobs_unrecorded_total",
+        "rbee_retries_total{code=\"WORKER_LOST\"}",
+        "rbee_spawns_total{outcome=\"ready\"}",
+        "rbee_spawns_total{outcome=\"failed\"}",
+        "rbee_evictions_total",
+        "rbee_policy_faults_total",
+        "rbee_worker_failures_total",
+        "rbee_optimizer_total{what=\"scaled_up\"}",
+        "rbee_optimizer_total{what=\"scaled_back\"}",
+        "rbee_optimizer_total{what=\"expired\"}",
+        "rbee_queue_wait_seconds_count{priority=\"interactive\"}",
+    ] {
+        assert_eq!(samples.get(id), Some(&0.0), "{id}\n{text}");
+    }
+}
+
+#[test]
 fn a_request_is_counted_by_the_pattern_of_its_route_and_by_its_status() {
     let data = tempfile::tempdir().unwrap();
     let queen = Queen::start(data.path(), &["--local-hive", "off"]);

@@ -160,10 +160,48 @@ fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_nobody() {
         reload(&queen, &cert, refused, times + 1);
         handshake(queen.address, &new.0).unwrap();
     }
+    write(&new);
+    reload(&queen, &cert, "the TLS certificate has not changed", 1);
     std::fs::remove_file(&key).unwrap();
     reload(&queen, &cert, refused, 4);
     assert!(ask(&mut handshake(queen.address, &new.0).unwrap()).starts_with("HTTP/1.1 200"));
     assert!(ask(&mut established).starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_new_certificate_that_is_not_valid_now_is_warned_of() {
+    let data = tempfile::tempdir().unwrap();
+    let (cert, key) = (data.path().join("cert.pem"), data.path().join("key.pem"));
+    let (good, secret) = certificate();
+    std::fs::write(&cert, good).unwrap();
+    std::fs::write(&key, secret).unwrap();
+    let [cert_path, key_path] = [&cert, &key].map(|path| path.to_str().unwrap());
+    let arguments = ["--tls-cert", cert_path, "--tls-key", key_path, "--local-hive", "off"];
+    let queen = Queen::start(data.path(), &arguments);
+    let warnings = || {
+        let log = queen.log();
+        let warned = log.iter().filter(|line| line["level"] == "WARN").cloned();
+        warned.filter_map(|line| line["message"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert!(!warnings().join("\n").contains("tls_cert"), "{:?}", warnings());
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 2, 3);
+    let pair = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&cert, parameters.self_signed(&pair).unwrap().pem()).unwrap();
+    std::fs::write(&key, pair.serialize_pem()).unwrap();
+    let expected = format!("tls_cert: {cert_path}: the certificate expired on 2021-02-03");
+    for (times, says) in
+        ["the new TLS certificate is in force", "the TLS certificate has not changed"]
+            .into_iter()
+            .enumerate()
+    {
+        reload(&queen, &cert, says, 1);
+        until("the log warns of it", || {
+            let told = warnings().iter().filter(|warning| warning.contains(&expected)).count();
+            (told > times).then_some(())
+        });
+    }
 }
 
 #[test]

@@ -144,6 +144,47 @@ fn a_new_database_keeps_the_old_one_and_begins_with_a_greater_epoch() {
 }
 
 #[test]
+fn the_backups_of_a_lost_database_are_not_removed_for_those_of_a_new_one() {
+    let data = tempfile::tempdir().unwrap();
+    let often = [&IDLE[..], &["--backup-interval", "1s", "--backups-kept", "1"]].concat();
+    let backups = data.path().join("data/backups");
+    let newest = || {
+        let found = fs::read_dir(&backups).into_iter().flatten().flatten();
+        let paths = found.map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "db")).max()
+    };
+    let mut queen = Queen::start(data.path(), &often);
+    let old = submit(&queen);
+    // The first one may be older than the job.
+    let first = until("there is a backup", newest);
+    submit(&queen);
+    let kept = until("there is another", || newest().filter(|path| *path != first));
+    kill(&mut queen);
+    let kept = newest().unwrap_or(kept);
+    fs::remove_file(database(data.path())).unwrap();
+    let said = repair(data.path(), &["--new-database"]);
+    let (_, aside) = said.trim_end().split_once("its earlier backups are kept in ").unwrap();
+    let aside = Path::new(aside);
+    assert_eq!(aside.parent(), backups.parent(), "{said}");
+    assert!(!backups.exists());
+    let mut queen = Queen::start(data.path(), &often);
+    submit(&queen);
+    let first = until("there is a backup of the new one", newest);
+    submit(&queen);
+    until("it was replaced", || newest().filter(|path| *path != first));
+    queen.signal("-TERM");
+    queen.wait();
+    let kept = aside.join(kept.file_name().unwrap());
+    repair(data.path(), &["--restore", kept.to_str().unwrap()]);
+    let queen = Queen::start(data.path(), &IDLE);
+    assert_eq!(job(&queen, &old).1["state"], "queued");
+    // Without backups there is nothing to keep.
+    let empty = tempfile::tempdir().unwrap();
+    let said = repair(empty.path(), &["--new-database"]);
+    assert!(said.contains("is empty now") && !said.contains("backups"), "{said}");
+}
+
+#[test]
 fn while_another_process_locks_the_database_nothing_is_accepted_and_no_end_is_lost() {
     let data = tempfile::tempdir().unwrap();
     let mut queen = Queen::start(data.path(), &[]);

@@ -1,6 +1,7 @@
 //! `rbee chat`: a conversation.
 
 use clap::Args;
+use rbee_transport_http::wire::{queen, query};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
 use super::ask;
@@ -57,6 +58,22 @@ async fn only_model(keeper: &Keeper) -> Result<String, Failure> {
     }
 }
 
+/// Refuses a name that the queen does not know, before the user types anything. A reference may name a model that is
+/// yet to be downloaded, so only the first question shows whether it can be used.
+async fn check_name(keeper: &Keeper, model: &str) -> Result<(), Failure> {
+    if model.starts_with("hf:") || model.starts_with("file:") {
+        return Ok(());
+    }
+    let path = format!("{}/{}", queen::MODELS, query::encode(model));
+    match keeper.client.get::<serde_json::Value>(&path, &()).await {
+        Err(failure) if failure.code() == "MODEL_NOT_FOUND" => {
+            Err(keeper.with_names(failure, model).await)
+        }
+        // What else may be wrong is said of the first question.
+        _ => Ok(()),
+    }
+}
+
 /// Runs the conversation until the user leaves.
 pub(super) async fn talk(
     keeper: &Keeper,
@@ -67,6 +84,7 @@ pub(super) async fn talk(
 ) -> Result<Exit, Failure> {
     // Check that a queen answers before the user types anything.
     keeper.client.health(TIMEOUT).await?;
+    check_name(keeper, model).await?;
     let mut talk = Talk { system, turns: Vec::new() };
     let mut input = Input::new()?;
     if keeper.screen.is_conversation() {

@@ -1,5 +1,7 @@
 //! `rbee serve`: starts the queen's program.
 
+mod own_config;
+
 use std::{
     borrow::Cow,
     ffi::OsString,
@@ -13,6 +15,8 @@ use clap::Args;
 use etcetera::BaseStrategy as _;
 use rbee_core::private_files::{open_own, private_directory};
 use rbee_transport_http::wire::{ListenHost, queen::Health};
+
+use own_config::OwnConfig;
 
 use crate::{
     Address, Client, Keeper,
@@ -172,7 +176,15 @@ impl Serve {
     }
 
     async fn detached(&self, keeper: &Keeper, mut command: Command) -> Result<Exit, Failure> {
-        let client = keeper.client.at(self.address(keeper));
+        let own = match self.has_file() {
+            true => Some(super::interruptible(OwnConfig::of(&command)).await?),
+            false => None,
+        };
+        let expected = self.address(keeper);
+        let client = keeper.client.at(match &own {
+            Some(own) => own.address(expected),
+            None => expected,
+        });
         let address = client.address();
         if let Some(health) = health(&client).await {
             let process = health.details.map(|details| format!(", process {}", details.pid));
@@ -181,7 +193,7 @@ impl Serve {
             return Err(Failure::new(Exit::Failed, "CONFLICT", message)
                 .with_hint(format!("`{}` stops it", shutdown_of(keeper, address))));
         }
-        let (path, log) = self.log_file()?;
+        let (path, log) = self.log_file(own.map(|own| own.data_dir))?;
         // What is there already is about earlier starts.
         let from = log.metadata().map_err(|cause| unwritable(&path, &cause))?.len();
         let also = log.try_clone().map_err(|cause| unwritable(&path, &cause))?;
@@ -206,9 +218,18 @@ impl Serve {
         Ok(Exit::Ok)
     }
 
-    /// Opens the log, which only its user can read.
-    fn log_file(&self) -> Result<(PathBuf, File), Failure> {
-        let told = self.flag("--data-dir").map(PathBuf::from);
+    /// True if the queen has a configuration file, whose values are not known here.
+    fn has_file(&self) -> bool {
+        let usual = || {
+            let base = etcetera::choose_base_strategy().ok();
+            base.is_some_and(|base| base.config_dir().join("rbee").join("queen.yaml").exists())
+        };
+        self.flag("--config").is_some() || std::env::var_os("RBEE_CONFIG").is_some() || usual()
+    }
+
+    /// Opens the log, which only its user can read, in this directory if it is known.
+    fn log_file(&self, own: Option<PathBuf>) -> Result<(PathBuf, File), Failure> {
+        let told = own.or_else(|| self.flag("--data-dir").map(PathBuf::from));
         let told = told.or_else(|| std::env::var_os("RBEE_DATA_DIR").map(PathBuf::from));
         let folder = match told {
             Some(folder) => folder,

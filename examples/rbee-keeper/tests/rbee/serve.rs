@@ -239,6 +239,32 @@ async fn a_queen_that_tells_its_process_to_nobody_is_known_by_its_answer() {
     ended.failed(1, &["CONFLICT", "answers at"]);
 }
 
+/// A stand-in whose file says that it listens on the port in `port`, and keeps its data in `elsewhere`.
+const HAS_A_FILE: &str = r#"for flag; do
+if [ "$flag" = --print-config ]; then
+  if [ "$1 $2" != '--config mine.yaml' ]; then echo "$2: no such file" >&2; exit 1; fi
+  echo 'listen_host: 0.0.0.0  # mine.yaml:1'
+  echo "listen_port: $(cat "$RBEE_DATA_DIR/port")  # mine.yaml:2"
+  echo 'tls_cert: ~  # default'
+  echo "data_dir: $RBEE_DATA_DIR/elsewhere  # mine.yaml:3"
+  exit
+fi
+done"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_background_it_is_found_where_its_own_file_says() {
+    let place = Place::new(&format!("{HAS_A_FILE}\n{STAYS}"));
+    let _stop = Stop(place.path("pid"));
+    let port = answers_for(&place).await;
+    std::fs::write(place.path("port"), port.to_string()).unwrap();
+    let ended = place.rbee(&["serve", "--detach", "--config", "other.yaml"]).run().await;
+    ended.failed(1, &["NOT_STARTED", "refuses its configuration", "other.yaml: no such file"]);
+    assert!(!place.path("pid").exists(), "nothing is started");
+    let ended = place.rbee(&["serve", "--detach", "--config", "mine.yaml"]).run().await.ok();
+    assert!(ended.out.contains(&format!("http://127.0.0.1:{port}")), "{ended:?}");
+    assert!(place.path("elsewhere/queen.log").exists() && place.log().is_empty(), "{ended:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queen_that_does_not_start_is_told_with_her_last_words() {
     let place = Place::new("echo the port is taken >&2\nexit 1");

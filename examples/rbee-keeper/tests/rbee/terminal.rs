@@ -102,6 +102,19 @@ async fn a_conversation_goes_on_until_it_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_with_an_unknown_model_does_not_begin() {
+    let hall = Hall::new().await;
+    for verb in [&["chat", "bees"][..], &["run", "bees"]] {
+        let (seen, code) = hall.rbee(verb).in_terminal(80).end().await;
+        assert_eq!(code, Some(4), "{seen}");
+        for words in ["MODEL_NOT_FOUND", "bees", "did you mean"] {
+            assert!(seen.contains(words), "{words}: {seen}");
+        }
+        assert!(!seen.contains(">>>") && !seen.contains("/help"), "{seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_conversation_ctrl_c_stops_the_answer_and_ctrl_d_leaves() {
     let gate = EchoGate::new();
     let hall = Hall::with(echo().gate(&gate)).await;

@@ -198,12 +198,27 @@ fn not_startable(hive: &HiveView, port: u16, why: Option<Error>) -> Error {
         Some(error) => error.message(),
         None => "it has not answered yet",
     };
+    let host = host_flag(address);
     let message = format!(
         "hive {id} does not answer at {address}, and the queen cannot start it, because it only knows its address: \
-         {why}. Start rbee-hive on that machine, with the flags that it had before (`rbee-hive --id {id} --port \
+         {why}. Start rbee-hive on that machine, with the flags that it had before (`rbee-hive --id {id}{host} --port \
          {port}`); the queen uses it as soon as it answers"
     );
     Error::new(ErrorKind::HiveUnreachable, message)
+}
+
+/// The flag with which a hive listens where this address finds it; empty for a loopback address, where it listens
+/// anyway. A name says nothing about the address to listen on, so it is left to the reader.
+fn host_flag(address: &str) -> String {
+    let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match host.parse::<std::net::IpAddr>() {
+        Ok(ip) if ip.is_loopback() => String::new(),
+        Ok(ip) => format!(" --host {ip}"),
+        Err(_) if host.eq_ignore_ascii_case("localhost") => String::new(),
+        Err(_) => " --host ADDRESS".to_owned(),
+    }
 }
 
 /// The error of a hive that is being added. A refused token is the one in the request, and not the caller's own.
@@ -307,5 +322,24 @@ fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
         can_start: !matches!(hive.address, HiveAddress::Http),
         labels: hive.labels,
         id: hive.id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_starts_a_hive_listens_where_the_queen_looks_for_it() {
+        for (address, flag) in [
+            ("http://10.99.1.2:18835", " --host 10.99.1.2"),
+            ("http://[fd00::7]:7835", " --host fd00::7"),
+            ("http://127.0.0.1:7835", ""),
+            ("http://[::1]:7835", ""),
+            ("http://localhost:7835", ""),
+            ("http://attic:7835", " --host ADDRESS"),
+        ] {
+            assert_eq!(host_flag(address), flag, "{address}");
+        }
     }
 }
