@@ -151,6 +151,8 @@ struct JobEntry {
     worker: Option<Arc<WorkerInfo>>,
     /// What a worker must match to continue the stream; `None` while nothing is produced.
     must_match: Option<Arc<str>>,
+    /// A previous run of the queen accepted it.
+    taken_over: bool,
     /// When its current attempt began.
     running_since: Time,
     /// Tokens that its readers have.

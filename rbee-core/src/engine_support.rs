@@ -186,15 +186,7 @@ impl EngineSupport {
                 ));
             }
         }
-        let mut named: Vec<_> = engines.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = engines.len().saturating_sub(NAMED);
-        if more > 0 {
-            named.push(format!("{more} more engines"));
-        }
-        Some(match named.is_empty() {
-            true => "it has no engines".to_owned(),
-            false => named.join(", "),
-        })
+        Some(Self::named(engines))
     }
 
     /// Checks that a machine with these engines can run a model of this kind, as far as is known.
@@ -205,6 +197,30 @@ impl EngineSupport {
         match Self::refusal(engines, model, kind) {
             None => Ok(()),
             Some(why) => Err(incompatible(model, Some(kind), [format!("this machine: {why}")])),
+        }
+    }
+
+    /// Checks that a machine with these engines may be able to run a model whose files are in no known format: only an
+    /// engine that does not say what it reads.
+    pub(crate) fn check_unknown(engines: &[Self], model: &ModelRef) -> Result<()> {
+        let engine = engines.iter().find(|engine| engine.is_for(model));
+        if engine.is_some_and(|engine| engine.reads.is_none()) {
+            return Ok(());
+        }
+        let why = Self::named(engines);
+        Err(incompatible(model, None, [format!("this machine: {why}")]))
+    }
+
+    /// What these engines read, for a message.
+    fn named(engines: &[Self]) -> String {
+        let mut named: Vec<_> = engines.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = engines.len().saturating_sub(NAMED);
+        if more > 0 {
+            named.push(format!("{more} more engines"));
+        }
+        match named.is_empty() {
+            true => "it has no engines".to_owned(),
+            false => named.join(", "),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +108,11 @@ impl fmt::Debug for Queen {
     }
 }
 
+/// What several callers wait for together. It goes on where it was if one of them is dropped.
+type Steps<T> = futures_util::future::Shared<BoxFuture<'static, T>>;
+/// The hives of a queen that has ended, and the result of its writer.
+type End = (Vec<Arc<dyn HiveBackend>>, Result<()>);
+
 struct Shared {
     id: QueenId,
     inbox: Inbox,
@@ -136,6 +142,10 @@ struct Shared {
     crashed: CancellationToken,
     /// The task of the writer.
     written: Mutex<Option<JoinHandle<Result<()>>>>,
+    /// The end of the queen, once it is asked for.
+    end: Mutex<Option<Steps<Result<End>>>>,
+    /// The end of the queen and of its hives, once it is asked for.
+    stop: Mutex<Option<Steps<Result<()>>>>,
     /// The zero of the queen's clock.
     began: Instant,
 }
@@ -300,6 +310,9 @@ impl Queen {
     /// [`ErrorKind::ShuttingDown`]. That end is recorded before the handle receives it, so that no later run executes a
     /// job that nobody waits for.
     ///
+    /// It may be called more than once, also at the same time: every call waits for the same end and returns its
+    /// result. The shortest `grace` counts.
+    ///
     /// # Errors
     /// [`ErrorKind::Storage`] if the store did not take the last changes. The jobs whose ends are among these changes
     /// are logged, and run again at the next start. All other steps are done nevertheless.
@@ -308,14 +321,7 @@ impl Queen {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::info!("jobs that had not ended within {grace:?} are left for the next start");
         }
-        let (hives, written) = self.end().await?;
-        let stops = hives.iter().map(|hive| async {
-            if let Err(error) = hive.shutdown(self.shared.settings.abort_grace).await {
-                tracing::warn!(hive = %hive.info().id, %error, "the hive could not be stopped");
-            }
-        });
-        futures_util::future::join_all(stops).await;
-        written
+        self.stop_hives().await
     }
 
     /// Hands over to another queen on the same registry: processes no more inputs from now on, writes the pending
@@ -326,25 +332,55 @@ impl Queen {
     }
 
     /// Stops the driver, writes the pending changes, and releases the ownership of the store. Returns the hives, and
-    /// the result of the writer.
-    async fn end(&self) -> Result<(Vec<Arc<dyn HiveBackend>>, Result<()>)> {
-        let why = Error::new(ErrorKind::ShuttingDown, "the queen goes down");
-        let hives = self.shared.inbox.ask(|reply| Message::Freeze { reply, why }).await?;
-        self.shared.kill.cancel();
-        let written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(written) = written else { return Ok((hives, Ok(()))) };
-        let written = match tokio::time::timeout(WRITER_TIMEOUT, written).await {
-            Ok(written) => written.unwrap_or_else(|cause| {
-                let message = "the task that writes to the registry ended before it was done";
-                Err(Error::new(ErrorKind::Internal, message).with_source(cause))
-            }),
-            Err(_) => {
-                let message =
-                    format!("the registry did not take the last changes within {WRITER_TIMEOUT:?}");
-                Err(Error::new(ErrorKind::Storage, message))
-            }
-        };
-        Ok((hives, written))
+    /// the result of the writer. Every call waits for the same end.
+    fn end(&self) -> Steps<Result<End>> {
+        let mut end = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = end.get_or_insert_with(|| {
+            let (inbox, kill) = (self.shared.inbox.clone(), self.shared.kill.clone());
+            let written = self.shared.written.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let steps = async move {
+                let why = Error::new(ErrorKind::ShuttingDown, "the queen goes down");
+                let hives = inbox.ask(|reply| Message::Freeze { reply, why }).await?;
+                kill.cancel();
+                let Some(written) = written else { return Ok((hives, Ok(()))) };
+                let written = match tokio::time::timeout(WRITER_TIMEOUT, written).await {
+                    Ok(written) => written.unwrap_or_else(|cause| {
+                        let message =
+                            "the task that writes to the registry ended before it was done";
+                        Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+                    }),
+                    Err(_) => {
+                        let message = format!(
+                            "the registry did not take the last changes within {WRITER_TIMEOUT:?}"
+                        );
+                        Err(Error::new(ErrorKind::Storage, message))
+                    }
+                };
+                Ok((hives, written))
+            };
+            steps.boxed().shared()
+        });
+        end.clone()
+    }
+
+    /// Ends the queen, and then stops its hives. Every call waits for the same end.
+    fn stop_hives(&self) -> Steps<Result<()>> {
+        let mut stop = self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let stop = stop.get_or_insert_with(|| {
+            let (end, grace) = (self.end(), self.shared.settings.abort_grace);
+            let steps = async move {
+                let (hives, written) = end.await?;
+                let stops = hives.iter().map(|hive| async {
+                    if let Err(error) = hive.shutdown(grace).await {
+                        tracing::warn!(hive = %hive.info().id, %error, "the hive could not be stopped");
+                    }
+                });
+                futures_util::future::join_all(stops).await;
+                written
+            };
+            steps.boxed().shared()
+        });
+        stop.clone()
     }
 
     /// Stops the queen as a kill of the process would: nothing more is written, and the ownership of the store is not

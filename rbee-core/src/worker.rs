@@ -122,7 +122,8 @@ pub struct Resume {
 impl Resume {
     /// True if there is nothing to continue.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        // Text without tokens is the answer of a worker that reports no ids: it cannot be continued, but it is there.
+        self.tokens.is_empty() && self.text_bytes == 0
     }
 }
 

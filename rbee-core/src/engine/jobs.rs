@@ -5,7 +5,7 @@ use crate::{
     error::ErrorKind,
     registry::{Change, Snapshot},
 };
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// The delay after a worker granted a slot and then answered that it had none.
 const BUSY_DELAY: Duration = Duration::from_millis(100);
@@ -35,6 +35,7 @@ impl Engine {
             accepted: false,
             bound: false,
             keeps_output: false,
+            taken_over: false,
             timers: JobTimers::default(),
             job,
         };
@@ -63,19 +64,23 @@ impl Engine {
             // The end of a queen is not the job's fault, unless it happens again and again.
             let was_running = record.status.worker().is_some();
             let attempts = record.attempts.saturating_sub(u32::from(was_running));
-            let may_run = attempts <= self.config.settings.retries
-                && record.restarts <= self.config.settings.restarts;
-            let Some(job) = record.request.filter(|_| may_run) else {
-                let why: String = if may_run {
-                    "its request was not kept".into()
-                } else if attempts > self.config.settings.retries {
-                    "its retries are used up".into()
-                } else {
-                    let times = record.restarts;
-                    format!(
-                        "it was running, and came no further, at {times} such ends in a row (setting restarts)"
-                    )
-                };
+            let why_not: Option<Cow<'_, str>> = if attempts > self.config.settings.retries {
+                Some("its retries are used up".into())
+            } else if record.restarts > self.config.settings.restarts {
+                let times = record.restarts;
+                Some(format!(
+                    "it was running, and came no further, at {times} such ends in a row (setting restarts)"
+                ).into())
+            } else if record.request.is_none() {
+                Some("its request was not kept".into())
+            } else if record.chunks.iter().any(|chunk| chunk.id.is_none()) {
+                // Readers may have this text, and a worker can continue only tokens with ids.
+                Some(CANNOT_CONTINUE.into())
+            } else {
+                None
+            };
+            let Some(job) = record.request.filter(|_| why_not.is_none()) else {
+                let why = why_not.unwrap_or_default();
                 let message =
                     format!("the queen was restarted, and the job cannot be run again: {why}");
                 let outcome = Outcome::Failed(Error::new(ErrorKind::QueenRestarted, message));
@@ -117,6 +122,7 @@ impl Engine {
             entry.attempts = attempts;
             entry.produced = record.tokens_generated;
             entry.accepted = true;
+            entry.taken_over = true;
             // Its client lost the connection, and can only ask for it again.
             (entry.bound, entry.keeps_output) = (false, true);
             entry.must_match = record.numerics.filter(|_| !record.chunks.is_empty());
@@ -178,6 +184,16 @@ impl Engine {
         let Some(info) = self.view.worker(worker).map(|view| view.info.clone()) else {
             return;
         };
+        // It would begin anew, and its text would follow the text that readers have.
+        if entry.produced > 0 && !info.capabilities.resume {
+            let message = format!("worker {worker} ({}) cannot continue an answer", info.backend);
+            let kind = match entry.taken_over {
+                true => ErrorKind::QueenRestarted,
+                false => ErrorKind::WorkerLost,
+            };
+            let outcome = Outcome::Failed(Error::new(kind, message).context(CANNOT_CONTINUE));
+            return self.settle(now, id, outcome, out);
+        }
         entry.attempts += 1;
         entry.running_since = now.at;
         entry.phase = Phase::Running(lease);

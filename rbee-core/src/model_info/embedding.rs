@@ -128,6 +128,7 @@ impl Pipeline {
 
 /// The lengths, shorter than its own, to which the vectors of a model may be cut: a "Matryoshka" model was trained so that
 /// the beginning of a vector is a good vector too.
+#[cfg(feature = "candle")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lengths {
     /// These; none for most models.
@@ -136,6 +137,7 @@ pub(crate) enum Lengths {
     All,
 }
 
+#[cfg(feature = "candle")]
 impl Lengths {
     /// Reads what the files of a model say: there is no standard for it. `config.json` has `matryoshka_dimensions` or
     /// `is_matryoshka`, which vLLM reads too; the file of the sentence-transformers library has the lengths that the model

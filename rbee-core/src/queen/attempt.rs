@@ -129,7 +129,11 @@ impl Attempt {
     async fn drive(&self, inbox: &Inbox) -> Result<AttemptResult> {
         let began = Instant::now();
         let resume = self.log.begin(self.lease, self.started);
-        let mut is_first = self.attempt == 1 && resume.tokens.is_empty();
+        let (produced, has_ids) = self.log.progress();
+        if produced > 0 && !has_ids {
+            return Err(fault("the answer so far has tokens without ids".into()));
+        }
+        let mut is_first = self.attempt == 1 && resume.is_empty();
         let run = Run { job: self.job.clone(), attempt: self.attempt, resume };
         let mut watch = Watch::new(&self.settings, self.rhythm.clone(), self.usual_gap);
         let execute = self.worker.execute(run);

@@ -305,6 +305,8 @@ impl QueenBuilder {
                 kill,
                 crashed,
                 written: Mutex::new(Some(written)),
+                end: Mutex::default(),
+                stop: Mutex::default(),
                 began,
             }),
         };

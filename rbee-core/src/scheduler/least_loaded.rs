@@ -12,7 +12,7 @@ use super::{
     trace::{Reasons, Silent, Trace},
 };
 use crate::{
-    cluster::{ClusterView, HiveView, WorkerState, WorkerView},
+    cluster::{ClusterView, WorkerState, WorkerView},
     error::{Error, ErrorKind, Result},
     id::WorkerId,
     sizing::Sizing,
@@ -140,16 +140,17 @@ pub(super) fn obstacle<'a>(
 ) -> Option<Obstacle<'a>> {
     let info = &*worker.info;
     // A worker without a hive in the cluster is reached some other way.
-    let offline = |hive: &HiveView| !hive.online;
-    if cluster.hive(&info.hive).is_some_and(|hive| offline(hive)) {
-        return Some(Obstacle::Offline);
-    }
+    let is_offline = cluster.hive(&info.hive).is_some_and(|hive| !hive.online);
     // The capabilities of a worker are certain only when it is loaded.
     if worker.state == WorkerState::Loading {
-        return Some(Obstacle::Loading);
+        return Some(if is_offline { Obstacle::Offline } else { Obstacle::Loading });
     }
+    // That it cannot do the task stays true while its hive is offline.
     if !can(ask, worker) {
         return Some(Obstacle::Incapable);
+    }
+    if is_offline {
+        return Some(Obstacle::Offline);
     }
     match worker.state {
         WorkerState::Draining => return Some(Obstacle::Draining),
@@ -225,6 +226,8 @@ pub(super) fn presence<'a>(
             None => usable = true,
             Some(obstacle) if obstacle.is_passing() => usable = true,
             Some(Obstacle::Incapable) => incapable = Some(&**worker),
+            // It was lost before it had said what it can do.
+            Some(_) if worker.state == WorkerState::Loading => {}
             Some(_) => capable = true,
         }
         // Workers with a free slot were noted when one was searched for.

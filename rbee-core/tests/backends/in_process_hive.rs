@@ -10,7 +10,9 @@ use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
     Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
     WorkerSpec, async_trait,
-    hive::{HiveEvent, ModelHost, ModelOrigin, Progress, ProgressUpdate, WorkerFactory},
+    hive::{
+        EngineSupport, HiveEvent, ModelHost, ModelOrigin, Progress, ProgressUpdate, WorkerFactory,
+    },
     id::Epoch,
     models::ModelOnDisk,
     worker::EchoWorker,
@@ -344,6 +346,66 @@ async fn a_file_is_checked_where_it_lies_and_never_deleted() {
         let hub = "hf:a/b".parse().unwrap();
         assert_eq!(kind(provision(&hive, &hub).await), ErrorKind::Unsupported);
     }
+}
+
+/// An engine that refuses every model in this way.
+#[derive(Debug)]
+struct Refusing {
+    kind: ErrorKind,
+    engines: Option<Vec<EngineSupport>>,
+}
+
+#[async_trait]
+impl WorkerFactory for Refusing {
+    async fn load(
+        &self,
+        _: WorkerId,
+        _: &HiveId,
+        _: &WorkerSpec,
+        _: Progress,
+    ) -> Result<Arc<dyn Worker>> {
+        Err(Error::new(self.kind, "refused"))
+    }
+
+    fn engines(&self) -> Option<Vec<EngineSupport>> {
+        self.engines.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_proves_to_be_no_model_is_not_listed_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("readme.txt");
+    std::fs::write(&path, "no model").unwrap();
+    let model = file(&path);
+    for (refusal, is_listed) in [
+        (ErrorKind::ModelIncompatible, false),
+        (ErrorKind::ModelNotFound, false),
+        (ErrorKind::Unsupported, false),
+        (ErrorKind::InsufficientVram, true),
+        (ErrorKind::WorkerLost, true),
+    ] {
+        let hive = InProcessHive::new().with_factory(Refusing { kind: refusal, engines: None });
+        provision(&hive, &model).await.unwrap();
+        let before = hive.report().await.unwrap();
+        let spec = WorkerSpec::new(model.clone());
+        let spawned = hive.spawn(WorkerId::random(), &spec, Progress::ignore()).await;
+        assert_eq!(kind(spawned), refusal);
+        let after = hive.report().await.unwrap();
+        assert_eq!(after.models.len(), usize::from(is_listed), "after {refusal}");
+        assert_eq!(after.rev > before.rev, !is_listed, "the queen is told");
+    }
+    // Every engine says what it reads: nothing has to be loaded to find out.
+    let engines = Some(vec![EngineSupport::candle()]);
+    let kind = ErrorKind::WorkerLost;
+    let hive = InProcessHive::new().with_factory(Refusing { kind, engines });
+    let error = provision(&hive, &model).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
+    assert!(error.message().contains("candle reads unquantized safetensors"), "{error}");
+    assert!(hive.report().await.unwrap().models.is_empty());
+    let engines = Some(vec![EngineSupport::new("other").for_models(["*.txt"])]);
+    let hive = InProcessHive::new().with_factory(Refusing { kind, engines });
+    provision(&hive, &model).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::queen_support::{Seen, echo, hive, queen, quiet, read, request};
+use crate::queen_support::{Seen, echo, hive, model, queen, quiet, read, request};
 use rbee_core::{
-    ErrorKind, JobState, MemoryRegistry, Settings, id::QueenId, registry::JobFilter,
-    settings::KeepRequests, worker::EchoGate,
+    ErrorKind, JobState, MemoryRegistry, OutputStream, Result, Run, Settings, Worker, WorkerInfo,
+    async_trait,
+    id::QueenId,
+    registry::JobFilter,
+    settings::KeepRequests,
+    worker::{EchoGate, EchoWorker, Resume, WorkerHealth},
 };
 
 fn id() -> QueenId {
@@ -249,4 +253,65 @@ async fn jobs_are_listed_in_the_order_of_their_submission_over_restarts() {
     let listed: Vec<_> =
         queen.jobs(&JobFilter::default()).await.unwrap().into_iter().map(|job| job.id).collect();
     assert_eq!(listed, submitted);
+}
+
+/// A worker that begins anew whatever it is to continue, as most servers of models do.
+#[derive(Debug)]
+struct Forgetful(Arc<EchoWorker>);
+
+#[async_trait]
+impl Worker for Forgetful {
+    fn info(&self) -> &Arc<WorkerInfo> {
+        self.0.info()
+    }
+
+    async fn execute(&self, run: Run) -> Result<OutputStream> {
+        self.0.execute(Run { resume: Resume::default(), ..run }).await
+    }
+
+    async fn health(&self) -> Result<WorkerHealth> {
+        self.0.health().await
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_continued_is_not_written_twice_after_a_restart() {
+    for (has_ids, resumes) in [(false, false), (false, true), (true, false)] {
+        let registry = MemoryRegistry::new();
+        let build = async |gate: Option<&EchoGate>| {
+            let mut worker = EchoWorker::builder(model()).resume(resumes);
+            if !has_ids {
+                worker = worker.without_ids();
+            }
+            if let Some(gate) = gate {
+                worker = worker.gate(gate);
+            }
+            let worker = worker.build();
+            let queen = queen().id(id()).registry(registry.clone());
+            let queen = queen.worker(Arc::new(Forgetful(worker.clone()))).build().await.unwrap();
+            (queen, worker)
+        };
+        let gate = EchoGate::new();
+        let (first, _) = build(Some(&gate)).await;
+        let mut job = first.submit(request(9, 20).detached()).await.unwrap();
+        let name = job.id();
+        gate.release(15);
+        let mut seen = Seen::default();
+        while seen.tokens < 15 {
+            seen.take(job.next().await.unwrap());
+        }
+        first.shutdown(Duration::ZERO).await.unwrap();
+        drop((job, first));
+
+        let (second, worker) = build(None).await;
+        let whole = read(second.attach(name, None).await.unwrap()).await;
+        assert_eq!(whole.text, seen.text, "what was there, once");
+        let error = whole.error();
+        assert_eq!(error.kind(), ErrorKind::QueenRestarted, "{error}");
+        assert!(error.message().contains("cannot be continued"), "{error}");
+        assert!(worker.runs().is_empty(), "no work for nothing");
+        quiet(&second).await;
+        // A job of which nobody has read anything runs as ever.
+        read(second.submit(request(3, 4)).await.unwrap()).await.assert_whole(3, 4);
+    }
 }

@@ -267,3 +267,40 @@ async fn a_job_whose_end_is_being_recorded_at_the_shutdown_ends_for_its_reader()
     down.await.unwrap().unwrap();
     assert!(moody.live().await.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_call_of_shutdown_waits_for_the_same_end_and_returns_its_result() {
+    for fails in [false, true] {
+        let moody = match fails {
+            true => Moody::refuses_ends(),
+            false => Moody::holds(|change| matches!(change, Change::JobEnded { .. })),
+        };
+        let worker = echo().gate(&EchoGate::new()).build();
+        let first = queen().registry(moody.registry.clone()).worker(worker).build().await.unwrap();
+        let plain = first.submit(request(1, 5)).await.unwrap();
+        moody.begin();
+        let mut calls: Vec<_> = (0..3)
+            .map(|_| {
+                let first = first.clone();
+                tokio::spawn(async move { first.shutdown(Duration::ZERO).await })
+            })
+            .collect();
+        // The end goes on although a caller that waited for it is gone.
+        let dropped = calls.remove(0);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        dropped.abort();
+        if !fails {
+            assert!(!calls.iter().any(|call| call.is_finished()), "the writer is not done");
+            moody.end();
+        }
+        for call in calls {
+            let result = call.await.unwrap();
+            assert_eq!(result.err().map(|error| error.kind()), fails.then_some(ErrorKind::Storage));
+        }
+        let later = first.shutdown(Duration::from_secs(60)).await;
+        assert_eq!(later.err().map(|error| error.kind()), fails.then_some(ErrorKind::Storage));
+        let later = first.hand_over().await;
+        assert_eq!(later.err().map(|error| error.kind()), fails.then_some(ErrorKind::Storage));
+        drop(plain);
+    }
+}

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::support::run;
 use futures_util::StreamExt;
-use rbee_core::{Error, ErrorKind, Finish, Output, Result, Worker, WorkerInfo, request::Task};
+use rbee_core::{
+    Error, ErrorKind, Finish, Output, Result, Worker, WorkerInfo, request::Task, worker::Resume,
+};
 use rbee_transport_http::client::OpenAiWorker;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -329,4 +331,15 @@ async fn runs_one_after_the_other_use_one_connection() {
     };
     let both = futures_util::future::join(talk, runs);
     tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_not_begun_again() {
+    let server = Server::answers("").await;
+    let mut begun = run(8);
+    // The tokens have no ids, so only their text says that there are any.
+    begun.resume = Resume { tokens: Vec::new(), text_bytes: 50 };
+    let error = server.worker().execute(begun).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.message().contains("cannot continue another worker's answer"), "{error}");
 }

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 
 use super::{InProcessHive, factory::files_of, order, store};
 use crate::{
+    engine_support::EngineSupport,
     error::{Error, ErrorKind, Result},
     hive::{HiveInfo, ModelHost, ModelOrigin},
     model_on_disk::ModelOnDisk,
@@ -65,6 +66,13 @@ impl ModelHost for InProcessHive {
                 };
             }
         };
+        // A path that someone typed: what no engine can read is not listed as a model.
+        if stored.is_none()
+            && on_disk.info.is_none()
+            && let Some(engines) = self.factory.as_ref().and_then(|factory| factory.engines())
+        {
+            EngineSupport::check_unknown(&engines, model)?;
+        }
         let digest = stored.as_ref().map(InUse::digest);
         let limits = self.factory.as_ref().map(|factory| factory.limits(model));
         let on_disk = ModelOnDisk { digest, limits: limits.unwrap_or_default(), ..on_disk };

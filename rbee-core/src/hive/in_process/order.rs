@@ -15,6 +15,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     hive::WorkerSpec,
     id::{HiveId, WorkerId},
+    model_ref::{ModelRef, ModelSource},
     models::InUse,
     progress::Progress,
     worker::{OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
@@ -92,8 +93,16 @@ impl Order {
                     None
                 }
                 Err(error) => {
+                    let is_no_model =
+                        self.in_use.is_none() && refuses_file(&self.spec.model, &error);
                     outcome = Err(error);
-                    None
+                    // A worker of it may run all the same, if its files were changed since.
+                    let mut workers = state.workers.values();
+                    let is_loaded = workers.any(|worker| worker.info().model == self.spec.model);
+                    (is_no_model && !is_loaded)
+                        .then(|| state.models.remove(&self.spec.model))
+                        .flatten()
+                        .map(drop)
                 }
             }
         });
@@ -106,6 +115,15 @@ impl Order {
         let message = format!("worker {} was stopped while it was loading", self.id);
         Error::new(ErrorKind::Cancelled, message)
     }
+}
+
+/// True if a path that someone typed proved to be no model that the engine can load. It is not listed as a model then.
+fn refuses_file(model: &ModelRef, error: &Error) -> bool {
+    let is_refusal = matches!(
+        error.kind(),
+        ErrorKind::ModelNotFound | ErrorKind::ModelIncompatible | ErrorKind::Unsupported
+    );
+    is_refusal && matches!(model.source(), ModelSource::File(_))
 }
 
 /// The error for a factory that panicked.

@@ -73,6 +73,27 @@ fn a_task_that_the_model_cannot_do_is_rejected() {
 }
 
 #[test]
+fn a_worker_on_an_offline_hive_does_not_hide_that_the_model_cannot_do_the_task() {
+    let away =
+        || HiveView { online: false, ..hive("away", [device(1, 64 * GIB, 64 * GIB)], Some(GIB)) };
+    let hives = || vec![hive("a", [device(1, 64 * GIB, 64 * GIB)], Some(GIB)), away()];
+    let mut fleet = cluster(hives(), vec![worker(1, "a", "m"), worker(2, "away", "m")]);
+    let error = rejected(place(&embed(), &fleet));
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().starts_with("model m cannot make vectors"), "{error}");
+    // It was lost before it had said what it can do.
+    fleet.edit_worker(worker_id(2), |w| w.state = WorkerState::Loading);
+    assert_eq!(rejected(place(&embed(), &fleet)).kind(), ErrorKind::Unsupported);
+    // One that can do it is only away: another of its kind may be started.
+    let mut able = worker(3, "away", "m");
+    Arc::make_mut(&mut able.info).capabilities.embed = true;
+    fleet.put_worker(able);
+    spawned(place(&embed(), &fleet));
+    // A job that the model can do is unaffected.
+    assert_eq!(place(&ask(), &fleet), assigned(1));
+}
+
+#[test]
 fn every_candidate_is_explained() {
     let mut workers: Vec<_> = (1..=6).map(|n| worker(n, "a", "m")).collect();
     workers[1].leased = 2;

@@ -7,7 +7,7 @@ use rbee_core::{
     engine::{AttemptResult, Command, Effect, Input},
     id::Epoch,
     job::{JobStatus, LiveJob},
-    registry::{JobRecord, Snapshot},
+    registry::{JobRecord, Snapshot, TokenChunk},
     settings::KeepRequests,
     time::WallTime,
 };
@@ -303,4 +303,51 @@ fn a_question_says_how_long_its_job_has_waited() {
         _ => None,
     });
     assert_eq!(asked, Some((parts::job_id(2), Duration::from_secs(5))));
+}
+
+/// A job whose answer had begun when the previous queen ended: a token for each of these ids.
+fn begun(n: u128, ids: &[Option<u32>]) -> JobRecord {
+    let status = LiveJob::queued().started(parts::worker(9), WallTime::default());
+    JobRecord {
+        status: JobStatus::Live(status),
+        numerics: Some(parts::info(parts::worker(9), parts::hive(0), parts::model(0), 1).numerics),
+        chunks: ids.iter().map(|id| TokenChunk { id: *id, text: "x".into() }).collect(),
+        tokens_generated: u32::try_from(ids.len()).unwrap(),
+        ..record(n, true, 1)
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_continued_ends_with_the_restart_and_is_not_begun_again() {
+    let why = "the stream had begun and cannot be continued elsewhere";
+    let ended = |hand: &Hand| match &hand.finishes()[..] {
+        [(job, Outcome::Failed(error))] => {
+            assert_eq!(error.kind(), ErrorKind::QueenRestarted);
+            assert!(error.message().contains(why), "{error}");
+            *job
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut hand = Hand::with(&[]);
+    let jobs = vec![begun(1, &[Some(1), None]), begun(2, &[Some(1), Some(2)]), begun(3, &[])];
+    restore(&mut hand, jobs);
+    assert_eq!(ended(&hand), parts::job_id(1), "a token without an id");
+    let position = |n| hand.engine.position(parts::job_id(n));
+    assert_eq!((position(2), position(3)), (Some(0), Some(1)));
+
+    for resumes in [true, false] {
+        let mut only = worker(9, 0, 1);
+        only.capabilities.resume = resumes;
+        let mut hand = Hand::with(&[only]);
+        restore(&mut hand, vec![begun(2, &[Some(1), Some(2)])]);
+        match resumes {
+            true => assert_eq!(hand.start().1, parts::job_id(2)),
+            false => {
+                assert_eq!(ended(&hand), parts::job_id(2), "no worker continues it");
+                assert!(hand.starts().is_empty());
+                restore(&mut hand, vec![begun(3, &[])]);
+                assert_eq!(hand.start().1, parts::job_id(3), "the slot is free");
+            }
+        }
+    }
 }
