@@ -393,7 +393,7 @@ async fn a_file_that_proves_to_be_no_model_is_not_listed_as_one() {
         assert_eq!(kind(spawned), refusal);
         let after = hive.report().await.unwrap();
         assert_eq!(after.models.len(), usize::from(is_listed), "after {refusal}");
-        assert_eq!(after.rev > before.rev, !is_listed, "the queen gets");
+        assert_eq!(after.rev > before.rev, !is_listed, "a change is reported");
     }
     // Every engine says what it reads: nothing has to be loaded to find out.
     let engines = Some(vec![EngineSupport::candle()]);
