@@ -45,9 +45,12 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 fn answers(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
+    // openssl has its version as a command.
+    ["--version", "version"].iter().any(|asked| {
+        let mut command = Command::new(program);
+        command.arg(asked).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
 }
 
 fn install(needed: &Needed) -> Result<(), Failure> {
