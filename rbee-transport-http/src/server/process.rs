@@ -99,8 +99,9 @@ pub async fn run_worker(
             let mut info = WorkerInfo::clone(worker.info());
             info.devices = start.spec.devices.clone();
             info.url = Some(format!("http://{address}").into());
-            tracing::info!(worker = %start.id, model = %start.spec.model, %address, "ready");
             host.ready(Arc::new(Exposed { worker, info: Arc::new(info) }));
+            // Whoever reads this may ask at once.
+            tracing::info!(worker = %start.id, model = %start.spec.model, %address, "ready");
             over.await;
             Ok(())
         }
