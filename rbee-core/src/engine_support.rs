@@ -242,6 +242,10 @@ impl fmt::Display for EngineSupport {
     }
 }
 
+/// What is said of a model whose files have no known format.
+const UNKNOWN: &str =
+    "in no known format (a directory with config.json and safetensors files, or a GGUF file)";
+
 /// The error for a model that none of these hives can run; each comes as a name with the reason.
 pub(crate) fn incompatible(
     model: &ModelRef,
@@ -254,7 +258,7 @@ pub(crate) fn incompatible(
     if more > 0 {
         hives.push(format!("{more} more hives"));
     }
-    let kind = kind.map_or_else(|| "of an unknown kind".into(), ToString::to_string);
+    let kind = kind.map_or_else(|| UNKNOWN.into(), ToString::to_string);
     let message = format!(
         "model {model} is {kind}, and no engine can read it: {}; configure an engine for it (`engines`, see \
          docs/engines.md), or choose files in another format",
