@@ -136,7 +136,8 @@ impl ProcessHive {
         self.config.state_dir.create()
     }
 
-    /// Sets the worker's program; by default `llm-worker-rbee` in the directory of this process's program.
+    /// Sets the worker's program; by default `llm-worker-rbee` in the directory of this process's program. A program
+    /// that reads other models than rbee's own needs [`with_support`](Self::with_support) too.
     pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
         self.changed(|config| config.program = Some(program.into()))
     }

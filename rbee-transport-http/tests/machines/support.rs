@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::{HiveId, JobId, Run, WorkerId, WorkerSpec, worker::Resume};
+use rbee_core::{HiveId, JobId, Run, WorkerId, WorkerSpec, hive::EngineSupport, worker::Resume};
 use rbee_transport_http::{ProcessHive, Token, client::Endpoint, dial::Tcp, server::Server};
 #[cfg(unix)]
 use rustix::process::{Pid, Signal};
@@ -78,6 +78,7 @@ pub(crate) fn echo_worker() -> PathBuf {
 pub(crate) fn hive(dir: &TempDir) -> ProcessHive {
     ProcessHive::new(HiveId::local(), dir.path().join("state"))
         .with_program(echo_worker())
+        .with_support(EngineSupport::new("echo"))
         .with_lease(Duration::from_secs(10))
 }
 
