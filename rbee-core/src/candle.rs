@@ -1,13 +1,11 @@
 //! [`CandleWorker`]: a model in this process, run by candle.
 
-mod added_tokens;
 mod bert;
 mod causal_lm;
 mod config;
 mod config_fields;
-#[cfg(test)]
-mod control_tests;
-mod detokenizer;
+#[allow(dead_code)]
+mod decoder;
 mod embed;
 mod encoder;
 mod engine;
@@ -17,15 +15,10 @@ mod generate;
 #[cfg(test)]
 mod golden_tests;
 mod heartbeat;
-mod jinja;
 mod model;
 mod numerics;
-mod prompt;
 mod sampler;
-mod stop;
-mod strftime;
-mod template;
-mod tokenizer;
+mod text;
 mod weights;
 
 use std::{

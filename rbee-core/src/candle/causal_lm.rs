@@ -9,9 +9,9 @@ use super::{
     generate::{GenerationModel, PREFILL_CHUNK, Plan},
     model::LlamaModel,
     numerics::numerics,
-    prompt::PromptText,
-    template::{self, ChatTemplate},
-    tokenizer::Codec,
+    text::prompt::PromptText,
+    text::template::{self, ChatTemplate},
+    text::tokenizer::Codec,
     weights::{Checkpoint, Part},
 };
 use crate::{

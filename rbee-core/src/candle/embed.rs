@@ -14,8 +14,8 @@ use super::{
     files::{self, Loaded, MAX_CONFIG_BYTES, shown},
     generate::Sink,
     numerics::numerics,
-    prompt::PromptText,
-    tokenizer::Codec,
+    text::prompt::PromptText,
+    text::tokenizer::Codec,
     weights::Checkpoint,
 };
 use crate::{

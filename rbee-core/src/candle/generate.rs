@@ -8,10 +8,10 @@
 use std::time::Instant;
 
 use super::{
-    detokenizer::{Detokenizer, ResumeFault},
     model::{Model, Sequence},
     sampler::Sampler,
-    tokenizer::Codec,
+    text::detokenizer::{Detokenizer, ResumeFault},
+    text::tokenizer::Codec,
 };
 use crate::{
     error::{Error, ErrorKind, Result},

@@ -12,7 +12,7 @@ use super::{
     generate::{Plan, Sink, generate},
     load,
     model::{Model, Sequence},
-    prompt::PromptText,
+    text::prompt::PromptText,
 };
 use crate::{
     event::{Finish, Output},

@@ -147,7 +147,6 @@ pub(super) const TABLE: &[Entry] = &[
     entry(Find::File("rhai/session.rs"), "context.rs"),
     entry(Find::File("candle/speaker.rs"), "causal_lm.rs"),
     entry(Find::File("candle/keys.rs"), "config_fields.rs"),
-    entry(Find::File("candle/text.rs"), "detokenizer.rs"),
     entry(Find::File("sites.rs"), "device_candidates.rs"),
     entry(Find::File("sqlite/life.rs"), "owner_lease.rs"),
     entry(Find::File("sqlite/pieces.rs"), "token_chunks.rs"),

@@ -5,14 +5,14 @@
 /// The output depends only on the text, never on its division into tokens: the stop text that is complete first counts,
 /// and of several that are complete at the same position the longest.
 #[derive(Debug)]
-pub(super) struct StopFilter {
+pub(in crate::candle) struct StopFilter {
     stops: Vec<String>,
     held: String,
     stopped: bool,
 }
 
 impl StopFilter {
-    pub(super) fn new(stops: &[String]) -> Self {
+    pub(in crate::candle) fn new(stops: &[String]) -> Self {
         Self {
             stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
             held: String::new(),
@@ -21,17 +21,17 @@ impl StopFilter {
     }
 
     /// True if a stop text was found. No text is passed on after it.
-    pub(super) fn stopped(&self) -> bool {
+    pub(in crate::candle) fn stopped(&self) -> bool {
         self.stopped
     }
 
     /// The text that is held back now.
-    pub(super) fn held(&self) -> &str {
+    pub(in crate::candle) fn held(&self) -> &str {
         &self.held
     }
 
     /// Takes the next text and returns the part that is certainly not part of a stop text.
-    pub(super) fn push(&mut self, text: &str) -> String {
+    pub(in crate::candle) fn push(&mut self, text: &str) -> String {
         if self.stopped {
             return String::new();
         }
@@ -52,7 +52,7 @@ impl StopFilter {
     }
 
     /// Returns the text that is held back: the text is over, so it cannot become a stop text.
-    pub(super) fn finish(&mut self) -> String {
+    pub(in crate::candle) fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 }

@@ -11,15 +11,15 @@ use tokenizers::{
 };
 
 use super::{
+    super::files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown},
     added_tokens::{AddedTokens, Part},
-    files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown},
     prompt::PromptText,
 };
 use crate::error::{Error, ErrorKind, Result};
 
 /// The model's own tokenizer.
 #[derive(Debug)]
-pub(super) struct Codec {
+pub(in crate::candle) struct Codec {
     path: PathBuf,
     tokenizer: Tokenizer,
     special: HashSet<u32>,
@@ -34,7 +34,7 @@ impl Codec {
     /// Reads `tokenizer.json`, for a model that has an embedding for the first `vocab` tokens. The tokenizer may have
     /// more tokens: a prompt that needs one is refused. `written` is the text that the model's templates write: added
     /// tokens in it are control tokens.
-    pub(super) fn load(dir: &Path, vocab: usize, written: &str) -> Loaded<Self> {
+    pub(in crate::candle) fn load(dir: &Path, vocab: usize, written: &str) -> Loaded<Self> {
         let path = dir.join("tokenizer.json");
         let bytes = files::read(&path, MAX_TOKENIZER_BYTES)?;
         // The library accepts some text that is not JSON; checking it first gives the better message.
@@ -71,7 +71,11 @@ impl Codec {
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
     ///
     /// Text of the request never becomes a control token. Other text gives the tokens that the tokenizer alone gives.
-    pub(super) fn encode(&self, prompt: &PromptText, add_special_tokens: bool) -> Result<Vec<u32>> {
+    pub(in crate::candle) fn encode(
+        &self,
+        prompt: &PromptText,
+        add_special_tokens: bool,
+    ) -> Result<Vec<u32>> {
         let encoded = if prompt.is_trusted() {
             self.tokenizer.encode_fast(prompt.text.as_str(), add_special_tokens)
         } else {
@@ -168,28 +172,28 @@ impl Codec {
     }
 
     /// The tokenizer's added tokens.
-    pub(super) fn added(&self) -> &AddedTokens {
+    pub(in crate::candle) fn added(&self) -> &AddedTokens {
         &self.added
     }
 
     /// The id of a token by its text.
-    pub(super) fn id(&self, token: &str) -> Option<u32> {
+    pub(in crate::candle) fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
     /// The text of neighboring tokens, without special tokens.
-    pub(super) fn decode(&self, tokens: &[u32]) -> String {
+    pub(in crate::candle) fn decode(&self, tokens: &[u32]) -> String {
         // Decoding fails only in decoders that no Llama tokenizer has; tokens that cannot be decoded are left out.
         self.tokenizer.decode(tokens, true).unwrap_or_default()
     }
 
     /// True if each token stands for fixed bytes.
-    pub(super) fn is_byte_level(&self) -> bool {
+    pub(in crate::candle) fn is_byte_level(&self) -> bool {
         self.byte_level
     }
 
     /// The bytes of a token of a byte-level vocabulary; empty for special tokens.
-    pub(super) fn bytes(&self, token: u32) -> Vec<u8> {
+    pub(in crate::candle) fn bytes(&self, token: u32) -> Vec<u8> {
         if self.special.contains(&token) {
             return Vec::new();
         }

@@ -84,7 +84,7 @@ impl Utf8 {
 
 /// The reason why tokens and bytes of an earlier attempt do not match.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ResumeFault {
+pub(in crate::candle) enum ResumeFault {
     #[error("a stop text ends at token {at} of {tokens}; a stream that has ended cannot continue")]
     AfterTheEnd { at: usize, tokens: usize },
     #[error(
@@ -95,7 +95,7 @@ pub(super) enum ResumeFault {
 
 /// The text of one answer.
 #[derive(Debug)]
-pub(super) struct Detokenizer {
+pub(in crate::candle) struct Detokenizer {
     decoder: Decoder,
     filter: StopFilter,
     /// Text of earlier tokens that nobody has received: it is sent with the next part.
@@ -105,7 +105,7 @@ pub(super) struct Detokenizer {
 }
 
 impl Detokenizer {
-    pub(super) fn new(codec: &Codec, stops: &[String]) -> Self {
+    pub(in crate::candle) fn new(codec: &Codec, stops: &[String]) -> Self {
         let decoder = if codec.is_byte_level() {
             Decoder::Bytes(Utf8::default())
         } else {
@@ -115,7 +115,11 @@ impl Detokenizer {
     }
 
     /// Processes the tokens of an earlier attempt. All of their text counts as not yet sent.
-    pub(super) fn replay(&mut self, codec: &Codec, tokens: &[u32]) -> Result<(), ResumeFault> {
+    pub(in crate::candle) fn replay(
+        &mut self,
+        codec: &Codec,
+        tokens: &[u32],
+    ) -> Result<(), ResumeFault> {
         for (at, token) in tokens.iter().enumerate() {
             if self.stopped() {
                 let tokens = tokens.len();
@@ -129,7 +133,7 @@ impl Detokenizer {
 
     /// Marks the first `said` bytes of the replayed text as received by readers. The worker that sent them may have
     /// held back more than this one does, or less.
-    pub(super) fn said(&mut self, said: usize) -> Result<(), ResumeFault> {
+    pub(in crate::candle) fn said(&mut self, said: usize) -> Result<(), ResumeFault> {
         let (text, held) = (&self.backlog, self.filter.held());
         let between = if said <= text.len() {
             text.is_char_boundary(said)
@@ -146,19 +150,19 @@ impl Detokenizer {
     }
 
     /// True if a stop text was generated.
-    pub(super) fn stopped(&self) -> bool {
+    pub(in crate::candle) fn stopped(&self) -> bool {
         self.filter.stopped()
     }
 
     /// The text to send with this token.
-    pub(super) fn push(&mut self, codec: &Codec, token: u32) -> String {
+    pub(in crate::candle) fn push(&mut self, codec: &Codec, token: u32) -> String {
         let decoded = self.decoder.push(codec, token);
         let text = self.filter.push(&decoded);
         self.out(text)
     }
 
     /// The text that was held back, at the end.
-    pub(super) fn finish(&mut self, codec: &Codec) -> String {
+    pub(in crate::candle) fn finish(&mut self, codec: &Codec) -> String {
         let decoded = self.decoder.finish(codec);
         let mut text = self.filter.push(&decoded);
         text += &self.filter.finish();

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
+    super::golden_tests::bundled_engine,
     added_tokens::AddedTokens,
-    golden_tests::bundled_engine,
     prompt::PromptText,
     template::{self, ChatTemplate},
     tokenizer::Codec,

@@ -19,7 +19,7 @@ use super::prompt::{is_replaceable, joined};
 ///
 /// The others are ordinary text that has a token: runs of white space, HTML tags, single characters.
 #[derive(Debug, Default)]
-pub(super) struct AddedTokens {
+pub(in crate::candle) struct AddedTokens {
     /// Tokens that are searched for in the original text.
     plain: TokenSet,
     /// Tokens that are searched for in the normalized text, by their normalized text.
@@ -33,7 +33,7 @@ pub(super) struct AddedTokens {
 
 impl AddedTokens {
     /// The tokens of a tokenizer. `written` is the text that its templates write.
-    pub(super) fn new(tokenizer: &Tokenizer, written: &str) -> tokenizers::Result<Self> {
+    pub(in crate::candle) fn new(tokenizer: &Tokenizer, written: &str) -> tokenizers::Result<Self> {
         let mut tokens: Vec<(u32, AddedToken)> =
             tokenizer.get_added_tokens_decoder().into_iter().collect();
         tokens.retain(|(_, token)| !token.content.is_empty());
@@ -73,12 +73,16 @@ impl AddedTokens {
 
     /// Splits the text at the tokens that are searched for in the original text; at a control token only if `allowed`
     /// returns true for its position. The parts together are the whole text.
-    pub(super) fn cut(&self, text: &str, allowed: impl Fn(&Range<usize>) -> bool) -> Vec<Part> {
+    pub(in crate::candle) fn cut(
+        &self,
+        text: &str,
+        allowed: impl Fn(&Range<usize>) -> bool,
+    ) -> Vec<Part> {
         self.plain.cut(text, allowed)
     }
 
     /// The same for tokens that are searched for in the normalized text.
-    pub(super) fn cut_normalized(
+    pub(in crate::candle) fn cut_normalized(
         &self,
         text: &str,
         allowed: impl Fn(&Range<usize>) -> bool,
@@ -87,12 +91,12 @@ impl AddedTokens {
     }
 
     /// Returns true if this is the text of the control token with this id.
-    pub(super) fn is_text_of(&self, id: u32, text: &str) -> bool {
+    pub(in crate::candle) fn is_text_of(&self, id: u32, text: &str) -> bool {
         self.control.get(&id).is_some_and(|texts| texts.iter().any(|own| own == text))
     }
 
     /// The parts of a caller's text that are a control token's text, or could become part of one next to other text.
-    pub(super) fn suspicious(&self, text: &str) -> Vec<Range<usize>> {
+    pub(in crate::candle) fn suspicious(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = self.plain.suspicious(text);
         match &self.normalizer {
             Some(normalizer) if self.normalized.has_control() => {
@@ -111,14 +115,14 @@ impl AddedTokens {
     }
 
     /// The parts of an assistant's message that are tokens which a model's answer shows as text, like `<think>`.
-    pub(super) fn shown(&self, text: &str) -> Vec<Range<usize>> {
+    pub(in crate::candle) fn shown(&self, text: &str) -> Vec<Range<usize>> {
         let chosen = self.shown.chosen(text, |_| true).into_iter();
         joined(chosen.map(|(_, range)| range).collect())
     }
 
     /// The ids of the control tokens.
     #[cfg(test)]
-    pub(super) fn control_ids(&self) -> std::collections::BTreeSet<u32> {
+    pub(in crate::candle) fn control_ids(&self) -> std::collections::BTreeSet<u32> {
         self.control.keys().copied().collect()
     }
 }
@@ -144,7 +148,7 @@ fn is_piped(text: &str) -> bool {
 }
 
 /// A part of a text, and its token; `None` for text.
-pub(super) type Part = (Option<u32>, Range<usize>);
+pub(in crate::candle) type Part = (Option<u32>, Range<usize>);
 
 #[derive(Clone, Debug)]
 struct TokenEntry {

@@ -19,32 +19,32 @@ const LEAD_BYTE: u8 = 0xf4;
 
 /// A text, and which parts of it come from the request. Only the rest may produce control tokens.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct PromptText {
-    pub(super) text: String,
+pub(in crate::candle) struct PromptText {
+    pub(in crate::candle) text: String,
     /// Byte ranges, in order, that do not touch each other.
     caller: Vec<Range<usize>>,
 }
 
 impl PromptText {
     /// A text of the request.
-    pub(super) fn from_caller(text: impl Into<String>) -> Self {
+    pub(in crate::candle) fn from_caller(text: impl Into<String>) -> Self {
         let text = text.into();
         let whole = 0..text.len();
         Self { text, caller: if whole.is_empty() { Vec::new() } else { vec![whole] } }
     }
 
     /// A text in which the text of a control token stands for that token.
-    pub(super) fn trusted(text: impl Into<String>) -> Self {
+    pub(in crate::candle) fn trusted(text: impl Into<String>) -> Self {
         Self { text: text.into(), caller: Vec::new() }
     }
 
     /// Returns true if no part of it comes from the request.
-    pub(super) fn is_trusted(&self) -> bool {
+    pub(in crate::candle) fn is_trusted(&self) -> bool {
         self.caller.is_empty()
     }
 
     /// Returns true if nothing in this byte range comes from the request.
-    pub(super) fn is_trusted_at(&self, range: &Range<usize>) -> bool {
+    pub(in crate::candle) fn is_trusted_at(&self, range: &Range<usize>) -> bool {
         let next = self.caller.partition_point(|caller| caller.end <= range.start);
         self.caller.get(next).is_none_or(|caller| caller.start >= range.end)
     }
@@ -52,13 +52,13 @@ impl PromptText {
 
 /// Returns true if a character can be replaced by a stand-in. White space is trimmed by templates, and the others are
 /// escaped if a template writes JSON: both must stay unchanged.
-pub(super) fn is_replaceable(character: char) -> bool {
+pub(in crate::candle) fn is_replaceable(character: char) -> bool {
     !(character.is_whitespace() || character.is_control() || matches!(character, '"' | '\\'))
 }
 
 /// The stand-ins of one request.
 #[derive(Debug)]
-pub(super) struct StandIns {
+pub(in crate::candle) struct StandIns {
     /// Characters of the request that cannot be used as stand-ins.
     taken: HashSet<char>,
     ascii: [Option<char>; 128],
@@ -69,7 +69,7 @@ pub(super) struct StandIns {
 
 /// The error that there are not enough stand-ins for the characters of a request.
 #[derive(Debug)]
-pub(super) struct Exhausted;
+pub(in crate::candle) struct Exhausted;
 
 impl From<Exhausted> for Error {
     fn from(_: Exhausted) -> Self {
@@ -81,7 +81,7 @@ impl From<Exhausted> for Error {
 
 impl StandIns {
     /// Stand-ins that occur in none of these texts.
-    pub(super) fn for_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(in crate::candle) fn for_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
         let mut taken = HashSet::new();
         for text in texts.into_iter().filter(|text| text.as_bytes().contains(&LEAD_BYTE)) {
             taken.extend(text.chars().filter(|c| STAND_INS.contains(&u32::from(*c))));
@@ -90,7 +90,7 @@ impl StandIns {
     }
 
     /// The text with stand-ins in these byte ranges, which must be in order.
-    pub(super) fn put_in(
+    pub(in crate::candle) fn put_in(
         &mut self,
         text: &str,
         ranges: &[Range<usize>],
@@ -135,12 +135,12 @@ impl StandIns {
     }
 
     /// The characters that the stand-ins stand for, for filters that look at characters.
-    pub(super) fn originals(&self) -> Originals {
+    pub(in crate::candle) fn originals(&self) -> Originals {
         Originals { first: *STAND_INS.start(), characters: self.originals.clone() }
     }
 
     /// The text with the original characters; the positions of the stand-ins are the caller's.
-    pub(super) fn take_out(&self, text: &str) -> PromptText {
+    pub(in crate::candle) fn take_out(&self, text: &str) -> PromptText {
         let mut out = PromptText { text: String::with_capacity(text.len()), caller: Vec::new() };
         for character in text.chars() {
             let index = u32::from(character).checked_sub(*STAND_INS.start());
@@ -159,7 +159,7 @@ impl StandIns {
 }
 
 /// The ranges of characters of this kind.
-pub(super) fn places(text: &str, is: impl Fn(char) -> bool) -> Vec<Range<usize>> {
+pub(in crate::candle) fn places(text: &str, is: impl Fn(char) -> bool) -> Vec<Range<usize>> {
     let mut places: Vec<Range<usize>> = Vec::new();
     for (at, character) in text.char_indices().filter(|(_, character)| is(*character)) {
         let end = at + character.len_utf8();
@@ -172,7 +172,7 @@ pub(super) fn places(text: &str, is: impl Fn(char) -> bool) -> Vec<Range<usize>>
 }
 
 /// Sorts ranges, and joins those that touch.
-pub(super) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+pub(in crate::candle) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut joined: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
     for range in ranges.into_iter().filter(|range| !range.is_empty()) {
@@ -185,7 +185,10 @@ pub(super) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
 }
 
 /// The parts of the first ranges that are in none of the second; both are joined.
-pub(super) fn without(ranges: &[Range<usize>], out: &[Range<usize>]) -> Vec<Range<usize>> {
+pub(in crate::candle) fn without(
+    ranges: &[Range<usize>],
+    out: &[Range<usize>],
+) -> Vec<Range<usize>> {
     let mut left = Vec::with_capacity(ranges.len() + out.len());
     for range in ranges {
         let mut start = range.start;

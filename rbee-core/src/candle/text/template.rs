@@ -21,8 +21,8 @@ use minijinja::{Environment, ErrorKind as TemplateError, Value, context};
 use serde_json::Map;
 
 use super::{
+    super::files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
     added_tokens::AddedTokens,
-    files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
     jinja::{self, RAISED},
     prompt::{PromptText, StandIns, places, without},
 };
@@ -41,7 +41,7 @@ const NAME: &str = "chat_template";
 
 /// A compiled chat template.
 #[derive(Debug)]
-pub(super) struct ChatTemplate {
+pub(in crate::candle) struct ChatTemplate {
     path: PathBuf,
     source: String,
     environment: Environment<'static>,
@@ -51,13 +51,13 @@ pub(super) struct ChatTemplate {
 
 /// The special tokens that `tokenizer_config.json` names.
 #[derive(Debug, Default)]
-pub(super) struct TokenNames {
-    pub(super) bos: Option<String>,
-    pub(super) eos: Option<String>,
+pub(in crate::candle) struct TokenNames {
+    pub(in crate::candle) bos: Option<String>,
+    pub(in crate::candle) eos: Option<String>,
 }
 
 /// The chat template of a model's directory, if it has one, and the names of its special tokens.
-pub(super) fn load(dir: &Path) -> Loaded<(Option<ChatTemplate>, TokenNames)> {
+pub(in crate::candle) fn load(dir: &Path) -> Loaded<(Option<ChatTemplate>, TokenNames)> {
     let config_path = dir.join("tokenizer_config.json");
     let config = files::read_object(&config_path, MAX_CONFIG_BYTES)?.unwrap_or_default();
     let names = TokenNames {
@@ -137,7 +137,7 @@ impl ChatTemplate {
     }
 
     /// The source of the template, with the names of special tokens: the control tokens in it are those that it writes.
-    pub(super) fn written(&self) -> String {
+    pub(in crate::candle) fn written(&self) -> String {
         [Some(&*self.source), self.bos.as_deref(), self.eos.as_deref()]
             .into_iter()
             .flatten()
@@ -146,7 +146,11 @@ impl ChatTemplate {
     }
 
     /// The conversation as the model must read it, up to the start of the model's answer.
-    pub(super) fn render(&self, messages: &[Message], tokens: &AddedTokens) -> Result<PromptText> {
+    pub(in crate::candle) fn render(
+        &self,
+        messages: &[Message],
+        tokens: &AddedTokens,
+    ) -> Result<PromptText> {
         let contents = || messages.iter().map(|message| message.content.as_str());
         // Names are the caller's text as well.
         let names = || messages.iter().map(|message| message.name.as_deref());

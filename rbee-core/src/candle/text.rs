@@ -1,0 +1,12 @@
+//! Text on its way to tokens and back: chat templates, the tokenizer, and the text of an answer.
+
+pub(super) mod added_tokens;
+#[cfg(test)]
+mod control_tests;
+pub(super) mod detokenizer;
+mod jinja;
+pub(super) mod prompt;
+mod stop;
+mod strftime;
+pub(super) mod template;
+pub(super) mod tokenizer;
