@@ -8,3 +8,4 @@ pub(super) mod architecture;
 pub(super) mod backend;
 pub(super) mod matrix;
 pub(super) mod model;
+pub(super) mod weights;
