@@ -18,6 +18,8 @@ mod heartbeat;
 mod model;
 mod numerics;
 mod sampler;
+#[allow(dead_code)]
+mod tensors;
 mod text;
 mod weights;
 

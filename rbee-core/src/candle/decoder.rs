@@ -6,6 +6,10 @@
 
 pub(super) mod architecture;
 pub(super) mod backend;
+mod check;
+mod feed_forward;
+pub(super) mod forward;
+mod math;
 pub(super) mod matrix;
 pub(super) mod model;
 pub(super) mod weights;
