@@ -12,4 +12,4 @@ pub(super) mod forward;
 mod math;
 pub(super) mod matrix;
 pub(super) mod model;
-pub(super) mod weights;
+pub(super) mod weights_by_role;

@@ -5,7 +5,7 @@ use candle_core::{Result, bail};
 use super::{
     architecture::Architecture,
     matrix::StoredMatrix,
-    weights::{DecoderWeights, FeedForwardWeights, GatedWeights, LayerWeights, Projection},
+    weights_by_role::{DecoderWeights, FeedForwardWeights, GatedWeights, LayerWeights, Projection},
 };
 
 impl Architecture {

@@ -6,7 +6,7 @@ use super::{
     architecture::{Activation, Architecture, Experts},
     backend::{Backend, Product},
     math,
-    weights::{FeedForwardWeights, GatedWeights},
+    weights_by_role::{FeedForwardWeights, GatedWeights},
 };
 
 /// A feed-forward layer on a backend.

@@ -10,7 +10,7 @@ use super::{
     feed_forward::{self, FeedForward},
     math,
     model::{Model, Part},
-    weights::{DecoderWeights, LayerWeights, Projection},
+    weights_by_role::{DecoderWeights, LayerWeights, Projection},
 };
 
 /// A decoder on a backend: its weights, and the keys and values of all sequences.
