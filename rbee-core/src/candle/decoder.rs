@@ -12,4 +12,6 @@ pub(super) mod forward;
 mod math;
 pub(super) mod matrix;
 pub(super) mod model;
+#[cfg(test)]
+mod reference_tests;
 pub(super) mod weights_by_role;

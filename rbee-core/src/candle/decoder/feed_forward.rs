@@ -219,7 +219,7 @@ mod tests {
     fn equal_scores_select_the_experts_of_lower_index() {
         let experts = selected(SPEC, &[1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]);
         let rows: Vec<&[u32]> = experts.iter().map(|(rows, _)| rows.as_slice()).collect();
-        assert_eq!(rows, [&[0] as &[u32], &[0, 1], &[1], &[]]);
+        assert_eq!(rows, [&[0_u32][..], &[0, 1], &[1], &[]]);
     }
 
     #[test]
