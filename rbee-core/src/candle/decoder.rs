@@ -6,5 +6,11 @@
 
 pub(super) mod architecture;
 pub(super) mod backend;
+pub(super) mod checkpoint;
+pub(super) mod families;
+mod map;
 pub(super) mod matrix;
 pub(super) mod model;
+pub(super) mod plan;
+mod rope;
+pub(super) mod weights;
