@@ -24,6 +24,11 @@ impl<'a> ConfigFields<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// The same with a path before the keys, for messages.
+    pub(super) fn below(file: &'a Path, at: String, map: &'a Map<String, Value>) -> Self {
+        Self { file, at, map }
+    }
+
     pub(super) fn bad(&self, key: &str, value: &Value, allowed: &str) -> LoadFault {
         let what = format!("{}{key} is {}; allowed is {allowed}", self.at, shown(value));
         LoadFault::defect(self.file, what)
@@ -66,6 +71,45 @@ impl<'a> ConfigFields<'a> {
             Some(number) if range.contains(&number) => Ok(Some(number)),
             _ => Err(self.bad(key, value, &span(&range))),
         }
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Loaded<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(is)) => Ok(Some(*is)),
+            Some(other) => Err(self.bad(key, other, "true or false")),
+        }
+    }
+
+    pub(super) fn needed_number(&self, key: &str, range: RangeInclusive<f64>) -> Loaded<f64> {
+        self.number(key, range.clone())?.ok_or_else(|| self.absent(key, &span(&range)))
+    }
+
+    /// A list of exactly this many numbers.
+    pub(super) fn needed_numbers(
+        &self,
+        key: &str,
+        length: usize,
+        range: RangeInclusive<f64>,
+    ) -> Loaded<Vec<f64>> {
+        let allowed = || format!("a list of {length} numbers from {}", span(&range));
+        let value = self.get(key).ok_or_else(|| self.absent(key, &allowed()))?;
+        let list = value.as_array().filter(|list| list.len() == length);
+        let list = list.ok_or_else(|| self.bad(key, value, &allowed()))?;
+        let number = |value: &Value| value.as_f64().filter(|number| range.contains(number));
+        list.iter()
+            .map(|item| number(item).ok_or_else(|| self.bad(key, item, &allowed())))
+            .collect()
+    }
+
+    /// The names of all keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// The object itself.
+    pub(super) fn map(&self) -> &'a Map<String, Value> {
+        self.map
     }
 
     /// Checks that a value, if present, is this one: the engine supports no other.

@@ -7,11 +7,17 @@
 pub(super) mod architecture;
 pub(super) mod backend;
 mod check;
+pub(super) mod checkpoint;
+pub(super) mod families;
 mod feed_forward;
 pub(super) mod forward;
+mod map;
 mod math;
 pub(super) mod matrix;
 pub(super) mod model;
+pub(super) mod plan;
 #[cfg(test)]
 mod reference_tests;
+mod rope;
+pub(super) mod weights;
 pub(super) mod weights_by_role;

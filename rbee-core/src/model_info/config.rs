@@ -215,15 +215,14 @@ impl<'a> Config<'a> {
         let each =
             u64::from(self.kv_heads()?).checked_mul(self.head_dim()?.into())?.checked_mul(2)?;
         let layers = u64::from(self.layers()?);
-        let off = self.text.get("use_sliding_window") == Some(&Value::Bool(false));
-        let window = self.number(&["sliding_window"]).filter(|_| !off).unwrap_or(0);
+        let (window, slides) = families::windowed_layers(self.text, layers as usize);
+        let sliding = slides.iter().filter(|slides| **slides).count() as u64;
         let kinds = self.text.get("layer_types").and_then(Value::as_array);
         let kinds = kinds.filter(|kinds| kinds.len() as u64 == layers);
         let count = |wanted: &dyn Fn(&str) -> bool| {
             let names = kinds.into_iter().flatten().filter_map(Value::as_str);
             names.filter(|name| wanted(name)).count() as u64
         };
-        let sliding = if window > 0 { count(&|kind| kind == "sliding_attention") } else { 0 };
         // Layers with a state of fixed size, or without a state, do not grow with the text.
         let growing = match kinds {
             Some(_) => count(&|kind| kind.ends_with("attention") && kind != "linear_attention"),

@@ -30,6 +30,9 @@ enum Missing {
     Name(&'static str),
 }
 
+/// More layers than any model has.
+const MAX_LAYERS: usize = 1 << 16;
+
 use Missing::{Count, Flag, Name, Number};
 
 const BERT: &[(&str, Missing)] = &[
@@ -48,6 +51,60 @@ const BERT: &[(&str, Missing)] = &[
 const ROBERTA: &[(&str, Missing)] = &[("vocab_size", Count(50_265)), ("pad_token_id", Count(1))];
 
 const XLM_ROBERTA: &[(&str, Missing)] = &[("pad_token_id", Count(1))];
+
+const QWEN: &[(&str, Missing)] = &[
+    ("vocab_size", Count(151_936)),
+    ("hidden_size", Count(4_096)),
+    ("intermediate_size", Count(22_016)),
+    ("num_hidden_layers", Count(32)),
+    ("num_attention_heads", Count(32)),
+    ("num_key_value_heads", Count(32)),
+    ("hidden_act", Name("silu")),
+    ("max_position_embeddings", Count(32_768)),
+    ("rms_norm_eps", Number(1e-6)),
+    ("use_sliding_window", Flag(false)),
+    ("tie_word_embeddings", Flag(false)),
+];
+
+const QWEN3: &[(&str, Missing)] = &[("head_dim", Count(128)), ("attention_bias", Flag(false))];
+
+const QWEN3_MOE: &[(&str, Missing)] = &[
+    ("hidden_size", Count(2_048)),
+    ("intermediate_size", Count(6_144)),
+    ("num_hidden_layers", Count(24)),
+    ("num_key_value_heads", Count(4)),
+    ("attention_bias", Flag(false)),
+    ("decoder_sparse_step", Count(1)),
+    ("moe_intermediate_size", Count(768)),
+    ("num_experts_per_tok", Count(8)),
+    ("num_experts", Count(128)),
+    ("norm_topk_prob", Flag(false)),
+];
+
+const GEMMA: &[(&str, Missing)] = &[
+    ("hidden_size", Count(2_304)),
+    ("intermediate_size", Count(9_216)),
+    ("num_hidden_layers", Count(26)),
+    ("num_attention_heads", Count(8)),
+    ("num_key_value_heads", Count(4)),
+    ("head_dim", Count(256)),
+    ("hidden_activation", Name("gelu_pytorch_tanh")),
+    ("rms_norm_eps", Number(1e-6)),
+    ("attention_bias", Flag(false)),
+    ("query_pre_attn_scalar", Count(256)),
+    ("sliding_window", Count(4_096)),
+    ("tie_word_embeddings", Flag(true)),
+];
+
+const GEMMA2: &[(&str, Missing)] = &[
+    ("vocab_size", Count(256_000)),
+    ("max_position_embeddings", Count(8_192)),
+    ("final_logit_softcapping", Number(30.0)),
+    ("attn_logit_softcapping", Number(50.0)),
+];
+
+const GEMMA3: &[(&str, Missing)] =
+    &[("vocab_size", Count(262_208)), ("max_position_embeddings", Count(131_072))];
 
 const FAMILIES: &[Family] = &[
     Family {
@@ -82,6 +139,27 @@ const FAMILIES: &[Family] = &[
             ("tie_word_embeddings", Flag(false)),
         ]],
     },
+    Family { model_type: "qwen2", class: "Qwen2ForCausalLM", values: &[QWEN] },
+    Family { model_type: "qwen3", class: "Qwen3ForCausalLM", values: &[QWEN3, QWEN] },
+    Family { model_type: "qwen3_moe", class: "Qwen3MoeForCausalLM", values: &[QWEN3_MOE, QWEN] },
+    Family { model_type: "gemma2", class: "Gemma2ForCausalLM", values: &[GEMMA2, GEMMA] },
+    Family { model_type: "gemma3_text", class: "Gemma3ForCausalLM", values: &[GEMMA3, GEMMA] },
+    Family {
+        model_type: "phi3",
+        class: "Phi3ForCausalLM",
+        values: &[&[
+            ("vocab_size", Count(32_064)),
+            ("hidden_size", Count(3_072)),
+            ("intermediate_size", Count(8_192)),
+            ("num_hidden_layers", Count(32)),
+            ("num_attention_heads", Count(32)),
+            ("hidden_act", Name("silu")),
+            ("max_position_embeddings", Count(4_096)),
+            ("original_max_position_embeddings", Count(4_096)),
+            ("rms_norm_eps", Number(1e-5)),
+            ("tie_word_embeddings", Flag(false)),
+        ]],
+    },
     Family { model_type: "bert", class: "BertModel", values: &[BERT] },
     Family { model_type: "roberta", class: "RobertaModel", values: &[ROBERTA, BERT] },
     Family { model_type: "xlm-roberta", class: "XLMRobertaModel", values: &[XLM_ROBERTA, BERT] },
@@ -95,8 +173,45 @@ pub(crate) fn read(path: &Path) -> Found<Map<String, Value>> {
     Ok(config)
 }
 
+/// The window of the layers that attend to the last tokens only, and which layers these are.
+///
+/// If the configuration does not list the kinds of its layers, its class computes them.
+pub(crate) fn windowed_layers(config: &Map<String, Value>, layers: usize) -> (u32, Vec<bool>) {
+    let number = |key: &str| config.get(key).and_then(Value::as_u64);
+    let window = number("sliding_window").and_then(|window| u32::try_from(window).ok());
+    let off = config.get("use_sliding_window") == Some(&Value::Bool(false));
+    let window = window.filter(|_| !off).unwrap_or(0);
+    if window == 0 || layers > MAX_LAYERS {
+        return (0, Vec::new());
+    }
+    let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    let every = |period: u64| (1..=layers as u64).map(move |layer| layer % period.max(1) != 0);
+    let listed = config.get("layer_types").and_then(Value::as_array);
+    let slides = match (kind, listed.filter(|list| list.len() == layers)) {
+        // This class ignores the list.
+        ("mistral", _) | ("phi3" | "qwen3_moe", None) => vec![true; layers],
+        (_, Some(list)) => list.iter().map(|kind| kind == "sliding_attention").collect(),
+        ("qwen2" | "qwen3", None) => {
+            let full = number("max_window_layers").unwrap_or(28);
+            (0..layers as u64).map(|layer| layer >= full).collect()
+        }
+        ("gemma2", None) => every(2).collect(),
+        ("gemma3_text", None) => every(number("sliding_window_pattern").unwrap_or(6)).collect(),
+        _ => Vec::new(),
+    };
+    (window, slides)
+}
+
 /// Adds what is missing. A value that is `null` stays so: the classes give it a meaning of its own.
 fn complete(config: &mut Map<String, Value>) {
+    // A model of several kinds of input has the values for text in an object of its own.
+    if let Some(Value::Object(text)) = config.get_mut("text_config") {
+        complete_family(text);
+    }
+    complete_family(config);
+}
+
+fn complete_family(config: &mut Map<String, Value>) {
     let kind = config.get("model_type").and_then(Value::as_str);
     let Some(family) = FAMILIES.iter().find(|family| Some(family.model_type) == kind) else {
         return;

@@ -4,7 +4,7 @@
 
 mod facts;
 mod split;
-mod types;
+pub(crate) mod types;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,8 @@ use std::{
 use super::files::{self, FileFault, Found, shown};
 
 pub(super) use facts::read;
-pub(super) use split::only_one;
+pub(crate) use facts::windowed_layers;
+pub(crate) use split::{Part, only_one, open_all};
 use types::TensorType;
 
 /// The longest header that is read, in bytes; a vocabulary of 260,000 tokens with its merges takes 15 MB.
@@ -34,10 +35,10 @@ const MAX_DIMENSIONS: u32 = 8;
 
 /// A value of the header.
 #[derive(Clone, Debug, PartialEq)]
-enum Value {
+pub(crate) enum Value {
     Whole(u64),
-    /// A negative integer, or a fraction; no such value is used here.
-    Number,
+    /// A negative integer, or a floating-point number.
+    Number(f64),
     Bool(bool),
     Text(String),
     /// Integers (1 for true), if all values of a short list are integers.
@@ -51,7 +52,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole(number) => write!(f, "{number}"),
-            Self::Number => f.write_str("a negative number or a fraction"),
+            Self::Number(number) => write!(f, "{number}"),
             Self::Bool(value) => write!(f, "{value}"),
             Self::Text(text) => write!(f, "\"{}\"", shown(text)),
             Self::List(items) => write!(f, "a list of {} values", items.len()),
@@ -62,28 +63,37 @@ impl fmt::Display for Value {
 
 /// A tensor, as the header describes it.
 #[derive(Debug)]
-struct TensorInfo {
-    name: String,
+pub(crate) struct TensorInfo {
+    pub(crate) name: String,
+    /// The number of its type.
+    #[cfg_attr(not(feature = "candle"), allow(dead_code, reason = "what loads it needs it"))]
+    pub(crate) kind: u32,
     /// Its type; `None` if not known here.
-    stored: Option<TensorType>,
+    pub(crate) stored: Option<TensorType>,
+    /// As the file lists it: the innermost dimension first.
+    #[cfg_attr(not(feature = "candle"), allow(dead_code, reason = "what loads it needs it"))]
+    pub(crate) shape: Vec<u64>,
     elements: u64,
     /// From the beginning of the data, in bytes.
-    offset: u64,
-    bytes: Option<u64>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Option<u64>,
 }
 
 /// The part of the file before the data.
 #[derive(Debug)]
-struct Header {
-    values: BTreeMap<String, Value>,
-    tensors: Vec<TensorInfo>,
+pub(crate) struct Header {
+    pub(crate) values: BTreeMap<String, Value>,
+    pub(crate) tensors: Vec<TensorInfo>,
+    /// The place of the data in the file.
+    #[cfg_attr(not(feature = "candle"), allow(dead_code, reason = "what loads it needs it"))]
+    pub(crate) data_start: u64,
     /// The size of the data after the header.
     data_bytes: u64,
 }
 
 impl Header {
     /// Reads the header of one file, and checks that the file contains the data that it describes.
-    fn open(path: &Path) -> Found<Self> {
+    fn open(path: &Path) -> Found<(Self, File)> {
         let (file, size) = files::open(path)?;
         let mut reader = Reader {
             path,
@@ -93,7 +103,7 @@ impl Header {
         };
         let header = reader.header()?;
         header.check(path)?;
-        Ok(header)
+        Ok((header, reader.source.into_inner()))
     }
 
     /// Checks that tensors are within the data, and do not overlap.
@@ -125,7 +135,7 @@ impl Header {
         Ok(())
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         match self.values.get(key)? {
             Value::Text(text) => Some(text),
             _ => None,
@@ -264,12 +274,14 @@ impl Reader<'_> {
             }
         };
         let read = self.size.min(MAX_HEADER_BYTES) - self.left;
-        let data_bytes = self.size.saturating_sub(read.next_multiple_of(alignment));
-        Ok(Header { values, tensors, data_bytes })
+        let data_start = read.next_multiple_of(alignment);
+        let data_bytes = self.size.saturating_sub(data_start);
+        Ok(Header { values, tensors, data_start, data_bytes })
     }
 
     fn value(&mut self, key: &str, kind: u32, depth: u32) -> Found<Value> {
-        let whole = |number: i64| u64::try_from(number).map_or(Value::Number, Value::Whole);
+        let whole =
+            |number: i64| u64::try_from(number).map_or(Value::Number(number as f64), Value::Whole);
         Ok(match kind {
             0 => Value::Whole(self.bytes::<1>()?[0].into()),
             1 => whole(i8::from_le_bytes(self.bytes()?).into()),
@@ -277,10 +289,7 @@ impl Reader<'_> {
             3 => whole(i16::from_le_bytes(self.bytes()?).into()),
             4 => Value::Whole(self.u32()?.into()),
             5 => whole(i32::from_le_bytes(self.bytes()?).into()),
-            6 => {
-                self.skip(4)?;
-                Value::Number
-            }
+            6 => Value::Number(f32::from_le_bytes(self.bytes()?).into()),
             7 => Value::Bool(self.bytes::<1>()? != [0]),
             8 => match self.text(MAX_TEXT_BYTES)? {
                 Some(text) => Value::Text(text),
@@ -289,10 +298,7 @@ impl Reader<'_> {
             9 if depth < MAX_DEPTH => self.list(key, depth + 1)?,
             10 => Value::Whole(self.u64()?),
             11 => whole(i64::from_le_bytes(self.bytes()?)),
-            12 => {
-                self.skip(8)?;
-                Value::Number
-            }
+            12 => Value::Number(f64::from_le_bytes(self.bytes()?)),
             _ => {
                 return Err(self.defect(format!(
                     "value {} has type {kind} at depth {depth}; allowed are 0 to 12, and lists {MAX_DEPTH} deep",
@@ -368,6 +374,6 @@ impl Reader<'_> {
                 stored.map_or("unknown", |stored| stored.name)
             )));
         };
-        Ok(TensorInfo { name, stored, elements, offset, bytes })
+        Ok(TensorInfo { name, kind, stored, shape, elements, offset, bytes })
     }
 }

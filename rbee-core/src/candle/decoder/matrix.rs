@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::model_info::gguf::types::{self, TensorType};
+
 /// The data type of stored weights.
 ///
 /// The quantized types are those of the GGUF format: a row is a sequence of blocks, each with its own scales.
@@ -25,50 +27,59 @@ pub(in crate::candle) enum WeightType {
 }
 
 impl WeightType {
+    /// Every type.
+    pub(in crate::candle) const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// The type with this name.
+    pub(in crate::candle) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    const fn stored(self) -> TensorType {
+        match self {
+            Self::F32 => types::F32,
+            Self::F16 => types::F16,
+            Self::Bf16 => types::BF16,
+            Self::Q4_0 => types::Q4_0,
+            Self::Q4_1 => types::Q4_1,
+            Self::Q5_0 => types::Q5_0,
+            Self::Q5_1 => types::Q5_1,
+            Self::Q8_0 => types::Q8_0,
+            Self::Q2K => types::Q2_K,
+            Self::Q3K => types::Q3_K,
+            Self::Q4K => types::Q4_K,
+            Self::Q5K => types::Q5_K,
+            Self::Q6K => types::Q6_K,
+        }
+    }
+
     /// The name in messages, as GGUF files spell it.
     pub(in crate::candle) const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-            Self::Q4_0 => "Q4_0",
-            Self::Q4_1 => "Q4_1",
-            Self::Q5_0 => "Q5_0",
-            Self::Q5_1 => "Q5_1",
-            Self::Q8_0 => "Q8_0",
-            Self::Q2K => "Q2_K",
-            Self::Q3K => "Q3_K",
-            Self::Q4K => "Q4_K",
-            Self::Q5K => "Q5_K",
-            Self::Q6K => "Q6_K",
-        }
+        self.stored().name
     }
 
     /// The numbers of a block.
     pub(in crate::candle) const fn block(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
-            Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
-        }
+        self.stored().block as usize
     }
 
     /// The bytes of a block.
     pub(in crate::candle) const fn block_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Q4_0 => 18,
-            Self::Q4_1 => 20,
-            Self::Q5_0 => 22,
-            Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
-            Self::Q2K => 84,
-            Self::Q3K => 110,
-            Self::Q4K => 144,
-            Self::Q5K => 176,
-            Self::Q6K => 210,
-        }
+        self.stored().bytes as usize
     }
 
     /// The bytes of this many numbers, which must be whole blocks.

@@ -10,32 +10,9 @@ use crate::model_info::{
 
 /// Reads the model of this file, which may be one of several parts; together with its chat template.
 pub(in crate::model_info) fn read(path: &Path) -> Found<(ModelInfo, Option<String>)> {
-    let header = Header::open(path)?;
-    let parts = header.whole("split.count").unwrap_or(1);
-    if parts <= 1 {
-        return Model { path, header }.describe();
-    }
-    let mut whole: Option<Header> = None;
-    for (number, part) in (0_u64..).zip(split::all_parts(path, parts)?) {
-        let header = Header::open(&part)?;
-        let says = (header.whole("split.no"), header.whole("split.count"));
-        if says != (Some(number), Some(parts)) {
-            let what = format!("is not file {} of {parts} by its header", number + 1);
-            return Err(FileFault::defect(&part, what));
-        }
-        match &mut whole {
-            None => whole = Some(header),
-            Some(whole) => whole.tensors.extend(header.tensors),
-        }
-    }
-    let header = whole.ok_or_else(|| FileFault::defect(path, "has no parts"))?;
-    if let Some(count) = header.whole("split.tensors.count")
-        && count != header.tensors.len() as u64
-    {
-        let what =
-            format!("is a model of {count} tensors; its files have {}", header.tensors.len());
-        return Err(FileFault::defect(path, what));
-    }
+    let mut parts = split::open_all(path)?.into_iter().map(|part| part.header);
+    let mut header = parts.next().ok_or_else(|| FileFault::defect(path, "has no parts"))?;
+    header.tensors.extend(parts.flat_map(|part| part.tensors));
     Model { path, header }.describe()
 }
 
@@ -181,22 +158,24 @@ impl Model<'_> {
             _ => None,
         };
         let heads = list("attention.head_count_kv");
-        let slides = list("attention.sliding_window_pattern");
-        let window = self.number(architecture, "attention.sliding_window").unwrap_or(0);
-        let mut cache = KvCache { window, ..KvCache::default() };
         // A layer takes more than a byte of header, so a valid number of layers is small enough for a loop; a larger
         // number is invalid.
         if layers > 1 << 16 {
             return None;
         }
+        let (window, slides) = windowed_layers(&self.header.values, architecture, layers as usize);
+        let mut cache = KvCache { window, ..KvCache::default() };
         for layer in 0..layers as usize {
             let heads = match heads {
                 Some(list) => *list.get(layer)?,
                 None => shape.kv_heads?.into(),
             };
             let numbers = width.checked_mul(heads)?;
-            let slides = window > 0 && slides.is_some_and(|list| list.get(layer) == Some(&1));
-            let sum = if slides { &mut cache.windowed } else { &mut cache.whole };
+            let sum = if slides.get(layer) == Some(&true) {
+                &mut cache.windowed
+            } else {
+                &mut cache.whole
+            };
             *sum = sum.checked_add(numbers)?;
         }
         Some(cache)
@@ -212,6 +191,36 @@ struct Shape {
     kv_heads: Option<u32>,
     key_dim: Option<u32>,
     cache: Option<KvCache>,
+}
+
+/// The window of the layers that attend to the last tokens only, and which layers these are.
+///
+/// Most files do not say which. Then it is a fact about the architecture: one layer in a period attends to everything.
+pub(crate) fn windowed_layers(
+    values: &BTreeMap<String, Value>,
+    architecture: &str,
+    layers: usize,
+) -> (u32, Vec<bool>) {
+    let value = |key: &str| values.get(&format!("{architecture}.attention.{key}"));
+    let window = match value("sliding_window") {
+        Some(Value::Whole(window)) => u32::try_from(*window).unwrap_or(0),
+        // The first files of Gemma 2 did not state it.
+        _ if architecture == "gemma2" => 4_096,
+        _ => 0,
+    };
+    let period = |period: usize| (0..layers).map(move |layer| (layer + 1) % period != 0).collect();
+    let slides: Vec<bool> = match (value("sliding_window_pattern"), architecture) {
+        _ if window == 0 => Vec::new(),
+        (Some(Value::List(list)), _) if list.len() == layers => {
+            list.iter().map(|slides| *slides == 1).collect()
+        }
+        (Some(Value::Whole(every)), _) if (2..=1_024).contains(every) => period(*every as usize),
+        (_, "gemma2") => period(2),
+        (_, "gemma3") => period(6),
+        (_, "llama" | "phi3") => vec![true; layers],
+        _ => Vec::new(),
+    };
+    (window, slides)
 }
 
 /// True for models that process a whole text at once and keep no KV cache.
