@@ -138,13 +138,17 @@ pub(in crate::candle) struct CacheShape {
 
 impl CacheShape {
     /// The bytes of one block in all layers.
+    ///
+    /// On the processor, a token's values are padded to a multiple of 16 numbers.
     pub(in crate::candle) const fn block_bytes(&self) -> usize {
-        let numbers = self.layers * self.kv_heads * self.head_dim * 2 * BLOCK;
-        match self.kind {
+        let scales = self.head_dim.div_ceil(32) * 2;
+        let numbers = self.head_dim + self.head_dim.next_multiple_of(16);
+        let token = match self.kind {
             CacheType::F32 => numbers * 4,
             CacheType::F16 => numbers * 2,
-            CacheType::Q8 => numbers / 32 * 34,
-        }
+            CacheType::Q8 => numbers + 2 * scales,
+        };
+        token * self.layers * self.kv_heads * BLOCK
     }
 }
 
