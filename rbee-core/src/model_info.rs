@@ -7,7 +7,7 @@ mod config;
 pub(crate) mod embedding;
 pub(crate) mod families;
 pub(crate) mod files;
-mod gguf;
+pub(crate) mod gguf;
 mod kind;
 mod license;
 mod memory;
