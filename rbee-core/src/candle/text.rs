@@ -4,9 +4,13 @@ pub(super) mod added_tokens;
 #[cfg(test)]
 mod control_tests;
 pub(super) mod detokenizer;
+#[allow(dead_code)]
+pub(super) mod gguf;
 mod jinja;
+mod pieces;
 pub(super) mod prompt;
 mod stop;
 mod strftime;
 pub(super) mod template;
+mod text_model;
 pub(super) mod tokenizer;

@@ -5,6 +5,8 @@
 mod facts;
 mod split;
 pub(crate) mod types;
+#[cfg(feature = "candle")]
+mod vocabulary;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +22,8 @@ pub(super) use facts::read;
 pub(crate) use facts::windowed_layers;
 pub(crate) use split::{Part, only_one, open_all};
 use types::TensorType;
+#[cfg(feature = "candle")]
+pub(crate) use vocabulary::{ByteStrings, TokenKind, Vocabulary};
 
 /// The longest header that is read, in bytes; a vocabulary of 260,000 tokens with its merges takes 15 MB.
 const MAX_HEADER_BYTES: u64 = 256 << 20;
@@ -94,13 +98,7 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the header of one file, and checks that the file contains the data that it describes.
     fn open(path: &Path) -> Found<(Self, File)> {
-        let (file, size) = files::open(path)?;
-        let mut reader = Reader {
-            path,
-            source: BufReader::with_capacity(1 << 16, file),
-            left: size.min(MAX_HEADER_BYTES),
-            size,
-        };
+        let mut reader = Reader::open(path)?;
         let header = reader.header()?;
         header.check(path)?;
         Ok((header, reader.source.into_inner()))
@@ -158,7 +156,13 @@ struct Reader<'a> {
     size: u64,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn open(path: &'a Path) -> Found<Self> {
+        let (file, size) = files::open(path)?;
+        let source = BufReader::with_capacity(1 << 16, file);
+        Ok(Self { path, source, left: size.min(MAX_HEADER_BYTES), size })
+    }
+
     fn defect(&self, what: impl Into<String>) -> FileFault {
         FileFault::defect(self.path, what)
     }
@@ -225,7 +229,8 @@ impl Reader<'_> {
         })
     }
 
-    fn header(&mut self) -> Found<Header> {
+    /// The numbers of tensors and of values, at the beginning of a file.
+    fn counts(&mut self) -> Found<(u64, u64)> {
         let magic: [u8; 4] = self.bytes()?;
         if magic != *b"GGUF" {
             let found = magic.escape_ascii();
@@ -251,6 +256,11 @@ impl Reader<'_> {
                  {MAX_TENSORS} and {MAX_VALUES}"
             )));
         }
+        Ok((tensor_count, value_count))
+    }
+
+    fn header(&mut self) -> Found<Header> {
+        let (tensor_count, value_count) = self.counts()?;
         let mut values = BTreeMap::new();
         for _ in 0..value_count {
             let key = self.name("value")?;

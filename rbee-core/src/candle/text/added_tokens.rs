@@ -3,11 +3,12 @@
 use std::{cmp::Reverse, collections::HashMap, ops::Range};
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use tokenizers::{
-    AddedToken, NormalizedString, Normalizer, NormalizerWrapper, Tokenizer, normalizer,
-};
+use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper, normalizer};
 
-use super::prompt::{is_replaceable, joined};
+use super::{
+    prompt::{is_replaceable, joined},
+    text_model::TextTokenizer,
+};
 
 /// The added tokens of a tokenizer.
 ///
@@ -33,7 +34,10 @@ pub(in crate::candle) struct AddedTokens {
 
 impl AddedTokens {
     /// The tokens of a tokenizer. `written` is the text that its templates write.
-    pub(in crate::candle) fn new(tokenizer: &Tokenizer, written: &str) -> tokenizers::Result<Self> {
+    pub(in crate::candle) fn new(
+        tokenizer: &TextTokenizer,
+        written: &str,
+    ) -> tokenizers::Result<Self> {
         let mut tokens: Vec<(u32, AddedToken)> =
             tokenizer.get_added_tokens_decoder().into_iter().collect();
         tokens.retain(|(_, token)| !token.content.is_empty());

@@ -49,7 +49,7 @@ pub(in crate::candle) struct ChatTemplate {
     eos: Option<String>,
 }
 
-/// The special tokens that `tokenizer_config.json` names.
+/// The special tokens that a model's files name.
 #[derive(Debug, Default)]
 pub(in crate::candle) struct TokenNames {
     pub(in crate::candle) bos: Option<String>,
@@ -128,7 +128,8 @@ fn configured(path: &Path, config: &Map<String, serde_json::Value>) -> Loaded<Op
 }
 
 impl ChatTemplate {
-    fn compile(path: PathBuf, source: String, names: &TokenNames) -> Loaded<Self> {
+    /// Compiles the template of a file.
+    pub(super) fn compile(path: PathBuf, source: String, names: &TokenNames) -> Loaded<Self> {
         let environment = jinja::environment(NAME, &source, FUEL).map_err(|source| {
             LoadFault::malformed(&path, "the chat template does not compile", source)
         })?;

@@ -7,13 +7,14 @@ use std::{
 
 use tokenizers::{
     DecoderWrapper, Encoding, Model, ModelWrapper, NormalizedString, Normalizer, OffsetType,
-    PreTokenizedString, PreTokenizer, Token, Tokenizer, normalizer::Range,
+    PreTokenizedString, PreTokenizer, Token, normalizer::Range,
 };
 
 use super::{
     super::files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown},
     added_tokens::{AddedTokens, Part},
     prompt::PromptText,
+    text_model::{TextModel, TextTokenizer},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,13 +22,24 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub(in crate::candle) struct Codec {
     path: PathBuf,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     special: HashSet<u32>,
+    /// Added tokens that are stored as plain text.
+    plain: HashSet<u32>,
     added: AddedTokens,
     /// True if each token stands for fixed bytes, independent of its neighbors.
     byte_level: bool,
     /// The number of tokens that the model has an embedding for.
     vocab: usize,
+    /// The tokens around bare text, if not the tokenizer itself adds them.
+    ends: Ends,
+}
+
+/// Tokens before and after a text.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ends {
+    pub(super) first: Option<u32>,
+    pub(super) last: Option<u32>,
 }
 
 impl Codec {
@@ -39,10 +51,10 @@ impl Codec {
         let bytes = files::read(&path, MAX_TOKENIZER_BYTES)?;
         // The library accepts some text that is not JSON; checking it first gives the better message.
         files::parse_object(&path, &bytes)?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes)
+        let mut tokenizer = TextTokenizer::from_bytes(&bytes)
             .map_err(|source| LoadFault::malformed(&path, "is not a tokenizer", source))?;
         drop(bytes);
-        if let ModelWrapper::BPE(bpe) = tokenizer.get_model()
+        if let TextModel::Library(ModelWrapper::BPE(bpe)) = tokenizer.get_model()
             && let Some(dropout) = bpe.dropout
             && dropout != 0.0
         {
@@ -56,16 +68,26 @@ impl Codec {
         tokenizer
             .with_truncation(None)
             .map_err(|source| LoadFault::malformed(&path, "is not a tokenizer", source))?;
-        let special = tokenizer
-            .get_added_tokens_decoder()
-            .into_iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, _)| id)
-            .collect();
-        let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        Self::new(path, tokenizer, vocab, written, Ends::default())
+    }
+
+    /// Makes one from a tokenizer that was read from a file.
+    pub(super) fn new(
+        path: PathBuf,
+        tokenizer: TextTokenizer,
+        vocab: usize,
+        written: &str,
+        ends: Ends,
+    ) -> Loaded<Self> {
+        let (mut special, mut plain) = (HashSet::new(), HashSet::new());
+        for (id, token) in tokenizer.get_added_tokens_decoder() {
+            if token.special { &mut special } else { &mut plain }.insert(id);
+        }
+        let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
+            || matches!(tokenizer.get_model(), TextModel::Pieces(_));
         let added = AddedTokens::new(&tokenizer, written)
             .map_err(|source| LoadFault::malformed(&path, "has added tokens of no use", source))?;
-        Ok(Self { path, tokenizer, special, added, byte_level, vocab })
+        Ok(Self { path, tokenizer, special, plain, added, byte_level, vocab, ends })
     }
 
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
@@ -83,12 +105,16 @@ impl Codec {
                 self.tokenizer.post_process(encoding, None, add_special_tokens)
             })
         };
-        let ids = encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|cause| {
+        let mut ids = encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|cause| {
             let message =
                 format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
             Error::new(ErrorKind::InvalidRequest, message)
                 .with_client_message("the prompt cannot be encoded for the model")
         })?;
+        if add_special_tokens {
+            ids.splice(0..0, self.ends.first);
+            ids.extend(self.ends.last);
+        }
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
             let token = shown(self.tokenizer.id_to_token(*id).unwrap_or_default());
             let message = format!(
@@ -183,6 +209,10 @@ impl Codec {
 
     /// The text of neighboring tokens, without special tokens.
     pub(in crate::candle) fn decode(&self, tokens: &[u32]) -> String {
+        if self.byte_level {
+            let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.bytes(*token)).collect();
+            return String::from_utf8_lossy(&bytes).into_owned();
+        }
         // Decoding fails only in decoders that no Llama tokenizer has; tokens that cannot be decoded are left out.
         self.tokenizer.decode(tokens, true).unwrap_or_default()
     }
@@ -192,14 +222,19 @@ impl Codec {
         self.byte_level
     }
 
-    /// The bytes of a token of a byte-level vocabulary; empty for special tokens.
+    /// The bytes of a token of such a vocabulary; empty for special tokens.
     pub(in crate::candle) fn bytes(&self, token: u32) -> Vec<u8> {
         if self.special.contains(&token) {
             return Vec::new();
         }
+        if let TextModel::Pieces(pieces) = self.tokenizer.get_model() {
+            return pieces.bytes(token);
+        }
         let text = self.tokenizer.id_to_token(token).unwrap_or_default();
+        if self.plain.contains(&token) {
+            return text.into_bytes();
+        }
         let bytes: Option<Vec<u8>> = text.chars().map(byte).collect();
-        // A token that was added later is stored as plain text.
         bytes.unwrap_or_else(|| text.into_bytes())
     }
 }
