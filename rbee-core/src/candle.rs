@@ -1,5 +1,6 @@
 //! [`CandleWorker`]: a model in this process, run by candle.
 
+mod batch;
 mod bert;
 mod causal_lm;
 mod config;
@@ -28,7 +29,7 @@ mod weights;
 use std::{
     collections::HashMap,
     fmt,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -147,7 +148,16 @@ pub struct CandleOptions {
     /// The longest prompt and answer together, in tokens, at least 2: the model's own limit, but at most this. `None`:
     /// at most 32,768, because memory grows with it.
     pub context: Option<u32>,
+    /// The most concurrent runs of a model that continues text; 8 by default. A model that makes vectors has 1 slot.
+    pub slots: NonZeroU32,
+    /// The tokens whose keys and values there is memory for, in blocks of 32; it is allocated at start. The runs share
+    /// it, and what they do not need keeps the beginnings of earlier prompts. `None`: 4,096 for each slot, or the
+    /// context if that is shorter, and at least the context. The context is never longer than this.
+    pub cache_tokens: Option<NonZeroU32>,
 }
+
+/// The number of slots if none is given.
+pub(crate) const DEFAULT_SLOTS: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
 impl CandleOptions {
     /// A worker of this process on the processor, with the defaults of all other options.
@@ -163,6 +173,8 @@ impl CandleOptions {
             dtype: None,
             threads: None,
             context: None,
+            slots: DEFAULT_SLOTS,
+            cache_tokens: None,
         }
     }
 
@@ -184,8 +196,16 @@ impl CandleOptions {
     }
 }
 
-/// A model in this process, one run at a time: of the Llama family, which continues text, or of the BERT family, which
-/// makes vectors of texts. `config.json` determines which.
+/// A model in this process: of the Llama family, which continues text, or of the BERT family, which makes vectors of
+/// texts. `config.json` determines which.
+///
+/// A model that continues text computes up to [`slots`](CandleOptions::slots) runs at the same time. A run gives the
+/// same tokens alone and beside others. Every step computes one token of each run that generates, and a part of the
+/// prompts that arrived; the part is chosen so that a prompt delays the tokens of the other runs by about 100 ms per
+/// step. The memory for keys and values is allocated at start ([`cache_tokens`](CandleOptions::cache_tokens)); if it
+/// is full, the run that arrived last waits, and is computed again later. The beginnings of earlier prompts and answers
+/// stay in this memory until it is needed, and a prompt that begins in the same way, of the same tenant, is not
+/// computed again. A model that makes vectors has one run at a time.
 ///
 /// It reads a directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
 /// shards with `model.safetensors.index.json`), and if they exist `generation_config.json`, `tokenizer_config.json` and
@@ -203,13 +223,13 @@ impl CandleOptions {
 /// [`Prompt::Raw`](crate::request::Prompt::Raw), and tokens like `<think>` in an assistant's message, which the model's
 /// own answer shows as text.
 ///
-/// A stream can be continued: the tokens so far are computed again as the first worker computed them. That takes as
-/// long as their generation took, and gives the same stream bit for bit if [`numerics`](WorkerInfo::numerics) are
-/// equal. The only exception is a template that uses the date.
+/// A stream can be continued: the tokens so far are computed like a longer prompt. That gives the same stream bit for
+/// bit if [`numerics`](WorkerInfo::numerics) are equal. The only exception is a template that uses the date.
 ///
 /// The computation has its own thread with its own thread pool; async threads only pass messages on. Dropping a stream
-/// ends its run between two tokens, or between two chunks of 128 tokens of its prompt, or between two batches of 512
-/// tokens of its texts. Dropping the worker ends the thread and frees the memory.
+/// ends its run between two steps, or between two batches of 512 tokens of its texts. Dropping the worker ends the
+/// thread and frees the memory. Prompts become tokens on a thread for blocking work of the tokio runtime that
+/// [`execute`](Worker::execute) is called in.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -226,7 +246,7 @@ impl CandleOptions {
 pub struct CandleWorker {
     info: Arc<WorkerInfo>,
     engine: Handle,
-    weight_bytes: u64,
+    memory_bytes: u64,
 }
 
 impl CandleWorker {
@@ -251,7 +271,7 @@ impl CandleWorker {
         let threads = options.threads();
         let wanted = options.clone();
         let (engine, facts) =
-            Handle::start(threads, move |gone| load(&path, &wanted, &progress, gone)).await?;
+            Handle::start(threads, options.slots.get(), move |gone| load(&path, &wanted, &progress, gone)).await?;
         let devices = options.devices.unwrap_or_else(|| vec![options.device.hive_index()]);
         let info = WorkerInfo {
             id: options.id,
@@ -260,12 +280,12 @@ impl CandleWorker {
             backend: "candle".into(),
             devices,
             url: options.url,
-            slots: 1,
+            slots: engine.slots(),
             capabilities: facts.capabilities,
             numerics: facts.numerics.into(),
             since: options.since,
         };
-        Ok(Self { info: Arc::new(info), engine, weight_bytes: facts.weight_bytes })
+        Ok(Self { info: Arc::new(info), engine, memory_bytes: facts.memory_bytes })
     }
 }
 
@@ -273,7 +293,8 @@ impl CandleWorker {
 struct Facts {
     capabilities: Capabilities,
     numerics: String,
-    weight_bytes: u64,
+    /// The memory of weights, keys and values.
+    memory_bytes: u64,
 }
 
 /// A current load.
@@ -347,8 +368,8 @@ impl Worker for CandleWorker {
     }
 
     /// Busy as long as the thread works on a run, even if the run's stream was dropped already. Unhealthy if the
-    /// current step takes much longer than the engine's steps usually take. The memory is that of the weights; keys and
-    /// values of a run are added while it lasts.
+    /// current step takes much longer than the engine's steps usually take. The memory is that of the weights, and of
+    /// the keys and values for which it is allocated at start.
     async fn health(&self) -> Result<WorkerHealth> {
         if !self.engine.is_alive() {
             return Err(Error::new(ErrorKind::WorkerLost, "the worker's engine has ended"));
@@ -359,9 +380,9 @@ impl Worker for CandleWorker {
             return Err(Error::new(ErrorKind::WorkerFault, message));
         }
         Ok(WorkerHealth {
-            busy: self.engine.is_busy().into(),
-            warm: Vec::new(),
-            vram_bytes: Some(self.weight_bytes),
+            busy: self.engine.busy(),
+            warm: self.engine.warm(),
+            vram_bytes: Some(self.memory_bytes),
         })
     }
 }

@@ -131,7 +131,11 @@ async fn run(mut start: Start) -> Result<()> {
     on_hangup(|| {})?;
     raise_file_limit();
     let Some(engine) = start.engine.take() else {
-        let candle = CandleFactory { threads: start.threads, context: start.context };
+        let candle = CandleFactory {
+            threads: start.threads,
+            context: start.context,
+            ..CandleFactory::default()
+        };
         return run_worker(start, candle, stop).await;
     };
     run_engine(engine, start, stop).await

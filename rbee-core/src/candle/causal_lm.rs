@@ -1,12 +1,16 @@
 //! A loaded model that continues text, with everything that converts a job into tokens.
 
+use std::{num::NonZeroU32, sync::Arc};
+
 use candle_core::DType;
 
 use super::{
     Facts, Loading,
+    batch::cache_blocks,
     config::ModelConfig,
+    decoder::{backend::BLOCK, model::Model},
     files::Loaded,
-    generate::{GenerationModel, PREFILL_CHUNK, Plan},
+    generate::{Plan, Vocabulary},
     model::LlamaModel,
     numerics::numerics,
     text::prompt::PromptText,
@@ -20,10 +24,17 @@ use crate::{
     worker::{Capabilities, Run},
 };
 
-/// The model, its tokenizer and its template.
+/// The model, with its tokenizer and its template.
 #[derive(Debug)]
 pub(super) struct CausalLm {
-    pub(super) model: GenerationModel,
+    pub(super) model: Box<dyn Model>,
+    pub(super) frontend: Arc<Frontend>,
+}
+
+/// Everything about a model but its computation. Runs are checked with it on other threads than the engine's.
+#[derive(Debug)]
+pub(super) struct Frontend {
+    pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) template: Option<ChatTemplate>,
     pub(super) context: u32,
 }
@@ -50,28 +61,31 @@ impl CausalLm {
         }
         let device = options.device.open()?;
         let dtype: DType = options.dtype(checkpoint.stored_dtype("model.embed_tokens.weight"))?;
+        let slots = options.slots.get();
+        let blocks = cache_blocks(config.context, slots, options.cache_tokens.map(NonZeroU32::get));
+        let context = u32::try_from(blocks * BLOCK).unwrap_or(u32::MAX).min(config.context);
         let (tensors, weight_bytes) = loading.read(&mut checkpoint, &parts, dtype, &device)?;
+        let model = LlamaModel::new(&config, tensors, dtype, &device, blocks)
+            .map_err(|source| loading.does_not_fit(source))?;
+        let cache_bytes = (blocks * model.cache().block_bytes()) as u64;
         let facts = Facts {
             capabilities: Capabilities {
                 generate: true,
                 embed: false,
                 resume: true,
-                context_tokens: Some(config.context),
+                context_tokens: Some(context),
                 heartbeats: true,
             },
-            numerics: numerics(
-                &device,
-                &loading.place(),
-                dtype,
-                &format!("prefill/{PREFILL_CHUNK}"),
-            ),
-            weight_bytes,
+            numerics: numerics(&device, &loading.place(), dtype, "any batch"),
+            memory_bytes: weight_bytes + cache_bytes,
         };
-        let model = LlamaModel::new(&config, tensors, dtype, &device)
-            .map_err(|source| loading.does_not_fit(source))?;
-        let model = GenerationModel { model: Box::new(model), codec, eos: config.eos, vocab };
-        Ok((Self { model, template, context: config.context }, facts))
+        let vocabulary = Arc::new(Vocabulary { codec, eos: config.eos, size: vocab });
+        let frontend = Arc::new(Frontend { vocabulary, template, context });
+        Ok((Self { model: Box::new(model), frontend }, facts))
     }
+}
+
+impl Frontend {
 
     /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: Run) -> Result<Plan> {
@@ -84,10 +98,10 @@ impl CausalLm {
         sampling.validate()?;
         let tokens = match prompt {
             Prompt::Text(text) => {
-                self.model.codec.encode(&PromptText::from_caller(text.as_str()), true)?
+                self.vocabulary.codec.encode(&PromptText::from_caller(text.as_str()), true)?
             }
             Prompt::Raw(text) => {
-                self.model.codec.encode(&PromptText::trusted(text.as_str()), true)?
+                self.vocabulary.codec.encode(&PromptText::trusted(text.as_str()), true)?
             }
             Prompt::Chat(messages) => {
                 if messages.is_empty() {
@@ -99,14 +113,15 @@ impl CausalLm {
                         "the model has no chat template; send bare text instead of messages";
                     Error::for_client(ErrorKind::Unsupported, message)
                 })?;
-                let codec = &self.model.codec;
+                let codec = &self.vocabulary.codec;
                 codec.encode(&template.render(messages, codec.added())?, false)?
             }
         };
-        let (context, vocab) = (self.context, self.model.vocab);
+        let (context, vocab) = (self.context, self.vocabulary.size);
         if tokens.len() >= context as usize {
             return Err(run.job.task.too_long(None, tokens.len() as u64, context));
         }
-        Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)
+        let plan = Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)?;
+        Ok(plan.of(run.job.as_ref().into()))
     }
 }

@@ -12,7 +12,6 @@ use super::{
     bert::{self, Bert, BertConfig},
     encoder::Encoder,
     files::{self, Loaded, MAX_CONFIG_BYTES, shown},
-    generate::Sink,
     numerics::numerics,
     text::prompt::PromptText,
     text::tokenizer::Codec,
@@ -50,6 +49,18 @@ pub(super) struct Embedder {
     length: u32,
     /// The shorter lengths that it was trained for.
     shorter: Lengths,
+}
+
+/// The receiver of a run's outputs.
+pub(super) trait Sink {
+    /// Takes an output; returns false if the run was cancelled.
+    fn put(&mut self, output: Output) -> bool;
+    /// A step of the computation begins, with this many tokens.
+    fn step(&mut self, _tokens: usize) {}
+    /// The step has ended without an output.
+    fn beat(&mut self) {}
+    /// Returns true if the run was cancelled.
+    fn closed(&self) -> bool;
 }
 
 /// Texts that were checked against the model.
@@ -94,7 +105,7 @@ impl Embedder {
                 heartbeats: true,
             },
             numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
-            weight_bytes,
+            memory_bytes: weight_bytes,
         };
         let embedder = Self {
             model: Box::new(model),

@@ -1,26 +1,31 @@
 //! The thread that loads a model and runs it, and the async interface to it.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::Runtime,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TryRecvError},
+        oneshot,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    causal_lm::CausalLm,
-    embed::{self, Embedder},
+    batch::{
+        Clock,
+        outlet::{HEARTBEAT, OUTPUTS, Outlet},
+        slots::{Slot, Slots},
+        steps::{Batch, guarded, panic_message},
+    },
+    causal_lm::{CausalLm, Frontend},
+    embed::{self, Embedder, Sink},
     files::{LoadFault, Loaded},
-    generate::{self, Sink, generate},
+    generate::Begun,
     heartbeat::Heartbeat,
 };
 use crate::{
@@ -28,11 +33,6 @@ use crate::{
     event::Output,
     worker::Run,
 };
-
-/// The most outputs that wait for their reader; more stall only this run.
-const OUTPUTS: usize = 8;
-/// After this time without an output, the next finished step sends a heartbeat.
-const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// A loaded model.
 #[derive(Debug)]
@@ -43,56 +43,61 @@ pub(super) enum Engine {
     Vectors(Box<Embedder>),
 }
 
+/// The part of a loaded model that checks runs.
+#[derive(Clone, Debug)]
+enum Planner {
+    Text(Arc<Frontend>),
+    Vectors(Arc<Embedder>),
+}
+
 /// A run that was checked against the model.
+#[derive(Debug)]
 enum Plan {
-    Text(generate::Plan),
+    Text(Begun),
     Vectors(embed::Plan),
 }
 
-impl Engine {
+impl Planner {
     /// Checks everything about a run that can be refused, before anything is computed.
     fn plan(&self, run: Run) -> Result<Plan> {
         match self {
-            Self::Text(causal_lm) => causal_lm.plan(run).map(Plan::Text),
+            Self::Text(frontend) => {
+                frontend.plan(run).map(|plan| Plan::Text(plan.begin(&frontend.vocabulary)))
+            }
             Self::Vectors(embedder) => embedder.plan(&run).map(Plan::Vectors),
         }
     }
-
-    /// Runs to the end, which is returned; `None` if the run was cancelled.
-    fn run(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
-        match (self, plan) {
-            (Self::Text(causal_lm), Plan::Text(plan)) => generate(&causal_lm.model, plan, sink),
-            (Self::Vectors(embedder), Plan::Vectors(plan)) => embedder.embed(plan, sink),
-            _ => Err(Error::new(ErrorKind::Internal, "the plan of a run is another engine's")),
-        }
-    }
 }
 
-/// The right to the only run at a time; released when dropped.
+/// A run for the thread.
 #[derive(Debug)]
-struct Slot(Arc<AtomicBool>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
+enum Command {
+    Text(Begun, Outlet),
+    Vectors(embed::Plan, mpsc::Sender<Result<Output>>, Slot),
 }
 
-struct Command {
-    run: Run,
-    /// Whether the run was accepted.
-    reply: oneshot::Sender<Result<()>>,
-    outputs: mpsc::Sender<Result<Output>>,
-    slot: Slot,
-}
-
-/// The async interface. Dropping it ends the thread, between two tokens if a run is active.
+/// The async interface. Dropping it ends the thread, between two steps if runs are active.
 #[derive(Debug)]
 pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
-    busy: Arc<AtomicBool>,
-    heartbeat: Arc<Heartbeat>,
+    planner: Planner,
+    slots: Slots,
+    shared: Arc<Shared>,
     stop: CancellationToken,
+}
+
+/// What the thread reports.
+#[derive(Debug)]
+struct Shared {
+    heartbeat: Heartbeat,
+    /// The prefix keys whose prompts are cached.
+    warm: Mutex<Vec<u64>>,
+}
+
+impl Shared {
+    fn warm(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Handle {
@@ -103,17 +108,18 @@ impl Drop for Handle {
 
 impl Handle {
     /// Starts the thread with its pool of `threads`, and loads there. The loader gets a function that returns true if
-    /// the caller has disconnected.
+    /// the caller has disconnected. A model that continues text has this number of slots, another one has 1.
     pub(super) async fn start<T: Send + 'static>(
         threads: usize,
+        slots: u32,
         load: impl FnOnce(&dyn Fn() -> bool) -> Loaded<(Engine, T)> + Send + 'static,
     ) -> Loaded<(Self, T)> {
         let (ready, loaded) = oneshot::channel();
-        let (commands, inbox) = mpsc::channel(1);
+        let (commands, inbox) = mpsc::channel(slots.max(1) as usize);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let heartbeat = Arc::new(Heartbeat::new());
-        let beaten = heartbeat.clone();
+        let shared = Arc::new(Shared { heartbeat: Heartbeat::new(), warm: Mutex::default() });
+        let reported = shared.clone();
         // The engine runs on a thread of the pool that its kernels use, so that no step crosses threads needlessly.
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -134,29 +140,59 @@ impl Handle {
                 })?;
                 Ok((engine, rest, runtime))
             });
-            match result {
-                Ok((engine, rest, runtime)) => {
-                    if ready.send(Ok(rest)).is_ok() {
-                        serve(&engine, inbox, &stopped, &runtime, &beaten);
+            let (engine, rest, runtime) = match result {
+                Ok(loaded) => loaded,
+                // The caller may be gone; then nobody needs the result.
+                Err(fault) => return drop(ready.send(Err(fault))),
+            };
+            let thread = Thread { inbox, stop: &stopped, runtime: &runtime, shared: &reported };
+            // A panic that is not of one run alone ends the thread: the streams of all runs end.
+            let served = catch_unwind(AssertUnwindSafe(|| match engine {
+                Engine::Text(causal_lm) => {
+                    let CausalLm { model, frontend } = *causal_lm;
+                    let vocabulary = frontend.vocabulary.clone();
+                    if ready.send(Ok((Planner::Text(frontend), rest))).is_ok() {
+                        thread.serve_text(Batch::new(model, vocabulary, Clock::system()));
                     }
                 }
-                // The caller may be gone; then nobody needs the result.
-                Err(fault) => drop(ready.send(Err(fault))),
+                Engine::Vectors(embedder) => {
+                    let embedder: Arc<Embedder> = embedder.into();
+                    if ready.send(Ok((Planner::Vectors(embedder.clone()), rest))).is_ok() {
+                        thread.serve_vectors(&embedder);
+                    }
+                }
+            }));
+            if let Err(panic) = served {
+                tracing::error!(message = panic_message(&*panic), "the engine panicked");
             }
         });
-        let rest = loaded.await.map_err(|source| LoadFault::Engine { source: source.into() })??;
-        let busy = Arc::new(AtomicBool::new(false));
-        Ok((Self { commands, busy, heartbeat, stop }, rest))
+        let (planner, rest) =
+            loaded.await.map_err(|source| LoadFault::Engine { source: source.into() })??;
+        let slots = Slots::new(match planner {
+            Planner::Text(_) => slots.max(1),
+            Planner::Vectors(_) => 1,
+        });
+        Ok((Self { commands, planner, slots, shared, stop }, rest))
     }
 
-    /// True if a run is active.
-    pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
+    /// The most concurrent runs.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots.most()
+    }
+
+    /// The number of active runs.
+    pub(super) fn busy(&self) -> u32 {
+        self.slots.busy()
+    }
+
+    /// The prefix keys whose prompts are cached.
+    pub(super) fn warm(&self) -> Vec<u64> {
+        self.shared.warm().clone()
     }
 
     /// The duration of the current step, if it is so long that the step must hang.
     pub(super) fn hangs_for(&self) -> Option<Duration> {
-        self.heartbeat.hangs_for()
+        self.shared.heartbeat.hangs_for()
     }
 
     /// True if the thread is running.
@@ -164,21 +200,32 @@ impl Handle {
         !self.commands.is_closed()
     }
 
-    /// Begins a run.
+    /// Begins a run. It is checked on a thread for blocking work: the tokens of a long prompt take some time, in which
+    /// the engine's thread goes on with the other runs.
     pub(super) async fn execute(&self, run: Run) -> Result<mpsc::Receiver<Result<Output>>> {
-        if self.busy.swap(true, Ordering::AcqRel) {
-            return Err(Error::new(
-                ErrorKind::WorkerBusy,
-                "the worker has 1 slot, and a run is active",
-            ));
-        }
-        let slot = Slot(self.busy.clone());
-        let (reply, accepted) = oneshot::channel();
-        let (outputs, receiver) = mpsc::channel(OUTPUTS + 1);
-        let command = Command { run, reply, outputs, slot };
-        // Only the holder of the slot sends, so there is capacity unless the thread is gone.
+        let Some(slot) = self.slots.take() else {
+            let message = match self.slots.most() {
+                1 => "the worker has 1 slot, and a run is active".into(),
+                slots => format!("the worker has {slots} slots, and as many runs are active"),
+            };
+            return Err(Error::new(ErrorKind::WorkerBusy, message));
+        };
+        let planner = self.planner.clone();
+        // The slot stays taken until the check has ended, also if nobody waits for it any more.
+        let check = move || (guarded(|| planner.plan(run)), slot);
+        let (plan, slot) = tokio::task::spawn_blocking(check).await.map_err(|_| lost())?;
+        let (command, receiver) = match plan? {
+            Plan::Text(begun) => {
+                let (outlet, receiver) = Outlet::new(slot).ok_or_else(lost)?;
+                (Command::Text(begun, outlet), receiver)
+            }
+            Plan::Vectors(plan) => {
+                let (outputs, receiver) = mpsc::channel(OUTPUTS + 1);
+                (Command::Vectors(plan, outputs, slot), receiver)
+            }
+        };
+        // Only holders of slots send, each once, so there is capacity unless the thread is gone.
         self.commands.try_send(command).map_err(|_| lost())?;
-        accepted.await.map_err(|_| lost())??;
         Ok(receiver)
     }
 }
@@ -187,62 +234,90 @@ fn lost() -> Error {
     Error::new(ErrorKind::WorkerLost, "the worker's engine has ended")
 }
 
-fn serve(
-    engine: &Engine,
-    mut inbox: mpsc::Receiver<Command>,
-    stop: &CancellationToken,
-    runtime: &Runtime,
-    heartbeat: &Heartbeat,
-) {
-    while let Some(Command { run, reply, outputs, slot }) = inbox.blocking_recv() {
-        // Reserved capacity for the last output: a slow reader does not keep the thread from its next run.
-        let Ok(last) = outputs.clone().try_reserve_owned() else {
-            continue;
-        };
-        heartbeat.begin();
-        let plan = guarded(|| engine.plan(run));
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(error) => {
-                heartbeat.pause();
-                drop(slot);
-                drop(reply.send(Err(error)));
-                continue;
+/// The thread's side of the interface.
+struct Thread<'a> {
+    inbox: mpsc::Receiver<Command>,
+    stop: &'a CancellationToken,
+    runtime: &'a Runtime,
+    shared: &'a Shared,
+}
+
+impl Thread<'_> {
+    /// Computes steps as long as there are runs, and takes new runs between them.
+    fn serve_text(mut self, mut batch: Batch) {
+        let Shared { heartbeat, .. } = self.shared;
+        let join = |batch: &mut Batch, command| {
+            if let Command::Text(run, outlet) = command {
+                heartbeat.begin();
+                batch.join(run, outlet);
             }
         };
-        if reply.send(Ok(())).is_err() {
+        loop {
+            let ended = loop {
+                match self.inbox.try_recv() {
+                    Ok(command) => join(&mut batch, command),
+                    Err(TryRecvError::Empty) => break self.stop.is_cancelled(),
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
+            if ended {
+                heartbeat.pause();
+                // What was sent before the end.
+                self.inbox.close();
+                while let Ok(command) = self.inbox.try_recv() {
+                    join(&mut batch, command);
+                }
+                return batch.close(&lost());
+            }
+            batch.settle();
+            let goes_on = batch.step(heartbeat);
+            if let Some(warm) = batch.warm() {
+                *self.shared.warm() = warm;
+            }
+            if goes_on {
+                continue;
+            }
             heartbeat.pause();
-            continue;
+            let command = self.runtime.block_on(async {
+                tokio::select! {
+                    command = self.inbox.recv() => command,
+                    () = self.stop.cancelled() => None,
+                    () = batch.changed() => None,
+                }
+            });
+            if let Some(command) = command {
+                join(&mut batch, command);
+            }
         }
-        let mut sink = ChannelSink { outputs, stop, runtime, heartbeat, last: Instant::now() };
-        let result = guarded(|| engine.run(&plan, &mut sink));
-        heartbeat.pause();
-        // Released before the end is sent, so that a reader of the end can begin a new run.
-        drop((plan, slot));
-        let word = match result {
-            Ok(Some(end)) => Ok(end),
-            Ok(None) if stop.is_cancelled() => Err(lost()),
-            Ok(None) => continue,
-            Err(error) => Err(error),
-        };
-        last.send(word);
     }
-}
 
-/// Runs a step; a panic in it is a fault of this run alone.
-fn guarded<T>(step: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|panic| {
-        let message = format!("the engine panicked: {}", panic_message(&*panic));
-        Err(Error::new(ErrorKind::WorkerFault, message))
-    })
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    super::files::shown(text.unwrap_or_else(|| "without a message".into()))
+    /// Computes one run after the other.
+    fn serve_vectors(mut self, embedder: &Embedder) {
+        let Shared { heartbeat, .. } = self.shared;
+        while let Some(command) = self.inbox.blocking_recv() {
+            let Command::Vectors(plan, outputs, slot) = command else {
+                continue;
+            };
+            // Reserved capacity for the last output: a slow reader does not keep the thread from its next run.
+            let Ok(last) = outputs.clone().try_reserve_owned() else {
+                continue;
+            };
+            heartbeat.begin();
+            let (stop, runtime) = (self.stop, self.runtime);
+            let mut sink = ChannelSink { outputs, stop, runtime, heartbeat, last: Instant::now() };
+            let result = guarded(|| embedder.embed(&plan, &mut sink));
+            heartbeat.pause();
+            // Released before the end is sent, so that a reader of the end can begin a new run.
+            drop((plan, slot));
+            let word = match result {
+                Ok(Some(end)) => Ok(end),
+                Ok(None) if self.stop.is_cancelled() => Err(lost()),
+                Ok(None) => continue,
+                Err(error) => Err(error),
+            };
+            last.send(word);
+        }
+    }
 }
 
 struct ChannelSink<'a> {

@@ -12,7 +12,10 @@ use super::*;
 use crate::{
     candle::{
         golden_tests::bundled_engine,
-        model::{Model, Sequence},
+        decoder::{
+            backend::{CacheShape, CacheType},
+            model::{Model, Part},
+        },
     },
     id::{CorrelationId, JobId},
     job::Job,
@@ -37,22 +40,24 @@ enum Order {
 }
 
 impl Model for Puppet {
-    fn sequence(&self) -> Box<dyn Sequence + '_> {
-        Box::new(PuppetSequence(self))
+    fn vocab(&self) -> usize {
+        1024
     }
-}
 
-struct PuppetSequence<'a>(&'a Puppet);
+    fn cache(&self) -> CacheShape {
+        CacheShape { kind: CacheType::F16, layers: 1, blocks: 64, kv_heads: 1, head_dim: 32 }
+    }
 
-impl Sequence for PuppetSequence<'_> {
-    fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
-        let _ = self.0.calls.send(tokens.len());
-        let order = self.0.orders.lock().unwrap_or_else(|poison| poison.into_inner()).recv();
-        match order.unwrap_or(Order::GoOn) {
-            Order::GoOn => Ok(vec![0.0; 1024]),
+    fn step(&mut self, parts: &[Part<'_>], logits: &mut Vec<f32>) -> candle_core::Result<()> {
+        let _ = self.calls.send(parts.iter().map(|part| part.tokens.len()).sum());
+        let order = self.orders.lock().unwrap_or_else(|poison| poison.into_inner()).recv();
+        let logit = match order.unwrap_or(Order::GoOn) {
+            Order::GoOn => 0.0,
             Order::Panic => panic!("the strings are tangled"),
-            Order::NotANumber => Ok(vec![f32::NAN; 1024]),
-        }
+            Order::NotANumber => f32::NAN,
+        };
+        logits.resize(parts.iter().filter(|part| part.logits).count() * self.vocab(), logit);
+        Ok(())
     }
 }
 
@@ -62,10 +67,10 @@ async fn puppet() -> (Handle, Receiver<usize>, Sender<Order>) {
     let (strings, orders) = channel();
     let load = move |_: &dyn Fn() -> bool| {
         let mut engine = bundled_engine();
-        engine.model.model = Box::new(Puppet { calls, orders: Mutex::new(orders) });
+        engine.model = Box::new(Puppet { calls, orders: Mutex::new(orders) });
         Ok((Engine::Text(Box::new(engine)), ()))
     };
-    let (handle, ()) = Handle::start(1, load).await.unwrap();
+    let (handle, ()) = Handle::start(1, 1, load).await.unwrap();
     (handle, told, strings)
 }
 
@@ -107,7 +112,7 @@ async fn a_panic_in_a_step_is_a_fault_of_that_run_alone() {
         let error = last(handle.execute(run("x", 3)).await.unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WorkerFault);
         assert!(error.message().contains(said), "{error}");
-        assert!(!handle.is_busy() && handle.is_alive());
+        assert!(handle.busy() == 0 && handle.is_alive());
     }
     (0..3).for_each(|_| strings.send(Order::GoOn).unwrap());
     assert!(matches!(
@@ -122,13 +127,13 @@ async fn a_dropped_stream_ends_a_long_prompt_between_two_chunks_and_is_busy_unti
     let long = "q7".repeat(130);
     let outputs = handle.execute(run(&long, 3)).await.unwrap();
     let bound = Duration::from_secs(10);
-    assert_eq!(told.recv_timeout(bound), Ok(128));
+    assert_eq!(told.recv_timeout(bound), Ok(32));
     drop(outputs);
-    assert!(handle.is_busy(), "the thread is still at the chunk");
+    assert_eq!(handle.busy(), 1, "the thread is still at the chunk");
     assert_eq!(handle.execute(run("x", 1)).await.unwrap_err().kind(), ErrorKind::WorkerBusy);
     strings.send(Order::GoOn).unwrap();
     let free = async {
-        while handle.is_busy() {
+        while handle.busy() > 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -170,7 +175,7 @@ async fn dropping_the_door_ends_a_run_that_waits_for_its_reader() {
 #[tokio::test]
 async fn a_panic_while_loading_is_an_error() {
     let load = |_: &dyn Fn() -> bool| -> Loaded<(Engine, ())> { panic!("no such luck") };
-    let error = Error::from(Handle::start(1, load).await.unwrap_err());
+    let error = Error::from(Handle::start(1, 1, load).await.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
     assert!(error.message().contains("no such luck"), "{error}");
 }

@@ -1,10 +1,14 @@
 //! The factory of candle workers for a hive.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    path::Path,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 
-use super::{CandleDevice, CandleOptions, CandleWorker};
+use super::{CandleDevice, CandleOptions, CandleWorker, DEFAULT_SLOTS};
 use crate::{
     engine_support::EngineSupport,
     error::{Error, ErrorKind, Result},
@@ -33,9 +37,18 @@ pub struct CandleFactory {
     pub threads: Option<NonZeroUsize>,
     /// The longest prompt and answer together, in tokens; the model's own limit by default.
     pub context: Option<u32>,
+    /// The most concurrent runs of a worker, 8 by default; the order to start it may set fewer.
+    pub slots: Option<NonZeroU32>,
+    /// The tokens whose keys and values a worker has memory for
+    /// ([`CandleOptions::cache_tokens`](super::CandleOptions::cache_tokens)).
+    pub cache_tokens: Option<NonZeroU32>,
 }
 
 impl CandleFactory {
+    fn most_slots(&self) -> NonZeroU32 {
+        self.slots.unwrap_or(DEFAULT_SLOTS)
+    }
+
     fn device(spec: &WorkerSpec) -> Result<CandleDevice> {
         match spec.devices[..] {
             [] | [0] => Ok(CandleDevice::Cpu),
@@ -76,6 +89,9 @@ impl WorkerFactory for CandleFactory {
         options.devices = Some(spec.devices.clone());
         options.threads = self.threads;
         options.context = self.context;
+        let ordered = NonZeroU32::new(spec.slots).unwrap_or(NonZeroU32::MIN);
+        options.slots = ordered.min(self.most_slots());
+        options.cache_tokens = self.cache_tokens;
         Ok(Arc::new(CandleWorker::load(path, options, progress).await?))
     }
 
@@ -104,7 +120,7 @@ impl WorkerFactory for CandleFactory {
     }
 
     fn limits(&self, _: &ModelRef) -> WorkerLimits {
-        WorkerLimits { slots: Some(1), context: self.context }
+        WorkerLimits { slots: Some(self.most_slots().get()), context: self.context }
     }
 }
 

@@ -1,14 +1,11 @@
-//! One run: prompt in, tokens out. It uses no thread and no channel, and only the clock that measures the prefill.
+//! One run: from the checked prompt to the outputs, token by token. It uses no thread, no channel and no clock.
 //!
-//! A run that continues another makes exactly the calls of the first one: the prompt in the same chunks, then each
-//! generated token separately. The matrix kernels round differently for one row than for many, so tokens that were
-//! computed one by one must be computed one by one again for a stream that is equal bit for bit. This costs as much as
-//! generating them.
+//! A run that continues another computes the prompt and the earlier tokens like one long prompt: the logits after them
+//! are the same bit for bit, because they do not depend on how a sequence was divided into steps.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    model::{Model, Sequence},
     sampler::Sampler,
     text::detokenizer::{Detokenizer, ResumeFault},
     text::tokenizer::Codec,
@@ -16,12 +13,27 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{Finish, Metrics, Output, Usage},
+    id::TenantId,
+    job::Job,
     task::Sampling,
     worker::Resume,
 };
 
-/// Tokens of the prompt that are computed at once. The exact numbers depend on it, so it never varies.
-pub(super) const PREFILL_CHUNK: usize = 128;
+/// The tokens of a model.
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    pub(super) codec: Codec,
+    /// The tokens that end a text, in ascending order.
+    pub(super) eos: Vec<u32>,
+    /// The number of tokens.
+    pub(super) size: usize,
+}
+
+impl Vocabulary {
+    fn ends(&self, token: u32) -> bool {
+        self.eos.binary_search(&token).is_ok()
+    }
+}
 
 /// A run, checked against the model.
 #[derive(Debug)]
@@ -32,6 +44,22 @@ pub(super) struct Plan {
     resume: Resume,
     /// Tokens of the answer, those of earlier attempts included.
     limit: usize,
+    origin: Origin,
+}
+
+/// The values of a job that the cache of prefixes needs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origin {
+    /// Cached prefixes are shared within a tenant only.
+    pub(super) tenant: Option<TenantId>,
+    /// The keys of the prompt's prefixes.
+    pub(super) keys: Arc<[u64]>,
+}
+
+impl From<&Job> for Origin {
+    fn from(job: &Job) -> Self {
+        Self { tenant: job.tenant.clone(), keys: job.prefix.clone() }
+    }
 }
 
 impl Plan {
@@ -64,11 +92,71 @@ impl Plan {
                 "resume has token {bad}; allowed are those below {vocab}"
             )));
         }
-        Ok(Self { prompt, sampling, seed, resume, limit })
+        Ok(Self { prompt, sampling, seed, resume, limit, origin: Origin::default() })
+    }
+
+    /// The same for a job with this origin.
+    pub(super) fn of(self, origin: Origin) -> Self {
+        Self { origin, ..self }
     }
 
     fn usage(&self, completion: usize) -> Usage {
         Usage { prompt_tokens: self.prompt.len() as u32, completion_tokens: completion as u32 }
+    }
+
+    /// Processes the tokens of an earlier attempt.
+    pub(super) fn begin(self, vocabulary: &Vocabulary) -> Begun {
+        match self.replay(vocabulary) {
+            Ok((text, None)) => Begun::Generation(Box::new(self.generation(text, vocabulary))),
+            Ok((_, Some(end))) => Begun::Over(Ok(end)),
+            Err(error) => Begun::Over(Err(error)),
+        }
+    }
+
+    /// The text of the tokens of an earlier attempt, and the end, if they are the whole answer.
+    fn replay(&self, vocabulary: &Vocabulary) -> Result<(Detokenizer, Option<Output>)> {
+        let codec = &vocabulary.codec;
+        let Resume { tokens: done, text_bytes } = &self.resume;
+        let mut text = Detokenizer::new(codec, &self.sampling.stop);
+        let ends = |token: &u32| vocabulary.ends(*token);
+        let end = |finish| Some(Output::End { finish, usage: self.usage(done.len()) });
+
+        if let Some(at) = done.iter().position(ends).filter(|at| at + 1 < done.len()) {
+            let message = format!(
+                "resume has the end of the text at {at} of {} tokens; allowed is the last",
+                done.len()
+            );
+            return Err(invalid(message));
+        }
+        let misfit = |cause: ResumeFault| invalid(format!("resume has {cause}")).with_source(cause);
+        text.replay(codec, done).map_err(misfit)?;
+        if text.stopped() || done.last().is_some_and(ends) {
+            return Ok((text, end(Finish::Stop)));
+        }
+        if done.len() == self.limit {
+            text.finish(codec);
+            let finish = last_word(&text);
+            return Ok((text, end(finish)));
+        }
+        text.said(*text_bytes).map_err(misfit)?;
+        Ok((text, None))
+    }
+
+    fn generation(self, text: Detokenizer, vocabulary: &Vocabulary) -> Generation {
+        let mut sampler = Sampler::new(&self.sampling, self.seed, vocabulary.size);
+        let prompt = self.prompt.len();
+        let mut tokens = self.prompt;
+        tokens.extend_from_slice(&self.resume.tokens);
+        sampler.note(&tokens);
+        Generation {
+            prompt,
+            measured: tokens.len(),
+            tokens,
+            limit: self.limit,
+            sampler,
+            text,
+            origin: self.origin,
+        }
     }
 }
 
@@ -76,106 +164,94 @@ fn invalid(message: String) -> Error {
     Error::for_client(ErrorKind::InvalidRequest, message)
 }
 
-/// The receiver of a run's outputs.
-pub(super) trait Sink {
-    /// Takes an output; returns false if the run was cancelled.
-    fn put(&mut self, output: Output) -> bool;
-    /// A step of the computation begins, with this many tokens.
-    fn step(&mut self, _tokens: usize) {}
-    /// The step has ended without an output.
-    fn beat(&mut self) {}
-    /// Returns true if the run was cancelled.
-    fn closed(&self) -> bool;
-}
-
-/// The parts of a model that the generation needs.
+/// A run that can be computed, or whose result is known without a computation.
 #[derive(Debug)]
-pub(super) struct GenerationModel {
-    pub(super) model: Box<dyn Model>,
-    pub(super) codec: Codec,
-    pub(super) eos: Vec<u32>,
-    pub(super) vocab: usize,
+pub(super) enum Begun {
+    /// It generates.
+    Generation(Box<Generation>),
+    /// It is over: its earlier tokens are the whole answer, or do not match.
+    Over(Result<Output>),
 }
 
-/// Generates until the end, which is returned; `None` if the run was cancelled.
-pub(super) fn generate(
-    model: &GenerationModel,
-    plan: &Plan,
-    sink: &mut impl Sink,
-) -> Result<Option<Output>> {
-    let codec = &model.codec;
-    let Resume { tokens: done, text_bytes } = &plan.resume;
-    let mut text = Detokenizer::new(codec, &plan.sampling.stop);
-    let ends = |token: &u32| model.eos.binary_search(token).is_ok();
-    let end = |finish, count| Ok(Some(Output::End { finish, usage: plan.usage(count) }));
+/// A run that generates.
+#[derive(Debug)]
+pub(super) struct Generation {
+    /// Prompt and answer.
+    tokens: Vec<u32>,
+    /// The length of the prompt.
+    prompt: usize,
+    /// The tokens that were known at the beginning.
+    measured: usize,
+    limit: usize,
+    sampler: Sampler,
+    text: Detokenizer,
+    pub(super) origin: Origin,
+}
 
-    if let Some(at) = done.iter().position(ends).filter(|at| at + 1 < done.len()) {
-        let message = format!(
-            "resume has the end of the text at {at} of {} tokens; allowed is the last",
-            done.len()
-        );
-        return Err(invalid(message));
-    }
-    let misfit = |cause: ResumeFault| invalid(format!("resume has {cause}")).with_source(cause);
-    text.replay(codec, done).map_err(misfit)?;
-    if text.stopped() || done.last().is_some_and(ends) {
-        return end(Finish::Stop, done.len());
-    }
-    if done.len() == plan.limit {
-        text.finish(codec);
-        return end(last_word(&text), done.len());
-    }
-    text.said(*text_bytes).map_err(misfit)?;
+/// The results of one token.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) token: Output,
+    /// The end, if this was the last token.
+    pub(super) end: Option<Output>,
+}
 
-    let begun = Instant::now();
-    let mut sequence = model.model.sequence();
-    let Some(mut logits) = prefill(&mut *sequence, plan, sink)? else {
-        return Ok(None);
-    };
-    let metrics = Metrics {
-        prompt_tokens: (plan.prompt.len() + done.len()) as u32,
-        prefill: begun.elapsed(),
-    };
-    if !sink.put(Output::Metrics(metrics)) {
-        return Ok(None);
+impl Generation {
+    /// Prompt and answer so far.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
-    let mut sampler = Sampler::new(&plan.sampling, plan.seed, model.vocab);
-    sampler.note(&plan.prompt);
-    sampler.note(done);
-    let mut count = done.len();
-    loop {
-        let token = sampler.choose(&mut logits, count as u64).map_err(|fault| {
+    /// The tokens of the prompt.
+    pub(super) fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.prompt]
+    }
+
+    /// True if no token was generated in this run.
+    pub(super) fn is_new(&self) -> bool {
+        self.tokens.len() == self.measured
+    }
+
+    /// The measurements of a run whose first token took this long.
+    pub(super) fn metrics(&self, prefill: Duration) -> Output {
+        Output::Metrics(Metrics { prompt_tokens: self.measured as u32, prefill })
+    }
+
+    /// Selects the next token by these logits.
+    pub(super) fn next(&mut self, vocabulary: &Vocabulary, logits: &mut [f32]) -> Result<Next> {
+        let count = self.tokens.len() - self.prompt;
+        let token = self.sampler.choose(logits, count as u64).map_err(|fault| {
             let token = fault.token;
             Error::new(
                 ErrorKind::WorkerFault,
                 format!("the model gave no number as the logit of token {token}"),
             )
         })?;
-        count += 1;
-        sampler.note(&[token]);
-        let over = ends(&token);
-        let mut chunk = if over { String::new() } else { text.push(codec, token) };
-        let finish = if over || text.stopped() {
+        let count = count + 1;
+        self.tokens.push(token);
+        self.sampler.note(&[token]);
+        let over = vocabulary.ends(token);
+        let codec = &vocabulary.codec;
+        let mut chunk = if over { String::new() } else { self.text.push(codec, token) };
+        let mut finish = if over || self.text.stopped() {
             Some(Finish::Stop)
-        } else if count == plan.limit {
+        } else if count == self.limit {
             Some(Finish::Length)
         } else {
             None
         };
-        if finish.is_some() {
-            chunk += &text.finish(codec);
+        if let Some(finish) = &mut finish {
+            chunk += &self.text.finish(codec);
+            if !over {
+                *finish = last_word(&self.text);
+            }
         }
-        let output = Output::Token { id: Some(token), text: chunk.into() };
-        if !sink.put(output) {
-            return Ok(None);
-        }
-        if let Some(finish) = finish {
-            let finish = if over { finish } else { last_word(&text) };
-            return end(finish, count);
-        }
-        sink.step(1);
-        logits = sequence.forward(&[token]).map_err(fault)?;
+        let usage =
+            Usage { prompt_tokens: self.prompt as u32, completion_tokens: count as u32 };
+        Ok(Next {
+            token: Output::Token { id: Some(token), text: chunk.into() },
+            end: finish.map(|finish| Output::End { finish, usage }),
+        })
     }
 }
 
@@ -183,27 +259,4 @@ pub(super) fn generate(
 /// a stop text.
 fn last_word(text: &Detokenizer) -> Finish {
     if text.stopped() { Finish::Stop } else { Finish::Length }
-}
-
-/// The logits after the prompt and earlier tokens; `None` if the run was cancelled.
-fn prefill(
-    sequence: &mut dyn Sequence,
-    plan: &Plan,
-    sink: &mut impl Sink,
-) -> Result<Option<Vec<f32>>> {
-    let steps = plan.prompt.chunks(PREFILL_CHUNK).chain(plan.resume.tokens.chunks(1));
-    let mut logits = Vec::new();
-    for tokens in steps {
-        if sink.closed() {
-            return Ok(None);
-        }
-        sink.step(tokens.len());
-        logits = sequence.forward(tokens).map_err(fault)?;
-        sink.beat();
-    }
-    Ok(Some(logits))
-}
-
-fn fault(cause: candle_core::Error) -> Error {
-    Error::new(ErrorKind::WorkerFault, format!("the engine failed: {cause}")).with_source(cause)
 }

@@ -9,9 +9,15 @@ use serde::Deserialize;
 
 use super::{
     CandleOptions, CausalLm, Engine,
-    generate::{Plan, Sink, generate},
+    batch::{Clock, outlet::Outlet, slots::Slots, steps::Batch},
+    decoder::{
+        backend::CacheShape,
+        model::{Model, Part},
+    },
+    causal_lm::Frontend,
+    generate::{Begun, Plan, Vocabulary},
+    heartbeat::Heartbeat,
     load,
-    model::{Model, Sequence},
     text::prompt::PromptText,
 };
 use crate::{
@@ -70,19 +76,45 @@ fn bundled() -> (CausalLm, Golden) {
 struct Heard {
     ids: Vec<u32>,
     text: String,
+    finish: Option<Finish>,
 }
 
-impl Sink for Heard {
-    fn put(&mut self, output: Output) -> bool {
-        if let Output::Token { id, text } = output {
-            self.ids.extend(id);
-            self.text += &text;
-        }
-        true
+/// A batch of this model, and the answers to runs that are computed in it one after the other.
+struct Answers {
+    batch: Batch,
+    frontend: Arc<Frontend>,
+}
+
+impl Answers {
+    fn of(engine: CausalLm) -> Self {
+        let CausalLm { model, frontend } = engine;
+        let batch = Batch::new(model, frontend.vocabulary.clone(), Clock::system());
+        Self { batch, frontend }
     }
 
-    fn closed(&self) -> bool {
-        false
+    fn answer(&mut self, prompt: Vec<u32>, sampling: Sampling, seed: u64, resume: Resume) -> Heard {
+        let Frontend { vocabulary, context, .. } = &*self.frontend;
+        let plan = Plan::new(prompt, sampling, seed, resume, *context, vocabulary.size).unwrap();
+        let run = plan.begin(vocabulary);
+        assert!(matches!(run, Begun::Generation(_)));
+        let (outlet, mut outputs) = Outlet::new(Slots::new(1).take().unwrap()).unwrap();
+        self.batch.join(run, outlet);
+        let (mut heard, heartbeat) = (Heard::default(), Heartbeat::new());
+        while heard.finish.is_none() {
+            self.batch.step(&heartbeat);
+            self.batch.settle();
+            while let Ok(output) = outputs.try_recv() {
+                match output.unwrap() {
+                    Output::Token { id, text } => {
+                        heard.ids.extend(id);
+                        heard.text += &text;
+                    }
+                    Output::End { finish, .. } => heard.finish = Some(finish),
+                    _ => {}
+                }
+            }
+        }
+        heard
     }
 }
 
@@ -90,7 +122,7 @@ impl Sink for Heard {
 fn greedy_answers_are_those_of_transformers() {
     let (engine, golden) = bundled();
     assert!(golden.cases.len() >= 10);
-    check(&engine, &golden.cases);
+    check(engine, &golden.cases);
 }
 
 #[test]
@@ -126,10 +158,10 @@ fn a_configuration_without_common_keys_gives_the_same_tokens() {
     config.insert("torch_dtype".into(), "float16".into());
     std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
     let engine = engine_of(dir.path());
-    assert_eq!(engine.context, 2_048, "that of the configuration class");
+    assert_eq!(engine.frontend.context, 2_048, "that of the configuration class");
     let info = crate::models::ModelInfo::read(dir.path()).unwrap();
     assert_eq!((info.context, info.task), (Some(2_048), crate::models::ModelTask::Generate));
-    check(&engine, &golden.cases);
+    check(engine, &golden.cases);
     // Without a family nothing is known.
     config.remove("model_type").unwrap();
     std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
@@ -138,7 +170,8 @@ fn a_configuration_without_common_keys_gives_the_same_tokens() {
     assert!(error.to_string().contains("config.json: architectures is missing"), "{error}");
 }
 
-fn check(engine: &CausalLm, cases: &[Case]) {
+fn check(engine: CausalLm, cases: &[Case]) {
+    let mut answers = Answers::of(engine);
     for case in cases {
         let name = &case.name;
         let sampling = Sampling {
@@ -146,36 +179,25 @@ fn check(engine: &CausalLm, cases: &[Case]) {
             max_tokens: Some(case.max_new_tokens),
             ..Sampling::default()
         };
-        let plan = Plan::new(
-            case.input_ids.clone(),
-            sampling,
-            0,
-            Resume::default(),
-            engine.context,
-            engine.model.vocab,
-        );
-        let mut heard = Heard::default();
-        let end = generate(&engine.model, &plan.unwrap(), &mut heard).unwrap();
+        let heard = answers.answer(case.input_ids.clone(), sampling, 0, Resume::default());
         assert_eq!(heard.ids, case.output_ids, "{name}");
         assert_eq!(heard.text, case.text, "{name}");
-        let finish = match end {
-            Some(Output::End { finish, .. }) => finish,
-            other => panic!("{name}: {other:?}"),
-        };
+        let finish = heard.finish.unwrap();
         assert_eq!(finish.as_str(), case.finish, "{name}");
-        assert!(finish == Finish::Length || engine.model.eos.contains(heard.ids.last().unwrap()));
+        let eos = &answers.frontend.vocabulary.eos;
+        assert!(finish == Finish::Length || eos.contains(heard.ids.last().unwrap()));
     }
 }
 
 #[test]
 fn prompts_are_rendered_and_encoded_as_transformers_does() {
     let (engine, golden) = bundled();
-    let codec = &engine.model.codec;
+    let codec = &engine.frontend.vocabulary.codec;
     for case in &golden.cases {
         let name = &case.name;
         if let Some(messages) = &case.messages {
             let rendered =
-                engine.template.as_ref().unwrap().render(messages, codec.added()).unwrap();
+                engine.frontend.template.as_ref().unwrap().render(messages, codec.added()).unwrap();
             assert_eq!(rendered.text, case.rendered, "{name}");
             assert_eq!(codec.encode(&rendered, false).unwrap(), case.input_ids, "{name}");
         }
@@ -194,69 +216,68 @@ fn prompts_are_rendered_and_encoded_as_transformers_does() {
     }
 }
 
-/// The calls of a model, each with its tokens and the exact resulting logits.
-type Calls = Arc<Mutex<Vec<(Vec<u32>, Vec<u32>)>>>;
+/// The exact logits of a model, one row after the other.
+type Rows = Arc<Mutex<Vec<Vec<u32>>>>;
 
 #[derive(Debug)]
-struct Recorder(Box<dyn Model>, Calls);
+struct Recorder(Box<dyn Model>, Rows);
 
 impl Model for Recorder {
-    fn sequence(&self) -> Box<dyn Sequence + '_> {
-        Box::new(RecorderSequence(self.0.sequence(), self.1.clone()))
+    fn vocab(&self) -> usize {
+        self.0.vocab()
     }
-}
 
-struct RecorderSequence<'a>(Box<dyn Sequence + 'a>, Calls);
+    fn cache(&self) -> CacheShape {
+        self.0.cache()
+    }
 
-impl Sequence for RecorderSequence<'_> {
-    fn forward(&mut self, tokens: &[u32]) -> candle_core::Result<Vec<f32>> {
-        let logits = self.0.forward(tokens)?;
-        let bits = logits.iter().map(|logit| logit.to_bits()).collect();
-        self.1.lock().unwrap().push((tokens.to_vec(), bits));
-        Ok(logits)
+    fn step(&mut self, parts: &[Part<'_>], logits: &mut Vec<f32>) -> candle_core::Result<()> {
+        self.0.step(parts, logits)?;
+        let rows = logits.chunks(self.0.vocab());
+        let rows = rows.map(|row| row.iter().map(|logit| logit.to_bits()).collect());
+        self.1.lock().unwrap().extend(rows);
+        Ok(())
     }
 }
 
 #[test]
 fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
-    let mut engine = bundled_engine();
-    // The model's end tokens are ignored.
-    engine.model.eos.clear();
-    let calls = Calls::default();
-    engine.model.model = Box::new(Recorder(engine.model.model, calls.clone()));
     let sampling = Sampling { max_tokens: Some(24), ..Sampling::default() };
-    // Two chunks of prompt, the second not full.
     let prompt: Vec<u32> = (0..200).map(|n| 10 + n * 37 % 1000).collect();
     let run = |resume| {
-        let (context, vocab) = (engine.context, engine.model.vocab);
-        let plan = Plan::new(prompt.clone(), sampling.clone(), 5, resume, context, vocab).unwrap();
-        let mut heard = Heard::default();
-        generate(&engine.model, &plan, &mut heard).unwrap();
-        (heard.ids, std::mem::take(&mut *calls.lock().unwrap()))
+        let mut engine = bundled_engine();
+        let rows = Rows::default();
+        engine.model = Box::new(Recorder(engine.model, rows.clone()));
+        // The model's end tokens are ignored.
+        let frontend = Arc::into_inner(engine.frontend).unwrap();
+        let vocabulary = Arc::into_inner(frontend.vocabulary).unwrap();
+        let vocabulary = Arc::new(Vocabulary { eos: Vec::new(), ..vocabulary });
+        engine.frontend = Arc::new(Frontend { vocabulary, ..frontend });
+        let heard = Answers::of(engine).answer(prompt.clone(), sampling.clone(), 5, resume);
+        let rows = std::mem::take(&mut *rows.lock().unwrap());
+        (heard.ids, rows)
     };
     let (ids, whole) = run(Resume::default());
-    assert_eq!(ids.len(), 24);
-    for cut in 1..ids.len() {
+    assert_eq!((ids.len(), whole.len()), (24, 24));
+    for cut in [1, 7, 23] {
         let resume = Resume { tokens: ids[..cut].to_vec(), text_bytes: 0 };
         let (rest, continued) = run(resume);
         assert_eq!(rest, ids[cut..]);
-        assert!(continued == whole, "the calls differ when continued at {cut}");
+        assert!(continued == whole[cut..], "the logits differ when continued at {cut}");
     }
 }
 
 #[test]
 fn chunks_put_together_are_the_tokenizers_text_of_all_tokens() {
-    let engine = bundled_engine();
+    let mut answers = Answers::of(bundled_engine());
     let wild = Sampling { temperature: 2.0, max_tokens: Some(30), ..Sampling::default() };
     let mut torn = 0;
+    let frontend = answers.frontend.clone();
+    let codec = &frontend.vocabulary.codec;
     for seed in 0..24 {
-        let (context, vocab) = (engine.context, engine.model.vocab);
-        let prompt = engine.model.codec.encode(&PromptText::from_caller("🐝🌸 Zoé"), true).unwrap();
-        let plan =
-            Plan::new(prompt, wild.clone(), seed, Resume::default(), context, vocab).unwrap();
-        let mut heard = Heard::default();
-        generate(&engine.model, &plan, &mut heard).unwrap();
-        assert_eq!(heard.text, engine.model.codec.decode(&heard.ids), "seed {seed}");
+        let prompt = codec.encode(&PromptText::from_caller("🐝🌸 Zoé"), true).unwrap();
+        let heard = answers.answer(prompt, wild.clone(), seed, Resume::default());
+        assert_eq!(heard.text, codec.decode(&heard.ids), "seed {seed}");
         torn += usize::from(heard.text.contains('\u{fffd}'));
     }
     assert!(torn > 0, "no answer had bytes that are no character");
