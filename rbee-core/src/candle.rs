@@ -3,11 +3,8 @@
 mod batch;
 mod bert;
 mod causal_lm;
-mod config;
 mod config_fields;
-#[allow(dead_code)]
 mod cpu;
-#[allow(dead_code)]
 mod decoder;
 mod embed;
 mod encoder;
@@ -18,10 +15,8 @@ mod generate;
 #[cfg(test)]
 mod golden_tests;
 mod heartbeat;
-mod model;
 mod numerics;
 mod sampler;
-#[allow(dead_code)]
 mod tensors;
 mod text;
 mod weights;
@@ -38,18 +33,19 @@ use std::{
 use async_trait::async_trait;
 use candle_core::{DType, Device, Tensor};
 
-pub use self::factory::CandleFactory;
+pub use self::{decoder::backend::CacheType, factory::CandleFactory};
 
 use self::{
     bert::BertConfig,
     causal_lm::CausalLm,
     embed::Embedder,
     engine::{Engine, Handle},
-    files::{LoadFault, Loaded},
+    files::{FileFault, LoadFault, Loaded},
     weights::{Checkpoint, Part},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    hive::devices::total_memory,
     id::{HiveId, WorkerId},
     model_ref::ModelRef,
     progress::Progress,
@@ -102,17 +98,6 @@ impl fmt::Display for CandleDevice {
     }
 }
 
-/// The data type of the weights, and of most of the arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CandleDtype {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-    /// 16-bit floats with the range of 32-bit ones.
-    Bf16,
-}
-
 /// The options of a [`CandleWorker`].
 ///
 /// ```
@@ -139,9 +124,6 @@ pub struct CandleOptions {
     /// The devices that it reports, by the hive's index. By default that of `device`: 0 for the processor, the GPU's
     /// number plus 1 for a GPU.
     pub devices: Option<Vec<u32>>,
-    /// The type of the weights in memory. By default 32-bit floats on the processor, and the type in the files on a
-    /// GPU; a model that makes vectors supports 32-bit floats only.
-    pub dtype: Option<CandleDtype>,
     /// The number of threads on the processor, at most the number of cores, which is the default. The results do not
     /// depend on it.
     pub threads: Option<NonZeroUsize>,
@@ -154,6 +136,13 @@ pub struct CandleOptions {
     /// it, and what they do not need keeps the beginnings of earlier prompts. `None`: 4,096 for each slot, or the
     /// context if that is shorter, and at least the context. The context is never longer than this.
     pub cache_tokens: Option<NonZeroU32>,
+    /// The data type of keys and values; 16-bit floats by default. 8-bit integers take about half of their memory.
+    pub cache_type: CacheType,
+    /// False, the default: the weight files are mapped into memory, which shares them with the cache of the operating
+    /// system. Nobody may then change or shorten such a file in place while the worker runs, or the system ends this
+    /// process. To replace it by a new file of the same name is safe. True: the weights are copied into memory of the
+    /// worker. On a GPU they are always copied.
+    pub copy_weights: bool,
 }
 
 /// The number of slots if none is given.
@@ -170,29 +159,18 @@ impl CandleOptions {
             since: 0,
             device: CandleDevice::default(),
             devices: None,
-            dtype: None,
             threads: None,
             context: None,
             slots: DEFAULT_SLOTS,
             cache_tokens: None,
+            cache_type: CacheType::default(),
+            copy_weights: false,
         }
     }
 
     fn threads(&self) -> usize {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.threads.map_or(cores, |threads| threads.get().min(cores))
-    }
-
-    fn dtype(&self, stored: DType) -> Loaded<DType> {
-        match (self.device, self.dtype) {
-            (CandleDevice::Cpu, None) | (_, Some(CandleDtype::F32)) => Ok(DType::F32),
-            (_, None) => Ok(stored),
-            (CandleDevice::Cpu, Some(CandleDtype::Bf16)) => Err(LoadFault::Option {
-                what: "dtype is Bf16 on the processor; allowed there are F32 and F16".into(),
-            }),
-            (_, Some(CandleDtype::F16)) => Ok(DType::F16),
-            (_, Some(CandleDtype::Bf16)) => Ok(DType::BF16),
-        }
     }
 }
 
@@ -270,8 +248,10 @@ impl CandleWorker {
         }
         let threads = options.threads();
         let wanted = options.clone();
-        let (engine, facts) =
-            Handle::start(threads, options.slots.get(), move |gone| load(&path, &wanted, &progress, gone)).await?;
+        let (engine, facts) = Handle::start(threads, options.slots.get(), move |gone| {
+            load(&path, &wanted, &progress, gone)
+        })
+        .await?;
         let devices = options.devices.unwrap_or_else(|| vec![options.device.hive_index()]);
         let info = WorkerInfo {
             id: options.id,
@@ -299,6 +279,8 @@ struct Facts {
 
 /// A current load.
 struct Loading<'a> {
+    path: &'a Path,
+    /// The directory of the model.
     dir: PathBuf,
     /// The file with the weights, if the path names one.
     file: Option<PathBuf>,
@@ -317,13 +299,30 @@ impl Loading<'_> {
         dtype: DType,
         device: &Device,
     ) -> Loaded<(HashMap<String, Tensor>, u64)> {
-        let tensors = checkpoint.read(parts, dtype, device, |done, total| {
-            self.progress.update(done, Some(total));
-            !(self.gone)()
-        })?;
+        let tensors =
+            checkpoint.read(parts, dtype, device, |done, total| self.goes_on(done, total))?;
         let size = |tensor: &Tensor| (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
         let bytes = tensors.values().map(size).sum();
         Ok((tensors, bytes))
+    }
+
+    /// Reports the bytes that are loaded; returns false if the caller is gone.
+    fn goes_on(&self, done: u64, total: u64) -> bool {
+        self.progress.update(done, Some(total));
+        !(self.gone)()
+    }
+
+    /// Refuses a model that this machine has no memory for, before it is loaded.
+    fn check_memory(&self, weights: u64, cache: u64) -> Loaded<()> {
+        if self.options.device != CandleDevice::Cpu {
+            return Ok(());
+        }
+        match total_memory() {
+            Some(total) if weights.saturating_add(cache) > total => {
+                Err(LoadFault::Memory { weights, cache, total })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The device in the numerics: a GPU is equal only to itself.
@@ -342,9 +341,13 @@ fn load(
     progress: &Progress,
     gone: &dyn Fn() -> bool,
 ) -> Loaded<(Engine, Facts)> {
-    let (dir, file) = config::locate(path)?;
-    let loading = Loading { dir, file, options, progress, gone };
-    Ok(match BertConfig::load(&loading.dir)? {
+    let (dir, file) = locate(path)?;
+    let loading = Loading { path, dir, file, options, progress, gone };
+    let encoder = match path.extension().is_some_and(|extension| extension == "gguf") {
+        true => None,
+        false => BertConfig::load(&loading.dir)?,
+    };
+    Ok(match encoder {
         Some(config) => {
             let (embedder, facts) = Embedder::load(&loading, config)?;
             (Engine::Vectors(Box::new(embedder)), facts)
@@ -354,6 +357,17 @@ fn load(
             (Engine::Text(Box::new(causal_lm)), facts)
         }
     })
+}
+
+/// The directory of a model at this path, and the file with the weights if the path names it.
+fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
+    let metadata = std::fs::metadata(path)
+        .map_err(|source| FileFault::Missing { path: path.to_owned(), source })?;
+    if metadata.is_dir() {
+        return Ok((path.to_owned(), None));
+    }
+    let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+    Ok((dir, Some(path.to_owned())))
 }
 
 #[async_trait]

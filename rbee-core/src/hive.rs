@@ -14,7 +14,7 @@ use crate::{
     worker_spec::WorkerSpec,
 };
 
-mod devices;
+pub(crate) mod devices;
 mod in_process;
 mod info;
 mod model_host;

@@ -2,21 +2,31 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use candle_core::DType;
+use candle_core::Device;
 
 use super::{
-    Facts, Loading,
+    CandleDevice, Facts, Loading,
     batch::cache_blocks,
-    config::ModelConfig,
-    decoder::{backend::BLOCK, model::Model},
+    cpu::Cpu,
+    decoder::{
+        backend::{BLOCK, CacheShape, CacheType},
+        checkpoint::Checkpoint,
+        forward::Decoder,
+        model::Model,
+        weights::Residence,
+        weights_by_role::DecoderWeights,
+    },
     files::Loaded,
     generate::{Plan, Vocabulary},
-    model::LlamaModel,
-    numerics::numerics,
-    text::prompt::PromptText,
-    text::template::{self, ChatTemplate},
-    text::tokenizer::Codec,
-    weights::{Checkpoint, Part},
+    numerics,
+    tensors::Tensors,
+    text::{
+        self,
+        gguf::GgufText,
+        prompt::PromptText,
+        template::{self, ChatTemplate},
+        tokenizer::Codec,
+    },
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -40,34 +50,23 @@ pub(super) struct Frontend {
 }
 
 impl CausalLm {
-    /// Loads a model of the Llama family.
+    /// Loads a model that continues text.
     pub(super) fn load(loading: &Loading<'_>) -> Loaded<(Self, Facts)> {
-        let Loading { dir, file, options, .. } = loading;
-        let mut config = ModelConfig::load(dir, options.context)?;
-        let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
-        let parts: Vec<Part> = config.tensors().collect();
-        // Old files contain tables, and some contain a copy of tied weights.
-        checkpoint.check("Llama", &parts, |name| {
-            name.ends_with(".rotary_emb.inv_freq")
-                || (name == "lm_head.weight" && config.llama.tie_word_embeddings)
-        })?;
-        let vocab = config.llama.vocab_size;
-        let (template, names) = template::load(dir)?;
-        let written = template.as_ref().map(ChatTemplate::written).unwrap_or_default();
-        let codec = Codec::load(dir, vocab, &written)?;
-        if config.eos.is_empty() {
-            // No token in the configuration ends a text; the tokenizer may have one.
-            config.eos.extend(names.eos.and_then(|token| codec.id(&token)));
-        }
-        let device = options.device.open()?;
-        let dtype: DType = options.dtype(checkpoint.stored_dtype("model.embed_tokens.weight"))?;
-        let slots = options.slots.get();
-        let blocks = cache_blocks(config.context, slots, options.cache_tokens.map(NonZeroU32::get));
-        let context = u32::try_from(blocks * BLOCK).unwrap_or(u32::MAX).min(config.context);
-        let (tensors, weight_bytes) = loading.read(&mut checkpoint, &parts, dtype, &device)?;
-        let model = LlamaModel::new(&config, tensors, dtype, &device, blocks)
-            .map_err(|source| loading.does_not_fit(source))?;
-        let cache_bytes = (blocks * model.cache().block_bytes()) as u64;
+        let Loading { path, options, .. } = loading;
+        let checkpoint = Checkpoint::open(path, options.context)?;
+        let vocab = checkpoint.architecture.vocab;
+        let GgufText { codec, template, eos } = match &checkpoint.gguf {
+            Some(file) => text::gguf::load(file, vocab)?,
+            None => text_of_directory(&checkpoint)?,
+        };
+        let tokens = options.cache_tokens.map(NonZeroU32::get);
+        let blocks = cache_blocks(checkpoint.context, options.slots.get(), tokens);
+        let context = u32::try_from(blocks.saturating_mul(BLOCK)).unwrap_or(u32::MAX);
+        let context = context.min(checkpoint.context);
+        let shape = checkpoint.architecture.cache(options.cache_type, blocks);
+        let cache_bytes = shape.bytes();
+        loading.check_memory(checkpoint.bytes(), cache_bytes)?;
+        let model = loading.model(&checkpoint, shape)?;
         let facts = Facts {
             capabilities: Capabilities {
                 generate: true,
@@ -76,17 +75,63 @@ impl CausalLm {
                 context_tokens: Some(context),
                 heartbeats: true,
             },
-            numerics: numerics(&device, &loading.place(), dtype, "any batch"),
-            memory_bytes: weight_bytes + cache_bytes,
+            numerics: loading.numerics(options.cache_type),
+            memory_bytes: checkpoint.bytes().saturating_add(cache_bytes),
         };
-        let vocabulary = Arc::new(Vocabulary { codec, eos: config.eos, size: vocab });
+        let vocabulary = Arc::new(Vocabulary { codec, eos, size: vocab });
         let frontend = Arc::new(Frontend { vocabulary, template, context });
-        Ok((Self { model: Box::new(model), frontend }, facts))
+        Ok((Self { model, frontend }, facts))
     }
 }
 
-impl Frontend {
+impl Loading<'_> {
+    /// Brings the weights into memory, and makes the model of them on its device.
+    fn model(&self, checkpoint: &Checkpoint, shape: CacheShape) -> Loaded<Box<dyn Model>> {
+        let device = self.options.device.open()?;
+        let residence = match self.options.copy_weights {
+            true => Residence::Copied,
+            false => Residence::Mapped,
+        };
+        let loaded = checkpoint.load(residence, |done, total| self.goes_on(done, total))?;
+        let weights = DecoderWeights::assemble(&checkpoint.plan, &loaded)?;
+        let architecture = checkpoint.architecture.clone();
+        let does_not_fit = |source| self.does_not_fit(source);
+        Ok(match device {
+            Device::Cpu => {
+                let decoder = Decoder::new(Cpu::new(), architecture, weights, shape);
+                Box::new(decoder.map_err(does_not_fit)?)
+            }
+            device => {
+                let decoder = Decoder::new(Tensors::new(device), architecture, weights, shape);
+                Box::new(decoder.map_err(does_not_fit)?)
+            }
+        })
+    }
 
+    fn numerics(&self, cache: CacheType) -> String {
+        let at = match self.options.device {
+            CandleDevice::Cpu => None,
+            CandleDevice::Cuda(_) | CandleDevice::Metal(_) => Some(self.place()),
+        };
+        numerics::of_decoder(at.as_deref(), cache)
+    }
+}
+
+/// Tokenizer, template and end tokens of a directory.
+fn text_of_directory(checkpoint: &Checkpoint) -> Loaded<GgufText> {
+    let Checkpoint { dir, architecture, .. } = checkpoint;
+    let (template, names) = template::load(dir)?;
+    let written = template.as_ref().map(ChatTemplate::written).unwrap_or_default();
+    let codec = Codec::load(dir, architecture.vocab, &written)?;
+    let mut eos = checkpoint.eos.clone();
+    if eos.is_empty() {
+        // No token in the configuration ends a text; the tokenizer may have one.
+        eos.extend(names.eos.and_then(|token| codec.id(&token)));
+    }
+    Ok(GgufText { codec, template, eos })
+}
+
+impl Frontend {
     /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: Run) -> Result<Plan> {
         let Task::Generate { prompt, sampling } = &run.job.task else {

@@ -5,6 +5,7 @@
 //! the kernels of this crate on the CPU, candle's tensors on GPUs.
 
 pub(super) mod architecture;
+mod assemble;
 pub(super) mod backend;
 mod check;
 pub(super) mod checkpoint;

@@ -12,7 +12,7 @@ use super::{
     bert::{self, Bert, BertConfig},
     encoder::Encoder,
     files::{self, Loaded, MAX_CONFIG_BYTES, shown},
-    numerics::numerics,
+    numerics,
     text::prompt::PromptText,
     text::tokenizer::Codec,
     weights::Checkpoint,
@@ -82,10 +82,6 @@ impl Embedder {
         for limit in [pipeline.max_tokens, options.context].into_iter().flatten() {
             longest = longest.min(limit as usize);
         }
-        if options.dtype.is_some_and(|dtype| dtype != super::CandleDtype::F32) {
-            let what = "dtype is a 16-bit type; allowed is F32 for a model that makes vectors";
-            return Err(LoadFault::Option { what: what.into() });
-        }
         let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
         let parts = config.check(&checkpoint)?;
         let codec = Codec::load(dir, config.vocab, "")?;
@@ -104,7 +100,7 @@ impl Embedder {
                 context_tokens: Some(longest as u32),
                 heartbeats: true,
             },
-            numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
+            numerics: numerics::of_encoder(&device, &loading.place(), bert::DTYPE, &at_once),
             memory_bytes: weight_bytes,
         };
         let embedder = Self {

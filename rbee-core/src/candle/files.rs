@@ -17,6 +17,11 @@ pub(super) enum LoadFault {
     Device { device: String, source: candle_core::Error },
     #[error("the model does not fit device {device}: {source}")]
     DeviceMemory { device: String, source: candle_core::Error },
+    #[error(
+        "the model needs {weights} bytes for its weights and {cache} for keys and values; this machine has {total} bytes of \
+         memory. Set a shorter context, fewer slots or cache_tokens, or choose a smaller model"
+    )]
+    Memory { weights: u64, cache: u64, total: u64 },
     #[error("{what}")]
     Option { what: String },
     #[error("loading was stopped")]
@@ -47,7 +52,7 @@ impl LoadFault {
             Self::File(fault) => fault.kind(),
             Self::Panicked { .. } => ErrorKind::ModelIncompatible,
             Self::Device { .. } => ErrorKind::Unsupported,
-            Self::DeviceMemory { .. } => ErrorKind::InsufficientVram,
+            Self::DeviceMemory { .. } | Self::Memory { .. } => ErrorKind::InsufficientVram,
             Self::Option { .. } => ErrorKind::Config,
             Self::GivenUp => ErrorKind::Cancelled,
             Self::Engine { .. } => ErrorKind::WorkerFault,

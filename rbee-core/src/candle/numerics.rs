@@ -2,17 +2,31 @@
 
 use candle_core::{DType, Device};
 
+use super::decoder::backend::CacheType;
+
 /// The candle release of this build. A test compares it with the lock file.
 pub(super) const CANDLE_VERSION: &str = "0.11.1";
 
-/// Engine, device, instruction set, data type, and chunk size of a worker: if all are equal, so are the tokens.
+/// Everything that the numbers of a model that continues text depend on: if two are equal, so are the tokens.
 ///
-/// The kernels differ between GPU models, and candle does not report the GPU model: so the numbers count as equal only
-/// on the same device, `gpu` of its hive.
+/// On the processor the kernels of this crate give the same bits with every instruction set and any number of threads,
+/// so only the version of this crate and the architecture count. `gpu` is the device if it is another one: candle's
+/// kernels differ between GPU models, and candle does not report the model, so the numbers count as equal only on the
+/// same device.
+pub(super) fn of_decoder(gpu: Option<&str>, cache: CacheType) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let cache = cache.name();
+    match gpu {
+        None => format!("rbee/{version} cpu {} kv/{cache}", std::env::consts::ARCH),
+        Some(gpu) => format!("rbee/{version} candle/{CANDLE_VERSION} {gpu} kv/{cache}"),
+    }
+}
+
+/// The same of a model that makes vectors, which candle computes: also the instruction set, data type and batch size.
 ///
 /// The number of threads is not included: the kernels divide rows and columns of a product among threads, never the sum
 /// of a single number.
-pub(super) fn numerics(device: &Device, gpu: &str, dtype: DType, at_once: &str) -> String {
+pub(super) fn of_encoder(device: &Device, gpu: &str, dtype: DType, at_once: &str) -> String {
     let place = match device {
         Device::Cpu => format!("cpu {}", instruction_set()),
         Device::Cuda(_) | Device::Metal(_) => gpu.to_owned(),

@@ -82,11 +82,6 @@ impl Checkpoint {
         }
     }
 
-    /// The stored type of this tensor; the type of the embeddings is that of most of the weights.
-    pub(super) fn stored_dtype(&self, name: &str) -> DType {
-        self.0.tensors.get(name).and_then(dtype).unwrap_or(DType::F32)
-    }
-
     /// Reads these parts, which were checked. `progress` gets the bytes done and in total, and returns true if the load
     /// must continue.
     pub(super) fn read(

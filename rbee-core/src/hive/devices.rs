@@ -222,6 +222,19 @@ impl Probe {
     }
 }
 
+/// The memory of this machine, or of the control group that this process is in, in bytes; `None` if the system does not
+/// say.
+#[cfg(feature = "candle")]
+pub(crate) fn total_memory() -> Option<u64> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let mut total = system.total_memory();
+    if let Some(group) = system.cgroup_limits() {
+        (total, _) = within(total, 0, group.total_memory, group.rss);
+    }
+    (total > 0).then_some(total)
+}
+
 /// Total and available memory of a machine inside a control group that may use `limit` bytes and holds `held`.
 ///
 /// Does not use the group's own count of free memory: that counts cached files as used, and a machine that has just

@@ -113,9 +113,8 @@ async fn the_engine_is_told_when_a_reader_has_taken_an_output_or_is_gone() {
     let mut bench = Bench::new(64);
     let mut readers = [1, 2].map(|seed| bench.join(&request(seed, 10, 60)));
     while bench.step() {}
-    let is_told = |bench: &Bench| {
-        futures_util::FutureExt::now_or_never(bench.batch.changed()).is_some()
-    };
+    let is_told =
+        |bench: &Bench| futures_util::FutureExt::now_or_never(bench.batch.changed()).is_some();
     assert!(!is_told(&bench));
     readers[0].read(1);
     assert!(is_told(&bench));

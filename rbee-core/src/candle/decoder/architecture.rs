@@ -1,5 +1,7 @@
 //! The description of a decoder-only transformer.
 
+use super::backend::{CacheShape, CacheType};
+
 /// Everything about a model's computation but its weights.
 ///
 /// The computation for a token `x` of width `hidden`, in each layer:
@@ -114,4 +116,17 @@ pub(in crate::candle) struct Experts {
     pub(in crate::candle) inner: usize,
     /// True if the weights of the selected experts are scaled so that their sum is 1.
     pub(in crate::candle) normalized: bool,
+}
+
+impl Architecture {
+    /// The shape of a cache with this many blocks.
+    pub(in crate::candle) fn cache(&self, kind: CacheType, blocks: usize) -> CacheShape {
+        CacheShape {
+            kind,
+            layers: self.layers.len(),
+            blocks,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+        }
+    }
 }

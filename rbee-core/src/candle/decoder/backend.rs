@@ -115,14 +115,27 @@ pub(in crate::candle) struct Product<'a, B: Backend> {
     pub(in crate::candle) out: &'a mut B::Rows,
 }
 
-/// The data type of keys and values.
+/// The data type of the keys and values of a [`CandleWorker`](crate::candle::CandleWorker).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(in crate::candle) enum CacheType {
+pub enum CacheType {
+    /// 32-bit floats.
     F32,
+    /// 16-bit floats.
     #[default]
     F16,
-    /// 8-bit integers in blocks of 32 with a scale, as Q8_0.
+    /// 8-bit integers in blocks of 32 with a scale; on the processor only.
     Q8,
+}
+
+impl CacheType {
+    /// The name in messages.
+    pub(in crate::candle) const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
 }
 
 /// The size of a KV cache.
@@ -137,6 +150,11 @@ pub(in crate::candle) struct CacheShape {
 }
 
 impl CacheShape {
+    /// The bytes of the whole cache.
+    pub(in crate::candle) const fn bytes(&self) -> u64 {
+        (self.blocks as u64).saturating_mul(self.block_bytes() as u64)
+    }
+
     /// The bytes of one block in all layers.
     ///
     /// On the processor, a token's values are padded to a multiple of 16 numbers.

@@ -16,12 +16,16 @@ use super::{
 };
 use crate::{
     candle::{
-        config::{DEFAULT_CONTEXT, MAX_CONTEXT},
         config_fields::ConfigFields,
         files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES},
     },
     model_info::{self, gguf},
 };
+
+/// The longest context that is offered if the options set none: the memory of keys and values grows with it.
+const DEFAULT_CONTEXT: u32 = 32_768;
+/// The longest possible context.
+const MAX_CONTEXT: u32 = 1 << 20;
 
 /// A checked model that continues text.
 #[derive(Debug)]
@@ -35,8 +39,8 @@ pub(in crate::candle) struct Checkpoint {
     /// The tokens that end an answer by `config.json` and `generation_config.json`, in ascending order. Empty for GGUF:
     /// they are in its metadata.
     pub(in crate::candle) eos: Vec<u32>,
-    /// The values of a GGUF file; `None` for safetensors.
-    pub(in crate::candle) metadata: Option<BTreeMap<String, gguf::Value>>,
+    /// The GGUF file, of a split one the first part; `None` for safetensors.
+    pub(in crate::candle) gguf: Option<PathBuf>,
     weights: StoredWeights,
 }
 
@@ -106,6 +110,7 @@ impl Checkpoint {
 
     fn gguf(path: &Path, context: u32) -> Loaded<Self> {
         let mut parts = gguf::open_all(path)?;
+        let first = parts.first().map_or_else(|| path.to_owned(), |part| part.path.clone());
         let values = match parts.first_mut() {
             Some(first) => std::mem::take(&mut first.header.values),
             None => BTreeMap::new(),
@@ -129,7 +134,7 @@ impl Checkpoint {
         let description = family.describe(&source)?;
         let dir = path.parent().unwrap_or(Path::new(""));
         let mut checkpoint = Self::checked(dir, family, description, weights, context)?;
-        checkpoint.metadata = Some(values);
+        checkpoint.gguf = Some(first);
         Ok(checkpoint)
     }
 
@@ -155,7 +160,7 @@ impl Checkpoint {
             architecture,
             plan,
             eos: Vec::new(),
-            metadata: None,
+            gguf: None,
             weights,
         })
     }

@@ -204,7 +204,10 @@ mod tests {
         let experts = selected(SPEC, &[0.0, 2_f32.ln(), -1.0, 6_f32.ln()]);
         assert_eq!(experts[0].0, [] as [u32; 0]);
         let weights = [experts[1].1[0], experts[3].1[0]];
-        assert!((weights[0] - 0.25).abs() < 1e-6 && (weights[1] - 0.75).abs() < 1e-6, "{weights:?}");
+        assert!(
+            (weights[0] - 0.25).abs() < 1e-6 && (weights[1] - 0.75).abs() < 1e-6,
+            "{weights:?}"
+        );
     }
 
     #[test]

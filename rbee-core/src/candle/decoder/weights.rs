@@ -320,7 +320,7 @@ impl StoredWeights {
             let loaded = LoadedTensor { kind: *kind, shape: stored.shape.clone(), bytes };
             tensors.insert(name.to_owned(), loaded);
         }
-        Ok(LoadedWeights { path: self.path("").to_owned(), tensors, bytes: done })
+        Ok(LoadedWeights { path: self.path("").to_owned(), tensors })
     }
 }
 
@@ -352,8 +352,6 @@ struct LoadedTensor {
 pub(in crate::candle) struct LoadedWeights {
     path: PathBuf,
     tensors: HashMap<String, LoadedTensor>,
-    /// Their size, as stored.
-    pub(in crate::candle) bytes: u64,
 }
 
 impl fmt::Debug for LoadedWeights {
