@@ -5,6 +5,8 @@ mod causal_lm;
 mod config;
 mod config_fields;
 #[allow(dead_code)]
+mod cpu;
+#[allow(dead_code)]
 mod decoder;
 mod embed;
 mod encoder;
