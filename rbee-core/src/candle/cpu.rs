@@ -1,13 +1,25 @@
 //! The processor: kernels of this crate, with the same numbers on every machine.
 
 mod attend;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod blocks;
 mod cache;
+mod columns;
 mod isa;
+mod job;
 mod linear;
+#[cfg(test)]
+mod linear_tests;
 mod math;
 mod memory;
+mod portable;
+mod quantize;
 mod rotation;
 mod rows;
+mod tile;
 
 use std::fmt;
 
@@ -36,7 +48,7 @@ pub(in crate::candle) struct Cpu {
 impl Cpu {
     /// With the best instructions that this machine has. They only determine the speed.
     pub(in crate::candle) fn new() -> Self {
-        Self { isa: Isa::detect() }
+        Self { isa: Isa::best() }
     }
 }
 

@@ -161,6 +161,93 @@ async fn a_text_that_is_too_long_is_refused_with_its_place_and_both_lengths() {
     let none = worker.execute(embed([""; 0])).await.err().unwrap();
     assert_eq!(none.kind(), ErrorKind::InvalidRequest);
 
+    let mut options = CandleOptions::new("tiny".parse().unwrap());
+    options.context = Some(10);
+    let short =
+        CandleWorker::load(fixture("roberta-tiny"), options, Progress::ignore()).await.unwrap();
+    assert_eq!(short.info().capabilities.context_tokens, Some(10));
+    // 32 positions, of which the first two are unused.
+    let free =
+        changed("roberta-tiny", "sentence_bert_config.json", |it| it["max_seq_length"] = 99.into());
+    let free = load(free.path()).await.unwrap();
+    assert_eq!(free.info().capabilities.context_tokens, Some(30));
+    vectors(&free, embed(["bee ".repeat(28)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn pooling_and_length_are_by_the_models_own_files() {
+    let text = ["the honey of the bees"];
+    let of = async |dir: &Path| {
+        let worker = load(dir).await.unwrap();
+        vectors(&worker, embed(text)).await.unwrap().0.remove(0)
+    };
+    let length = |vector: &[f32]| vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let mean = of(&fixture("bert-tiny")).await;
+    assert!((length(&mean) - 1.0).abs() < 1e-5);
+    let cls =
+        changed("bert-tiny", "1_Pooling/config.json", |it| *it = json!({"pooling_mode": "cls"}));
+    let cls = of(cls.path()).await;
+    assert!(distance(&cls, &mean) > 1e-2);
+    let bare = changed("bert-tiny", "modules.json", |it| drop(it.as_array_mut().unwrap().pop()));
+    let bare = of(bare.path()).await;
+    assert!(length(&bare) > 1.1, "{}", length(&bare));
+    let scaled: Vec<f32> = bare.iter().map(|x| x / length(&bare)).collect();
+    assert!(distance(&scaled, &mean) < 1e-5);
+    // If nothing says how to pool: the mean, scaled to length 1.
+    let plain = tempfile::tempdir().unwrap();
+    copy(&fixture("bert-tiny"), plain.path());
+    fs::remove_file(plain.path().join("modules.json")).unwrap();
+    fs::remove_dir_all(plain.path().join("1_Pooling")).unwrap();
+    assert!(distance(&of(plain.path()).await, &mean) < 1e-6);
+}
+
+#[tokio::test]
+async fn what_this_engine_cannot_do_is_refused_by_file_and_value() {
+    for (file, change, said) in [
+        (
+            "config.json",
+            json!({"position_embedding_type": "relative_key"}),
+            "position_embedding_type is",
+        ),
+        ("config.json", json!({"hidden_act": "swish"}), "hidden_act is \"swish\""),
+        (
+            "config.json",
+            json!({"num_attention_heads": 5}),
+            "hidden_size is 32 for num_attention_heads 5",
+        ),
+        (
+            "config.json",
+            json!({"num_hidden_layers": 3}),
+            "encoder.layer.2.attention.self.query.weight is missing",
+        ),
+        ("config.json", json!({"num_hidden_layers": 1}), "is not part of a BERT model"),
+        ("config.json", json!({"is_decoder": true}), "is_decoder is true"),
+        (
+            "config.json",
+            json!({"architectures": ["BertForSequenceClassification"]}),
+            "or for vectors a model",
+        ),
+        ("1_Pooling/config.json", json!({"pooling_mode_max_tokens": true}), "pooling_mode"),
+        (
+            "config_sentence_transformers.json",
+            json!({"default_prompt_name": "query"}),
+            "default_prompt_name is \"query\"",
+        ),
+        ("sentence_bert_config.json", json!({"do_lower_case": true}), "do_lower_case is true"),
+    ] {
+        let dir = changed("bert-tiny", file, |value| {
+            value.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        });
+        let error = refusal(dir.path()).await;
+        assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
+        assert!(error.message().contains(said), "{error}");
+    }
+    let dense = changed("bert-tiny", "modules.json", |list| {
+        list.as_array_mut()
+            .unwrap()
+            .push(json!({"type": "sentence_transformers.models.Dense", "path": "3_Dense"}));
+    });
+    assert!(refusal(dense.path()).await.message().contains("has a module Dense"));
 }
 
 #[tokio::test]

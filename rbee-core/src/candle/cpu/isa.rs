@@ -24,14 +24,14 @@ pub(super) enum Isa {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512F, besides those of `Avx2`.
+    /// AVX-512 F, BW, DQ, VL and VNNI, besides those of `Avx2`.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
 impl Isa {
     /// The best one that this machine has.
-    pub(super) fn detect() -> Self {
+    pub(super) fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| *Self::available().last().unwrap_or(&Self::Portable))
     }
@@ -45,7 +45,12 @@ impl Isa {
             use std::arch::is_x86_feature_detected as has;
             if has!("avx2") && has!("fma") && has!("f16c") {
                 found.push(Self::Avx2);
-                if has!("avx512f") {
+                if has!("avx512f")
+                    && has!("avx512bw")
+                    && has!("avx512dq")
+                    && has!("avx512vl")
+                    && has!("avx512vnni")
+                {
                     found.push(Self::Avx512);
                 }
             }

@@ -1,69 +1,169 @@
-//! Products of rows with a stored matrix.
+//! The products of activations with weight matrices.
+#![allow(unsafe_code)]
 
-use std::borrow::Cow;
+use std::cell::RefCell;
 
-use candle_core::{
-    Device,
-    quantized::{GgmlDType, QStorage, QTensor},
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+use super::{
+    blocks::{decode_group, decode_plain, quantized},
+    isa::Isa,
+    job::Job,
+    portable,
+    quantize::Activations,
 };
+use crate::candle::decoder::matrix::StoredMatrix;
 
-use crate::candle::decoder::matrix::{StoredMatrix, WeightType};
-
-/// A product of the same rows with a matrix.
+/// A product of rows with a matrix.
 #[derive(Debug)]
 pub(in crate::candle) struct LinearProduct<'a> {
+    /// The matrix; its `cols` is the width of the rows.
     pub(in crate::candle) matrix: &'a StoredMatrix,
+    /// Added to every row of outputs: `matrix.rows` numbers.
     pub(in crate::candle) bias: Option<&'a [f32]>,
-    /// `rows(x) · matrix.rows` numbers.
+    /// The outputs: for every row of activations, `matrix.rows` numbers.
     pub(in crate::candle) out: &'a mut [f32],
 }
 
-/// Multiplies rows of `width` numbers with matrices of as many columns.
+/// The columns of a unit of work: as many rows of a matrix as the widest kernel computes together.
+const UNIT: usize = 16;
+
+/// The multiplications that a thread must have to do, or it is not worth its wake-up.
+const WORTH_A_THREAD: usize = 1 << 17;
+
+thread_local! {
+    /// Memory for quantized activations, which is used again.
+    static ACTIVATIONS: RefCell<Activations> = RefCell::default();
+}
+
+/// Computes products of the same rows with several matrices. `x` is rows of `width` numbers, one after the other.
+///
+/// An output depends on its row, its row of the matrix and its bias alone, bit for bit: not on other rows, the number of
+/// threads or the instruction set.
+///
+/// # Panics
+///
+/// If a length is wrong, or a matrix does not have all its bytes.
 pub(in crate::candle) fn linear(x: &[f32], width: usize, products: &mut [LinearProduct<'_>]) {
-    for LinearProduct { matrix, bias, out } in products {
-        let mut weights = vec![0.0; width];
-        for output in 0..matrix.rows {
-            decode_row(matrix, output, 1.0, &mut weights);
-            let bias = bias.map_or(0.0, |bias| bias[output]);
-            for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(matrix.rows)) {
-                let product =
-                    x.iter().zip(&weights).fold(0.0, |sum: f32, (x, w)| x.mul_add(*w, sum));
-                out[output] = product + bias;
-            }
+    linear_with(Isa::best(), x, width, products);
+}
+
+pub(super) fn linear_with(isa: Isa, x: &[f32], width: usize, products: &mut [LinearProduct<'_>]) {
+    let rows = x.len().checked_div(width).unwrap_or(0);
+    assert_eq!(rows * width, x.len(), "activations must be whole rows");
+    let jobs: Vec<Job<'_>> = products
+        .iter_mut()
+        .map(|product| {
+            assert_eq!(product.matrix.cols, width, "the width of rows and matrix");
+            Job::new(product.matrix, product.bias, product.out, rows)
+        })
+        .collect();
+    if rows == 0 {
+        return;
+    }
+    ACTIVATIONS.with_borrow_mut(|activations| {
+        if jobs.iter().any(|job| quantized(job.matrix.kind)) {
+            activations.resize(rows, width);
+            fill(isa, activations, x);
         }
+        run(isa, &jobs, x, activations);
+    });
+}
+
+/// Divides jobs among threads.
+fn run(isa: Isa, jobs: &[Job<'_>], x: &[f32], activations: &Activations) {
+    let units: usize = jobs.iter().map(|job| job.matrix.rows.div_ceil(UNIT)).sum();
+    let threads =
+        rayon::current_num_threads().min(units).min(units * UNIT * x.len() / WORTH_A_THREAD);
+    if threads <= 1 {
+        for job in jobs {
+            compute(isa, job, x, activations);
+        }
+        return;
+    }
+    // With many rows a part is long, and threads may be of different speed: then there are more parts than threads.
+    let parts = units.min(if activations.rows >= 16 { threads * 4 } else { threads });
+    (0..parts).into_par_iter().for_each(|part| {
+        let range = units * part / parts..units * (part + 1) / parts;
+        let mut first = 0;
+        for job in jobs {
+            let own = job.matrix.rows.div_ceil(UNIT);
+            let start = range.start.max(first) - first;
+            let end = range.end.min(first + own).saturating_sub(first);
+            if start < end {
+                let columns = start * UNIT..(end * UNIT).min(job.matrix.rows);
+                // SAFETY: the parts are disjoint ranges of units.
+                let part = unsafe { job.part(columns) };
+                compute(isa, &part, x, activations);
+            }
+            first += own;
+        }
+    });
+}
+
+/// Quantizes activations.
+fn fill(isa: Isa, activations: &mut Activations, x: &[f32]) {
+    match isa {
+        Isa::Portable => activations.fill(x),
+        // SAFETY: the value says that the processor has these instructions.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::fill(activations, x) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512::fill(activations, x) },
     }
 }
 
-/// One row of a matrix as floats, times `scale`.
+/// Computes a job on this thread.
+fn compute(isa: Isa, job: &Job<'_>, x: &[f32], activations: &Activations) {
+    if job.columns.is_empty() || job.matrix.cols == 0 {
+        return;
+    }
+    match (isa, quantized(job.matrix.kind)) {
+        (Isa::Portable, true) => portable::quantized_product(job, activations),
+        (Isa::Portable, false) => portable::plain_product(job, x),
+        // SAFETY: the value says that the processor has these instructions.
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, true) => unsafe { avx2::quantized_product(job, activations) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, false) => unsafe { avx2::plain_product(job, x) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, true) => unsafe { avx512::quantized_product(job, activations) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512, false) => unsafe { avx512::plain_product(job, x) },
+    }
+}
+
+/// Decodes a row of a matrix, times `scale`.
+///
+/// # Panics
+///
+/// If there is no such row, or `out` is not as wide.
 pub(in crate::candle) fn decode_row(
     matrix: &StoredMatrix,
     row: usize,
     scale: f32,
     out: &mut [f32],
 ) {
-    let size = matrix.kind.bytes(matrix.cols);
-    let bytes = &matrix.bytes[row * size..(row + 1) * size];
-    let kind = match matrix.kind {
-        WeightType::F32 => GgmlDType::F32,
-        WeightType::F16 => GgmlDType::F16,
-        WeightType::Bf16 => GgmlDType::BF16,
-        WeightType::Q4_0 => GgmlDType::Q4_0,
-        WeightType::Q4_1 => GgmlDType::Q4_1,
-        WeightType::Q5_0 => GgmlDType::Q5_0,
-        WeightType::Q5_1 => GgmlDType::Q5_1,
-        WeightType::Q8_0 => GgmlDType::Q8_0,
-        WeightType::Q2K => GgmlDType::Q2K,
-        WeightType::Q3K => GgmlDType::Q3K,
-        WeightType::Q4K => GgmlDType::Q4K,
-        WeightType::Q5K => GgmlDType::Q5K,
-        WeightType::Q6K => GgmlDType::Q6K,
-    };
-    let decode = || -> candle_core::Result<Vec<f32>> {
-        let storage = QStorage::from_data(Cow::Owned(bytes.to_vec()), &Device::Cpu, kind)?;
-        QTensor::new(storage, (1, matrix.cols))?.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()
-    };
-    match decode() {
-        Ok(values) => out.iter_mut().zip(values).for_each(|(out, value)| *out = value * scale),
-        Err(_) => out.fill(f32::NAN),
+    assert_eq!(matrix.cols, out.len(), "the width of a row");
+    let bytes = matrix.kind.bytes(matrix.cols);
+    let row = &matrix.bytes[row * bytes..][..bytes];
+    if quantized(matrix.kind) {
+        for (index, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            let group = decode_group(matrix.kind, row, index);
+            for (i, (out, weight)) in out.iter_mut().zip(group.weights).enumerate() {
+                *out =
+                    f32::from(weight).mul_add(group.scales[i / 16], group.minima[i / 16]) * scale;
+            }
+        }
+    } else {
+        for (index, out) in out.iter_mut().enumerate() {
+            *out = decode_plain(matrix.kind, row, index) * scale;
+        }
     }
 }
