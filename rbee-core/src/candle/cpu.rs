@@ -8,6 +8,8 @@ mod math;
 mod memory;
 mod rotation;
 mod rows;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 
