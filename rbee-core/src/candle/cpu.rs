@@ -19,6 +19,8 @@ mod portable;
 mod quantize;
 mod rotation;
 mod rows;
+#[cfg(test)]
+mod testing;
 mod tile;
 
 use std::fmt;
