@@ -1,24 +1,23 @@
-//! A part of a product: some of its columns.
+//! A product, and the parts of it that threads compute.
 #![allow(unsafe_code)]
 
-use std::ops::Range;
+use std::{marker::PhantomData, ops::Range};
 
 use super::columns::Columns;
 use crate::candle::decoder::matrix::StoredMatrix;
 
-/// The products of all rows of activations with some rows of a matrix, which are columns of the outputs.
+/// The products of all rows of activations with a matrix, whose rows are columns of the outputs.
 ///
-/// [`Job::new`] has checked that the bytes of these rows exist, and so does the bias.
-#[derive(Clone, Debug)]
-pub(super) struct Job<'a> {
+/// [`WholeProduct::new`] has checked that all bytes of the matrix exist, and so does the bias.
+#[derive(Debug)]
+pub(super) struct WholeProduct<'a> {
     pub(super) matrix: &'a StoredMatrix,
-    pub(super) bias: Option<&'a [f32]>,
-    pub(super) columns: Range<usize>,
+    bias: Option<&'a [f32]>,
     out: Columns<'a>,
     row_bytes: usize,
 }
 
-impl<'a> Job<'a> {
+impl<'a> WholeProduct<'a> {
     /// Takes all columns.
     pub(super) fn new(
         matrix: &'a StoredMatrix,
@@ -35,13 +34,7 @@ impl<'a> Job<'a> {
         );
         assert_eq!(Some(out.len()), matrix.rows.checked_mul(rows), "outputs of a product");
         assert!(bias.is_none_or(|bias| bias.len() == matrix.rows), "a bias for every output");
-        Self {
-            matrix,
-            bias,
-            columns: 0..matrix.rows,
-            out: Columns::new(out, matrix.rows),
-            row_bytes,
-        }
+        Self { matrix, bias, out: Columns::new(out, matrix.rows), row_bytes }
     }
 
     /// A part of the columns.
@@ -49,14 +42,29 @@ impl<'a> Job<'a> {
     /// # Safety
     ///
     /// Parts that are in use at the same time must not overlap.
-    pub(super) unsafe fn part(&self, columns: Range<usize>) -> Self {
+    pub(super) unsafe fn part(&self, columns: Range<usize>) -> Job<'_> {
         assert!(
             columns.start <= columns.end && columns.end <= self.matrix.rows,
             "columns of a product"
         );
-        Self { columns, ..self.clone() }
+        let Self { matrix, bias, out, row_bytes } = *self;
+        Job { matrix, bias, columns, out, row_bytes, one_thread: PhantomData }
     }
+}
 
+/// Some columns of a product, which one thread computes.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub(super) matrix: &'a StoredMatrix,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) columns: Range<usize>,
+    out: Columns<'a>,
+    row_bytes: usize,
+    /// Makes the type stay on its thread.
+    one_thread: PhantomData<*mut f32>,
+}
+
+impl<'a> Job<'a> {
     /// The bytes of a row of the matrix.
     pub(super) fn row(&self, column: usize) -> &'a [u8] {
         &self.matrix.bytes[column * self.row_bytes..][..self.row_bytes]

@@ -10,7 +10,7 @@ use super::{avx2, avx512};
 use super::{
     blocks::{decode_group, decode_plain, quantized},
     isa::Isa,
-    job::Job,
+    job::{Job, WholeProduct},
     portable,
     quantize::Activations,
 };
@@ -53,50 +53,53 @@ pub(in crate::candle) fn linear(x: &[f32], width: usize, products: &mut [LinearP
 pub(super) fn linear_with(isa: Isa, x: &[f32], width: usize, products: &mut [LinearProduct<'_>]) {
     let rows = x.len().checked_div(width).unwrap_or(0);
     assert_eq!(rows * width, x.len(), "activations must be whole rows");
-    let jobs: Vec<Job<'_>> = products
+    let wholes: Vec<_> = products
         .iter_mut()
         .map(|product| {
             assert_eq!(product.matrix.cols, width, "the width of rows and matrix");
-            Job::new(product.matrix, product.bias, product.out, rows)
+            WholeProduct::new(product.matrix, product.bias, product.out, rows)
         })
         .collect();
     if rows == 0 {
         return;
     }
-    ACTIVATIONS.with_borrow_mut(|activations| {
-        if jobs.iter().any(|job| quantized(job.matrix.kind)) {
-            activations.resize(rows, width);
-            fill(isa, activations, x);
-        }
-        run(isa, &jobs, x, activations);
-    });
+    // Taken, not borrowed: a thread that waits for others may run another task, which may come here too.
+    let mut activations = ACTIVATIONS.take();
+    if wholes.iter().any(|whole| quantized(whole.matrix.kind)) {
+        activations.resize(rows, width);
+        fill(isa, &mut activations, x);
+    }
+    run(isa, &wholes, x, &activations);
+    ACTIVATIONS.set(activations);
 }
 
-/// Divides jobs among threads.
-fn run(isa: Isa, jobs: &[Job<'_>], x: &[f32], activations: &Activations) {
-    let units: usize = jobs.iter().map(|job| job.matrix.rows.div_ceil(UNIT)).sum();
+/// Divides products among threads.
+fn run(isa: Isa, wholes: &[WholeProduct<'_>], x: &[f32], activations: &Activations) {
+    let units: usize = wholes.iter().map(|whole| whole.matrix.rows.div_ceil(UNIT)).sum();
     let threads =
         rayon::current_num_threads().min(units).min(units * UNIT * x.len() / WORTH_A_THREAD);
     if threads <= 1 {
-        for job in jobs {
-            compute(isa, job, x, activations);
+        for whole in wholes {
+            // SAFETY: there is no other part.
+            let job = unsafe { whole.part(0..whole.matrix.rows) };
+            compute(isa, &job, x, activations);
         }
         return;
     }
     // With many rows a part is long, and threads may be of different speed: then there are more parts than threads.
-    let parts = units.min(if activations.rows >= 16 { threads * 4 } else { threads });
+    let parts = units.min(if x.len() > 16 * wholes[0].matrix.cols { threads * 4 } else { threads });
     (0..parts).into_par_iter().for_each(|part| {
         let range = units * part / parts..units * (part + 1) / parts;
         let mut first = 0;
-        for job in jobs {
-            let own = job.matrix.rows.div_ceil(UNIT);
+        for whole in wholes {
+            let own = whole.matrix.rows.div_ceil(UNIT);
             let start = range.start.max(first) - first;
             let end = range.end.min(first + own).saturating_sub(first);
             if start < end {
-                let columns = start * UNIT..(end * UNIT).min(job.matrix.rows);
+                let columns = start * UNIT..(end * UNIT).min(whole.matrix.rows);
                 // SAFETY: the parts are disjoint ranges of units.
-                let part = unsafe { job.part(columns) };
-                compute(isa, &part, x, activations);
+                let job = unsafe { whole.part(columns) };
+                compute(isa, &job, x, activations);
             }
             first += own;
         }
