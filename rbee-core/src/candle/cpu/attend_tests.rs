@@ -186,7 +186,7 @@ fn specs() -> Vec<Attention> {
 fn attention_is_close_to_its_definition() {
     let mut rng = Rng::new(10);
     for spec in specs() {
-        let mut case = Case::new(&mut rng, CacheType::F32, spec, &[45]);
+        let mut case = Case::new(&mut rng, CacheType::F32, spec, &[40]);
         let exact = case.exact(0);
         for (kind, allowed) in
             [(CacheType::F32, 2e-6), (CacheType::F16, 4e-3), (CacheType::Q8, 6e-2)]
@@ -208,9 +208,16 @@ fn attention_has_the_same_bits_with_every_instruction_set() {
     for spec in specs() {
         for kind in [CacheType::F32, CacheType::F16, CacheType::Q8] {
             let case = Case::new(&mut rng, kind, spec, &[37]);
-            let expected = bits(&case.prefill(Isa::Portable, 0));
+            let last = |isa| {
+                let mut cache = case.cache();
+                case.store(&mut cache, 0, 34);
+                let mut outputs = [Vec::new()];
+                case.step(isa, &mut cache, &[(0, 3)], &mut [34], &mut outputs);
+                bits(&outputs[0])
+            };
+            let expected = last(Isa::Portable);
             for isa in Isa::available() {
-                assert!(bits(&case.prefill(isa, 0)) == expected, "{kind:?} {spec:?} {isa:?}");
+                assert!(last(isa) == expected, "{kind:?} {spec:?} {isa:?}");
             }
         }
     }
@@ -219,7 +226,7 @@ fn attention_has_the_same_bits_with_every_instruction_set() {
 #[test]
 fn attention_does_not_depend_on_how_a_sequence_is_divided_into_steps_or_on_other_sequences() {
     let mut rng = Rng::new(12);
-    let lens = [70, 40, 5];
+    let lens = [45, 34, 5];
     for (i, spec) in specs().into_iter().enumerate() {
         let kind = [CacheType::F16, CacheType::Q8, CacheType::F32][i % 3];
         let case = Case::new(&mut rng, kind, spec, &lens);
@@ -294,11 +301,9 @@ fn segments_on_several_threads_change_no_bits() {
         };
         let steps = [vec![(0, 11), (1, 39)], vec![(0, 18), (1, 1)], vec![(0, 1)]];
         let expected = compute(1, &steps);
-        for threads in [2, 16] {
-            let found = compute(threads, &steps);
-            for index in 0..2 {
-                assert!(bits(&found[index]) == bits(&expected[index]), "{threads} threads");
-            }
+        let found = compute(16, &steps);
+        for index in 0..2 {
+            assert!(bits(&found[index]) == bits(&expected[index]), "window {window:?}");
         }
         let at_once = compute(3, &[vec![(0, 30)]]);
         assert!(bits(&at_once[0]) == bits(&expected[0]));
