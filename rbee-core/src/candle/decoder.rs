@@ -13,4 +13,6 @@ pub(super) mod matrix;
 pub(super) mod model;
 pub(super) mod plan;
 mod rope;
+#[cfg(test)]
+mod test_files;
 pub(super) mod weights;
