@@ -601,6 +601,7 @@ fn a_configuration_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
         ),
         (qwen_25(), json!({"sliding_window": -1}), "sliding_window is -1;"),
         (qwen3_moe(), json!({"num_experts": 0}), "num_experts is 0;"),
+        (qwen3_moe(), json!({"num_local_experts": 64}), "num_local_experts is 64; allowed is 128"),
         (qwen3_moe(), json!({"num_experts_per_tok": 129}), "each token uses 129 of 128 experts"),
         (
             qwen3_moe(),
@@ -666,6 +667,10 @@ fn metadata_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
         (
             json!({"gemma3.rope.scaling.type": "dynamic"}),
             "gemma3.rope.scaling.type is \"dynamic\";",
+        ),
+        (
+            json!({"gemma3.rope.scaling.attn_factor": 1.5}),
+            "gemma3.rope.scaling.attn_factor is 1.5;",
         ),
         (json!({"gemma3.rope.freq_base": 0.0}), "gemma3.rope.freq_base is 0.0;"),
         (json!({"gemma3.embedding_length": 641}), "token_embd.weight has shape [262144, 640]"),
