@@ -19,9 +19,10 @@ const NAMED: usize = 4;
 /// use rbee_core::{hive::EngineSupport, models::{ModelFormat, ModelKind}};
 ///
 /// let engines = [EngineSupport::new("llama.cpp").for_models(["*.gguf"]), EngineSupport::candle()];
-/// let gguf = ModelKind::new(ModelFormat::Gguf);
-/// assert_eq!(EngineSupport::refusal(&engines, &"file:/models/bee.gguf".parse()?, &gguf), None);
-/// let refusal = EngineSupport::refusal(&engines, &"file:/models/bee".parse()?, &gguf);
+/// let mut mamba = ModelKind::new(ModelFormat::Gguf);
+/// mamba.architecture = Some("mamba".into());
+/// assert_eq!(EngineSupport::refusal(&engines, &"file:/models/bee.gguf".parse()?, &mamba), None);
+/// let refusal = EngineSupport::refusal(&engines, &"file:/models/bee".parse()?, &mamba);
 /// assert!(refusal.is_some_and(|why| why.contains("candle reads unquantized safetensors")));
 /// # Ok::<(), rbee_core::Error>(())
 /// ```
@@ -57,23 +58,37 @@ pub struct ReadableFiles {
     /// True if the weights may be quantized.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quantized: bool,
+    /// If the weights may be quantized: patterns over the names of the quantizations, with `*` for any characters and
+    /// `?` for one; every one if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quantizations: Vec<String>,
 }
 
 impl ReadableFiles {
     /// All files in this format.
     pub fn new(format: ModelFormat) -> Self {
-        Self { format, architectures: Vec::new(), classes: Vec::new(), quantized: true }
+        Self {
+            format,
+            architectures: Vec::new(),
+            classes: Vec::new(),
+            quantized: true,
+            quantizations: Vec::new(),
+        }
     }
 
     /// Plain weights of these architectures, whose configuration names one of these classes.
     fn plain(architectures: &[&str], classes: &[&str]) -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self {
-            format: ModelFormat::Safetensors,
             architectures: owned(architectures),
             classes: owned(classes),
             quantized: false,
+            ..Self::new(ModelFormat::Safetensors)
         }
+    }
+
+    fn has_quantization(&self, name: &str) -> bool {
+        let is_like = |pattern: &String| matches_pattern(pattern.as_bytes(), name.as_bytes());
+        self.quantized && (self.quantizations.is_empty() || self.quantizations.iter().any(is_like))
     }
 
     fn includes(&self, kind: &ModelKind) -> bool {
@@ -85,20 +100,35 @@ impl ReadableFiles {
         let is_of = by_class.or(is_named(&self.architectures, &kind.architecture));
         self.format == kind.format
             && is_of.unwrap_or(true)
-            && (self.quantized || kind.quantization.is_none())
+            && kind.quantization.as_deref().is_none_or(|name| self.has_quantization(name))
     }
 }
 
-/// As in "unquantized safetensors of llama and bert".
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Names, as in "a, b and c".
+fn listed(names: &[String]) -> String {
+    match names.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+    }
+}
+
+/// As in "unquantized safetensors of llama and bert", and "GGUF of llama (Q4_0 and Q8_0)".
 impl fmt::Display for ReadableFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.quantized { "" } else { "unquantized " })?;
         write!(f, "{}", self.format)?;
-        match self.architectures.split_last() {
-            None => Ok(()),
-            Some((only, [])) => write!(f, " of {only}"),
-            Some((last, others)) => write!(f, " of {} and {last}", others.join(", ")),
+        if !self.architectures.is_empty() {
+            write!(f, " of {}", listed(&self.architectures))?;
         }
+        if !self.quantizations.is_empty() {
+            write!(f, " ({})", listed(&self.quantizations))?;
+        }
+        Ok(())
     }
 }
 
@@ -107,7 +137,8 @@ fn combined(reads: &[ReadableFiles]) -> Vec<ReadableFiles> {
     let mut all: Vec<ReadableFiles> = Vec::new();
     for files in reads {
         let is_alike = |other: &&mut ReadableFiles| {
-            (other.format, other.quantized) == (files.format, files.quantized)
+            (other.format, other.quantized, &other.quantizations)
+                == (files.format, files.quantized, &files.quantizations)
         };
         match all.iter_mut().find(is_alike) {
             None => all.push(files.clone()),
@@ -129,7 +160,39 @@ impl EngineSupport {
 
     /// rbee's own engine.
     pub fn candle() -> Self {
-        let llama = ReadableFiles::plain(&["llama"], &["LlamaForCausalLM"]);
+        let decoder = ReadableFiles::plain(
+            &[
+                "llama",
+                "mistral",
+                "qwen2",
+                "qwen3",
+                "qwen3_moe",
+                "gemma2",
+                "gemma3_text",
+                "gemma3",
+                "phi3",
+            ],
+            &[
+                "LlamaForCausalLM",
+                "MistralForCausalLM",
+                "Qwen2ForCausalLM",
+                "Qwen3ForCausalLM",
+                "Qwen3MoeForCausalLM",
+                "Gemma2ForCausalLM",
+                "Gemma3ForCausalLM",
+                "Gemma3ForConditionalGeneration",
+                "Phi3ForCausalLM",
+            ],
+        );
+        let gguf = ReadableFiles {
+            architectures: owned(&[
+                "llama", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3",
+            ]),
+            quantizations: owned(&[
+                "Q2_K*", "Q3_K*", "Q4_0", "Q4_1", "Q4_K*", "Q5_0", "Q5_1", "Q5_K*", "Q6_K*", "Q8_0",
+            ]),
+            ..ReadableFiles::new(ModelFormat::Gguf)
+        };
         let bert = ReadableFiles::plain(
             &["bert", "roberta", "xlm-roberta", "camembert"],
             &[
@@ -143,7 +206,7 @@ impl EngineSupport {
                 "CamembertForMaskedLM",
             ],
         );
-        Self { reads: Some(vec![llama, bert]), ..Self::new("candle") }
+        Self { reads: Some(vec![decoder, bert, gguf]), ..Self::new("candle") }
     }
 
     /// Sets the models that it is for.
@@ -306,12 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn the_own_engine_reads_plain_safetensors_of_its_families_and_nothing_else() {
+    fn the_own_engine_reads_its_families_and_nothing_else() {
         let own = [EngineSupport::candle()];
         for readable in [
             r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#,
             r#"{"model_type": "smol", "architectures": ["LlamaForCausalLM"]}"#,
             r#"{"model_type": "llama"}"#,
+            r#"{"model_type": "mistral"}"#,
+            r#"{"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}"#,
             r#"{"model_type": "bert", "architectures": ["BertModel"]}"#,
             r#"{"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]}"#,
             "{}",
@@ -319,19 +384,47 @@ mod tests {
             assert_eq!(refusal(&own, "hf:a/b", &kind(readable)), None, "{readable}");
         }
         for unreadable in [
-            r#"{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}"#,
-            r#"{"model_type": "mistral"}"#,
+            r#"{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}"#,
+            r#"{"model_type": "falcon"}"#,
             r#"{"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}"#,
             r#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "awq", "bits": 4}}"#,
         ] {
             let why = refusal(&own, "hf:a/b", &kind(unreadable)).expect(unreadable);
             assert_eq!(
                 why,
-                "candle reads unquantized safetensors of llama, bert, roberta, xlm-roberta and camembert"
+                "candle reads unquantized safetensors of llama, mistral, qwen2, qwen3, qwen3_moe, gemma2, \
+                 gemma3_text, gemma3, phi3, bert, roberta, xlm-roberta and camembert, and GGUF of llama, qwen2, \
+                 qwen3, qwen3moe, gemma2, gemma3 and phi3 (Q2_K*, Q3_K*, Q4_0, Q4_1, Q4_K*, Q5_0, Q5_1, Q5_K*, \
+                 Q6_K* and Q8_0)"
             );
         }
-        let gguf = ModelKind::new(ModelFormat::Gguf);
-        assert!(refusal(&own, "hf:a/b", &gguf).is_some());
+        let gguf = |architecture: Option<&str>, quantization: Option<&str>| {
+            let [architecture, quantization] =
+                [architecture, quantization].map(|name| name.map(str::to_owned));
+            let kind =
+                ModelKind { architecture, quantization, ..ModelKind::new(ModelFormat::Gguf) };
+            refusal(&own, "hf:a/b", &kind)
+        };
+        for (architecture, quantization) in [
+            (None, None),
+            (Some("llama"), None),
+            (Some("gemma3"), Some("Q4_K_M")),
+            (Some("qwen3moe"), Some("Q8_0")),
+            (Some("phi3"), Some("Q2_K")),
+        ] {
+            let why = gguf(architecture, quantization);
+            assert_eq!(why, None, "{architecture:?} {quantization:?}");
+        }
+        for (architecture, quantization) in [
+            (Some("mamba"), None),
+            (Some("gemma3n"), Some("Q4_K_M")),
+            (Some("llama"), Some("IQ4_XS")),
+            (None, Some("MXFP4")),
+            (Some("qwen3"), Some("TQ1_0")),
+        ] {
+            let why = gguf(architecture, quantization);
+            assert!(why.is_some(), "{architecture:?} {quantization:?}");
+        }
     }
 
     #[test]
@@ -356,7 +449,8 @@ mod tests {
     #[test]
     fn the_first_engine_that_is_for_the_model_decides() {
         let named = || EngineSupport::new("llama.cpp").for_models(["*.gguf"]);
-        let gguf = ModelKind::new(ModelFormat::Gguf);
+        let architecture = Some("mamba".to_owned());
+        let gguf = ModelKind { architecture, ..ModelKind::new(ModelFormat::Gguf) };
         let engines = [named(), EngineSupport::candle()];
         assert_eq!(refusal(&engines, "hf:a/b::file=b.gguf", &gguf), None);
         let why = refusal(&engines, "file:/models/b", &gguf).unwrap();
@@ -383,14 +477,14 @@ mod tests {
 
     #[test]
     fn the_error_names_the_model_its_kind_the_hives_and_what_to_do() {
-        let kind = kind(r#"{"model_type": "mistral", "architectures": ["MistralForCausalLM"]}"#);
+        let kind = kind(r#"{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}"#);
         let error =
             EngineSupport::check(&[EngineSupport::candle()], &"hf:a/b".parse().unwrap(), &kind)
                 .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
         for part in [
             "hf:a/b",
-            "safetensors of mistral (MistralForCausalLM)",
+            "safetensors of mamba (MambaForCausalLM)",
             "candle reads unquantized safetensors of llama",
             "docs/engines.md",
         ] {

@@ -20,5 +20,7 @@ pub(super) mod plan;
 #[cfg(test)]
 mod reference_tests;
 mod rope;
+#[cfg(test)]
+mod test_files;
 pub(super) mod weights;
 pub(super) mod weights_by_role;

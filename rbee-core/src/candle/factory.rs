@@ -14,6 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     hive::WorkerFactory,
     id::{HiveId, WorkerId},
+    model_info::gguf,
     model_on_disk::{ModelOnDisk, WorkerLimits},
     model_ref::{ModelRef, ModelSource},
     progress::Progress,
@@ -104,8 +105,10 @@ impl WorkerFactory for CandleFactory {
         if let Some(at) = at
             && at.is_dir()
             && !at.join("config.json").is_file()
+            && !matches!(gguf::only_one(at), Ok(Some(_)))
         {
-            let message = format!("{} is not a model: it has no config.json", at.display());
+            let message =
+                format!("{} is not a model: it has no config.json and no .gguf file", at.display());
             return Err(Error::new(ErrorKind::ModelNotFound, message));
         }
         let on_disk = crate::hive::files_of(model, path).await?;
@@ -127,24 +130,49 @@ impl WorkerFactory for CandleFactory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::candle::bert::Family;
+    use crate::{
+        candle::{bert, decoder::families},
+        model_info::ModelFormat,
+    };
 
     /// What a queen refuses before it copies a model must be what the engine cannot load.
     #[test]
-    fn the_classes_that_are_reported_are_those_that_the_engine_loads() {
-        let reported = EngineSupport::candle();
-        let classes = reported.reads.iter().flatten().flat_map(|files| &files.classes);
-        for class in classes {
-            assert!(class == "LlamaForCausalLM" || Family::of(class).is_some(), "{class}");
+    fn what_is_reported_is_what_the_engine_loads() {
+        let reads = EngineSupport::candle().reads.unwrap();
+        let is_loaded = |class: &str| {
+            families::Family::of_class(class).is_some() || bert::Family::of(class).is_some()
+        };
+        let classes: Vec<&String> = reads.iter().flat_map(|files| &files.classes).collect();
+        for class in &classes {
+            assert!(is_loaded(class), "{class}");
         }
-        let names =
-            ["Bert", "Roberta", "XLMRoberta", "Camembert", "DistilBert", "Mistral", "Llama"];
-        let heads = ["Model", "ForMaskedLM", "ForCausalLM"];
+        let names = [
+            "Bert",
+            "Roberta",
+            "XLMRoberta",
+            "Camembert",
+            "DistilBert",
+            "Mistral",
+            "Mixtral",
+            "Llama",
+            "Qwen2",
+            "Qwen2Moe",
+            "Qwen3",
+            "Qwen3Moe",
+            "Gemma",
+            "Gemma2",
+            "Gemma3",
+            "Gemma3n",
+            "Phi",
+            "Phi3",
+            "Mamba",
+        ];
+        let heads = ["Model", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration"];
         for class in names.iter().flat_map(|name| heads.map(|head| format!("{name}{head}"))) {
-            let is_reported =
-                reported.reads.iter().flatten().any(|files| files.classes.contains(&class));
-            let is_loaded = class == "LlamaForCausalLM" || Family::of(&class).is_some();
-            assert_eq!(is_reported, is_loaded, "{class}");
+            assert_eq!(classes.contains(&&class), is_loaded(&class), "{class}");
         }
+        let gguf = reads.iter().find(|files| files.format == ModelFormat::Gguf).unwrap();
+        let loaded = families::FAMILIES.iter().flat_map(|family| family.architectures);
+        assert!(loaded.eq(&gguf.architectures), "{gguf:?}");
     }
 }

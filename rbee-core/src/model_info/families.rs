@@ -77,7 +77,6 @@ const QWEN3_MOE: &[(&str, Missing)] = &[
     ("decoder_sparse_step", Count(1)),
     ("moe_intermediate_size", Count(768)),
     ("num_experts_per_tok", Count(8)),
-    ("num_experts", Count(128)),
     ("norm_topk_prob", Flag(false)),
 ];
 

@@ -73,6 +73,30 @@ fn the_bundled_model_is_described() {
 }
 
 #[test]
+fn layers_with_a_window_are_known_without_a_list_of_them() {
+    let cache = |changes: Value| {
+        let mut config = json!({
+            "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 8, "num_hidden_layers": 12,
+            "head_dim": 8, "sliding_window": 16,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        let cache = ModelInfo::read(model(&config).path()).unwrap().kv_cache.unwrap();
+        (cache.whole / 128, cache.windowed / 128)
+    };
+    assert_eq!(cache(json!({"model_type": "mistral"})), (0, 12));
+    assert_eq!(cache(json!({"model_type": "mistral", "sliding_window": null})), (12, 0));
+    assert_eq!(cache(json!({"model_type": "phi3"})), (0, 12));
+    assert_eq!(cache(json!({"model_type": "gemma2"})), (6, 6));
+    assert_eq!(cache(json!({"model_type": "gemma3_text"})), (2, 10));
+    assert_eq!(cache(json!({"model_type": "gemma3_text", "sliding_window_pattern": 4})), (3, 9));
+    assert_eq!(cache(json!({"model_type": "qwen3"})), (12, 0));
+    let used = json!({"model_type": "qwen3", "use_sliding_window": true, "max_window_layers": 9});
+    assert_eq!(cache(used), (9, 3));
+}
+
+#[test]
 fn memory_is_weights_and_keys_and_values_and_headroom() {
     let info = ModelInfo::read(bundled()).unwrap();
     let need = MemoryNeed { context: Some(100), slots: 3, ..MemoryNeed::default() };

@@ -9,7 +9,7 @@ use crate::{
 use rbee_core::{
     ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Request, Result, Worker, WorkerId,
     WorkerSpec, async_trait,
-    hive::{EngineSupport, Progress, WorkerFactory},
+    hive::{EngineSupport, Progress, ReadableFiles, WorkerFactory},
     models::{Hub, ModelFormat, ModelOnDisk, ModelStore, StoreOptions},
     queen::LoadRequest,
     scheduler::Fit,
@@ -42,8 +42,16 @@ impl WorkerFactory for Engines {
 }
 
 const GGUF: &str = "hf:bee/gguf";
-const MISTRAL: &str = "hf:bee/mistral";
+const MAMBA: &str = "hf:bee/mamba";
 const LLAMA: &str = "hf:bee/llama";
+
+/// An engine that reads no GGUF files.
+fn safetensors_engine() -> EngineSupport {
+    let mut files = ReadableFiles::new(ModelFormat::Safetensors);
+    files.architectures = vec!["llama".into()];
+    files.quantized = false;
+    EngineSupport::new("own").reading([files])
+}
 
 /// A hub, and a queen with two machines, of which only `able` has an engine for GGUF files.
 struct Place {
@@ -56,7 +64,7 @@ impl Place {
     async fn new(hives: &[&str]) -> Self {
         let (server, dir) = (HubServer::start(), tempfile::tempdir().unwrap());
         server.put("bee/gguf", "model.gguf", weights(1, 1_000));
-        for (repo, class) in [("bee/mistral", "Mistral"), ("bee/llama", "Llama")] {
+        for (repo, class) in [("bee/mamba", "Mamba"), ("bee/llama", "Llama")] {
             let kind = class.to_lowercase();
             let config =
                 format!(r#"{{"model_type": "{kind}", "architectures": ["{class}ForCausalLM"]}}"#);
@@ -69,7 +77,7 @@ impl Place {
             let llama_cpp = EngineSupport::new("llama.cpp").for_models(["*.gguf"]);
             let engines = match *name {
                 "able" => vec![llama_cpp, EngineSupport::candle()],
-                _ => vec![EngineSupport::candle()],
+                _ => vec![safetensors_engine()],
             };
             let hub_cache = Some(dir.path().join(name).join("hub"));
             let options = StoreOptions { hub_cache, head_room: 0, ..StoreOptions::default() };
@@ -136,18 +144,15 @@ async fn a_model_that_no_engine_can_read_is_refused_before_it_is_copied() {
         assert!(error.message().contains("GGUF") && error.message().contains("hive plain"));
     }
     errors.extend([
-        place.ask(MISTRAL).await.unwrap_err(),
-        models.load(LoadRequest::new(MISTRAL.parse().unwrap())).await.unwrap_err(),
+        place.ask(MAMBA).await.unwrap_err(),
+        models.load(LoadRequest::new(MAMBA.parse().unwrap())).await.unwrap_err(),
     ]);
     for error in &errors {
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
-        assert!(
-            error.message().contains("candle reads unquantized safetensors of llama"),
-            "{error}"
-        );
+        assert!(error.message().contains(" reads unquantized safetensors of llama"), "{error}");
         assert!(error.message().contains("docs/engines.md"), "{error}");
     }
-    for part in ["mistral (MistralForCausalLM)", "hive able", "hive plain"] {
+    for part in ["mamba (MambaForCausalLM)", "hive able", "hive plain"] {
         assert!(errors[2].message().contains(part), "{part}: {}", errors[2]);
     }
     assert_eq!((place.copied("able"), place.copied("plain")), ((0, 0), (0, 0)));
@@ -165,7 +170,7 @@ async fn an_estimate_says_who_cannot_read_the_model() {
     };
     let found = fits(GGUF).await;
     assert!(matches!(&found[..], [Fit::Unknown, Fit::Incompatible(_)]), "{found:?}");
-    let found = fits(MISTRAL).await;
+    let found = fits(MAMBA).await;
     assert!(matches!(&found[..], [Fit::Incompatible(_), Fit::Incompatible(_)]), "{found:?}");
     // And so it is for a file of this machine.
     let file = place.dir.path().join("tiny.gguf");
@@ -223,11 +228,11 @@ fn gguf() -> Vec<u8> {
 async fn a_model_can_be_described_before_any_hive_has_it() {
     let place = Place::new(&["plain"]).await;
     let models = place.queen.models();
-    let found = models.describe(MISTRAL).await.unwrap();
+    let found = models.describe(MAMBA).await.unwrap();
     let kind = found.kind.unwrap();
     assert_eq!(kind.format, ModelFormat::Safetensors);
     assert_eq!(kind.class.as_deref(), Some("MistralForCausalLM"));
-    assert!(found.model.as_str().starts_with("hf:bee/mistral@"));
+    assert!(found.model.as_str().starts_with("hf:bee/mamba@"));
     assert!(found.bytes.is_some_and(|bytes| bytes > 1_000), "{:?}", found.bytes);
     assert_eq!(place.server.fetches("config.json").len(), 1);
     let error = |name: &'static str| async move { models.describe(name).await.unwrap_err().kind() };

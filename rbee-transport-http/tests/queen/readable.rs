@@ -40,7 +40,7 @@ fn gguf() -> Vec<u8> {
     bytes.extend([1_u64, 1].map(u64::to_le_bytes).concat());
     bytes.extend(text("general.architecture"));
     bytes.extend(8_u32.to_le_bytes());
-    bytes.extend(text("llama"));
+    bytes.extend(text("mamba"));
     bytes.extend(text("token_embd.weight"));
     bytes.extend(1_u32.to_le_bytes());
     bytes.extend(4_u64.to_le_bytes());
@@ -64,7 +64,7 @@ fn machine(name: &str, engine: EngineSupport) -> InProcessHive {
     hive.with_factory(Only(engine)).with_devices(vec![device])
 }
 
-/// A queen with a machine that reads no GGUF files, and the reference of such a file below an allowed directory.
+/// A queen with a machine that cannot read a GGUF file, and the reference of such a file below an allowed directory.
 async fn hall(directory: &tempfile::TempDir) -> (Hall, String) {
     let path = directory.path().join("bee.gguf");
     std::fs::write(&path, gguf()).unwrap();
@@ -89,7 +89,7 @@ async fn a_model_is_described_whatever_its_reference_and_wherever_it_is() {
         );
         assert_eq!(
             (&shown["kind"]["format"], &shown["details"]["info"]["architecture"]),
-            (&json!("gguf"), &json!("llama")),
+            (&json!("gguf"), &json!("mamba")),
             "{shown}"
         );
     }
@@ -125,7 +125,7 @@ async fn an_estimate_and_a_pull_say_that_no_engine_can_read_the_model() {
         let error = &refused.json()["error"];
         assert_eq!(error["code"], "MODEL_INCOMPATIBLE", "{path}");
         let message = error["message"].as_str().unwrap();
-        for part in ["is GGUF of llama", "hive attic", "candle reads", "docs/engines.md"] {
+        for part in ["is GGUF of mamba", "hive attic", "candle reads", "docs/engines.md"] {
             assert!(message.contains(part), "{path}: {part}: {message}");
         }
     }

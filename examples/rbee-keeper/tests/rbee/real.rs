@@ -248,7 +248,7 @@ fn gguf() -> Vec<u8> {
     bytes.extend([1_u64, 1].map(u64::to_le_bytes).concat());
     bytes.extend(text("general.architecture"));
     bytes.extend(8_u32.to_le_bytes());
-    bytes.extend(text("llama"));
+    bytes.extend(text("mamba"));
     bytes.extend(text("token_embd.weight"));
     bytes.extend(1_u32.to_le_bytes());
     bytes.extend(4_u64.to_le_bytes());

@@ -204,3 +204,7 @@ fn family_of(config: &ConfigFields<'_>) -> Loaded<&'static Family> {
     let family = class.and_then(Value::as_str).and_then(Family::of_class);
     family.ok_or_else(|| config.bad(key, value, &allowed()))
 }
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod tests;

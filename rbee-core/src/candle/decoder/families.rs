@@ -76,3 +76,7 @@ impl Family {
         read(source)
     }
 }
+
+#[cfg(test)]
+#[path = "families_tests.rs"]
+mod tests;

@@ -109,6 +109,21 @@ impl StoredWeights {
         Ok(Self { files, tensors, allowed: &WeightType::ALL })
     }
 
+    /// Tensors without files.
+    #[cfg(test)]
+    pub(in crate::candle) fn listed(tensors: &[(&str, &[usize])]) -> Self {
+        let stored = |shape: &[usize]| Stored {
+            file: 0,
+            kind: Ok(WeightType::F32),
+            shape: shape.to_vec(),
+            offset: 0,
+            bytes: Some(4 * shape.iter().product::<usize>() as u64),
+        };
+        let tensors =
+            tensors.iter().map(|(name, shape)| ((*name).to_owned(), stored(shape))).collect();
+        Self { files: Vec::new(), tensors, allowed: &WeightType::ALL }
+    }
+
     /// True if there is a tensor with this name.
     pub(in crate::candle) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)

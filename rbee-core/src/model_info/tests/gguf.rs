@@ -148,6 +148,18 @@ fn layers_of_a_gguf_file_may_differ() {
     );
     assert_eq!(cache(slides), Some(KvCache { whole: 64, windowed: 128, window: 8 }));
     assert_eq!(cache(model().number("x.attention.kv_lora_rank", 4)), None);
+    // Which layers of Gemma have a window is a fact about the architecture.
+    let gemma = |name: &str| {
+        Gguf::default()
+            .text("general.architecture", name)
+            .number(&format!("{name}.block_count"), 12)
+            .number(&format!("{name}.attention.head_count"), 1)
+            .number(&format!("{name}.attention.key_length"), 8)
+            .tensor("a", &[1], 0, 4)
+    };
+    let third = gemma("gemma3").number("gemma3.attention.sliding_window", 512);
+    assert_eq!(cache(third), Some(KvCache { whole: 32, windowed: 160, window: 512 }));
+    assert_eq!(cache(gemma("gemma2")), Some(KvCache { whole: 96, windowed: 96, window: 4_096 }));
     let bert = Gguf::default()
         .text("general.architecture", "bert")
         .number("bert.embedding_length", 32)

@@ -198,7 +198,8 @@ async fn a_file_that_no_engine_of_the_hive_can_read_is_refused_before_it_is_copi
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
     }
     // The hive is asked only if it can read the model.
-    let known = ModelKind::new(ModelFormat::Gguf);
+    let mut known = ModelKind::new(ModelFormat::Gguf);
+    known.architecture = Some("mamba".into());
     let any = put(vec![EngineSupport::new("any")], Some(known.clone())).await;
     assert_eq!(any.unwrap().bytes, 7);
     let none = put(vec![EngineSupport::candle()], Some(known)).await.unwrap_err();

@@ -7,8 +7,11 @@ use rbee_core::{
 
 use super::*;
 
+/// A GGUF file that rbee's own engine cannot read.
 fn gguf() -> ModelKind {
-    ModelKind::new(ModelFormat::Gguf)
+    let mut kind = ModelKind::new(ModelFormat::Gguf);
+    kind.architecture = Some("mamba".into());
+    kind
 }
 
 fn named(name: &str, engines: &[EngineSupport]) -> HiveView {
@@ -16,7 +19,7 @@ fn named(name: &str, engines: &[EngineSupport]) -> HiveView {
     HiveView { engines: Some(engines.into()), ..hive(name, roomy, None) }
 }
 
-/// A hive whose engines read safetensors alone.
+/// A hive with rbee's own engine alone.
 fn plain(name: &str) -> HiveView {
     named(name, &[EngineSupport::candle()])
 }

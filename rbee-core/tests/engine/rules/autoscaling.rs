@@ -118,7 +118,8 @@ fn a_replica_is_started_only_on_a_hive_that_can_read_the_model() {
             hand.hive(n, parts::added());
             hand.hive(n, HiveFact::Report(Box::new(report)));
         }
-        let kind = ModelKind::new(ModelFormat::Gguf);
+        let mut kind = ModelKind::new(ModelFormat::Gguf);
+        kind.architecture = Some("mamba".into());
         hand.feed(Input::ModelKind { model: parts::model(0), kind });
         hand.connect(&[info]);
         hand.backlog(6);

@@ -403,7 +403,8 @@ fn a_model_that_the_hive_cannot_read_is_not_fetched_to_it() {
     let mut report = parts::report(9, [], []);
     report.engines = Some(vec![EngineSupport::candle()]);
     hand.hive(0, HiveFact::Report(Box::new(report)));
-    let kind = ModelKind::new(ModelFormat::Gguf);
+    let mut kind = ModelKind::new(ModelFormat::Gguf);
+    kind.architecture = Some("mamba".into());
     hand.feed(Input::ModelKind { model: parts::model(7), kind });
     let is_refused = |hand: &Hand, n| {
         let (kind, message) = refused(hand, n);

@@ -154,19 +154,6 @@ async fn a_damaged_file_is_found_out_by_name_and_fetched_again() {
     queen.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
-/// A GGUF file of a model without tensors: version 3, and one value, the architecture.
-fn gguf() -> Vec<u8> {
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let mut bytes = b"GGUF".to_vec();
-    bytes.extend(3_u32.to_le_bytes());
-    bytes.extend([0_u64, 1].map(u64::to_le_bytes).concat());
-    bytes.extend(text("general.architecture"));
-    bytes.extend(8_u32.to_le_bytes());
-    bytes.extend(text("llama"));
-    bytes.resize(2_048, 0);
-    bytes
-}
-
 /// The paths below the directory whose names contain this.
 fn named(directory: &Path, part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -182,7 +169,9 @@ fn named(directory: &Path, part: &str) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_no_engine_reads_is_refused_with_nothing_on_the_disk_of_the_hive() {
     let (server, plain, other) = (server(), Machine::new(), Machine::new());
-    server.put("bee/gguf", "bee.gguf", gguf());
+    let config = r#"{"model_type": "mamba", "architectures": ["MambaForCausalLM"]}"#;
+    server.put("bee/mamba", "config.json", config.into());
+    server.put("bee/mamba", "model.safetensors", vec![0; 2_048]);
     let engines = plain.dir.path().join("engines.yaml");
     fs::write(&engines, "- {name: own, models: ['*other*'], command: 'own {port}'}").unwrap();
     let hub = Hub::builder().endpoint(server.endpoint()).cache(plain.dir.path().join("hub"));
@@ -196,22 +185,27 @@ async fn a_model_that_no_engine_reads_is_refused_with_nothing_on_the_disk_of_the
         builder = builder.hive(machine.hive_named(name(id), &arguments));
     }
     let queen = builder.build().await.unwrap();
-    let reference: ModelRef = "hf:bee/gguf".parse().unwrap();
-    let request = Request::chat("hf:bee/gguf").user("hi").max_tokens(1);
+    let reference: ModelRef = "hf:bee/mamba".parse().unwrap();
+    let request = Request::chat("hf:bee/mamba").user("hi").max_tokens(1);
     let asked = queen.submit(request).await.unwrap().answer().await.map(drop);
     let loaded = queen.models().load(LoadRequest::new(reference.clone())).await.map(drop);
     let pulled = queen.models().provision(name("plain"), reference, Progress::ignore());
     for refused in [asked, loaded, pulled.await.map(drop)] {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ModelIncompatible, "{error}");
-        let parts = ["is GGUF", "hive plain", "own runs models named *other*", "candle reads"];
+        let parts = [
+            "is safetensors of mamba",
+            "hive plain",
+            "own runs models named *other*",
+            "candle reads",
+        ];
         for part in parts {
             assert!(error.message().contains(part), "{part}: {error}");
         }
     }
-    assert!(server.fetches("bee.gguf").is_empty(), "no byte of it was sent");
+    assert!(server.fetches("model.safetensors").is_empty(), "no byte of it was sent");
     for machine in [&plain, &other] {
-        assert_eq!(named(machine.dir.path(), "gguf"), Vec::<PathBuf>::new());
+        assert_eq!(named(machine.dir.path(), "mamba"), Vec::<PathBuf>::new());
     }
     // The model that both can read still goes there.
     assert!(ask(&queen, MODEL).await.contains("lily is a tall white flower"));

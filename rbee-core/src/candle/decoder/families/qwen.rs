@@ -64,10 +64,12 @@ fn config_experts(source: &Source<'_>) -> Loaded<Description> {
     let f = &source.fields;
     let mut description = config(source, &QWEN3_MOE)?;
     let model = &mut description.architecture;
-    let count =
-        if f.get("num_local_experts").is_some() { "num_local_experts" } else { "num_experts" };
+    // Version 5 of the library writes another name.
+    let written = if f.get("num_experts").is_some() { "num_experts" } else { "num_local_experts" };
+    let count = f.needed(written, 1..=4_096)?;
+    f.only("num_local_experts", count.into())?;
     model.experts = Some(Experts {
-        count: f.needed(count, 1..=4_096)?,
+        count,
         used: f.needed("num_experts_per_tok", 1..=4_096)?,
         inner: f.needed("moe_intermediate_size", 1..=1_048_576)?,
         normalized: f.flag("norm_topk_prob")?.unwrap_or(false),

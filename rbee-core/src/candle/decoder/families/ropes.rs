@@ -216,6 +216,9 @@ fn metadata_scaling(
         }
         return Ok(Scaling::Factors { factors, magnitude: magnitude.unwrap_or(1.0) });
     }
+    if !is_yarn {
+        f.number("rope.scaling.attn_factor", 1.0..=1.0)?;
+    }
     match kind.map(|kind| (kind, kind.as_str())) {
         Some((_, Some("none"))) => Ok(Scaling::None),
         None | Some((_, Some("linear"))) if factor == 1.0 => Ok(Scaling::None),
