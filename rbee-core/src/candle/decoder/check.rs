@@ -129,7 +129,11 @@ fn matrix(role: &str, matrix: &StoredMatrix, rows: usize, cols: usize) -> Result
         bail!("{role} has rows of {cols} numbers, and {name} has blocks of {block}");
     }
     if matrix.bytes.len() != rows * matrix.kind.bytes(cols) {
-        bail!("{role} has {} bytes; expected are {}", matrix.bytes.len(), rows * matrix.kind.bytes(cols));
+        bail!(
+            "{role} has {} bytes; expected are {}",
+            matrix.bytes.len(),
+            rows * matrix.kind.bytes(cols)
+        );
     }
     Ok(())
 }

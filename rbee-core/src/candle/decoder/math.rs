@@ -55,7 +55,10 @@ mod tests {
             let got = exp(x);
             assert!(got.to_bits().abs_diff(expected.to_bits()) <= 1, "{x}: {got} {expected}");
         }
-        assert_eq!((exp(0.0), exp(f32::NEG_INFINITY), exp(f32::INFINITY)), (1.0, 0.0, f32::INFINITY));
+        assert_eq!(
+            (exp(0.0), exp(f32::NEG_INFINITY), exp(f32::INFINITY)),
+            (1.0, 0.0, f32::INFINITY)
+        );
         assert!(exp(f32::NAN).is_nan());
     }
 

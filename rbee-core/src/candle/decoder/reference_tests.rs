@@ -149,10 +149,12 @@ fn compare_prompts<B: Backend>(
     kind: CacheType,
     tolerance: f32,
 ) {
-    for case in cases::all() {
+    let difference = |case: Case| {
         let (difference, _) = pair(backend(), load(&case), kind).prompt(&case);
-        assert!(difference <= tolerance, "{}: {difference}", case.name);
-    }
+        (case.name, difference)
+    };
+    let differences: Vec<_> = cases::all().into_iter().map(difference).collect();
+    assert!(differences.iter().all(|(_, found)| *found <= tolerance), "{differences:?}");
 }
 
 fn tensors() -> Tensors {

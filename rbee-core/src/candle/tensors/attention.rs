@@ -13,8 +13,6 @@ use super::super::decoder::{
 pub(in crate::candle) struct TensorCache {
     layers: Vec<[Tensor; 2]>,
     dtype: DType,
-    /// The width of a row.
-    width: usize,
 }
 
 impl TensorCache {
@@ -23,13 +21,15 @@ impl TensorCache {
             CacheType::F32 => DType::F32,
             CacheType::F16 => DType::F16,
             CacheType::Q8 => {
-                bail!("keys and values of 8 bits are for the processor only; allowed here are f16 and f32")
+                bail!(
+                    "keys and values of 8 bits are for the processor only; allowed here are f16 and f32"
+                )
             }
         };
         let width = shape.kv_heads * shape.head_dim;
         let empty = || Tensor::zeros((shape.blocks * BLOCK, width), dtype, device);
         let layers = (0..shape.layers).map(|_| Ok([empty()?, empty()?])).collect::<Result<_>>()?;
-        Ok(Self { layers, dtype, width })
+        Ok(Self { layers, dtype })
     }
 
     /// Writes the rows of all parts.

@@ -22,7 +22,8 @@ impl TensorMatrix {
         let shape = (stored.rows, stored.cols);
         Ok(match tensor_type(stored.kind) {
             TensorType::Dense(dtype) => {
-                let tensor = Tensor::from_raw_buffer(&stored.bytes, dtype, &[shape.0, shape.1], device)?;
+                let tensor =
+                    Tensor::from_raw_buffer(&stored.bytes, dtype, &[shape.0, shape.1], device)?;
                 Self::Dense(if device.is_cpu() { tensor.to_dtype(DType::F32)? } else { tensor })
             }
             TensorType::Quantized(dtype) => {

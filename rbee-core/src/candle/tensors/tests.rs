@@ -120,14 +120,8 @@ fn compare_attention(spec: &Attention, kind: CacheType, tolerance: f64) {
     }
 }
 
-const SPEC: Attention = Attention {
-    heads: 4,
-    kv_heads: 2,
-    head_dim: 8,
-    scale: 1.5,
-    softcap: None,
-    window: None,
-};
+const SPEC: Attention =
+    Attention { heads: 4, kv_heads: 2, head_dim: 8, scale: 1.5, softcap: None, window: None };
 
 #[test]
 fn attention_is_over_all_tokens_before() {

@@ -60,7 +60,8 @@ pub(super) fn architecture(config: &Value) -> Architecture {
         Some("yarn") => {
             magnitude = 0.1 * factor.ln() + 1.0;
             let dimension = |turns: f64| {
-                rotated as f64 * (original / (turns * std::f64::consts::TAU)).ln() / (2.0 * theta.ln())
+                rotated as f64 * (original / (turns * std::f64::consts::TAU)).ln()
+                    / (2.0 * theta.ln())
             };
             let low = dimension(32.0).floor().max(0.0);
             let high = dimension(1.0).ceil().min(rotated as f64 - 1.0);
@@ -167,14 +168,26 @@ pub(super) fn weights_from(
         let own = |role: &str| optional(&name(role));
         let part = |fused: &str, role: &str, rows: Range<usize>| {
             let fused = name(fused);
-            if case.tensors.contains_key(&fused) { matrix(&fused).slice(rows) } else { matrix(&name(role)) }
+            if case.tensors.contains_key(&fused) {
+                matrix(&fused).slice(rows)
+            } else {
+                matrix(&name(role))
+            }
         };
         let projection = |role: &str, rows: Range<usize>| Projection {
-            matrix: part("self_attn.qkv_proj.weight", &format!("self_attn.{role}_proj.weight"), rows),
+            matrix: part(
+                "self_attn.qkv_proj.weight",
+                &format!("self_attn.{role}_proj.weight"),
+                rows,
+            ),
             bias: own(&format!("self_attn.{role}_proj.bias")),
         };
         let gated = |prefix: &str| GatedWeights {
-            gate: part("mlp.gate_up_proj.weight", &format!("{prefix}.gate_proj.weight"), 0..model.inner),
+            gate: part(
+                "mlp.gate_up_proj.weight",
+                &format!("{prefix}.gate_proj.weight"),
+                0..model.inner,
+            ),
             up: part(
                 "mlp.gate_up_proj.weight",
                 &format!("{prefix}.up_proj.weight"),
@@ -191,7 +204,8 @@ pub(super) fn weights_from(
             },
             _ => FeedForwardWeights::Dense(gated("mlp")),
         };
-        let before_feed_forward = if model.post_norms { "pre_feedforward" } else { "post_attention" };
+        let before_feed_forward =
+            if model.post_norms { "pre_feedforward" } else { "post_attention" };
         let post = |role: &str| own(role).filter(|_| model.post_norms);
         LayerWeights {
             attention_norm: own("input_layernorm.weight").unwrap(),

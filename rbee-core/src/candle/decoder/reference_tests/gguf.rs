@@ -91,10 +91,11 @@ fn architecture(case: &Case) -> &str {
 /// The name of a tensor. That of an expert is the one of the tensor of all experts.
 pub(super) fn name(case: &Case, name: &str) -> String {
     let (stem, suffix) = name.rsplit_once('.').unwrap();
-    let (layer, role) = match stem.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
-        Some((layer, role)) => (format!("blk.{layer}."), role.to_owned()),
-        None => (String::new(), stem.to_owned()),
-    };
+    let (layer, role) =
+        match stem.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
+            Some((layer, role)) => (format!("blk.{layer}."), role.to_owned()),
+            None => (String::new(), stem.to_owned()),
+        };
     let role: Vec<&str> = role.split('.').filter(|part| part.parse::<u32>().is_err()).collect();
     let role = role.join(".");
     if architecture(case).starts_with("gemma") && role == "post_attention_layernorm" {

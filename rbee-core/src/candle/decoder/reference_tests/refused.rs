@@ -41,13 +41,14 @@ fn a_step_outside_of_tables_and_cache_is_refused() {
 #[test]
 fn only_the_parts_that_want_logits_get_them() {
     let mut pair = first();
-    let part = |tokens, block: &'static [u32], logits| Part { tokens, start: 0, blocks: block, logits };
+    let part =
+        |tokens, block: &'static [u32], logits| Part { tokens, start: 0, blocks: block, logits };
     let parts = [part(&[5, 6], &[3], false), part(&[8], &[2], true), part(&[9], &[1], false)];
-    let (mut together, mut alone) = (Vec::new(), Vec::new());
-    pair.decoder.step(&parts, &mut together).unwrap();
+    let (mut batched, mut alone) = (Vec::new(), Vec::new());
+    pair.decoder.step(&parts, &mut batched).unwrap();
     pair.decoder.step(&parts[1..2], &mut alone).unwrap();
-    assert_eq!(together.len(), pair.decoder.vocab());
-    let difference = together.iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert_eq!(batched.len(), pair.decoder.vocab());
+    let difference = batched.iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(difference < 1e-4, "{difference}");
     pair.decoder.step(&parts[..1], &mut alone).unwrap();
     assert_eq!(alone, []);
@@ -116,15 +117,11 @@ fn a_description_that_contradicts_itself_is_refused() {
         ("layer 2 has rotation 1 of 1", refusal(|model, _| model.layers[2].rope = 1)),
         ("window of layer 1 is 0", refusal(|model, _| model.layers[1].window = Some(0))),
         ("layer 0 has experts", refusal(|model, _| model.layers[0].experts = true)),
-        (
-            "18 of 16 numbers",
-            refusal(|model, _| model.ropes[0].inverse_frequencies.push(0.5)),
-        ),
+        ("18 of 16 numbers", refusal(|model, _| model.ropes[0].inverse_frequencies.push(0.5))),
         (
             "uses 3 of 2 experts",
             refusal(|model, _| {
-                model.experts =
-                    Some(Experts { count: 2, used: 3, inner: 8, normalized: false });
+                model.experts = Some(Experts { count: 2, used: 3, inner: 8, normalized: false });
             }),
         ),
     ] {
@@ -135,7 +132,8 @@ fn a_description_that_contradicts_itself_is_refused() {
 #[test]
 fn a_cache_of_another_shape_is_refused() {
     let (architecture, weights) = safetensors(&cases::all()[0], WeightType::F32);
-    let shape = CacheShape { kind: CacheType::F32, layers: 2, blocks: 1, kv_heads: 2, head_dim: 16 };
+    let shape =
+        CacheShape { kind: CacheType::F32, layers: 2, blocks: 1, kv_heads: 2, head_dim: 16 };
     let error = Decoder::new(tensors(), architecture, weights, shape).unwrap_err().to_string();
     assert!(error.contains("layers: 2") && error.contains("layers: 3"), "{error}");
 }
