@@ -175,10 +175,10 @@ fn weights_of_16_bits_give_the_same_logits() {
 
 #[test]
 fn keys_and_values_of_16_bits_give_nearly_the_same_logits() {
-    compare_prompts(tensors, |case| safetensors(case, WeightType::F32), CacheType::F16, 1e-4);
+    compare_prompts(tensors, |case| safetensors(case, WeightType::F32), CacheType::F16, 1e-2);
 }
 
 #[test]
 fn quantized_weights_give_nearly_the_same_logits() {
-    compare_prompts(tensors, |case| from_gguf(case, WeightType::Q8_0), CacheType::F32, 1e-4);
+    compare_prompts(tensors, |case| from_gguf(case, WeightType::Q8_0), CacheType::F32, 0.3);
 }
