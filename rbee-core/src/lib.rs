@@ -100,6 +100,8 @@ mod yaml;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "test-util")]
+pub mod test_gguf;
 
 pub use async_trait::async_trait;
 

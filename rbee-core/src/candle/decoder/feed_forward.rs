@@ -228,12 +228,12 @@ mod tests {
     #[test]
     fn a_token_gets_the_same_weights_beside_others() {
         let scores: Vec<f32> = (0..64).map(|at| ((at * 37 % 101) as f32) * 0.1).collect();
-        let together = selected(SPEC, &scores);
+        let batched = selected(SPEC, &scores);
         for (row, scores) in scores.chunks(SPEC.count).enumerate() {
             for (expert, (rows, weights)) in selected(SPEC, scores).iter().enumerate() {
-                let at = together[expert].0.iter().position(|other| *other as usize == row);
+                let at = batched[expert].0.iter().position(|other| *other as usize == row);
                 assert_eq!(at.is_some(), !rows.is_empty());
-                assert_eq!(at.map(|at| together[expert].1[at]), weights.first().copied());
+                assert_eq!(at.map(|at| batched[expert].1[at]), weights.first().copied());
             }
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn tanh(x: f32) -> f32 {
     let x = f64::from(x).clamp(-20.0, 20.0);
     if x.abs() < 1e-3 {
         // The quotient below would lose digits. The next term of the series is below 1e-13 of x.
-        return (x - x * x * x / 3.0) as f32;
+        return (x * (1.0 - x * x / 3.0)) as f32;
     }
     let power = exp_f64(2.0 * x);
     ((power - 1.0) / (power + 1.0)) as f32

@@ -144,17 +144,28 @@ fn bytes(numbers: &[f32], kind: WeightType) -> Vec<u8> {
     }
 }
 
+/// The weights as a file with tensors of this type has them.
 pub(super) fn weights(case: &Case, model: &Architecture, kind: WeightType) -> DecoderWeights {
     let matrix = |name: &str| {
         let shape = &case.tensors[name];
         let bytes = bytes(&case.tensor(name), kind).into();
         StoredMatrix { kind, rows: shape[0], cols: shape[1], bytes }
     };
-    let optional = |name: &str| case.tensors.contains_key(name).then(|| case.tensor(name));
+    weights_from(case, model, &matrix, &|name| case.tensor(name))
+}
+
+/// The weights, with matrices and vectors by their names in `model.safetensors`.
+pub(super) fn weights_from(
+    case: &Case,
+    model: &Architecture,
+    matrix: &dyn Fn(&str) -> StoredMatrix,
+    vector: &dyn Fn(&str) -> Vec<f32>,
+) -> DecoderWeights {
+    let optional = |name: &str| case.tensors.contains_key(name).then(|| vector(name));
     let (q_width, kv_width) = (model.heads * model.head_dim, model.kv_heads * model.head_dim);
     let layers = (0..model.layers.len()).map(|layer| {
         let name = |role: &str| format!("model.layers.{layer}.{role}");
-        let vector = |role: &str| optional(&name(role));
+        let own = |role: &str| optional(&name(role));
         let part = |fused: &str, role: &str, rows: Range<usize>| {
             let fused = name(fused);
             if case.tensors.contains_key(&fused) {
@@ -169,7 +180,7 @@ pub(super) fn weights(case: &Case, model: &Architecture, kind: WeightType) -> De
                 &format!("self_attn.{role}_proj.weight"),
                 rows,
             ),
-            bias: vector(&format!("self_attn.{role}_proj.bias")),
+            bias: own(&format!("self_attn.{role}_proj.bias")),
         };
         let gated = |prefix: &str| GatedWeights {
             gate: part(
@@ -195,20 +206,20 @@ pub(super) fn weights(case: &Case, model: &Architecture, kind: WeightType) -> De
         };
         let before_feed_forward =
             if model.post_norms { "pre_feedforward" } else { "post_attention" };
-        let post = |role: &str| vector(role).filter(|_| model.post_norms);
+        let post = |role: &str| own(role).filter(|_| model.post_norms);
         LayerWeights {
-            attention_norm: vector("input_layernorm.weight").unwrap(),
+            attention_norm: own("input_layernorm.weight").unwrap(),
             q: projection("q", 0..q_width),
             k: projection("k", q_width..q_width + kv_width),
             v: projection("v", q_width + kv_width..q_width + 2 * kv_width),
             o: Projection {
                 matrix: matrix(&name("self_attn.o_proj.weight")),
-                bias: vector("self_attn.o_proj.bias"),
+                bias: own("self_attn.o_proj.bias"),
             },
-            q_norm: vector("self_attn.q_norm.weight"),
-            k_norm: vector("self_attn.k_norm.weight"),
+            q_norm: own("self_attn.q_norm.weight"),
+            k_norm: own("self_attn.k_norm.weight"),
             attention_post_norm: post("post_attention_layernorm.weight"),
-            feed_forward_norm: vector(&format!("{before_feed_forward}_layernorm.weight")).unwrap(),
+            feed_forward_norm: own(&format!("{before_feed_forward}_layernorm.weight")).unwrap(),
             feed_forward,
             feed_forward_post_norm: post("post_feedforward_layernorm.weight"),
         }
@@ -216,7 +227,7 @@ pub(super) fn weights(case: &Case, model: &Architecture, kind: WeightType) -> De
     DecoderWeights {
         embeddings: matrix("model.embed_tokens.weight"),
         layers: layers.collect(),
-        output_norm: case.tensor("model.norm.weight"),
+        output_norm: vector("model.norm.weight"),
         output: case.tensors.contains_key("lm_head.weight").then(|| matrix("lm_head.weight")),
     }
 }

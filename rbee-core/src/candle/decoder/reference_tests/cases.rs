@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::rng::Rng;
+
 #[derive(Deserialize)]
 struct Fixture {
     models: Vec<Case>,
@@ -67,11 +69,6 @@ fn numbers(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
     for byte in name.bytes() {
         state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    (0..count).map(move |_| {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        ((mixed >> 56) as f32 - 128.0) / 128.0
-    })
+    let mut rng = Rng::new(state);
+    (0..count).map(move |_| ((rng.next() >> 56) as f32 - 128.0) / 128.0)
 }
