@@ -9,7 +9,13 @@
 //! - letter case in the expressions of `tekken` and `gpt-4o` is Unicode's, not ASCII's.
 
 mod end_tokens;
+#[cfg(test)]
+mod file_tests;
 mod pre_tokenizers;
+#[cfg(all(test, feature = "real-model"))]
+mod real_model_tests;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashSet, path::Path};
 
@@ -293,7 +299,3 @@ fn byte_level(vocabulary: Vocabulary, splitting: &Splitting) -> Loaded<TextToken
 fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LoadFault {
     LoadFault::malformed(path, "has a tokenizer that cannot be used", source)
 }
-
-#[cfg(test)]
-#[path = "gguf/tests.rs"]
-mod tests;

@@ -273,7 +273,3 @@ struct Merge {
     /// The length of both together, in bytes.
     len: u32,
 }
-
-#[cfg(test)]
-#[path = "pieces_tests.rs"]
-mod tests;
