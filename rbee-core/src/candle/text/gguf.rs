@@ -6,7 +6,9 @@
 //! tokenizers that the models were trained with:
 //! - text becomes no control token and no byte token by merging;
 //! - the text of Qwen models is converted to normal form C;
-//! - letter case in the expressions of `tekken` and `gpt-4o` is Unicode's, not ASCII's.
+//! - in the expressions of `tekken` and `gpt-4o`, combining marks belong to their word;
+//! - `</s>` ends an answer only if it is a control token: Gemma has it as an HTML tag;
+//! - control tokens of Phi-3 take the white space after them, whatever the name of the model.
 
 mod end_tokens;
 #[cfg(test)]

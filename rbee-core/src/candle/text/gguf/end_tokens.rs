@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{super::super::files::Loaded, TokenKind, Vocabulary};
+use super::super::super::files::Loaded;
+use crate::model_info::gguf::{TokenKind, Vocabulary};
 
 /// Keys that name end tokens: the end of a text is another key.
 const KEYS: [&str; 2] = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
