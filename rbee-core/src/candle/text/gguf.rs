@@ -19,7 +19,7 @@ mod real_model_tests;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use tokenizers::{
     AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
@@ -188,7 +188,7 @@ fn name_empty_tokens(vocabulary: &mut Vocabulary) {
 }
 
 /// The tokens that are found in a text before it is divided.
-fn added_tokens(vocabulary: &Vocabulary, ends: &HashSet<u32>) -> Loaded<Vec<AddedToken>> {
+fn added_tokens(vocabulary: &Vocabulary, ends: &BTreeSet<u32>) -> Loaded<Vec<AddedToken>> {
     let takes_space = takes_space_after_control(vocabulary)?;
     let mut added = Vec::new();
     for (id, (text, kind)) in vocabulary.tokens.iter().zip(&vocabulary.kinds).enumerate() {

@@ -134,9 +134,9 @@ fn tokens_become_the_text_again() {
         let ids = from_caller(&GEMMA, text, false);
         assert_eq!(GEMMA.decode(&ids), spaced);
         assert_eq!(streamed(&GEMMA, &ids), spaced);
-        let prefix = if text.is_empty() { "" } else { " " };
+        // A space is added before text.
         let ids = from_caller(&LLAMA, text, false);
-        assert!(LLAMA.decode(&ids).starts_with(prefix), "{text:?}");
+        assert_eq!(LLAMA.decode(&ids).replace(' ', ""), spaced.replace(' ', ""));
     }
 }
 
@@ -485,7 +485,7 @@ fn tokens_without_text_and_tokens_that_are_no_characters_load() {
 
 #[test]
 fn a_long_text_without_any_boundary_becomes_tokens() {
-    let text = "ab".repeat(10_000) + &" ".repeat(10_000);
+    let text = "ab".repeat(10_000) + " ".repeat(10_000).as_str();
     for codec in [&*GEMMA, &*QWEN] {
         let ids = from_caller(codec, &text, false);
         assert!(ids.len() < 20_000, "{} tokens: nothing was merged", ids.len());
