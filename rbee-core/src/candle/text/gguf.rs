@@ -1,6 +1,6 @@
 //! The tokenizer, chat template and end tokens of a GGUF file.
 //!
-//! There are two kinds of vocabularies: pieces with scores (`tokenizer.ggml.model` is `llama`), and byte-level pairs
+//! There are two kinds of vocabularies: tokens with scores (`tokenizer.ggml.model` is `llama`), and byte-level pairs
 //! with merges (`gpt2`). Of the second kind, `tokenizer.ggml.pre` names the regular expressions that divide a text
 //! before. Token ids are those that llama.cpp gives, except in the following cases, in which it differs from the
 //! tokenizers that the models were trained with:
@@ -35,7 +35,7 @@ use tokenizers::{
 use self::pre_tokenizers::{PRE_TOKENIZERS, Splitting};
 use super::{
     super::files::{LoadFault, Loaded, shown},
-    pieces::{Pieces, PiecesFault},
+    scored::{ScoreFault, ScoredTokens},
     template::{ChatTemplate, TokenNames},
     text_model::{TextModel, TextTokenizer},
     tokenizer::{Codec, Ends},
@@ -101,7 +101,7 @@ impl Codec {
         let added = added_tokens(&vocabulary, &ends)?;
         let path = vocabulary.path().to_owned();
         let mut tokenizer = match kind {
-            Kind::Pieces => pieces(vocabulary)?,
+            Kind::Scored => scored(vocabulary)?,
             Kind::ByteLevel(splitting) => byte_level(vocabulary, splitting)?,
         };
         tokenizer
@@ -118,8 +118,8 @@ impl Codec {
 /// The kind of a vocabulary.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Pieces with scores.
-    Pieces,
+    /// Tokens with scores.
+    Scored,
     /// Byte-level pairs.
     ByteLevel(&'static Splitting),
 }
@@ -127,7 +127,7 @@ enum Kind {
 impl Kind {
     fn of(vocabulary: &Vocabulary) -> Loaded<Self> {
         match vocabulary.text(MODEL)? {
-            Some("llama") => return Ok(Self::Pieces),
+            Some("llama") => return Ok(Self::Scored),
             Some("gpt2") => {}
             Some(other) => {
                 let what = format!("{MODEL} is \"{}\"; allowed are llama and gpt2", shown(other));
@@ -150,16 +150,16 @@ impl Kind {
     }
 
     fn default_bos(self) -> Option<u32> {
-        matches!(self, Self::Pieces).then_some(1)
+        matches!(self, Self::Scored).then_some(1)
     }
 
     fn default_eos(self) -> Option<u32> {
-        matches!(self, Self::Pieces).then_some(2)
+        matches!(self, Self::Scored).then_some(2)
     }
 
     fn adds_bos(self) -> bool {
         match self {
-            Self::Pieces => true,
+            Self::Scored => true,
             Self::ByteLevel(splitting) => splitting.adds_bos,
         }
     }
@@ -218,16 +218,16 @@ fn utf8<'a>(vocabulary: &Vocabulary, id: usize, text: &'a [u8]) -> Loaded<&'a st
     })
 }
 
-/// A tokenizer of pieces with scores.
-fn pieces(vocabulary: Vocabulary) -> Loaded<TextTokenizer> {
+/// A tokenizer of tokens with scores.
+fn scored(vocabulary: Vocabulary) -> Loaded<TextTokenizer> {
     let prefix = vocabulary.flag(ADD_SPACE_PREFIX)?.unwrap_or(true);
     let is_unknown = |id: &u32| vocabulary.kinds.get(*id as usize) == Some(&TokenKind::Unknown);
     let unknown = vocabulary.id(UNKNOWN)?.or(Some(0).filter(is_unknown));
     let path = vocabulary.path().to_owned();
     let Vocabulary { tokens, scores, kinds, .. } = vocabulary;
-    let pieces = Pieces::new(tokens, &scores, kinds, unknown)
-        .map_err(|fault: PiecesFault| LoadFault::defect(&path, fault.to_string()))?;
-    let mut tokenizer = TextTokenizer::new(TextModel::Pieces(pieces));
+    let scored = ScoredTokens::new(tokens, &scores, kinds, unknown)
+        .map_err(|fault: ScoreFault| LoadFault::defect(&path, fault.to_string()))?;
+    let mut tokenizer = TextTokenizer::new(TextModel::Scored(scored));
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     if prefix {
         steps.push(Prepend::new(" ".into()).into());

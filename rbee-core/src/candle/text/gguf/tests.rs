@@ -26,7 +26,7 @@ pub(super) fn fixture(name: &str) -> Value {
 
 pub(super) static CORPUS: LazyLock<Vec<String>> = LazyLock::new(|| of(&fixture("corpus")));
 static BYTE_LEVEL: LazyLock<Value> = LazyLock::new(|| fixture("byte_level"));
-static PIECES: LazyLock<Value> = LazyLock::new(|| fixture("pieces"));
+static SCORED: LazyLock<Value> = LazyLock::new(|| fixture("scored"));
 
 pub(super) fn of<T: serde::de::DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
@@ -45,12 +45,12 @@ fn byte_level_header(pre: &str) -> Header {
         .number("tokenizer.ggml.eos_token_id", id("<|im_end|>"))
 }
 
-fn pieces_header() -> Header {
+fn scored_header() -> Header {
     Header::default()
         .text("tokenizer.ggml.model", "llama")
-        .texts("tokenizer.ggml.tokens", &of::<Vec<String>>(&PIECES["tokens"]))
-        .floats("tokenizer.ggml.scores", &of::<Vec<f32>>(&PIECES["scores"]))
-        .integers("tokenizer.ggml.token_type", &of::<Vec<i32>>(&PIECES["types"]))
+        .texts("tokenizer.ggml.tokens", &of::<Vec<String>>(&SCORED["tokens"]))
+        .floats("tokenizer.ggml.scores", &of::<Vec<f32>>(&SCORED["scores"]))
+        .integers("tokenizer.ggml.token_type", &of::<Vec<i32>>(&SCORED["types"]))
 }
 
 fn loaded(header: &Header) -> GgufText {
@@ -72,9 +72,9 @@ fn refusal(fault: LoadFault) -> String {
 
 static QWEN: LazyLock<Codec> =
     LazyLock::new(|| loaded(&byte_level_header("deepseek-r1-qwen")).codec);
-static LLAMA: LazyLock<Codec> = LazyLock::new(|| loaded(&pieces_header()).codec);
+static LLAMA: LazyLock<Codec> = LazyLock::new(|| loaded(&scored_header()).codec);
 static GEMMA: LazyLock<Codec> =
-    LazyLock::new(|| loaded(&pieces_header().flag("tokenizer.ggml.add_space_prefix", false)).codec);
+    LazyLock::new(|| loaded(&scored_header().flag("tokenizer.ggml.add_space_prefix", false)).codec);
 
 fn trusted(codec: &Codec, text: &str, add_special: bool) -> Vec<u32> {
     codec.encode(&PromptText::trusted(text), add_special).unwrap()
@@ -113,11 +113,11 @@ fn byte_level_ids_are_those_of_the_tokenizers_library_and_of_llama_cpp() {
 #[test]
 fn ids_by_score_are_those_of_llama_cpp() {
     for (name, codec) in [("prefix", &*LLAMA), ("no_prefix", &*GEMMA)] {
-        let special: Vec<Vec<u32>> = of(&PIECES[name]["special"]);
+        let special: Vec<Vec<u32>> = of(&SCORED[name]["special"]);
         assert_eq!(special.len(), CORPUS.len());
         for (at, (text, ids)) in CORPUS.iter().zip(special).enumerate() {
             assert_eq!(trusted(codec, text, true), ids, "{name}: {text:?}");
-            let plain = PIECES[name]["plain"].get(at.to_string()).map_or(ids, of);
+            let plain = SCORED[name]["plain"].get(at.to_string()).map_or(ids, of);
             assert_eq!(from_caller(codec, text, true), plain, "{name}, plain: {text:?}");
         }
     }
@@ -205,10 +205,10 @@ fn begin_and_end_tokens_are_added_to_bare_text_as_the_file_says() {
         (bare.len() - chat.len(), bare.starts_with(&chat), bare.ends_with(&chat))
     };
     let (bos, eos) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
-    let pieces = pieces_header();
-    assert_eq!(ends(&pieces), (1, false, true));
-    assert_eq!(ends(&pieces.clone().flag(bos, false)), (0, true, true));
-    assert_eq!(ends(&pieces.clone().flag(bos, false).flag(eos, true)), (1, true, false));
+    let scored = scored_header();
+    assert_eq!(ends(&scored), (1, false, true));
+    assert_eq!(ends(&scored.clone().flag(bos, false)), (0, true, true));
+    assert_eq!(ends(&scored.clone().flag(bos, false).flag(eos, true)), (1, true, false));
     assert_eq!(ends(&byte_level_header("qwen2")), (0, true, true));
     assert_eq!(ends(&byte_level_header("llama-bpe")), (1, false, true));
     assert_eq!(ends(&byte_level_header("llama-bpe").flag(bos, false)), (0, true, true));
@@ -280,7 +280,7 @@ fn header_with_template(template: &str) -> Header {
 
 #[test]
 fn control_tokens_of_phi_3_take_the_space_after_them() {
-    let header = pieces_header().flag("tokenizer.ggml.add_space_prefix", false);
+    let header = scored_header().flag("tokenizer.ggml.add_space_prefix", false);
     let phi = loaded(&header.clone().text("general.architecture", "phi3")).codec;
     let with_space = "<start_of_turn> \n x";
     let without = trusted(&phi, "<start_of_turn>x", false);
