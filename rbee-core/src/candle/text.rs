@@ -7,8 +7,8 @@ pub(super) mod detokenizer;
 #[allow(dead_code)]
 pub(super) mod gguf;
 mod jinja;
-mod pieces;
 pub(super) mod prompt;
+mod scored;
 mod stop;
 mod strftime;
 pub(super) mod template;

@@ -1,17 +1,25 @@
 //! The tokenizer, chat template and end tokens of a GGUF file.
 //!
-//! There are two kinds of vocabularies: pieces with scores (`tokenizer.ggml.model` is `llama`), and byte-level pairs
+//! There are two kinds of vocabularies: tokens with scores (`tokenizer.ggml.model` is `llama`), and byte-level pairs
 //! with merges (`gpt2`). Of the second kind, `tokenizer.ggml.pre` names the regular expressions that divide a text
 //! before. Token ids are those that llama.cpp gives, except in the following cases, in which it differs from the
 //! tokenizers that the models were trained with:
 //! - text becomes no control token and no byte token by merging;
 //! - the text of Qwen models is converted to normal form C;
-//! - letter case in the expressions of `tekken` and `gpt-4o` is Unicode's, not ASCII's.
+//! - in the expressions of `tekken` and `gpt-4o`, combining marks belong to their word;
+//! - `</s>` ends an answer only if it is a control token: Gemma has it as an HTML tag;
+//! - control tokens of Phi-3 take the white space after them, whatever the name of the model.
 
 mod end_tokens;
+#[cfg(test)]
+mod file_tests;
 mod pre_tokenizers;
+#[cfg(all(test, feature = "real-model"))]
+mod real_model_tests;
+#[cfg(test)]
+mod tests;
 
-use std::{collections::HashSet, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use tokenizers::{
     AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior,
@@ -27,7 +35,7 @@ use tokenizers::{
 use self::pre_tokenizers::{PRE_TOKENIZERS, Splitting};
 use super::{
     super::files::{LoadFault, Loaded, shown},
-    pieces::{Pieces, PiecesFault},
+    scored::{ScoreFault, ScoredTokens},
     template::{ChatTemplate, TokenNames},
     text_model::{TextModel, TextTokenizer},
     tokenizer::{Codec, Ends},
@@ -93,7 +101,7 @@ impl Codec {
         let added = added_tokens(&vocabulary, &ends)?;
         let path = vocabulary.path().to_owned();
         let mut tokenizer = match kind {
-            Kind::Pieces => pieces(vocabulary)?,
+            Kind::Scored => scored(vocabulary)?,
             Kind::ByteLevel(splitting) => byte_level(vocabulary, splitting)?,
         };
         tokenizer
@@ -110,8 +118,8 @@ impl Codec {
 /// The kind of a vocabulary.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// Pieces with scores.
-    Pieces,
+    /// Tokens with scores.
+    Scored,
     /// Byte-level pairs.
     ByteLevel(&'static Splitting),
 }
@@ -119,7 +127,7 @@ enum Kind {
 impl Kind {
     fn of(vocabulary: &Vocabulary) -> Loaded<Self> {
         match vocabulary.text(MODEL)? {
-            Some("llama") => return Ok(Self::Pieces),
+            Some("llama") => return Ok(Self::Scored),
             Some("gpt2") => {}
             Some(other) => {
                 let what = format!("{MODEL} is \"{}\"; allowed are llama and gpt2", shown(other));
@@ -142,16 +150,16 @@ impl Kind {
     }
 
     fn default_bos(self) -> Option<u32> {
-        matches!(self, Self::Pieces).then_some(1)
+        matches!(self, Self::Scored).then_some(1)
     }
 
     fn default_eos(self) -> Option<u32> {
-        matches!(self, Self::Pieces).then_some(2)
+        matches!(self, Self::Scored).then_some(2)
     }
 
     fn adds_bos(self) -> bool {
         match self {
-            Self::Pieces => true,
+            Self::Scored => true,
             Self::ByteLevel(splitting) => splitting.adds_bos,
         }
     }
@@ -180,7 +188,7 @@ fn name_empty_tokens(vocabulary: &mut Vocabulary) {
 }
 
 /// The tokens that are found in a text before it is divided.
-fn added_tokens(vocabulary: &Vocabulary, ends: &HashSet<u32>) -> Loaded<Vec<AddedToken>> {
+fn added_tokens(vocabulary: &Vocabulary, ends: &BTreeSet<u32>) -> Loaded<Vec<AddedToken>> {
     let takes_space = takes_space_after_control(vocabulary)?;
     let mut added = Vec::new();
     for (id, (text, kind)) in vocabulary.tokens.iter().zip(&vocabulary.kinds).enumerate() {
@@ -210,16 +218,16 @@ fn utf8<'a>(vocabulary: &Vocabulary, id: usize, text: &'a [u8]) -> Loaded<&'a st
     })
 }
 
-/// A tokenizer of pieces with scores.
-fn pieces(vocabulary: Vocabulary) -> Loaded<TextTokenizer> {
+/// A tokenizer of tokens with scores.
+fn scored(vocabulary: Vocabulary) -> Loaded<TextTokenizer> {
     let prefix = vocabulary.flag(ADD_SPACE_PREFIX)?.unwrap_or(true);
     let is_unknown = |id: &u32| vocabulary.kinds.get(*id as usize) == Some(&TokenKind::Unknown);
     let unknown = vocabulary.id(UNKNOWN)?.or(Some(0).filter(is_unknown));
     let path = vocabulary.path().to_owned();
     let Vocabulary { tokens, scores, kinds, .. } = vocabulary;
-    let pieces = Pieces::new(tokens, &scores, kinds, unknown)
-        .map_err(|fault: PiecesFault| LoadFault::defect(&path, fault.to_string()))?;
-    let mut tokenizer = TextTokenizer::new(TextModel::Pieces(pieces));
+    let scored = ScoredTokens::new(tokens, &scores, kinds, unknown)
+        .map_err(|fault: ScoreFault| LoadFault::defect(&path, fault.to_string()))?;
+    let mut tokenizer = TextTokenizer::new(TextModel::Scored(scored));
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     if prefix {
         steps.push(Prepend::new(" ".into()).into());
@@ -293,7 +301,3 @@ fn byte_level(vocabulary: Vocabulary, splitting: &Splitting) -> Loaded<TextToken
 fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LoadFault {
     LoadFault::malformed(path, "has a tokenizer that cannot be used", source)
 }
-
-#[cfg(test)]
-#[path = "gguf/tests.rs"]
-mod tests;

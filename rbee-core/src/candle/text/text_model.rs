@@ -11,7 +11,7 @@ use tokenizers::{
     PreTokenizerWrapper, Token, TokenizerImpl, models::TrainerWrapper,
 };
 
-use super::pieces::Pieces;
+use super::scored::ScoredTokens;
 
 /// A tokenizer of the library with one more model.
 pub(in crate::candle) type TextTokenizer = TokenizerImpl<
@@ -26,7 +26,7 @@ pub(in crate::candle) type TextTokenizer = TokenizerImpl<
 #[derive(Debug)]
 pub(in crate::candle) enum TextModel {
     Library(ModelWrapper),
-    Pieces(Pieces),
+    Scored(ScoredTokens),
 }
 
 impl<'de> Deserialize<'de> for TextModel {
@@ -41,30 +41,30 @@ impl Model for TextModel {
     fn tokenize(&self, text: &str) -> tokenizers::Result<Vec<Token>> {
         match self {
             Self::Library(model) => model.tokenize(text),
-            Self::Pieces(pieces) => pieces.tokenize(text),
+            Self::Scored(scored) => scored.tokenize(text),
         }
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
         match self {
             Self::Library(model) => model.token_to_id(token),
-            Self::Pieces(pieces) => pieces.id(token.as_bytes()),
+            Self::Scored(scored) => scored.id(token.as_bytes()),
         }
     }
 
     fn id_to_token(&self, id: u32) -> Option<String> {
         match self {
             Self::Library(model) => model.id_to_token(id),
-            Self::Pieces(pieces) => pieces.text(id),
+            Self::Scored(scored) => scored.text(id),
         }
     }
 
     fn get_vocab(&self) -> HashMap<String, u32> {
         match self {
             Self::Library(model) => model.get_vocab(),
-            Self::Pieces(pieces) => {
-                let ids = 0..pieces.len() as u32;
-                ids.filter_map(|id| Some((pieces.text(id)?, id))).collect()
+            Self::Scored(scored) => {
+                let ids = 0..scored.len() as u32;
+                ids.filter_map(|id| Some((scored.text(id)?, id))).collect()
             }
         }
     }
@@ -72,21 +72,21 @@ impl Model for TextModel {
     fn get_vocab_size(&self) -> usize {
         match self {
             Self::Library(model) => model.get_vocab_size(),
-            Self::Pieces(pieces) => pieces.len(),
+            Self::Scored(scored) => scored.len(),
         }
     }
 
     fn save(&self, folder: &Path, prefix: Option<&str>) -> tokenizers::Result<Vec<PathBuf>> {
         match self {
             Self::Library(model) => model.save(folder, prefix),
-            Self::Pieces(_) => Err("a vocabulary of a GGUF file is not saved".into()),
+            Self::Scored(_) => Err("a vocabulary of a GGUF file is not saved".into()),
         }
     }
 
     fn get_trainer(&self) -> TrainerWrapper {
         match self {
             Self::Library(model) => model.get_trainer(),
-            Self::Pieces(_) => TrainerWrapper::BpeTrainer(Default::default()),
+            Self::Scored(_) => TrainerWrapper::BpeTrainer(Default::default()),
         }
     }
 }

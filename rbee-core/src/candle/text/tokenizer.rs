@@ -84,7 +84,7 @@ impl Codec {
             if token.special { &mut special } else { &mut plain }.insert(id);
         }
         let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
-            || matches!(tokenizer.get_model(), TextModel::Pieces(_));
+            || matches!(tokenizer.get_model(), TextModel::Scored(_));
         let added = AddedTokens::new(&tokenizer, written)
             .map_err(|source| LoadFault::malformed(&path, "has added tokens of no use", source))?;
         Ok(Self { path, tokenizer, special, plain, added, byte_level, vocab, ends })
@@ -227,8 +227,8 @@ impl Codec {
         if self.special.contains(&token) {
             return Vec::new();
         }
-        if let TextModel::Pieces(pieces) = self.tokenizer.get_model() {
-            return pieces.bytes(token);
+        if let TextModel::Scored(scored) = self.tokenizer.get_model() {
+            return scored.bytes(token);
         }
         let text = self.tokenizer.id_to_token(token).unwrap_or_default();
         if self.plain.contains(&token) {

@@ -1,8 +1,9 @@
 //! The tokens that end an answer.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use super::{super::super::files::Loaded, TokenKind, Vocabulary};
+use super::super::super::files::Loaded;
+use crate::model_info::gguf::{TokenKind, Vocabulary};
 
 /// Keys that name end tokens: the end of a text is another key.
 const KEYS: [&str; 2] = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
@@ -34,8 +35,8 @@ const CONTROL: [&str; 9] = [
 ];
 
 /// The tokens that the file names, and those whose text is known. Most files name only one of several.
-pub(super) fn find(vocabulary: &Vocabulary, eos: Option<u32>) -> Loaded<HashSet<u32>> {
-    let mut found: HashSet<u32> = eos.into_iter().collect();
+pub(super) fn find(vocabulary: &Vocabulary, eos: Option<u32>) -> Loaded<BTreeSet<u32>> {
+    let mut found: BTreeSet<u32> = eos.into_iter().collect();
     for key in KEYS {
         found.extend(vocabulary.id(key)?);
     }

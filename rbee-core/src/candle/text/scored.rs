@@ -21,7 +21,7 @@ const NONE: u32 = u32::MAX;
 
 /// A vocabulary with scores.
 #[derive(Debug)]
-pub(in crate::candle) struct Pieces {
+pub(in crate::candle) struct ScoredTokens {
     tokens: ByteStrings,
     kinds: Vec<TokenKind>,
     /// A number for each token, higher for higher scores.
@@ -38,7 +38,7 @@ pub(in crate::candle) struct Pieces {
 
 /// The reason why a vocabulary cannot be used.
 #[derive(Debug, PartialEq, thiserror::Error)]
-pub(in crate::candle) enum PiecesFault {
+pub(in crate::candle) enum ScoreFault {
     #[error("tokens {0} and {1} are the same text")]
     Twice(u32, u32),
     #[error("the score of token {0} is not a number")]
@@ -49,25 +49,25 @@ pub(in crate::candle) enum PiecesFault {
     Byte(u8),
 }
 
-impl Pieces {
+impl ScoredTokens {
     /// Makes the tables. There must be as many kinds as tokens, and as many scores or none.
     pub(in crate::candle) fn new(
         tokens: ByteStrings,
         scores: &[f32],
         kinds: Vec<TokenKind>,
         unknown: Option<u32>,
-    ) -> Result<Self, PiecesFault> {
+    ) -> Result<Self, ScoreFault> {
         let mut ranks = Vec::with_capacity(tokens.len());
         for id in 0..tokens.len() {
             let score = scores.get(id).copied().unwrap_or(0.0);
             if score.is_nan() {
-                return Err(PiecesFault::Score(id as u32));
+                return Err(ScoreFault::Score(id as u32));
             }
             ranks.push(rank(score));
         }
         let size = (tokens.len() * 2).next_power_of_two();
         let longest = tokens.iter().map(<[u8]>::len).max().unwrap_or(0);
-        let mut pieces = Self {
+        let mut scored = Self {
             tokens,
             kinds,
             ranks,
@@ -77,23 +77,23 @@ impl Pieces {
             unknown,
             longest,
         };
-        for id in 0..pieces.tokens.len() as u32 {
-            let text = pieces.tokens.get(id as usize).unwrap_or_default();
-            let slot = pieces.slot(text);
-            if pieces.table[slot] != 0 {
-                return Err(PiecesFault::Twice(pieces.table[slot] - 1, id));
+        for id in 0..scored.tokens.len() as u32 {
+            let text = scored.tokens.get(id as usize).unwrap_or_default();
+            let slot = scored.slot(text);
+            if scored.table[slot] != 0 {
+                return Err(ScoreFault::Twice(scored.table[slot] - 1, id));
             }
-            pieces.table[slot] = id + 1;
+            scored.table[slot] = id + 1;
         }
-        pieces.bytes =
-            (0..=u8::MAX).map(|b| pieces.id(format!("<0x{b:02X}>").as_bytes())).collect();
+        scored.bytes =
+            (0..=u8::MAX).map(|b| scored.id(format!("<0x{b:02X}>").as_bytes())).collect();
         if unknown.is_none()
             && let Some(byte) =
-                (0..=u8::MAX).find(|byte| pieces.bytes[usize::from(*byte)].is_none())
+                (0..=u8::MAX).find(|byte| scored.bytes[usize::from(*byte)].is_none())
         {
-            return Err(PiecesFault::Byte(byte));
+            return Err(ScoreFault::Byte(byte));
         }
-        Ok(pieces)
+        Ok(scored)
     }
 
     /// The index of a text's entry in the table, or of the free entry for it.
@@ -273,7 +273,3 @@ struct Merge {
     /// The length of both together, in bytes.
     len: u32,
 }
-
-#[cfg(test)]
-#[path = "pieces_tests.rs"]
-mod tests;
