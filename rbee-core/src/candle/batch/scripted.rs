@@ -24,6 +24,7 @@ use crate::{
     },
     error::{Error, Result},
     event::{Metrics, Output},
+    id::TenantId,
     task::Sampling,
     worker::Resume,
 };
@@ -170,7 +171,7 @@ impl Request {
 
     /// The same for this tenant.
     pub(super) fn of(mut self, tenant: &str) -> Self {
-        self.origin.tenant = Some(tenant.parse().expect("a name of a tenant"));
+        self.origin.tenant = Some(TenantId::new(tenant).expect("a name of a tenant"));
         self
     }
 
@@ -285,6 +286,7 @@ impl Bench {
 
     /// Steps until nothing is left to compute, with readers that read everything.
     pub(super) fn finish(&mut self, readers: &mut [&mut Reader]) {
+        readers.iter_mut().for_each(|reader| reader.read_all());
         while self.step() {
             readers.iter_mut().for_each(|reader| reader.read_all());
         }
