@@ -284,6 +284,19 @@ fn a_part_that_fails_ends_its_own_run_alone() {
 }
 
 #[test]
+fn the_blocks_of_a_prompt_with_wrong_logits_are_not_used_again() {
+    let mut bench = Bench::new(64);
+    // The prompt is computed in several steps, and only the last one has logits.
+    let run = request(1, 100, 5);
+    bench.script().faults.insert(run.prompt[0], (0, Fault::NotANumber));
+    assert_eq!(bench.answer(&run).error().kind(), ErrorKind::WorkerFault);
+    assert!(bench.script().steps.len() > 1);
+    bench.script().faults.clear();
+    assert_eq!(bench.answer(&run).ids, run.expected());
+    bench.check();
+}
+
+#[test]
 fn a_continued_run_is_one_prompt_and_gives_the_rest_of_the_tokens() {
     let whole = request(1, 40, 30);
     for cut in [1, 15, 29] {
