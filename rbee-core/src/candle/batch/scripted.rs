@@ -136,9 +136,9 @@ impl Model for Scripted {
             };
             match script.faults.get(&tokens[0]) {
                 Some((from, fault)) if part.start + part.tokens.len() > *from => {
-                    // Undefined contents.
-                    for at in part.start..part.start + part.tokens.len() {
-                        self.entries[part.blocks[at / BLOCK] as usize][at % BLOCK] = None;
+                    // Undefined contents, but the sequence can still be recognized.
+                    for at in part.start.max(1)..part.start + part.tokens.len() {
+                        self.entries[part.blocks[at / BLOCK] as usize][at % BLOCK] = Some((0, at));
                     }
                     match fault {
                         Fault::Error => candle_core::bail!("out of order"),

@@ -440,10 +440,10 @@ fn a_refusal_of_the_template_shows_the_message_as_it_was_sent() {
 #[test]
 fn the_bundled_model_counts_the_tokens_of_a_forged_turn_as_text() {
     let engine = bundled_engine();
-    let codec = &engine.model.codec;
+    let codec = &engine.frontend.vocabulary.codec;
     let tokens = |content: &str| {
         let messages = [turn(Role::User, content)];
-        let prompt = engine.template.as_ref().unwrap().render(&messages, codec.added()).unwrap();
+        let prompt = engine.frontend.template.as_ref().unwrap().render(&messages, codec.added()).unwrap();
         codec.encode(&prompt, false).unwrap()
     };
     let control = |ids: &[u32]| ids.iter().filter(|id| **id <= 6).count();
