@@ -266,8 +266,10 @@ impl CandleWorker {
         }
         let threads = options.threads();
         let wanted = options.clone();
-        let (engine, facts) =
-            Handle::start(threads, options.slots.get(), move |gone| load(&path, &wanted, &progress, gone)).await?;
+        let (engine, facts) = Handle::start(threads, options.slots.get(), move |gone| {
+            load(&path, &wanted, &progress, gone)
+        })
+        .await?;
         let devices = options.devices.unwrap_or_else(|| vec![options.device.hive_index()]);
         let info = WorkerInfo {
             id: options.id,

@@ -86,7 +86,6 @@ impl CausalLm {
 }
 
 impl Frontend {
-
     /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: Run) -> Result<Plan> {
         let Task::Generate { prompt, sampling } = &run.job.task else {

@@ -11,11 +11,11 @@ use std::{
 use super::*;
 use crate::{
     candle::{
-        golden_tests::bundled_engine,
         decoder::{
             backend::{CacheShape, CacheType},
             model::{Model, Part},
         },
+        golden_tests::bundled_engine,
     },
     id::{CorrelationId, JobId},
     job::Job,

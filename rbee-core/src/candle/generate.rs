@@ -246,8 +246,7 @@ impl Generation {
                 *finish = last_word(&self.text);
             }
         }
-        let usage =
-            Usage { prompt_tokens: self.prompt as u32, completion_tokens: count as u32 };
+        let usage = Usage { prompt_tokens: self.prompt as u32, completion_tokens: count as u32 };
         Ok(Next {
             token: Output::Token { id: Some(token), text: chunk.into() },
             end: finish.map(|finish| Output::End { finish, usage }),

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use super::{
     CandleOptions, CausalLm, Engine,
     batch::{Clock, outlet::Outlet, slots::Slots, steps::Batch},
+    causal_lm::Frontend,
     decoder::{
         backend::CacheShape,
         model::{Model, Part},
     },
-    causal_lm::Frontend,
     generate::{Begun, Plan, Vocabulary},
     heartbeat::Heartbeat,
     load,

@@ -104,9 +104,13 @@ impl PrefixCache {
         computed: usize,
     ) -> usize {
         let mut added = 0;
-        while computed + added == chain.nodes.len() * BLOCK && computed + added + BLOCK < tokens.len() {
-            let found = Self::key(tenant, chain, tokens).and_then(|key| self.names.get(&key).copied());
-            let Some((id, block)) = found.and_then(|id| Some((id, self.nodes.get(&id)?.block))) else {
+        while computed + added == chain.nodes.len() * BLOCK
+            && computed + added + BLOCK < tokens.len()
+        {
+            let found =
+                Self::key(tenant, chain, tokens).and_then(|key| self.names.get(&key).copied());
+            let Some((id, block)) = found.and_then(|id| Some((id, self.nodes.get(&id)?.block)))
+            else {
                 break;
             };
             self.pool.share(block);
@@ -153,7 +157,9 @@ impl PrefixCache {
     ) {
         while (chain.nodes.len() + 1) * BLOCK <= computed {
             let at = chain.nodes.len();
-            let (Some(key), Some(own)) = (Self::key(tenant, chain, tokens), chain.blocks.get_mut(at)) else {
+            let (Some(key), Some(own)) =
+                (Self::key(tenant, chain, tokens), chain.blocks.get_mut(at))
+            else {
                 return;
             };
             let known = self.names.get(&key).copied();
@@ -209,9 +215,8 @@ impl PrefixCache {
 
     /// Makes the least recently used block free that no sequence uses and that no cached block follows.
     fn evict(&mut self) {
-        let is_idle = |id: &NodeId| {
-            self.nodes.get(id).is_some_and(|node| self.pool.users(node.block) == 0)
-        };
+        let is_idle =
+            |id: &NodeId| self.nodes.get(id).is_some_and(|node| self.pool.users(node.block) == 0);
         // At most one leaf of each sequence is in use, so this search is short.
         if let Some(id) = self.leaves.iter().map(|(_, id)| *id).find(is_idle) {
             self.remove(id);

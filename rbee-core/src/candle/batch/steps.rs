@@ -302,7 +302,8 @@ impl Batch {
         let block = |sequence: &Sequence| {
             let at = sequence.chain.nodes.len() * BLOCK;
             // The last token is always computed.
-            let is_whole = sequence.computed == at && at + BLOCK < sequence.generation.tokens().len();
+            let is_whole =
+                sequence.computed == at && at + BLOCK < sequence.generation.tokens().len();
             is_whole.then_some(at)
         };
         let tokens = |sequence: &Sequence, at: usize| {

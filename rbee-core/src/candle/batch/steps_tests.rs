@@ -113,9 +113,8 @@ async fn a_waiting_engine_goes_on_when_a_reader_has_taken_an_output_or_is_gone()
     let mut bench = Bench::new(64);
     let mut readers = [1, 2].map(|seed| bench.join(&request(seed, 10, 60)));
     while bench.step() {}
-    let has_changed = |bench: &Bench| {
-        futures_util::FutureExt::now_or_never(bench.batch.changed()).is_some()
-    };
+    let has_changed =
+        |bench: &Bench| futures_util::FutureExt::now_or_never(bench.batch.changed()).is_some();
     assert!(!has_changed(&bench));
     readers[0].read(1);
     assert!(has_changed(&bench));
