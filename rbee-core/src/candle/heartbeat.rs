@@ -12,7 +12,7 @@ const UNKNOWN: Duration = Duration::from_secs(30);
 /// The computation hangs if a step takes this many times as long, per token, as recent steps took.
 const TIMES: u64 = 4;
 
-/// Updated by the thread that computes, after each step: a chunk of the prompt, a token, a batch of texts.
+/// Updated by the thread that computes, after each step: tokens of many runs, or a batch of texts.
 ///
 /// A token that is computed alone takes longer than one among many, so the longest time for a token limits every step.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Heartbeat {
     tokens: AtomicU64,
     /// The longest recent time of one token, in nanoseconds; 0 if none was computed.
     for_token: AtomicU64,
-    /// True if a run is active and is not waiting for its reader.
+    /// True if a run is active, and not all of them wait for their readers.
     computes: AtomicBool,
 }
 
@@ -50,7 +50,7 @@ impl Heartbeat {
         self.step(0);
     }
 
-    /// The run is over, or waits for its reader.
+    /// All runs are over, or wait for their readers.
     pub(super) fn pause(&self) {
         self.computes.store(false, Ordering::Release);
     }

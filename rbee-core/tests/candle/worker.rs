@@ -213,21 +213,40 @@ async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
 }
 
 #[tokio::test]
-async fn one_run_at_a_time_and_a_dropped_one_frees_the_slot() {
+async fn no_more_runs_than_slots_and_a_dropped_one_frees_its_slot() {
     let worker = tiny().await;
+    assert_eq!(worker.info().slots, 8);
     let endless = || run("the bee", 5, fresh(), |_| {});
-    let mut stream = worker.execute(endless()).await.unwrap();
-    assert!(
-        matches!(stream.next().await, Some(Ok(Output::Metrics(metrics))) if metrics.prompt_tokens > 3)
-    );
-    assert_eq!(worker.health().await.unwrap().busy, 1);
+    let mut streams = Vec::new();
+    for busy in 1..=8 {
+        let mut stream = worker.execute(endless()).await.unwrap();
+        assert!(
+            matches!(stream.next().await, Some(Ok(Output::Metrics(metrics))) if metrics.prompt_tokens > 3)
+        );
+        streams.push(stream);
+        assert_eq!(worker.health().await.unwrap().busy, busy);
+    }
     assert_eq!(worker.execute(endless()).await.err().unwrap().kind(), ErrorKind::WorkerBusy);
-    drop(stream);
+    drop(streams);
     idle(&worker).await;
     // The future of `execute` is dropped before it has returned anything.
     assert!(worker.execute(endless()).now_or_never().is_none());
     idle(&worker).await;
     answer(&*worker, endless()).await;
+}
+
+#[tokio::test]
+async fn a_context_is_never_longer_than_the_memory_for_keys_and_values() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path());
+    let mut options = CandleOptions::new("tiny".parse().unwrap());
+    options.cache_tokens = std::num::NonZeroU32::new(50);
+    let worker = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap();
+    // Two blocks.
+    assert_eq!(worker.info().capabilities.context_tokens, Some(64));
+    let long = refusal(&worker, run(&"q7 ".repeat(40), 1, fresh(), |_| {})).await;
+    assert!(long.message().contains("maximum context length is 64 tokens"), "{long}");
+    answer(&worker, run("bees", 1, fresh(), |_| {})).await;
 }
 
 #[tokio::test]

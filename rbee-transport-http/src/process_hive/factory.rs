@@ -134,13 +134,16 @@ fn engines(config: &Config) -> Vec<EngineSupport> {
     config.engines.iter().map(EngineCommand::support).chain([own]).collect()
 }
 
-/// rbee's own worker does one run at a time. An engine reserves its whole context when it starts.
+/// The most concurrent runs of rbee's own worker.
+const OWN_SLOTS: u32 = 8;
+
+/// The order to start rbee's own worker may set fewer slots. An engine reserves its whole context when it starts.
 fn limits(model: &ModelRef, engines: &[EngineCommand], context: Option<u32>) -> WorkerLimits {
     match engines.iter().find(|engine| engine.serves(model)) {
         Some(engine) => {
             WorkerLimits { slots: None, context: Some(context.unwrap_or(engine.context)) }
         }
-        None => WorkerLimits { slots: Some(1), context },
+        None => WorkerLimits { slots: Some(OWN_SLOTS), context },
     }
 }
 

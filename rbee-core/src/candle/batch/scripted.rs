@@ -24,6 +24,7 @@ use crate::{
     },
     error::{Error, Result},
     event::{Metrics, Output},
+    id::TenantId,
     task::Sampling,
     worker::Resume,
 };
@@ -135,9 +136,9 @@ impl Model for Scripted {
             };
             match script.faults.get(&tokens[0]) {
                 Some((from, fault)) if part.start + part.tokens.len() > *from => {
-                    // Undefined contents.
-                    for at in part.start..part.start + part.tokens.len() {
-                        self.entries[part.blocks[at / BLOCK] as usize][at % BLOCK] = None;
+                    // Undefined contents, but the sequence can still be recognized.
+                    for at in part.start.max(1)..part.start + part.tokens.len() {
+                        self.entries[part.blocks[at / BLOCK] as usize][at % BLOCK] = Some((0, at));
                     }
                     match fault {
                         Fault::Error => candle_core::bail!("out of order"),
@@ -170,7 +171,7 @@ impl Request {
 
     /// The same for this tenant.
     pub(super) fn of(mut self, tenant: &str) -> Self {
-        self.origin.tenant = Some(tenant.parse().expect("a name of a tenant"));
+        self.origin.tenant = Some(TenantId::new(tenant).expect("a name of a tenant"));
         self
     }
 
@@ -285,6 +286,7 @@ impl Bench {
 
     /// Steps until nothing is left to compute, with readers that read everything.
     pub(super) fn finish(&mut self, readers: &mut [&mut Reader]) {
+        readers.iter_mut().for_each(|reader| reader.read_all());
         while self.step() {
             readers.iter_mut().for_each(|reader| reader.read_all());
         }

@@ -19,7 +19,7 @@ fn request(seed: u32, length: usize, most: u32) -> Request {
 #[test]
 fn runs_join_and_leave_between_steps_and_each_gives_the_tokens_that_it_gives_alone() {
     let mut bench = Bench::new(64);
-    let requests = [request(1, 10, 30), request(2, 70, 5), request(3, 1, 12), request(4, 33, 20)];
+    let requests = [request(1, 10, 30), request(2, 70, 15), request(3, 1, 12), request(4, 33, 20)];
     let mut readers: Vec<Reader> = Vec::new();
     for request in &requests {
         readers.push(bench.join(request));
@@ -109,20 +109,20 @@ fn a_reader_that_does_not_read_stalls_its_own_run_alone() {
 }
 
 #[tokio::test]
-async fn the_engine_is_told_when_a_reader_has_taken_an_output_or_is_gone() {
+async fn a_waiting_engine_goes_on_when_a_reader_has_taken_an_output_or_is_gone() {
     let mut bench = Bench::new(64);
     let mut readers = [1, 2].map(|seed| bench.join(&request(seed, 10, 60)));
     while bench.step() {}
-    let is_told =
+    let has_changed =
         |bench: &Bench| futures_util::FutureExt::now_or_never(bench.batch.changed()).is_some();
-    assert!(!is_told(&bench));
+    assert!(!has_changed(&bench));
     readers[0].read(1);
-    assert!(is_told(&bench));
+    assert!(has_changed(&bench));
     while bench.step() {}
-    assert!(!is_told(&bench));
+    assert!(!has_changed(&bench));
     let [_, second] = readers;
     drop(second);
-    assert!(is_told(&bench));
+    assert!(has_changed(&bench));
     bench.check();
 }
 
@@ -141,7 +141,7 @@ fn a_dropped_stream_frees_its_slot_and_its_blocks() {
 #[test]
 fn the_newest_gives_its_blocks_to_older_ones_and_goes_on_later_with_the_same_tokens() {
     let mut bench = Bench::new(6);
-    let requests = [request(1, 32, 100), request(2, 32, 60), request(3, 32, 30)];
+    let requests = [request(1, 32, 100), request(2, 32, 60), request(3, 32, 90)];
     let mut readers = requests.each_ref().map(|request| bench.join(request));
     let mut paused = 0;
     let mut before = 0;
@@ -280,6 +280,19 @@ fn a_part_that_fails_ends_its_own_run_alone() {
         assert_eq!((bench.batch.cache.available(), bench.slots.busy()), (64, 0));
         bench.check();
     }
+}
+
+#[test]
+fn the_blocks_of_a_prompt_with_wrong_logits_are_not_used_again() {
+    let mut bench = Bench::new(64);
+    // The prompt is computed in several steps, and only the last one has logits.
+    let run = request(1, 100, 5);
+    bench.script().faults.insert(run.prompt[0], (0, Fault::NotANumber));
+    assert_eq!(bench.answer(&run).error().kind(), ErrorKind::WorkerFault);
+    assert!(bench.script().steps.len() > 1);
+    bench.script().faults.clear();
+    assert_eq!(bench.answer(&run).ids, run.expected());
+    bench.check();
 }
 
 #[test]
