@@ -11,6 +11,7 @@ use rbee_core::{
     Error, ErrorKind, Output, Settings,
     request::{Prompt, Task},
     settings::KeepRequests,
+    worker::EchoGate,
 };
 use rbee_transport_http::client::HttpClient;
 use serde_json::{Value, json};
@@ -145,4 +146,18 @@ async fn nothing_is_asked_again_once_something_of_an_answer_was_shown() {
     let ended = hall.rbee(&["run", "bee", "hello"]).run().await;
     let ended = ended.failed(2, &["UNSUPPORTED, parameter messages"]);
     assert_eq!((&*ended.out, hall.echo.started()), ("It\n", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_after_the_head_of_the_answer_is_followed_by_the_text_as_well() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(echo().gate(&gate).script([Err(refusal())])).await;
+    let terminal = hall.rbee(&["run", "bee", "hello"]).in_terminal(120);
+    // That is what is shown once the head has arrived.
+    terminal.shows("thinking").await;
+    gate.open();
+    let (seen, code) = terminal.end().await;
+    assert_eq!(code, Some(2), "the text is refused too: {seen}");
+    assert!(seen.contains("it continues the text by at most 256 tokens"), "{seen}");
+    assert_eq!(hall.echo.started(), 2);
 }
