@@ -1,4 +1,4 @@
-//! One answer of a model, streamed with OpenAI's chat completions.
+//! One answer of a model, streamed with OpenAI's chat completions or completions.
 
 mod rate;
 
@@ -37,7 +37,8 @@ impl Message {
 /// Options for generating the answer.
 #[derive(Clone, Debug, Default, Serialize, clap::Args)]
 pub(crate) struct Sampling {
-    /// The longest answer, in tokens; by default what fits into the model's context.
+    /// The longest answer, in tokens; by default what fits into the model's context, and 256 for the continuation of a
+    /// text.
     #[arg(long, value_name = "TOKENS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_tokens: Option<u32>,
@@ -63,15 +64,23 @@ pub(crate) struct Sampling {
     pub(crate) stop: Vec<String>,
 }
 
-/// The body of a request.
+/// The body of a request: a conversation, or a text to continue.
 #[derive(Debug, Serialize)]
-pub(crate) struct Chat<'a> {
-    pub(crate) model: &'a str,
-    pub(crate) messages: &'a [Message],
+pub(crate) struct Question<'a> {
+    model: &'a str,
     #[serde(flatten)]
-    pub(crate) sampling: &'a Sampling,
+    input: Input<'a>,
+    #[serde(flatten)]
+    sampling: &'a Sampling,
     stream: bool,
     stream_options: StreamOptions,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Input<'a> {
+    Messages(&'a [Message]),
+    Prompt(&'a str),
 }
 
 #[derive(Debug, Serialize)]
@@ -79,10 +88,32 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-impl<'a> Chat<'a> {
-    pub(crate) fn new(model: &'a str, messages: &'a [Message], sampling: &'a Sampling) -> Self {
+impl<'a> Question<'a> {
+    /// A conversation that the model answers.
+    pub(crate) fn chat(model: &'a str, messages: &'a [Message], sampling: &'a Sampling) -> Self {
+        Self::new(model, Input::Messages(messages), sampling)
+    }
+
+    /// A text that the model continues.
+    pub(crate) fn continuation(model: &'a str, text: &'a str, sampling: &'a Sampling) -> Self {
+        Self::new(model, Input::Prompt(text), sampling)
+    }
+
+    fn new(model: &'a str, input: Input<'a>, sampling: &'a Sampling) -> Self {
         let stream_options = StreamOptions { include_usage: true };
-        Self { model, messages, sampling, stream: true, stream_options }
+        Self { model, input, sampling, stream: true, stream_options }
+    }
+
+    /// The model, as it is requested.
+    pub(crate) fn model(&self) -> &str {
+        self.model
+    }
+
+    fn path(&self) -> &'static str {
+        match self.input {
+            Input::Messages(_) => queen::CHAT,
+            Input::Prompt(_) => queen::COMPLETIONS,
+        }
     }
 }
 
@@ -106,6 +137,8 @@ struct Chunk {
 struct Choice {
     #[serde(default)]
     delta: Delta,
+    /// The text of a completion, which has no `delta`.
+    text: Option<String>,
     finish_reason: Option<String>,
 }
 
@@ -136,9 +169,9 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// Sends the question. Returns once the job is accepted.
-    pub(crate) async fn ask(client: &Client, chat: &Chat<'_>) -> Result<Self, Failure> {
+    pub(crate) async fn ask(client: &Client, question: &Question<'_>) -> Result<Self, Failure> {
         let asked = Instant::now();
-        let events = client.post_for_events(queen::CHAT, chat).await?;
+        let events = client.post_for_events(question.path(), question).await?;
         Ok(Self {
             client: client.clone(),
             job: events.header(JOB_ID),
@@ -176,7 +209,7 @@ impl Answer {
         let mut is_last = false;
         for choice in chunk.choices {
             is_last |= choice.finish_reason.is_some();
-            text += choice.delta.content.as_deref().unwrap_or_default();
+            text += choice.delta.content.or(choice.text).as_deref().unwrap_or_default();
             self.finish = choice.finish_reason.or(self.finish.take());
         }
         // The token that ends an answer has no text; an answer without any text has no rate.

@@ -169,6 +169,12 @@ impl Failure {
         Self::new(exit, "OUTPUT", format!("standard output cannot be written: {cause}"))
     }
 
+    /// Replaces the message.
+    pub(crate) fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// Sets the wrong parameter.
     pub fn with_param(mut self, param: Option<String>) -> Self {
         // Then the token that is refused is not the one that this program sends.
@@ -243,6 +249,11 @@ impl Failure {
         self.0.code == ErrorKind::PermissionDenied.code() && self.0.param.is_none()
     }
 
+    /// True if the model takes bare text but no messages, because it has no chat template.
+    pub(crate) fn has_no_chat_template(&self) -> bool {
+        self.0.code == ErrorKind::Unsupported.code() && self.param() == Some("messages")
+    }
+
     /// True if the connection broke, so that a retry may help.
     pub(crate) fn is_broken_connection(&self) -> bool {
         matches!(&*self.0.code, UNREACHABLE | CONNECTION_LOST)
@@ -305,6 +316,17 @@ mod tests {
         let denied = || Failure::answered("PERMISSION_DENIED", Some(403), "no");
         assert!(denied().is_not_allowed());
         assert!(!denied().with_param(Some("model".into())).is_not_allowed());
+    }
+
+    #[test]
+    fn a_model_without_a_chat_template_is_told_by_code_and_parameter() {
+        let of = |code, param: Option<&str>| {
+            Failure::answered(code, Some(400), "no").with_param(param.map(Into::into))
+        };
+        assert!(of("unsupported", Some("messages")).has_no_chat_template());
+        assert!(!of("unsupported", None).has_no_chat_template());
+        assert!(!of("unsupported", Some("top_k")).has_no_chat_template());
+        assert!(!of("invalid_request", Some("messages")).has_no_chat_template());
     }
 
     #[test]

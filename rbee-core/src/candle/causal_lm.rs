@@ -156,7 +156,7 @@ impl Frontend {
                 let template = self.template.as_ref().ok_or_else(|| {
                     let message =
                         "the model has no chat template; send bare text instead of messages";
-                    Error::for_client(ErrorKind::Unsupported, message)
+                    Error::for_client(ErrorKind::Unsupported, message).with_param("messages")
                 })?;
                 let codec = &self.vocabulary.codec;
                 codec.encode(&template.render(messages, codec.added())?, false)?

@@ -341,6 +341,25 @@ async fn a_load_that_nobody_waits_for_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_model_without_a_chat_template_continues_bare_text_and_refuses_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path());
+    let mut config = support::tokenizer_config();
+    config.as_object_mut().unwrap().remove("chat_template").unwrap();
+    support::write_json(dir.path(), "tokenizer_config.json", &config);
+    let worker = load(dir.path()).await.unwrap();
+    let prompt = Prompt::Chat(vec![Message::new(Role::User, "the honey bee")]);
+    let task = Task::Generate { prompt, sampling: Sampling::default() };
+    let chat = Run { job: job(task, 1), attempt: 1, resume: fresh() };
+    // The client reads the sentence and the parameter: it acts on them.
+    let error = refusal(&worker, chat).await.redacted();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("messages")));
+    assert!(error.message().contains("no chat template"), "{error}");
+    let text = run("the honey bee ", 1, fresh(), |s| s.max_tokens = Some(4));
+    assert_eq!(answer(&worker, text).await.usage.completion_tokens, 4);
+}
+
+#[tokio::test]
 async fn a_device_that_was_not_built_in_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path());

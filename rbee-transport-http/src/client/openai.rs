@@ -205,6 +205,14 @@ impl OpenAiWorker {
         let message = format!("{} ({status})", refusal.message());
         let error = match (refusal.kind(status), task) {
             (ErrorKind::ContextExceeded, Some(task)) => return self.too_long(&refusal, task),
+            (_, Some(Task::Generate { prompt: Prompt::Chat(_), .. }))
+                if refusal.has_no_template(status) =>
+            {
+                let told = "the model has no chat template; send bare text instead of messages";
+                Error::new(ErrorKind::Unsupported, message)
+                    .with_client_message(told)
+                    .with_param("messages")
+            }
             (kind, _) => Error::new(kind, message),
         };
         let error = match after {

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::support::run;
 use futures_util::StreamExt;
 use rbee_core::{
-    Error, ErrorKind, Finish, Output, Result, Worker, WorkerInfo, request::Task, worker::Resume,
+    Error, ErrorKind, Finish, Message, Output, Result, Role, Worker, WorkerInfo,
+    request::{Prompt, Sampling, Task},
+    worker::Resume,
 };
 use rbee_transport_http::client::OpenAiWorker;
 use tokio::{
@@ -173,6 +175,25 @@ async fn a_prompt_that_is_too_long_for_the_server_is_told_with_its_numbers_in_op
     let told = error(&server.worker()).await;
     assert_eq!((told.kind(), told.param()), (ErrorKind::ContextExceeded, Some("prompt")));
     assert_eq!(told.redacted().message(), ErrorKind::ContextExceeded.summary());
+}
+
+#[tokio::test]
+async fn a_server_whose_model_has_no_chat_template_refuses_messages_as_rbees_own_engine_does() {
+    let body = r#"{"error":{"message":"/models/x: you must provide a chat template if the tokenizer does not define one","code":400}}"#;
+    let server = Server::refuses("400 Bad Request", body).await;
+    let mut chat = run(1);
+    let mut job = rbee_core::Job::clone(&chat.job);
+    let prompt = Prompt::Chat(vec![Message::new(Role::User, "hello")]);
+    job.task = Task::Generate { prompt, sampling: Sampling::default() };
+    chat.job = Arc::new(job);
+    let Err(told) = server.worker().execute(chat).await else { panic!("it must be refused") };
+    assert_eq!((told.kind(), told.param()), (ErrorKind::Unsupported, Some("messages")));
+    assert!(told.message().starts_with("engine: /models/x: you must provide"), "{told}");
+    let client = told.redacted();
+    assert_eq!(client.param(), Some("messages"));
+    assert!(client.message().contains("send bare text"), "{client}");
+    // Bare text has no template: there the same words mean something else.
+    assert_eq!(error(&server.worker()).await.kind(), ErrorKind::InvalidRequest);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     Keeper,
-    answer::{Answer, Chat, Message, Part, Sampling},
+    answer::{Answer, Part, Question},
     failure::{Exit, Failure},
     screen::Bars,
 };
@@ -18,25 +18,36 @@ use crate::{
 /// How long an answer may be silent before a terminal shows the reason, and how often that is updated.
 const CURIOSITY: Duration = Duration::from_millis(400);
 
+/// The end of a question that did not fail.
+pub(super) enum Asked {
+    /// The whole answer, which was shown.
+    Answer(String),
+    /// The model has no chat template, so it cannot answer messages. Nothing was shown.
+    NoChatTemplate(Failure),
+}
+
 /// Sends the question, shows the answer and returns it. Ctrl-C cancels the job and returns [`Failure::interrupted`].
 pub(super) async fn ask(
     keeper: &Keeper,
-    model: &str,
-    messages: &[Message],
-    sampling: &Sampling,
+    question: &Question<'_>,
     verbose: bool,
-) -> Result<String, Failure> {
-    let chat = Chat::new(model, messages, sampling);
-    let mut shown = Shown { keeper, text: String::new(), bars: None };
+) -> Result<Asked, Failure> {
+    let mut shown = Shown { keeper, text: String::new(), is_empty: true, bars: None };
     let asked =
-        super::interruptible(shown.until_accepted(Answer::ask(&keeper.client, &chat))).await;
+        super::interruptible(shown.until_accepted(Answer::ask(&keeper.client, question))).await;
     let mut answer = match asked {
         Ok(answer) => answer,
-        Err(failure) => return Err(keeper.with_names(failure, model).await),
+        Err(failure) if failure.has_no_chat_template() => {
+            return Ok(Asked::NoChatTemplate(failure));
+        }
+        Err(failure) => return Err(keeper.with_names(failure, question.model()).await),
     };
     let ended = shown.until_the_end(&mut answer).await;
     shown.end_of_line()?;
     if let Err(failure) = ended {
+        if failure.has_no_chat_template() && shown.is_empty {
+            return Ok(Asked::NoChatTemplate(failure));
+        }
         if failure.exit() == Exit::Interrupted || failure.is_silent() {
             answer.cancel().await;
         }
@@ -45,13 +56,15 @@ pub(super) async fn ask(
     if verbose {
         keeper.screen.note(&measured(&answer));
     }
-    Ok(shown.text)
+    Ok(Asked::Answer(shown.text))
 }
 
 /// The state of the screen during an answer.
 struct Shown<'a> {
     keeper: &'a Keeper,
     text: String,
+    /// True until something of the answer was shown, if only an object without text.
+    is_empty: bool,
     bars: Option<Bars>,
 }
 
@@ -94,6 +107,7 @@ impl Shown<'_> {
 
     fn take(&mut self, text: &str, whole: &RawValue) -> Result<(), Failure> {
         let screen = &self.keeper.screen;
+        self.is_empty = false;
         if screen.is_json() {
             screen.object(whole)?;
         } else if !text.is_empty() {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     Keeper,
-    answer::{Answer, Chat, Message, Part, Sampling},
+    answer::{Answer, Message, Part, Question, Sampling},
     failure::{Exit, Failure},
     model_name::ModelArg,
     screen::{Bars, Facts},
@@ -190,8 +190,8 @@ impl Bench {
         let sampling = Sampling { max_tokens: Some(self.max_tokens), ..Sampling::default() };
         let messages = [Message::new("user", self.prompt.as_str())];
         let begin = Instant::now();
-        let mut answer =
-            Answer::ask(&keeper.client, &Chat::new(model, &messages, &sampling)).await?;
+        let question = Question::chat(model, &messages, &sampling);
+        let mut answer = Answer::ask(&keeper.client, &question).await?;
         while let Part::Text(..) = answer.next().await? {}
         let tokens = answer.usage.unwrap_or_default().completion_tokens;
         Ok(One { first: answer.to_first(), whole: begin.elapsed(), tokens, speed: answer.speed() })

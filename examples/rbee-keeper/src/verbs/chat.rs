@@ -4,10 +4,10 @@ use clap::Args;
 use rbee_transport_http::wire::{queen, query};
 use rustyline::{DefaultEditor, error::ReadlineError};
 
-use super::ask;
+use super::ask::{self, Asked};
 use crate::{
     Keeper,
-    answer::{Message, Sampling},
+    answer::{Message, Question, Sampling},
     client::TIMEOUT,
     failure::{Exit, Failure},
     model_name::ModelArg,
@@ -113,8 +113,19 @@ pub(super) async fn talk(
             }
             Order::Ask => {
                 talk.turns.push(Message::new("user", prompt));
-                match ask::ask(keeper, model, &talk.messages(), sampling, verbose).await {
-                    Ok(text) => talk.turns.push(Message::new("assistant", text)),
+                let messages = talk.messages();
+                let question = Question::chat(model, &messages, sampling);
+                match ask::ask(keeper, &question, verbose).await {
+                    Ok(Asked::Answer(text)) => talk.turns.push(Message::new("assistant", text)),
+                    // It would answer no other question either.
+                    Ok(Asked::NoChatTemplate(refusal)) => {
+                        return Err(refusal
+                            .with_message(
+                                "the model has no chat template, so it cannot have a conversation",
+                            )
+                            .with_param(None)
+                            .with_hint(format!("`rbee run {model} TEXT` continues a text")));
+                    }
                     Err(failure) => {
                         // The question is removed, so that user and model still take turns.
                         talk.turns.pop();

@@ -1,4 +1,4 @@
-//! `rbee run`: one question, one answer.
+//! `rbee run`: one question and its answer, or one text and its continuation.
 
 use std::{
     io::{self, Read as _},
@@ -7,10 +7,13 @@ use std::{
 
 use clap::Args;
 
-use super::{ask, chat};
+use super::{
+    ask::{self, Asked},
+    chat,
+};
 use crate::{
     Keeper,
-    answer::{Message, Sampling},
+    answer::{Message, Question, Sampling},
     failure::{Exit, Failure},
     model_name::ModelArg,
 };
@@ -19,13 +22,15 @@ use crate::{
 const MOST_BYTES: u64 = 32 << 20;
 /// The delay before a note says that the command waits for standard input.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest continuation of a text by default, in tokens. A model without a chat template rarely ends a text.
+const CONTINUATION: u32 = 256;
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The model: a name, hf:org/repo[@revision][::file=path], or a path like ./model.gguf
     model: ModelArg,
 
-    /// The prompt. Piped input is added to it
+    /// The prompt; a model without a chat template continues it. Piped input is added to it
     prompt: Vec<String>,
 
     /// Instructions for the model
@@ -49,30 +54,77 @@ impl Run {
         };
         let mut messages = Vec::new();
         messages.extend(self.system.clone().map(|system| Message::new("system", system)));
-        messages.push(Message::new("user", prompt));
-        let asked = ask::ask(keeper, &model, &messages, &self.sampling, self.verbose).await;
-        asked.map(|_| Exit::Ok)
+        messages.push(Message::new("user", prompt.text));
+        let question = Question::chat(&model, &messages, &self.sampling);
+        // Only the worker knows if it has a chat template: an engine may have one for a model whose files have none.
+        match ask::ask(keeper, &question, self.verbose).await? {
+            Asked::Answer(_) => Ok(Exit::Ok),
+            Asked::NoChatTemplate(refusal) if self.system.is_some() => Err(refusal
+                .with_message("the model has no chat template, so it takes no instructions")
+                .with_param(None)
+                .with_hint("without --system, it continues the prompt")),
+            Asked::NoChatTemplate(_) => {
+                let text = messages.pop().map(|message| message.content).unwrap_or_default();
+                let text = if prompt.ends_with_input { without_line_end(&text) } else { &text };
+                self.continue_text(keeper, &model, text).await
+            }
+        }
+    }
+
+    /// Lets the model continue a text.
+    async fn continue_text(
+        &self,
+        keeper: &Keeper,
+        model: &str,
+        text: &str,
+    ) -> Result<Exit, Failure> {
+        let most = self.sampling.max_tokens.unwrap_or(CONTINUATION);
+        if self.verbose || keeper.screen.draws() {
+            keeper.screen.note(&format!(
+                "the model has no chat template; it continues the text by at most {most} tokens"
+            ));
+        }
+        let sampling = Sampling { max_tokens: Some(most), ..self.sampling.clone() };
+        let question = Question::continuation(model, text, &sampling);
+        match ask::ask(keeper, &question, self.verbose).await? {
+            Asked::Answer(_) => Ok(Exit::Ok),
+            Asked::NoChatTemplate(refusal) => Err(refusal),
+        }
     }
 
     /// The typed and the piped prompt, or `None` if both are missing.
-    async fn prompt(&self, keeper: &Keeper) -> Result<Option<String>, Failure> {
+    async fn prompt(&self, keeper: &Keeper) -> Result<Option<Prompt>, Failure> {
         let typed = self.prompt.join(" ");
         if keeper.screen.is_typed_into() {
-            return Ok(Some(typed).filter(|typed| !typed.trim().is_empty()));
+            let typed = Some(typed).filter(|typed| !typed.trim().is_empty());
+            return Ok(typed.map(|text| Prompt { text, ends_with_input: false }));
         }
         let piped = super::interruptible(piped_in(keeper)).await?;
-        let both = match (typed.is_empty(), piped.trim().is_empty()) {
-            (false, false) => format!("{typed}\n\n{piped}"),
-            (false, true) => typed,
-            (true, _) => piped,
+        let (text, ends_with_input) = match (typed.is_empty(), piped.trim().is_empty()) {
+            (false, false) => (format!("{typed}\n\n{piped}"), true),
+            (false, true) => (typed, false),
+            (true, _) => (piped, true),
         };
-        if both.trim().is_empty() {
+        if text.trim().is_empty() {
             return Err(Failure::usage(
                 "there is no prompt: none is on the command line, and standard input is empty",
             ));
         }
-        Ok(Some(both))
+        Ok(Some(Prompt { text, ends_with_input }))
     }
+}
+
+struct Prompt {
+    text: String,
+    /// True if its end comes from standard input.
+    ends_with_input: bool,
+}
+
+/// The text without the end of its last line, which programs write after every text. A model would begin its
+/// continuation with a new line.
+fn without_line_end(text: &str) -> &str {
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    line.strip_suffix('\r').filter(|_| line.len() < text.len()).unwrap_or(line)
 }
 
 /// All of standard input. If the caller left it open, a note says what the command waits for.

@@ -5,6 +5,8 @@
 mod support;
 
 mod access;
+#[cfg(target_os = "linux")]
+mod base_model;
 mod exits;
 mod files;
 mod fleet;

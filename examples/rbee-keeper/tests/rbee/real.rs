@@ -13,28 +13,28 @@ use rbee_transport_http::Token;
 use tempfile::TempDir;
 
 /// The home of a user, with a queen and hives that end with the test.
-struct Home {
+pub(crate) struct Home {
     folder: TempDir,
     queens: Vec<u32>,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         for program in ["queen-rbee", "rbee-hive", "llm-worker-rbee"] {
             built(program);
         }
         Self { folder: private_tempdir(), queens: Vec::new() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    fn rbee(&self, arguments: &[&str]) -> Rbee {
+    pub(crate) fn rbee(&self, arguments: &[&str]) -> Rbee {
         Rbee::new(arguments)
             .env("RBEE_DATA_DIR", &self.text("queen"))
             .env("XDG_DATA_HOME", &self.text("data"))
@@ -42,7 +42,7 @@ impl Home {
     }
 
     /// Starts a queen on a free port, and returns its URL.
-    async fn serve(&mut self, flags: &[&str]) -> String {
+    pub(crate) async fn serve(&mut self, flags: &[&str]) -> String {
         let serve = [&["serve", "--detach", "--port", "0"], flags].concat();
         let ended = self.rbee(&serve).run().await.ok();
         let (url, pid) = address_and_process(&ended);

@@ -39,6 +39,12 @@ impl Refusal {
         self.message.as_deref().unwrap_or("the server did not say why")
     }
 
+    /// True if the model cannot answer messages, because it has no chat template.
+    pub(super) fn has_no_template(&self, status: StatusCode) -> bool {
+        let words = self.message().to_ascii_lowercase();
+        matches!(status.as_u16(), 400 | 422) && NO_TEMPLATE.iter().any(|said| words.contains(said))
+    }
+
     pub(super) fn kind(&self, status: StatusCode) -> ErrorKind {
         let words = self.message().to_ascii_lowercase();
         let too_long =
@@ -55,6 +61,10 @@ impl Refusal {
         }
     }
 }
+
+/// What servers say if a model has no chat template: vLLM, TGI, and those that let the transformers library render it.
+const NO_TEMPLATE: [&str; 3] =
+    ["you must provide a chat template", "template not found", "chat_template is not set"];
 
 /// What servers say if a prompt is too long: vLLM, SGLang, llama.cpp, Ollama, TEI and OpenAI.
 const TOO_LONG: [&str; 8] = [
@@ -180,6 +190,37 @@ mod tests {
             let status = StatusCode::from_u16(status).unwrap();
             assert_eq!(refusal.kind(status), ErrorKind::ContextExceeded, "{body}");
             assert_eq!(refusal.numbers, numbers, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_model_without_a_chat_template_is_told_by_what_each_server_says() {
+        let has_none = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            Refusal::read(body.as_bytes()).has_no_template(status)
+        };
+        for (status, body) in [
+            (
+                400,
+                r#"{"error":{"message":"As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat template if the tokenizer does not define one. None","type":"BadRequestError","param":null,"code":400}}"#,
+            ),
+            (
+                422,
+                r#"{"error":"Template error: template not found","error_type":"template_error"}"#,
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"Cannot use chat template functions because tokenizer.chat_template is not set and no template argument was passed!","type":"BadRequestError","code":400}"#,
+            ),
+        ] {
+            assert!(has_none(status, body), "{body}");
+            assert!(!has_none(503, body), "{body}");
+        }
+        for body in [
+            r#"{"error":{"message":"Template error: Conversation roles must alternate"}}"#,
+            r#"{"error":{"message":"chat_template is not supported for Mistral tokenizers."}}"#,
+        ] {
+            assert!(!has_none(400, body), "{body}");
         }
     }
 
