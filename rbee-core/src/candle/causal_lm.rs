@@ -9,6 +9,7 @@ use super::{
     generate::{GenerationModel, PREFILL_CHUNK, Plan},
     model::LlamaModel,
     numerics::numerics,
+    sampler,
     text::prompt::PromptText,
     text::template::{self, ChatTemplate},
     text::tokenizer::Codec,
@@ -58,6 +59,10 @@ impl CausalLm {
                 resume: true,
                 context_tokens: Some(config.context),
                 heartbeats: true,
+                logprobs: true,
+                logit_bias: true,
+                penalties: true,
+                min_tokens: true,
             },
             numerics: numerics(
                 &device,
@@ -82,6 +87,7 @@ impl CausalLm {
             ));
         };
         sampling.validate()?;
+        sampler::check_logit_bias(sampling, self.model.vocab)?;
         let tokens = match prompt {
             Prompt::Text(text) => {
                 self.model.codec.encode(&PromptText::from_caller(text.as_str()), true)?

@@ -92,6 +92,7 @@ impl Embedder {
                 resume: false,
                 context_tokens: Some(longest as u32),
                 heartbeats: true,
+                ..Capabilities::default()
             },
             numerics: numerics(&device, &loading.place(), bert::DTYPE, &at_once),
             weight_bytes,

@@ -8,8 +8,9 @@
 use std::time::Instant;
 
 use super::{
+    logprobs,
     model::{Model, Sequence},
-    sampler::Sampler,
+    sampler::{Choice, Sampler},
     text::detokenizer::{Detokenizer, ResumeFault},
     text::tokenizer::Codec,
 };
@@ -105,7 +106,7 @@ pub(super) fn generate(
 ) -> Result<Option<Output>> {
     let codec = &model.codec;
     let Resume { tokens: done, text_bytes } = &plan.resume;
-    let mut text = Detokenizer::new(codec, &plan.sampling.stop);
+    let mut text = Detokenizer::new(codec, &plan.sampling.stop, plan.sampling.min_tokens);
     let ends = |token: &u32| model.eos.binary_search(token).is_ok();
     let end = |finish, count| Ok(Some(Output::End { finish, usage: plan.usage(count) }));
 
@@ -140,20 +141,14 @@ pub(super) fn generate(
         return Ok(None);
     }
 
-    let mut sampler = Sampler::new(&plan.sampling, plan.seed, model.vocab);
-    sampler.note(&plan.prompt);
-    sampler.note(done);
+    let mut sampler = Sampler::new(&plan.sampling, plan.seed, &model.eos);
+    sampler.note_prompt(&plan.prompt);
+    sampler.note_answer(done);
     let mut count = done.len();
     loop {
-        let token = sampler.choose(&mut logits, count as u64).map_err(|fault| {
-            let token = fault.token;
-            Error::new(
-                ErrorKind::WorkerFault,
-                format!("the model gave no number as the logit of token {token}"),
-            )
-        })?;
+        let Choice { token, logprobs } = sampler.choose(&mut logits, count as u64)?;
         count += 1;
-        sampler.note(&[token]);
+        sampler.note_answer(&[token]);
         let over = ends(&token);
         let mut chunk = if over { String::new() } else { text.push(codec, token) };
         let finish = if over || text.stopped() {
@@ -166,7 +161,8 @@ pub(super) fn generate(
         if finish.is_some() {
             chunk += &text.finish(codec);
         }
-        let output = Output::Token { id: Some(token), text: chunk.into() };
+        let logprobs = logprobs.map(|found| logprobs::with_text(codec, token, &found));
+        let output = Output::Token { id: Some(token), text: chunk.into(), logprobs };
         if !sink.put(output) {
             return Ok(None);
         }

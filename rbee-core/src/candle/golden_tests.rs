@@ -74,7 +74,7 @@ struct Heard {
 
 impl Sink for Heard {
     fn put(&mut self, output: Output) -> bool {
-        if let Output::Token { id, text } = output {
+        if let Output::Token { id, text, .. } = output {
             self.ids.extend(id);
             self.text += &text;
         }

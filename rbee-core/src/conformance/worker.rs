@@ -157,7 +157,7 @@ impl CollectedAnswer {
         loop {
             let next = bounded("the next output", stream.next()).await;
             match next.unwrap_or_else(|| panic!("the stream ended without an End"))? {
-                Output::Token { id, text } => tokens.push((id, text.into())),
+                Output::Token { id, text, .. } => tokens.push((id, text.into())),
                 Output::Vectors(all) => {
                     assert!(vectors.replace(all).is_none(), "vectors were given twice");
                 }

@@ -85,7 +85,7 @@ fn bent(fault: Fault, mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
 }
 
 fn token() -> Result<Output> {
-    Ok(Output::Token { id: Some(40), text: "B".into() })
+    Ok(Output::Token { id: Some(40), text: "B".into(), logprobs: None })
 }
 
 /// Changes each output, or adds and drops some.
@@ -195,12 +195,12 @@ impl Worker for Broken {
                     (Fault::WrongFinish, Output::End { usage, .. }) => {
                         vec![Ok(Output::End { finish: Finish::Length, usage })]
                     }
-                    (Fault::NoIds, Output::Token { text, .. }) => {
-                        vec![Ok(Output::Token { id: None, text })]
+                    (Fault::NoIds, Output::Token { text, logprobs, .. }) => {
+                        vec![Ok(Output::Token { id: None, text, logprobs })]
                     }
-                    (Fault::LosesText, Output::Token { id, .. }) if first => {
+                    (Fault::LosesText, Output::Token { id, logprobs, .. }) if first => {
                         first = false;
-                        vec![Ok(Output::Token { id, text: "".into() })]
+                        vec![Ok(Output::Token { id, text: "".into(), logprobs })]
                     }
                     (fault, Output::Vectors(vectors)) => {
                         vec![Ok(Output::Vectors(bent(fault, vectors)))]

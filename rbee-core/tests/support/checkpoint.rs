@@ -233,7 +233,7 @@ pub async fn collect(mut stream: OutputStream) -> Result<Answer> {
     let mut tokens = Vec::new();
     while let Some(output) = stream.next().await {
         match output? {
-            Output::Token { id, text } => tokens.push((id.expect("an id"), text.into())),
+            Output::Token { id, text, .. } => tokens.push((id.expect("an id"), text.into())),
             Output::Metrics(_) | Output::Heartbeat => {}
             Output::Vectors(_) => panic!("vectors"),
             Output::End { finish, usage } => {

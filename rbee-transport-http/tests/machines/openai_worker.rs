@@ -79,7 +79,7 @@ async fn error(worker: &OpenAiWorker) -> Error {
 }
 
 fn token(text: &str) -> Output {
-    Output::Token { id: None, text: text.into() }
+    Output::Token { id: None, text: text.into(), logprobs: None }
 }
 
 #[tokio::test]

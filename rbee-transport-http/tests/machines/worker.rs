@@ -117,7 +117,7 @@ async fn cancelling_ends_the_run_of_a_job_once_and_for_all() {
 #[tokio::test]
 async fn a_run_whose_reader_does_not_read_can_be_cancelled() {
     let chatter =
-        (0..1_000_000).map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into() }));
+        (0..1_000_000).map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into(), logprobs: None }));
     let echo = EchoWorker::builder("echo".parse().unwrap()).script(chatter.take(20_000)).build();
     let daemon = serve(server::worker(echo.clone(), token())).await;
     let worker = daemon.worker().await;

@@ -733,7 +733,7 @@ async fn text_of_any_kind_survives_the_stream() {
         "</script>",
         "data: x\n\n",
     ];
-    let outputs = texts.map(|text| Ok(Output::Token { id: None, text: text.into() }));
+    let outputs = texts.map(|text| Ok(Output::Token { id: None, text: text.into(), logprobs: None }));
     let end = Ok(Output::End {
         finish: Finish::Stop,
         usage: Usage { prompt_tokens: 1, completion_tokens: 8 },

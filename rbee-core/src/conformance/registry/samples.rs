@@ -90,6 +90,7 @@ pub(super) fn chunks(words: &[&str]) -> Vec<TokenChunk> {
     let chunk = |(n, word): (usize, &&str)| TokenChunk {
         id: (n % 3 != 2).then_some(n as u32 * 40_000),
         text: Box::from(*word),
+        logprobs: None,
     };
     words.iter().enumerate().map(chunk).collect()
 }

@@ -15,7 +15,7 @@ const MOST: usize = 1_000;
 const STARTED: Started = Started { worker: None, queue_wait: std::time::Duration::ZERO };
 
 fn token(id: u32) -> Output {
-    Output::Token { id: Some(id), text: format!("t{id}").into() }
+    Output::Token { id: Some(id), text: format!("t{id}").into(), logprobs: None }
 }
 
 fn done() -> Outcome {
@@ -111,7 +111,7 @@ fn an_answer_that_is_too_long_is_not_written() {
 
 #[test]
 fn what_is_unsaved_is_handed_out_once() {
-    let log = EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into() }], None);
+    let log = EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into(), logprobs: None }], None);
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);
@@ -240,7 +240,7 @@ fn told(log: &Arc<EventLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
 
 #[test]
 fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
-    let chunk = |id| TokenChunk { id: Some(id), text: "a".into() };
+    let chunk = |id| TokenChunk { id: Some(id), text: "a".into(), logprobs: None };
     let chunks = [chunk(1), chunk(2)];
     let log = |outcome: &Outcome, is_taken_over: bool| {
         let log = match is_taken_over {

@@ -148,7 +148,7 @@ impl EchoBuilder {
     pub(super) fn new(model: ModelRef) -> Self {
         let mut info = WorkerInfo::new(model, "echo");
         info.capabilities =
-            Capabilities { generate: true, resume: true, ..Capabilities::default() };
+            Capabilities { generate: true, resume: true, logprobs: true, ..Capabilities::default() };
         Self { info, script: Script::default(), faults: Vec::new() }
     }
 

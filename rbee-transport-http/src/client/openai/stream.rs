@@ -160,7 +160,7 @@ impl Reader {
 
     fn token(&mut self, text: Box<str>) {
         self.tokens += 1;
-        self.ready.push_back(Output::Token { id: None, text });
+        self.ready.push_back(Output::Token { id: None, text, logprobs: None });
     }
 
     /// Ends the answer.
