@@ -119,7 +119,7 @@ impl WorkerInfo {
     }
 
     /// The error for a task that this worker [cannot do](Capabilities::can).
-    pub(crate) fn incapable(&self, task: &Task) -> Error {
+    pub fn incapable(&self, task: &Task) -> Error {
         let (model, id, backend) = (&self.model, self.id, &self.backend);
         let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
         let what = match task {
