@@ -349,3 +349,70 @@ impl Task {
         Error::for_client(ErrorKind::ContextExceeded, message).with_param(self.text_param())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_older_version_is_read_and_one_that_uses_nothing_new_is_written_as_then() {
+        let old = r#"{"generate":{"prompt":{"text":"Hi"},"sampling":{"temperature":0.5,"top_p":1.0,"top_k":0,"min_p":0.0,"repetition_penalty":1.0,"stop":[],"max_tokens":null}}}"#;
+        let task: Task = serde_json::from_str(old).unwrap();
+        let sampling = Sampling { temperature: 0.5, ..Sampling::default() };
+        assert_eq!(task, Task::Generate { prompt: Prompt::Text("Hi".into()), sampling });
+        assert_eq!(serde_json::to_string(&task).unwrap(), old);
+    }
+
+    #[test]
+    fn every_parameter_comes_back_as_it_was_written() {
+        let sampling = Sampling {
+            presence_penalty: -0.5,
+            frequency_penalty: 2.0,
+            logit_bias: [(50_256, -100.0), (7, 0.25)].into(),
+            min_tokens: 3,
+            logprobs: Some(0),
+            ..Sampling::default()
+        };
+        let json = serde_json::to_string(&sampling).unwrap();
+        assert!(json.contains(r#""logit_bias":{"7":0.25,"50256":-100.0}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Sampling>(&json).unwrap(), sampling);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_their_name() {
+        type Change = fn(&mut Sampling);
+        let biases = |count: u32| (0..count).map(|token| (token, 1.0)).collect::<BTreeMap<_, _>>();
+        let good: [Change; 6] = [
+            |s| (s.presence_penalty, s.frequency_penalty) = (-2.0, 2.0),
+            |s| s.logit_bias = [(0, -100.0), (u32::MAX, 100.0)].into(),
+            |s| s.logprobs = Some(20),
+            |s| s.logprobs = Some(0),
+            |s| (s.min_tokens, s.max_tokens) = (7, Some(7)),
+            |s| s.min_tokens = u32::MAX,
+        ];
+        for change in good {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            assert!(sampling.validate().is_ok(), "{sampling:?}");
+        }
+        let bad: [(&str, Change); 7] = [
+            ("presence_penalty", |s| s.presence_penalty = 2.1),
+            ("presence_penalty", |s| s.presence_penalty = f32::NAN),
+            ("frequency_penalty", |s| s.frequency_penalty = -2.1),
+            ("logit_bias", |s| s.logit_bias = [(0, 100.5)].into()),
+            ("logit_bias", |s| s.logit_bias = [(0, f32::NAN)].into()),
+            ("logprobs", |s| s.logprobs = Some(21)),
+            ("min_tokens", |s| (s.min_tokens, s.max_tokens) = (8, Some(7))),
+        ];
+        for (param, change) in bad {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            let error = sampling.validate().unwrap_err();
+            assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some(param)));
+        }
+        let most = Sampling { logit_bias: biases(1_024), ..Sampling::default() };
+        assert!(most.validate().is_ok());
+        let more = Sampling { logit_bias: biases(1_025), ..Sampling::default() };
+        assert_eq!(more.validate().unwrap_err().param(), Some("logit_bias"));
+    }
+}

@@ -268,3 +268,45 @@ impl<W: Worker + ?Sized> Worker for Arc<W> {
         (**self).health().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Prompt;
+
+    #[test]
+    fn a_worker_that_would_ignore_a_parameter_cannot_do_the_task() {
+        type Case = (&'static str, fn(&mut Sampling), fn(&mut Capabilities));
+        let cases: [Case; 5] = [
+            ("logprobs", |s| s.logprobs = Some(0), |c| c.logprobs = true),
+            ("logit_bias", |s| s.logit_bias = [(1, 1.0)].into(), |c| c.logit_bias = true),
+            ("presence_penalty", |s| s.presence_penalty = -0.5, |c| c.penalties = true),
+            ("frequency_penalty", |s| s.frequency_penalty = 0.5, |c| c.penalties = true),
+            ("min_tokens", |s| s.min_tokens = 1, |c| c.min_tokens = true),
+        ];
+        // What a worker of an older version says of itself.
+        let old = r#"{"generate":true,"embed":false,"resume":true,"context_tokens":512}"#;
+        let old: Capabilities = serde_json::from_str(old).unwrap();
+        let task = |change: fn(&mut Sampling)| {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            Task::Generate { prompt: Prompt::Text("Hi".into()), sampling }
+        };
+        assert!(old.can(&task(|_| {})) && !old.can(&Task::embed(["x"])));
+        let mut worker = WorkerInfo::new("bee".parse().unwrap(), "engine");
+        worker.capabilities = old.clone();
+        for (param, uses, has) in cases {
+            assert!(!old.can(&task(uses)), "{param}");
+            let error = worker.incapable(&task(uses));
+            assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some(param)));
+            assert!(error.message().starts_with(param), "{error}");
+            let mut able = old.clone();
+            has(&mut able);
+            assert!(able.can(&task(uses)), "{param}");
+            able.generate = false;
+            assert!(!able.can(&task(uses)), "{param}");
+        }
+        let error = worker.incapable(&Task::embed(["x"]));
+        assert!(error.message().starts_with("model bee cannot make vectors"), "{error}");
+    }
+}

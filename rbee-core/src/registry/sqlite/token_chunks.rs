@@ -109,12 +109,43 @@ fn take(data: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Logprobs, TokenLogprob};
     use proptest::prelude::*;
+
+    fn logprobs() -> impl Strategy<Value = Logprobs> {
+        let bytes = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..5));
+        let token = (any::<Option<u32>>(), ".{0,5}", bytes, -1e30_f32..=0.0).prop_map(
+            |(id, text, bytes, logprob)| TokenLogprob {
+                id,
+                text: text.into(),
+                bytes: bytes.map(Into::into),
+                logprob,
+            },
+        );
+        (token.clone(), proptest::collection::vec(token, 0..4))
+            .prop_map(|(chosen, top)| Logprobs { chosen, top })
+    }
+
+    #[test]
+    fn an_answer_of_an_older_version_is_read() {
+        let blob = b"\xad\x02\x05honey\x00\x01!\x80\x80\x80\x80\x10\x00";
+        let mut found = Vec::new();
+        assert!(decode(blob, &mut found));
+        let chunk = |id, text: &str| TokenChunk { id, text: text.into(), logprobs: None };
+        let expected = [chunk(Some(300), "honey"), chunk(None, "!"), chunk(Some(u32::MAX), "")];
+        assert_eq!(found, expected);
+        assert_eq!(encode(&expected), blob, "an answer without log probabilities is stored as then");
+    }
 
     proptest! {
         #[test]
-        fn chunks_come_back_as_they_were(stored in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}"), 0..20)) {
-            let stored: Vec<TokenChunk> = stored.into_iter().map(|(id, text)| TokenChunk { id, text: text.into(), logprobs: None }).collect();
+        fn chunks_come_back_as_they_were(
+            stored in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}", proptest::option::of(logprobs())), 0..20),
+        ) {
+            let chunk = |(id, text, logprobs): (Option<u32>, String, Option<Logprobs>)| {
+                TokenChunk { id, text: text.into(), logprobs: logprobs.map(Box::new) }
+            };
+            let stored: Vec<TokenChunk> = stored.into_iter().map(chunk).collect();
             let mut found = Vec::new();
             prop_assert!(decode(&encode(&stored), &mut found));
             prop_assert_eq!(found, stored);
@@ -138,7 +169,9 @@ mod tests {
 
     #[test]
     fn a_blob_that_was_cut_is_damaged() {
-        let whole = encode(&[TokenChunk { id: Some(300), text: "honey".into(), logprobs: None }]);
+        let chosen = TokenLogprob { id: None, text: "h".into(), bytes: None, logprob: -1.0 };
+        let logprobs = Some(Box::new(Logprobs { chosen, top: Vec::new() }));
+        let whole = encode(&[TokenChunk { id: Some(300), text: "honey".into(), logprobs }]);
         for cut in 1..whole.len() {
             assert!(!decode(&whole[..cut], &mut Vec::new()), "cut at {cut}");
         }
