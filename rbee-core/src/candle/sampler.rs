@@ -153,11 +153,7 @@ impl Sampler {
     }
 
     /// The token at this position of the answer (0 is its first).
-    pub(super) fn choose(
-        &self,
-        logits: &mut [f32],
-        position: u64,
-    ) -> Result<Choice, SamplerFault> {
+    pub(super) fn choose(&self, logits: &mut [f32], position: u64) -> Result<Choice, SamplerFault> {
         let top = finite_max(logits)?;
         let Some(count) = self.logprobs else {
             let token = self.adjust_and_draw(logits, top, position)?;

@@ -123,7 +123,13 @@ fn what_is_no_number_is_a_fault_with_the_token_named() {
 fn log_probabilities_are_those_of_the_models_own_logits() {
     let logits = [1.5, -0.25, 3.0, 0.0, 3.0, -7.5, 2.75];
     let logs = [
-        -2.628_339_3, -4.378_339_3, -1.128_339_3, -4.128_339_3, -1.128_339_3, -11.628_339, -1.378_339_3,
+        -2.628_339_3,
+        -4.378_339_3,
+        -1.128_339_3,
+        -4.128_339_3,
+        -1.128_339_3,
+        -11.628_339,
+        -1.378_339_3,
     ];
     for change in [
         |_: &mut Sampling| {},

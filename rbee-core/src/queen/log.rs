@@ -76,7 +76,8 @@ impl Inner {
     }
 
     fn logprobs(&self, index: usize) -> Option<&Logprobs> {
-        let place = self.logprobs.binary_search_by_key(&index, |(index, _)| *index as usize).ok()?;
+        let place =
+            self.logprobs.binary_search_by_key(&index, |(index, _)| *index as usize).ok()?;
         Some(&self.logprobs[place].1)
     }
 

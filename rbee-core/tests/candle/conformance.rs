@@ -67,7 +67,11 @@ impl Fault {
         };
         matches!(
             self,
-            NoLogprobs | LogprobsUnasked | LogprobsOfAnother | LogprobsOutOfOrder | LogprobsAboveZero
+            NoLogprobs
+                | LogprobsUnasked
+                | LogprobsOfAnother
+                | LogprobsOutOfOrder
+                | LogprobsAboveZero
         )
     }
 

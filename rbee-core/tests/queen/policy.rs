@@ -10,8 +10,8 @@ use std::{
 
 use crate::queen_support::{echo, queen, quiet, read, request};
 use rbee_core::{
-    Ask, ClusterView, Error, ErrorKind, FnScheduler, JobId, LeastLoaded, Placement, Queen, Request, Result,
-    Scheduler, Settings,
+    Ask, ClusterView, Error, ErrorKind, FnScheduler, JobId, LeastLoaded, Placement, Queen, Request,
+    Result, Scheduler, Settings,
     scheduler::{Admission, Candidate, Explanation, SchedulerInfo, Verdict},
     settings::KeepRequests,
     worker::EchoGate,
@@ -307,7 +307,8 @@ async fn a_client_that_goes_away_while_the_policy_thinks_leaves_no_job() {
 }
 
 #[tokio::test]
-async fn a_worker_that_would_ignore_a_parameter_gets_no_job_that_uses_it_whatever_the_policy_says() {
+async fn a_worker_that_would_ignore_a_parameter_gets_no_job_that_uses_it_whatever_the_policy_says()
+{
     let careless = FnScheduler::new("careless", |ask: &Ask, cluster: &ClusterView| {
         let first = cluster.available(&ask.job.model).next();
         Ok(first.map_or(Placement::Wait, |worker| Placement::Assign(worker.info.id)))

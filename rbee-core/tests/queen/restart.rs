@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::queen_support::{Seen, echo, hive, model, queen, quiet, read, request};
 use rbee_core::{
-    ErrorKind, JobState, MemoryRegistry, OutputStream, Result, Run, Settings, Worker, WorkerInfo,
-    async_trait,
+    ErrorKind, EventKind, JobState, MemoryRegistry, OutputStream, Result, Run, Settings, Worker,
+    WorkerInfo, async_trait,
     id::QueenId,
     registry::JobFilter,
     settings::KeepRequests,

@@ -418,10 +418,8 @@ async fn log_probabilities_are_read_in_the_form_of_a_chat() {
     .await;
     // What was not asked for is left out: llama.cpp sends none at all for 0.
     let outputs = outputs_of(&server.worker(), demanding(Some(0))).await.unwrap();
-    let expected: [Found; 2] = [
-        ("Hi".into(), "Hi".into(), -0.5, vec![]),
-        ("".into(), "\u{fffd}".into(), -1.0, vec![]),
-    ];
+    let expected: [Found; 2] =
+        [("Hi".into(), "Hi".into(), -0.5, vec![]), ("".into(), "\u{fffd}".into(), -1.0, vec![])];
     assert_eq!(found(&outputs), expected);
     let Output::Token { logprobs: Some(second), .. } = &outputs[1] else { panic!("{outputs:?}") };
     assert_eq!(second.chosen.as_bytes(), [240, 159]);

@@ -132,13 +132,15 @@ async fn log_probabilities_arrive_as_the_worker_sends_them() {
     };
     let received = of(received);
     assert_eq!(received, of(sent));
-    assert!(matches!(&received[0], Output::Token { logprobs: Some(found), .. } if found.top.len() == 2));
+    assert!(
+        matches!(&received[0], Output::Token { logprobs: Some(found), .. } if found.top.len() == 2)
+    );
 }
 
 #[tokio::test]
 async fn a_run_whose_reader_does_not_read_can_be_cancelled() {
-    let chatter =
-        (0..1_000_000).map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into(), logprobs: None }));
+    let chatter = (0..1_000_000)
+        .map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into(), logprobs: None }));
     let echo = EchoWorker::builder("echo".parse().unwrap()).script(chatter.take(20_000)).build();
     let daemon = serve(server::worker(echo.clone(), token())).await;
     let worker = daemon.worker().await;

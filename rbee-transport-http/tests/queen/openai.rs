@@ -516,7 +516,9 @@ fn is_word(found: &Value, word: &str, top: usize) {
 #[tokio::test]
 async fn the_log_probabilities_of_a_chat_are_in_the_answer_and_in_the_chunk_of_each_token() {
     let hall = Hall::new().await;
-    for (top, fields) in [(0, json!({"logprobs": true})), (3, json!({"logprobs": true, "top_logprobs": 3}))] {
+    for (top, fields) in
+        [(0, json!({"logprobs": true})), (3, json!({"logprobs": true, "top_logprobs": 3}))]
+    {
         let whole = hall.chat(fields.clone()).await.json();
         let choice = &whole["choices"][0];
         let content = choice["logprobs"]["content"].as_array().unwrap();
@@ -551,12 +553,12 @@ async fn the_log_probabilities_of_a_chat_are_in_the_answer_and_in_the_chunk_of_e
 #[tokio::test]
 async fn the_log_probabilities_of_a_completion_are_lists_of_equal_length() {
     let hall = Hall::new().await;
-    let body = json!({"model": "echo", "prompt": ["a", "b"], "max_tokens": 3, "seed": 7, "logprobs": 2});
+    let body =
+        json!({"model": "echo", "prompt": ["a", "b"], "max_tokens": 3, "seed": 7, "logprobs": 2});
     let whole = hall.post("/v1/completions", body.clone()).await.json();
     let words = |seed| (0..3).map(move |at| EchoWorker::token(seed, at).1);
-    let offsets = |seed| {
-        words(seed).scan(0, |next, word| Some(std::mem::replace(next, *next + word.len())))
-    };
+    let offsets =
+        |seed| words(seed).scan(0, |next, word| Some(std::mem::replace(next, *next + word.len())));
     let in_stream = common::over(body, json!({"stream": true}));
     let chunks = hall.post("/v1/completions", in_stream).await.chunks();
     for (index, seed) in [(0, 7), (1, 8)] {
@@ -569,7 +571,8 @@ async fn the_log_probabilities_of_a_completion_are_lists_of_equal_length() {
             assert_eq!(names, ["w0 ", "w1 ", &*word], "two, and the token itself");
         }
         // The chunks of this answer, put together.
-        let mut all = json!({"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []});
+        let mut all =
+            json!({"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []});
         for choice in chunks.iter().map(|chunk| &chunk["choices"][0]) {
             if choice["index"] != index || choice["logprobs"].is_null() {
                 continue;
@@ -604,7 +607,8 @@ impl Worker for Witness {
         INFO.get_or_init(|| {
             let mut info = WorkerInfo::new("witness".parse().unwrap(), "test");
             let can = &mut info.capabilities;
-            (can.logprobs, can.logit_bias, can.penalties, can.min_tokens) = (true, true, true, true);
+            (can.logprobs, can.logit_bias, can.penalties, can.min_tokens) =
+                (true, true, true, true);
             Arc::new(info)
         })
     }
@@ -864,7 +868,8 @@ async fn text_of_any_kind_survives_the_stream() {
         "</script>",
         "data: x\n\n",
     ];
-    let outputs = texts.map(|text| Ok(Output::Token { id: None, text: text.into(), logprobs: None }));
+    let outputs =
+        texts.map(|text| Ok(Output::Token { id: None, text: text.into(), logprobs: None }));
     let end = Ok(Output::End {
         finish: Finish::Stop,
         usage: Usage { prompt_tokens: 1, completion_tokens: 8 },

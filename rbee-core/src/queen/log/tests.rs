@@ -111,7 +111,8 @@ fn an_answer_that_is_too_long_is_not_written() {
 
 #[test]
 fn what_is_unsaved_is_handed_out_once() {
-    let log = EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into(), logprobs: None }], None);
+    let log =
+        EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into(), logprobs: None }], None);
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);

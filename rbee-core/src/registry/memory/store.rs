@@ -453,7 +453,8 @@ mod tests {
 
     #[test]
     fn the_jobs_that_ended_first_make_room_for_the_answers_of_others() {
-        let chunk = crate::registry::TokenChunk { id: None, text: "x".repeat(100).into(), logprobs: None };
+        let chunk =
+            crate::registry::TokenChunk { id: None, text: "x".repeat(100).into(), logprobs: None };
         let one = size_of_val(&chunk) + 100;
         let mut store = Store::new(100, 3 * one);
         let epoch =

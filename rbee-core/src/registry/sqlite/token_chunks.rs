@@ -134,7 +134,11 @@ mod tests {
         let chunk = |id, text: &str| TokenChunk { id, text: text.into(), logprobs: None };
         let expected = [chunk(Some(300), "honey"), chunk(None, "!"), chunk(Some(u32::MAX), "")];
         assert_eq!(found, expected);
-        assert_eq!(encode(&expected), blob, "an answer without log probabilities is stored as then");
+        assert_eq!(
+            encode(&expected),
+            blob,
+            "an answer without log probabilities is stored as then"
+        );
     }
 
     proptest! {

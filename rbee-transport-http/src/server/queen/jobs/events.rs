@@ -12,7 +12,11 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{CorrelationId, JobId, Result, event::{EventRef, Logprobs}, queen::JobEvents};
+use rbee_core::{
+    CorrelationId, JobId, Result,
+    event::{EventRef, Logprobs},
+    queen::JobEvents,
+};
 use serde::Serialize;
 
 use crate::{
@@ -205,11 +209,10 @@ mod tests {
             let event = parser.next_event().unwrap().unwrap();
             assert_eq!((event.id.as_deref(), &*event.name), (Some("3"), job_event::TOKEN));
             let token: Token<'_> = serde_json::from_slice(&event.data).unwrap();
-            assert_eq!(token, Token {
-                id,
-                text: "a \"b\"\n\u{e9}".into(),
-                logprobs: logprobs.map(Box::new),
-            });
+            assert_eq!(
+                token,
+                Token { id, text: "a \"b\"\n\u{e9}".into(), logprobs: logprobs.map(Box::new) }
+            );
         }
     }
 }
