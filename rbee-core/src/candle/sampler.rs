@@ -1,7 +1,7 @@
 //! Sampling: the choice of the next token.
 //!
 //! The steps are those of [`Sampling`], in its order. Everything after the logits is computed in 64-bit floats from the
-//! logits, the seed and the position, so the choice at a position does not depend on earlier choices: this allows
+//! logits, the seed, the position and the tokens so far. Nothing else is kept from one choice to the next: this allows
 //! another worker to continue a stream.
 
 use std::{
@@ -123,7 +123,7 @@ impl Sampler {
         sampler
     }
 
-    /// Restricts the tokens of the answer. A mask is told only the tokens that are noted after this.
+    /// Restricts the tokens of the answer. A mask sees only the tokens that are noted after this.
     fn add_mask(&mut self, mask: Box<dyn TokenMask>) {
         self.masks.push(mask);
     }

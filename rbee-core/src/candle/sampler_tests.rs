@@ -359,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn an_answer_in_two_parts_is_penalised_as_in_one(
+    fn an_answer_in_two_parts_is_penalized_as_in_one(
         answer in proptest::collection::vec(0_u32..20, 0..40),
         prompt in proptest::collection::vec(0_u32..20, 0..10),
         cut: prop::sample::Index, frequency in -2.0_f32..2.0, presence in -2.0_f32..2.0,

@@ -44,8 +44,8 @@ fn log_probabilities_and_penalties_reach_the_engine_and_come_back() {
     let text = String::from_utf8(bytes).unwrap();
     assert!(text.starts_with(content(&plain)), "{text:?}");
 
-    let penalised = ask(json!({"frequency_penalty": 2, "presence_penalty": 2}));
-    assert_ne!(content(&penalised), content(&plain));
+    let penalized = ask(json!({"frequency_penalty": 2, "presence_penalty": 2}));
+    assert_ne!(content(&penalized), content(&plain));
     let forced = ask(json!({"logit_bias": {"40": 100}}));
     let word = ask(json!({"logit_bias": {"40": 100}, "max_tokens": 1}));
     assert_eq!(content(&forced), content(&word).repeat(12));

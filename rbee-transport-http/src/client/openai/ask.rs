@@ -55,7 +55,7 @@ enum Words<'a> {
     Prompt(&'a str),
 }
 
-/// What requests log probabilities: a chat says whether it wants some, a completion says how many.
+/// What requests log probabilities: true in a chat, the number of them in a completion.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 enum Wanted {

@@ -383,7 +383,7 @@ fn logit_bias(fields: &mut Fields<'_>) -> Result<BTreeMap<u32, f32>> {
     by_id.collect::<Option<_>>().ok_or_else(|| not_allowed(value, "logit_bias", BIAS))
 }
 
-/// A chat says whether it wants log probabilities, and apart from that of how many of the likeliest tokens.
+/// In a chat one field requests them, and another one the number of the likeliest tokens.
 fn chat_logprobs(fields: &mut Fields<'_>) -> Result<Option<u8>> {
     const NONE: &str = "0 if logprobs is not true";
     let wanted = fields.take("logprobs", "true or false")?.unwrap_or(false);
