@@ -15,10 +15,12 @@ mod generate;
 #[cfg(test)]
 mod golden_tests;
 mod heartbeat;
+mod logprobs;
 mod numerics;
 mod sampler;
 mod tensors;
 mod text;
+mod token_mask;
 mod weights;
 
 use std::{

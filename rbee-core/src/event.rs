@@ -44,6 +44,52 @@ pub struct Metrics {
     pub prefill: Duration,
 }
 
+/// The log probability of a token, as it follows from the model's own logits: before any penalty, bias or temperature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprob {
+    /// The id of the token in the model's vocabulary, if the engine reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// The text of the token. U+FFFD stands for bytes that are no whole character.
+    pub text: Box<str>,
+    /// The bytes of the token, if they are not those of the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Box<[u8]>>,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+impl TokenLogprob {
+    /// The bytes of the token.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or(self.text.as_bytes())
+    }
+
+    /// The memory it takes beside itself, in bytes.
+    fn heap_bytes(&self) -> usize {
+        self.text.len() + self.bytes.as_ref().map_or(0, |bytes| bytes.len())
+    }
+}
+
+/// The log probabilities at one position of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Logprobs {
+    /// That of the token of the answer.
+    pub chosen: TokenLogprob,
+    /// Those of the likeliest tokens, the likeliest first; of equally likely ones the lower id first. The token of the
+    /// answer is among them only if it is one of the likeliest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<TokenLogprob>,
+}
+
+impl Logprobs {
+    /// The memory it takes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let top = self.top.iter().map(|token| size_of::<TokenLogprob>() + token.heap_bytes());
+        size_of::<Self>() + self.chosen.heap_bytes() + top.sum::<usize>()
+    }
+}
+
 /// One item of the stream that a [`Worker`](crate::Worker) returns. It has no number: the job's event log assigns it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -54,6 +100,8 @@ pub enum Output {
         id: Option<u32>,
         /// The text that it completes: whole characters only, so it may be empty.
         text: Box<str>,
+        /// Its log probabilities, if the job [asks](crate::request::Sampling::logprobs) for them.
+        logprobs: Option<Box<Logprobs>>,
     },
     /// The vectors of a [`Task::Embed`](crate::request::Task::Embed), one for each input.
     Vectors(Vec<Vec<f32>>),
@@ -94,6 +142,8 @@ pub enum EventKind {
         id: Option<u32>,
         /// The text that it completes; may be empty.
         text: Box<str>,
+        /// Its log probabilities, if the job [asks](crate::request::Sampling::logprobs) for them.
+        logprobs: Option<Box<Logprobs>>,
     },
     /// The requested vectors.
     Vectors(Arc<Vec<Vec<f32>>>),
@@ -128,6 +178,8 @@ pub enum EventRef<'a> {
         id: Option<u32>,
         /// The text that it completes; may be empty.
         text: &'a str,
+        /// Its log probabilities, if the job [asks](crate::request::Sampling::logprobs) for them.
+        logprobs: Option<&'a Logprobs>,
     },
     /// The requested vectors.
     Vectors(&'a Arc<Vec<Vec<f32>>>),
@@ -154,7 +206,10 @@ impl EventRef<'_> {
     pub fn to_kind(&self) -> EventKind {
         match *self {
             Self::Started(started) => EventKind::Started(started),
-            Self::Token { id, text } => EventKind::Token { id, text: text.into() },
+            Self::Token { id, text, logprobs } => {
+                let logprobs = logprobs.map(|logprobs| Box::new(logprobs.clone()));
+                EventKind::Token { id, text: text.into(), logprobs }
+            }
             Self::Vectors(vectors) => EventKind::Vectors(vectors.clone()),
             Self::Metrics(metrics) => EventKind::Metrics(metrics),
             Self::End { finish, usage } => EventKind::End { finish, usage },
@@ -167,7 +222,9 @@ impl<'a> From<&'a EventKind> for EventRef<'a> {
     fn from(kind: &'a EventKind) -> Self {
         match kind {
             EventKind::Started(started) => Self::Started(*started),
-            EventKind::Token { id, text } => Self::Token { id: *id, text },
+            EventKind::Token { id, text, logprobs } => {
+                Self::Token { id: *id, text, logprobs: logprobs.as_deref() }
+            }
             EventKind::Vectors(vectors) => Self::Vectors(vectors),
             EventKind::Metrics(metrics) => Self::Metrics(*metrics),
             EventKind::End { finish, usage } => Self::End { finish: *finish, usage: *usage },

@@ -135,7 +135,8 @@ pub struct Settings {
     /// The memory for the events of all jobs, in bytes; events of ended jobs are dropped first, the oldest first. 64
     /// MiB.
     pub events_bytes: usize,
-    /// The longest answer of one job, in bytes; a worker that generates more is at fault. 16 MiB.
+    /// The longest answer of one job, in bytes, with its log probabilities; a worker that generates more text is at fault.
+    /// 16 MiB.
     pub max_answer_bytes: usize,
     /// The longest prompt, all its messages or inputs together, in bytes. 1 MiB.
     pub max_prompt_bytes: usize,

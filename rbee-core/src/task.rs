@@ -1,5 +1,7 @@
 //! The task of a model: the prompt and the sampling, or the texts to embed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result, invalid};
@@ -67,7 +69,16 @@ pub enum Prompt {
 
 /// How the next token is chosen, and when the answer ends.
 ///
-/// The order of the steps: repetition penalty, temperature, top-k, top-p, min-p.
+/// The order of the steps, for each token:
+///
+/// 1. `logprobs` are computed from the model's own logits, before every other step.
+/// 2. Tokens that are not allowed are removed: those that end the text before `min_tokens`.
+/// 3. `logit_bias` is added.
+/// 4. `repetition_penalty`, then `frequency_penalty` and `presence_penalty`.
+/// 5. `temperature`, `top_k`, `top_p`, `min_p`.
+///
+/// A worker says in its [`Capabilities`](crate::worker::Capabilities) which of `presence_penalty`,
+/// `frequency_penalty`, `logit_bias`, `min_tokens` and `logprobs` it has. A job that uses one runs only on such workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 (always the likeliest token) to 2.
@@ -78,12 +89,44 @@ pub struct Sampling {
     pub top_k: u32,
     /// Drop tokens less likely than this share of the likeliest one's probability; 0 (off) to 1.
     pub min_p: f32,
-    /// Divides the logits of tokens already seen; above 0, at most 10; 1 is off.
+    /// Divides the logits of tokens already seen, in the prompt or in the answer; above 0, at most 10; 1 is off.
     pub repetition_penalty: f32,
+    /// Subtracted from the logits of tokens that the answer has already; -2 to 2; 0 is off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a token for each time that the answer has it already; -2 to 2; 0 is off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens, by id; -100 to 100; at most 1,024 tokens. -100 forbids a token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// The shortest answer, in tokens: before, the model cannot end it, and stop texts are text. An answer that has no
+    /// more room in the model's context is shorter.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub min_tokens: u32,
+    /// Sends [log probabilities](crate::event::Logprobs) with each token: of the token, and of this many of the
+    /// likeliest ones; at most 20. `None`: sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<u8>,
     /// Texts that end the answer and are not part of it; at most 4.
     pub stop: Vec<String>,
     /// The longest answer, in tokens; `None`: as long as the model's context allows.
     pub max_tokens: Option<u32>,
+}
+
+/// The most tokens of [`Sampling::logit_bias`].
+const MAX_LOGIT_BIAS: usize = 1024;
+/// The most of the likeliest tokens of [`Sampling::logprobs`].
+const MAX_TOP_LOGPROBS: u8 = 20;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(tokens: &u32) -> bool {
+    *tokens == 0
 }
 
 impl Default for Sampling {
@@ -94,6 +137,11 @@ impl Default for Sampling {
             top_k: 0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: BTreeMap::new(),
+            min_tokens: 0,
+            logprobs: None,
             stop: Vec::new(),
             max_tokens: None,
         }
@@ -115,6 +163,19 @@ impl Sampling {
             |v| v > 0.0 && v <= 10.0,
             "above 0, at most 10",
         )?;
+        let penalty = |v: f32| (-2.0..=2.0).contains(&v);
+        range("presence_penalty", self.presence_penalty, penalty, "-2 to 2")?;
+        range("frequency_penalty", self.frequency_penalty, penalty, "-2 to 2")?;
+        self.validate_logit_bias()?;
+        if let Some(top) = self.logprobs.filter(|top| *top > MAX_TOP_LOGPROBS) {
+            let message = format!("logprobs is {top}; allowed is 0 to {MAX_TOP_LOGPROBS}");
+            return Err(invalid(message).with_param("logprobs"));
+        }
+        if let Some(most) = self.max_tokens.filter(|most| *most != 0 && self.min_tokens > *most) {
+            let message =
+                format!("min_tokens is {}; allowed is 0 to max_tokens, {most}", self.min_tokens);
+            return Err(invalid(message).with_param("min_tokens"));
+        }
         if self.stop.len() > 4 {
             return Err(invalid(format!(
                 "stop has {} texts; allowed are at most 4",
@@ -137,6 +198,22 @@ impl Sampling {
             );
         }
         Ok(())
+    }
+
+    fn validate_logit_bias(&self) -> Result<()> {
+        let count = self.logit_bias.len();
+        if count > MAX_LOGIT_BIAS {
+            let message =
+                format!("logit_bias has {count} tokens; allowed are at most {MAX_LOGIT_BIAS}");
+            return Err(invalid(message).with_param("logit_bias"));
+        }
+        match self.logit_bias.iter().find(|(_, bias)| !(-100.0..=100.0).contains(*bias)) {
+            None => Ok(()),
+            Some((token, bias)) => Err(invalid(format!(
+                "logit_bias of token {token} is {bias}; allowed is -100 to 100"
+            ))
+            .with_param("logit_bias")),
+        }
     }
 }
 
@@ -270,5 +347,72 @@ impl Task {
             ),
         };
         Error::for_client(ErrorKind::ContextExceeded, message).with_param(self.text_param())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_an_older_version_is_read_and_one_that_uses_nothing_new_is_written_as_then() {
+        let old = r#"{"generate":{"prompt":{"text":"Hi"},"sampling":{"temperature":0.5,"top_p":1.0,"top_k":0,"min_p":0.0,"repetition_penalty":1.0,"stop":[],"max_tokens":null}}}"#;
+        let task: Task = serde_json::from_str(old).unwrap();
+        let sampling = Sampling { temperature: 0.5, ..Sampling::default() };
+        assert_eq!(task, Task::Generate { prompt: Prompt::Text("Hi".into()), sampling });
+        assert_eq!(serde_json::to_string(&task).unwrap(), old);
+    }
+
+    #[test]
+    fn every_parameter_comes_back_as_it_was_written() {
+        let sampling = Sampling {
+            presence_penalty: -0.5,
+            frequency_penalty: 2.0,
+            logit_bias: [(50_256, -100.0), (7, 0.25)].into(),
+            min_tokens: 3,
+            logprobs: Some(0),
+            ..Sampling::default()
+        };
+        let json = serde_json::to_string(&sampling).unwrap();
+        assert!(json.contains(r#""logit_bias":{"7":0.25,"50256":-100.0}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Sampling>(&json).unwrap(), sampling);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_their_name() {
+        type Change = fn(&mut Sampling);
+        let biases = |count: u32| (0..count).map(|token| (token, 1.0)).collect::<BTreeMap<_, _>>();
+        let good: [Change; 6] = [
+            |s| (s.presence_penalty, s.frequency_penalty) = (-2.0, 2.0),
+            |s| s.logit_bias = [(0, -100.0), (u32::MAX, 100.0)].into(),
+            |s| s.logprobs = Some(20),
+            |s| s.logprobs = Some(0),
+            |s| (s.min_tokens, s.max_tokens) = (7, Some(7)),
+            |s| s.min_tokens = u32::MAX,
+        ];
+        for change in good {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            assert!(sampling.validate().is_ok(), "{sampling:?}");
+        }
+        let bad: [(&str, Change); 7] = [
+            ("presence_penalty", |s| s.presence_penalty = 2.1),
+            ("presence_penalty", |s| s.presence_penalty = f32::NAN),
+            ("frequency_penalty", |s| s.frequency_penalty = -2.1),
+            ("logit_bias", |s| s.logit_bias = [(0, 100.5)].into()),
+            ("logit_bias", |s| s.logit_bias = [(0, f32::NAN)].into()),
+            ("logprobs", |s| s.logprobs = Some(21)),
+            ("min_tokens", |s| (s.min_tokens, s.max_tokens) = (8, Some(7))),
+        ];
+        for (param, change) in bad {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            let error = sampling.validate().unwrap_err();
+            assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some(param)));
+        }
+        let most = Sampling { logit_bias: biases(1_024), ..Sampling::default() };
+        assert!(most.validate().is_ok());
+        let more = Sampling { logit_bias: biases(1_025), ..Sampling::default() };
+        assert_eq!(more.validate().unwrap_err().param(), Some("logit_bias"));
     }
 }

@@ -7,11 +7,12 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     event::Output,
     id::{HiveId, WorkerId},
     job::Job,
     model_ref::ModelRef,
+    task::{Sampling, Task},
 };
 
 #[cfg(feature = "test-util")]
@@ -38,6 +39,43 @@ pub struct Capabilities {
     /// heartbeats stop.
     #[serde(default)]
     pub heartbeats: bool,
+    /// True if it sends [log probabilities](crate::request::Sampling::logprobs).
+    #[serde(default)]
+    pub logprobs: bool,
+    /// True if it honors [`logit_bias`](crate::request::Sampling::logit_bias).
+    #[serde(default)]
+    pub logit_bias: bool,
+    /// True if it honors [`presence_penalty`](crate::request::Sampling::presence_penalty) and
+    /// [`frequency_penalty`](crate::request::Sampling::frequency_penalty).
+    #[serde(default)]
+    pub penalties: bool,
+    /// True if it honors [`min_tokens`](crate::request::Sampling::min_tokens).
+    #[serde(default)]
+    pub min_tokens: bool,
+}
+
+impl Capabilities {
+    /// Returns true if a worker with these capabilities can do the task as it is: no part of it would be ignored.
+    pub fn can(&self, task: &Task) -> bool {
+        match task {
+            Task::Generate { sampling, .. } => {
+                self.generate && self.unsupported_param(sampling).is_none()
+            }
+            Task::Embed { .. } => self.embed,
+        }
+    }
+
+    /// The first parameter of the sampling that such a worker would ignore.
+    fn unsupported_param(&self, sampling: &Sampling) -> Option<&'static str> {
+        let params = [
+            ("logprobs", self.logprobs || sampling.logprobs.is_none()),
+            ("logit_bias", self.logit_bias || sampling.logit_bias.is_empty()),
+            ("presence_penalty", self.penalties || sampling.presence_penalty == 0.0),
+            ("frequency_penalty", self.penalties || sampling.frequency_penalty == 0.0),
+            ("min_tokens", self.min_tokens || sampling.min_tokens == 0),
+        ];
+        params.into_iter().find(|(_, fits)| !fits).map(|(name, _)| name)
+    }
 }
 
 /// The identity of a worker: fixed for its lifetime.
@@ -78,6 +116,33 @@ impl WorkerInfo {
     /// ```
     pub fn new(model: ModelRef, backend: impl Into<Arc<str>>) -> Self {
         Self::named(WorkerId::random(), model, backend)
+    }
+
+    /// The error for a task that this worker [cannot do](Capabilities::can).
+    pub fn incapable(&self, task: &Task) -> Error {
+        let (model, id, backend) = (&self.model, self.id, &self.backend);
+        let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
+        let what = match task {
+            Task::Generate { sampling, .. } => {
+                if self.capabilities.generate
+                    && let Some(param) = self.capabilities.unsupported_param(sampling)
+                {
+                    let message = format!(
+                        "{param} is not supported by model {model}: worker {id} ({backend}) has it loaded and does not \
+                         know the parameter"
+                    );
+                    return unsupported(message)
+                        .with_client_message(format!("{param} is not supported by this model"))
+                        .with_param(param);
+                }
+                "generate text"
+            }
+            Task::Embed { .. } => "make vectors",
+        };
+        unsupported(format!(
+            "model {model} cannot {what}: worker {id} ({backend}) has it loaded and cannot"
+        ))
+        .with_client_message(format!("the model cannot {what}"))
     }
 
     /// The same for a worker whose id is known.
@@ -161,7 +226,7 @@ pub type OutputStream = BoxStream<'static, Result<Output>>;
 ///     async fn execute(&self, _run: Run) -> Result<OutputStream> {
 ///         let usage = Usage { prompt_tokens: 1, completion_tokens: 1 };
 ///         Ok(Box::pin(futures_util::stream::iter([
-///             Ok(Output::Token { id: None, text: "hello".into() }),
+///             Ok(Output::Token { id: None, text: "hello".into(), logprobs: None }),
 ///             Ok(Output::End { finish: Finish::Stop, usage }),
 ///         ])))
 ///     }
@@ -202,5 +267,47 @@ impl<W: Worker + ?Sized> Worker for Arc<W> {
     }
     async fn health(&self) -> Result<WorkerHealth> {
         (**self).health().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Prompt;
+
+    #[test]
+    fn a_worker_that_would_ignore_a_parameter_cannot_do_the_task() {
+        type Case = (&'static str, fn(&mut Sampling), fn(&mut Capabilities));
+        let cases: [Case; 5] = [
+            ("logprobs", |s| s.logprobs = Some(0), |c| c.logprobs = true),
+            ("logit_bias", |s| s.logit_bias = [(1, 1.0)].into(), |c| c.logit_bias = true),
+            ("presence_penalty", |s| s.presence_penalty = -0.5, |c| c.penalties = true),
+            ("frequency_penalty", |s| s.frequency_penalty = 0.5, |c| c.penalties = true),
+            ("min_tokens", |s| s.min_tokens = 1, |c| c.min_tokens = true),
+        ];
+        // What a worker of an older version says of itself.
+        let old = r#"{"generate":true,"embed":false,"resume":true,"context_tokens":512}"#;
+        let old: Capabilities = serde_json::from_str(old).unwrap();
+        let task = |change: fn(&mut Sampling)| {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            Task::Generate { prompt: Prompt::Text("Hi".into()), sampling }
+        };
+        assert!(old.can(&task(|_| {})) && !old.can(&Task::embed(["x"])));
+        let mut worker = WorkerInfo::new("bee".parse().unwrap(), "engine");
+        worker.capabilities = old.clone();
+        for (param, uses, has) in cases {
+            assert!(!old.can(&task(uses)), "{param}");
+            let error = worker.incapable(&task(uses));
+            assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some(param)));
+            assert!(error.message().starts_with(param), "{error}");
+            let mut able = old.clone();
+            has(&mut able);
+            assert!(able.can(&task(uses)), "{param}");
+            able.generate = false;
+            assert!(!able.can(&task(uses)), "{param}");
+        }
+        let error = worker.incapable(&Task::embed(["x"]));
+        assert!(error.message().starts_with("model bee cannot make vectors"), "{error}");
     }
 }

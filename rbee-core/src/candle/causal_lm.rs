@@ -18,7 +18,7 @@ use super::{
     },
     files::Loaded,
     generate::{Plan, Vocabulary},
-    numerics,
+    numerics, sampler,
     tensors::Tensors,
     text::{
         self,
@@ -74,6 +74,10 @@ impl CausalLm {
                 resume: true,
                 context_tokens: Some(context),
                 heartbeats: true,
+                logprobs: true,
+                logit_bias: true,
+                penalties: true,
+                min_tokens: true,
             },
             numerics: loading.numerics(options.cache_type),
             memory_bytes: checkpoint.bytes().saturating_add(cache_bytes),
@@ -141,6 +145,7 @@ impl Frontend {
             ));
         };
         sampling.validate()?;
+        sampler::check_logit_bias(sampling, self.vocabulary.size)?;
         let tokens = match prompt {
             Prompt::Text(text) => {
                 self.vocabulary.codec.encode(&PromptText::from_caller(text.as_str()), true)?

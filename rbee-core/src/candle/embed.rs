@@ -99,6 +99,7 @@ impl Embedder {
                 resume: false,
                 context_tokens: Some(longest as u32),
                 heartbeats: true,
+                ..Capabilities::default()
             },
             numerics: numerics::of_encoder(&device, &loading.place(), bert::DTYPE, &at_once),
             memory_bytes: weight_bytes,

@@ -6,7 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    sampler::Sampler,
+    logprobs,
+    sampler::{Choice, Sampler},
     text::detokenizer::{Detokenizer, ResumeFault},
     text::tokenizer::Codec,
 };
@@ -117,7 +118,7 @@ impl Plan {
     fn replay(&self, vocabulary: &Vocabulary) -> Result<(Detokenizer, Option<Output>)> {
         let codec = &vocabulary.codec;
         let Resume { tokens: done, text_bytes } = &self.resume;
-        let mut text = Detokenizer::new(codec, &self.sampling.stop);
+        let mut text = Detokenizer::new(codec, &self.sampling.stop, self.sampling.min_tokens);
         let ends = |token: &u32| vocabulary.ends(*token);
         let end = |finish| Some(Output::End { finish, usage: self.usage(done.len()) });
 
@@ -143,11 +144,12 @@ impl Plan {
     }
 
     fn generation(self, text: Detokenizer, vocabulary: &Vocabulary) -> Generation {
-        let mut sampler = Sampler::new(&self.sampling, self.seed, vocabulary.size);
+        let mut sampler = Sampler::new(&self.sampling, self.seed, &vocabulary.eos);
+        sampler.note_prompt(&self.prompt);
+        sampler.note_answer(&self.resume.tokens);
         let prompt = self.prompt.len();
         let mut tokens = self.prompt;
         tokens.extend_from_slice(&self.resume.tokens);
-        sampler.note(&tokens);
         Generation {
             prompt,
             measured: tokens.len(),
@@ -220,16 +222,10 @@ impl Generation {
     /// Selects the next token by these logits.
     pub(super) fn next(&mut self, vocabulary: &Vocabulary, logits: &mut [f32]) -> Result<Next> {
         let count = self.tokens.len() - self.prompt;
-        let token = self.sampler.choose(logits, count as u64).map_err(|fault| {
-            let token = fault.token;
-            Error::new(
-                ErrorKind::WorkerFault,
-                format!("the model gave no number as the logit of token {token}"),
-            )
-        })?;
+        let Choice { token, logprobs } = self.sampler.choose(logits, count as u64)?;
         let count = count + 1;
         self.tokens.push(token);
-        self.sampler.note(&[token]);
+        self.sampler.note_answer(&[token]);
         let over = vocabulary.ends(token);
         let codec = &vocabulary.codec;
         let mut chunk = if over { String::new() } else { self.text.push(codec, token) };
@@ -246,9 +242,10 @@ impl Generation {
                 *finish = last_word(&self.text);
             }
         }
+        let logprobs = logprobs.map(|found| logprobs::with_text(codec, token, &found));
         let usage = Usage { prompt_tokens: self.prompt as u32, completion_tokens: count as u32 };
         Ok(Next {
-            token: Output::Token { id: Some(token), text: chunk.into() },
+            token: Output::Token { id: Some(token), text: chunk.into(), logprobs },
             end: finish.map(|finish| Output::End { finish, usage }),
         })
     }

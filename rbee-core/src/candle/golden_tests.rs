@@ -105,7 +105,7 @@ impl Answers {
             self.batch.settle();
             while let Ok(output) = outputs.try_recv() {
                 match output.unwrap() {
-                    Output::Token { id, text } => {
+                    Output::Token { id, text, .. } => {
                         heard.ids.extend(id);
                         heard.text += &text;
                     }

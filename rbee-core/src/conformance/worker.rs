@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    event::{Finish, Output, Usage},
+    event::{Finish, Logprobs, Output, Usage},
     id::{CorrelationId, JobId},
     job::Job,
     priority::Priority,
@@ -30,12 +30,14 @@ use crate::{
 
 mod errors;
 mod heartbeats;
+mod logprobs;
 mod resume;
 mod slots;
 mod vectors;
 
 pub use errors::{bad_prompts_are_typed_errors, unsupported_tasks_are_unsupported};
 pub use heartbeats::heartbeats_are_as_promised;
+pub use logprobs::log_probabilities_are_as_promised;
 pub use resume::a_cut_stream_goes_on_as_if_it_had_not_been;
 pub use slots::{dropping_frees_the_slot, slots_are_independent_and_no_more_than_promised};
 pub use vectors::{
@@ -142,6 +144,7 @@ impl Subject {
 #[derive(Clone, Debug, PartialEq)]
 struct CollectedAnswer {
     tokens: Vec<(Option<u32>, String)>,
+    logprobs: Vec<Option<Box<Logprobs>>>,
     vectors: Option<Vec<Vec<f32>>>,
     finish: Finish,
     usage: Usage,
@@ -153,11 +156,15 @@ impl CollectedAnswer {
     }
 
     async fn collect(mut stream: OutputStream) -> Result<Self> {
-        let (mut tokens, mut vectors, mut metrics) = (Vec::new(), None, 0);
+        let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
+        let (mut vectors, mut metrics) = (None, 0);
         loop {
             let next = bounded("the next output", stream.next()).await;
             match next.unwrap_or_else(|| panic!("the stream ended without an End"))? {
-                Output::Token { id, text } => tokens.push((id, text.into())),
+                Output::Token { id, text, logprobs: more } => {
+                    tokens.push((id, text.into()));
+                    logprobs.push(more);
+                }
                 Output::Vectors(all) => {
                     assert!(vectors.replace(all).is_none(), "vectors were given twice");
                 }
@@ -169,7 +176,7 @@ impl CollectedAnswer {
                 Output::End { finish, usage } => {
                     let after = bounded("the end of the stream", stream.next()).await;
                     assert!(after.is_none(), "{after:?} came after the End");
-                    return Ok(Self { tokens, vectors, finish, usage });
+                    return Ok(Self { tokens, logprobs, vectors, finish, usage });
                 }
             }
         }
@@ -197,6 +204,7 @@ pub async fn check(subject: &Subject) {
         a_cut_stream_goes_on_as_if_it_had_not_been(subject).await;
         bad_prompts_are_typed_errors(subject).await;
         heartbeats_are_as_promised(subject).await;
+        log_probabilities_are_as_promised(subject).await;
     }
     if subject.worker.info().capabilities.embed {
         vectors_belong_to_their_texts(subject).await;

@@ -194,6 +194,11 @@ impl Engine {
             let outcome = Outcome::Failed(Error::new(kind, message).context(CANNOT_CONTINUE));
             return self.settle(now, id, outcome, out);
         }
+        // A scheduler may choose any worker, and a worker that does not know a parameter would ignore it.
+        if !info.capabilities.can(&entry.job.task) {
+            let outcome = Outcome::Failed(info.incapable(&entry.job.task));
+            return self.settle(now, id, outcome, out);
+        }
         entry.attempts += 1;
         entry.running_since = now.at;
         entry.phase = Phase::Running(lease);

@@ -256,11 +256,8 @@ impl Engine {
             known => known.as_ref(),
         };
         let can_take_over = |view: &&Arc<WorkerView>| {
-            let able = match entry.job.task {
-                crate::task::Task::Generate { .. } => view.info.capabilities.generate,
-                crate::task::Task::Embed { .. } => view.info.capabilities.embed,
-            };
-            able && view.info.id != worker
+            view.info.capabilities.can(&entry.job.task)
+                && view.info.id != worker
                 && (!has_begun || view.info.capabilities.resume)
                 && must_match.is_none_or(|numerics| *numerics == view.info.numerics)
         };

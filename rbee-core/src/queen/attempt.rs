@@ -173,12 +173,7 @@ impl Attempt {
                     match self.log.push(self.lease, output, self.settings.max_answer_bytes) {
                         Pushed::Written => {}
                         Pushed::LostWriteLease => return Ok(AttemptResult::Aborted),
-                        Pushed::TooLong => {
-                            let most = self.settings.max_answer_bytes;
-                            return Err(fault(format!(
-                                "the worker's answer is longer than {most} bytes (setting max_answer_bytes)"
-                            )));
-                        }
+                        Pushed::TooLong => return Err(self.too_long()),
                     }
                     unsaved += u32::from(is_token);
                 }
@@ -234,6 +229,23 @@ impl Attempt {
                     return Err(Error::new(kind, message));
                 }
             }
+        }
+    }
+
+    fn too_long(&self) -> Error {
+        let most = self.settings.max_answer_bytes;
+        match &self.job.task {
+            // They are far longer than the text, so the worker is not at fault.
+            Task::Generate { sampling, .. } if sampling.logprobs.is_some() => {
+                let message = format!(
+                    "the answer with its log probabilities is longer than {most} bytes (setting max_answer_bytes); \
+                     request fewer of them, or a shorter answer"
+                );
+                Error::for_client(ErrorKind::InvalidRequest, message).with_param("logprobs")
+            }
+            _ => fault(format!(
+                "the worker's answer is longer than {most} bytes (setting max_answer_bytes)"
+            )),
         }
     }
 

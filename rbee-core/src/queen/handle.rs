@@ -14,7 +14,7 @@ use super::{JobEvents, Queen};
 use crate::{
     engine::Input,
     error::{Error, ErrorKind, Result},
-    event::{EventKind, EventRef, Finish, JobEvent, Usage},
+    event::{EventKind, EventRef, Finish, JobEvent, Logprobs, Usage},
     id::{JobId, WorkerId},
     queen::inbox::Message,
 };
@@ -37,6 +37,8 @@ pub struct JobAnswer {
     pub text: String,
     /// The ids of its tokens, if the engine reports them.
     pub tokens: Vec<u32>,
+    /// The log probabilities of its tokens, if the request asked for them.
+    pub logprobs: Vec<Logprobs>,
     /// The vectors, for an embedding request.
     pub vectors: Arc<Vec<Vec<f32>>>,
     /// Why it ended.
@@ -91,6 +93,7 @@ impl JobHandle {
         let broken = format!("the events of job {} broke off", self.id);
         let mut end = Err(Error::new(ErrorKind::Internal, broken));
         let (mut text, mut tokens, mut vectors) = (String::new(), Vec::new(), Arc::default());
+        let mut logprobs = Vec::new();
         let (mut queue_wait, mut worker) = (Duration::ZERO, None);
         std::future::poll_fn(|cx| {
             self.events.poll_read(cx, |_, event| {
@@ -98,9 +101,10 @@ impl JobHandle {
                     EventRef::Started(started) => {
                         (worker, queue_wait) = (started.worker, started.queue_wait);
                     }
-                    EventRef::Token { id, text: chunk } => {
+                    EventRef::Token { id, text: chunk, logprobs: more } => {
                         text.push_str(chunk);
                         tokens.extend(id);
+                        logprobs.extend(more.cloned());
                     }
                     EventRef::Vectors(all) => vectors = all.clone(),
                     EventRef::Metrics(_) => {}
@@ -115,7 +119,7 @@ impl JobHandle {
             return Err(why.clone());
         }
         let (finish, usage) = end?;
-        Ok(JobAnswer { text, tokens, vectors, finish, usage, queue_wait, worker })
+        Ok(JobAnswer { text, tokens, logprobs, vectors, finish, usage, queue_wait, worker })
     }
 
     /// Lends the events that are ready; see [`JobEvents::poll_read`].

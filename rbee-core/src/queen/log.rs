@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     error::{Error, ErrorKind},
-    event::{EventKind, EventRef, Metrics, Outcome, Output, Started},
+    event::{EventKind, EventRef, Logprobs, Metrics, Outcome, Output, Started},
     id::{LeaseId, TenantId},
     job::EndedJob,
     registry::{JobRecord, TokenChunk},
@@ -37,6 +37,10 @@ struct Inner {
     /// The end of each token's text.
     ends: Vec<u32>,
     ids: Vec<Option<u32>>,
+    /// The log probabilities of the tokens that have some, by the index of the token.
+    logprobs: Vec<(u32, Box<Logprobs>)>,
+    /// The memory of the log probabilities, in bytes.
+    logprobs_bytes: usize,
     vectors: Option<Arc<Vec<Vec<f32>>>>,
     metrics: Option<Metrics>,
     /// How often `metrics` was set.
@@ -71,7 +75,17 @@ impl Inner {
         &self.text[from..self.ends[index] as usize]
     }
 
-    fn push_chunk(&mut self, id: Option<u32>, text: &str) {
+    fn logprobs(&self, index: usize) -> Option<&Logprobs> {
+        let place =
+            self.logprobs.binary_search_by_key(&index, |(index, _)| *index as usize).ok()?;
+        Some(&self.logprobs[place].1)
+    }
+
+    fn push_chunk(&mut self, id: Option<u32>, text: &str, logprobs: Option<Box<Logprobs>>) {
+        if let Some(logprobs) = logprobs {
+            self.logprobs_bytes += logprobs.memory_bytes();
+            self.logprobs.push((u32::try_from(self.ids.len()).unwrap_or(u32::MAX), logprobs));
+        }
         self.text.push_str(text);
         // The setting max_answer_bytes keeps the text far below 4 GiB.
         self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
@@ -136,7 +150,8 @@ impl Inner {
         let index = usize::try_from(next - 1).unwrap_or(usize::MAX);
         if index < self.ids.len() {
             let (id, text) = (self.ids[index], self.chunk(index));
-            return Some((Some(next), EventRef::Token { id, text }));
+            let logprobs = self.logprobs(index);
+            return Some((Some(next), EventRef::Token { id, text, logprobs }));
         }
         if index == self.ids.len()
             && let Some(vectors) = &self.vectors
@@ -203,7 +218,7 @@ impl EventLog {
         let log = Self::default();
         let mut inner = log.lock();
         for chunk in chunks {
-            inner.push_chunk(chunk.id, &chunk.text);
+            inner.push_chunk(chunk.id, &chunk.text, chunk.logprobs.clone());
         }
         inner.saved = chunks.len();
         inner.started = started;
@@ -231,11 +246,12 @@ impl EventLog {
             return Pushed::LostWriteLease;
         }
         match output {
-            Output::Token { id, text } => {
-                if inner.text.len() + text.len() > most_bytes {
+            Output::Token { id, text, logprobs } => {
+                let more = logprobs.as_ref().map_or(0, |logprobs| logprobs.memory_bytes());
+                if inner.text.len() + inner.logprobs_bytes + text.len() + more > most_bytes {
                     return Pushed::TooLong;
                 }
-                inner.push_chunk(id, &text);
+                inner.push_chunk(id, &text, logprobs);
             }
             Output::Vectors(vectors) => {
                 let bytes: usize = vectors.iter().map(|vector| size_of_val(&vector[..])).sum();
@@ -276,6 +292,7 @@ impl EventLog {
         inner.text.shrink_to_fit();
         inner.ends.shrink_to_fit();
         inner.ids.shrink_to_fit();
+        inner.logprobs.shrink_to_fit();
         let wakers = inner.wakers();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
@@ -321,7 +338,11 @@ impl EventLog {
             return None;
         }
         inner.saved = inner.ids.len();
-        let chunk = |k: usize| TokenChunk { id: inner.ids[k], text: inner.chunk(k).into() };
+        let chunk = |k: usize| TokenChunk {
+            id: inner.ids[k],
+            text: inner.chunk(k).into(),
+            logprobs: inner.logprobs(k).map(|logprobs| Box::new(logprobs.clone())),
+        };
         Some((
             u32::try_from(from).unwrap_or(u32::MAX),
             (from..inner.ids.len()).map(chunk).collect(),
@@ -347,6 +368,8 @@ impl EventLog {
             + inner.text.capacity()
             + inner.ends.capacity() * size_of::<u32>()
             + inner.ids.capacity() * size_of::<Option<u32>>()
+            + inner.logprobs.capacity() * size_of::<(u32, Box<Logprobs>)>()
+            + inner.logprobs_bytes
             + inner.readers.capacity() * size_of::<Reader>()
             + vectors
     }

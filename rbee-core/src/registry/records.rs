@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event::Logprobs,
     hive_address::HiveAddress,
     id::{CorrelationId, Epoch, HiveId, JobId, TenantId, WorkerId},
     idempotency::Idempotency,
@@ -19,12 +20,15 @@ use crate::{
 };
 
 /// One stored token of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenChunk {
     /// Its id in the model's vocabulary, if the engine reports it.
     pub id: Option<u32>,
     /// The text that it completes.
     pub text: Box<str>,
+    /// Its log probabilities, if the job asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Box<Logprobs>>,
 }
 
 /// The part of a request that stays when its text is erased: enough to [replay](crate::sim::Replay) the job, without
@@ -308,7 +312,7 @@ mod tests {
             let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
             let outcome = Outcome::Complete { finish: Finish::Stop, usage };
             record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
-            record.chunks = vec![TokenChunk { id: None, text: "x".into() }; chunks];
+            record.chunks = vec![TokenChunk { id: None, text: "x".into(), logprobs: None }; chunks];
             record.outline = Some(JobOutline { embed, ..JobOutline::default() });
             (record.output_kept, record.tokens_generated) = (output_kept, tokens);
             record

@@ -13,10 +13,9 @@ use super::{
 };
 use crate::{
     cluster::{ClusterView, WorkerState, WorkerView},
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     id::WorkerId,
     sizing::Sizing,
-    task::Task,
 };
 
 /// The built-in policy.
@@ -146,7 +145,7 @@ pub(super) fn obstacle<'a>(
         return Some(if is_offline { Obstacle::Offline } else { Obstacle::Loading });
     }
     // That it cannot do the task stays true while its hive is offline.
-    if !can(ask, worker) {
+    if !info.capabilities.can(&ask.job.task) {
         return Some(Obstacle::Incapable);
     }
     if is_offline {
@@ -168,13 +167,6 @@ pub(super) fn obstacle<'a>(
         return Some(Obstacle::Suspected);
     }
     (worker.free_slots() == 0).then_some(Obstacle::Taken { slots: info.slots })
-}
-
-fn can(ask: &Ask, worker: &WorkerView) -> bool {
-    match ask.job.task {
-        Task::Generate { .. } => worker.info.capabilities.generate,
-        Task::Embed { .. } => worker.info.capabilities.embed,
-    }
 }
 
 /// The best worker that can take the job now.
@@ -247,16 +239,5 @@ pub(super) fn presence<'a>(
 
 /// The error if no worker of the model can do such a task; this is one of them.
 pub(super) fn incapable(ask: &Ask, worker: &WorkerView) -> Error {
-    let what = match ask.job.task {
-        Task::Generate { .. } => "generate text",
-        Task::Embed { .. } => "make vectors",
-    };
-    Error::new(
-        ErrorKind::Unsupported,
-        format!(
-            "model {} cannot {what}: worker {} ({}) has it loaded and cannot",
-            ask.job.model, worker.info.id, worker.info.backend
-        ),
-    )
-    .with_client_message(format!("the model cannot {what}"))
+    worker.info.incapable(&ask.job.task)
 }

@@ -57,7 +57,7 @@ async fn outputs(worker: &EchoWorker, run: Run) -> Result<Vec<Output>> {
 
 fn token(position: u32) -> Output {
     let (id, text) = EchoWorker::token(SEED, position);
-    Output::Token { id: Some(id), text: text.into() }
+    Output::Token { id: Some(id), text: text.into(), logprobs: None }
 }
 
 fn end(finish: Finish, completion_tokens: u32) -> Output {

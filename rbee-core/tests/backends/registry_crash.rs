@@ -30,7 +30,7 @@ const CALLERS: u64 = 8;
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 fn chunk(n: u32) -> TokenChunk {
-    TokenChunk { id: Some(n), text: format!("word{n} ").into() }
+    TokenChunk { id: Some(n), text: format!("word{n} ").into(), logprobs: None }
 }
 
 fn job(order: u64) -> JobRecord {

@@ -14,6 +14,7 @@ use rbee_core::{
     Error, ErrorKind, Finish, Job, Output, OutputStream, Result, Run, Worker, WorkerInfo,
     async_trait,
     conformance::worker::{self as suite, Subject},
+    event::{Logprobs, TokenLogprob},
     request::{Prompt, Task},
     worker::{EchoWorker, Resume, WorkerHealth},
 };
@@ -52,6 +53,43 @@ enum Fault {
     HeartbeatsUnpromised,
     HeartbeatsWithoutNumber,
     NoHeartbeats,
+    NoLogprobs,
+    LogprobsUnasked,
+    LogprobsOfAnother,
+    LogprobsOutOfOrder,
+    LogprobsAboveZero,
+}
+
+impl Fault {
+    fn bends_logprobs(self) -> bool {
+        use Fault::{
+            LogprobsAboveZero, LogprobsOfAnother, LogprobsOutOfOrder, LogprobsUnasked, NoLogprobs,
+        };
+        matches!(
+            self,
+            NoLogprobs
+                | LogprobsUnasked
+                | LogprobsOfAnother
+                | LogprobsOutOfOrder
+                | LogprobsAboveZero
+        )
+    }
+
+    fn bend(self, found: Option<Box<Logprobs>>) -> Option<Box<Logprobs>> {
+        let Some(mut found) = found else {
+            let chosen = TokenLogprob { id: None, text: "".into(), bytes: None, logprob: 0.0 };
+            let unasked = Box::new(Logprobs { chosen, top: Vec::new() });
+            return (self == Self::LogprobsUnasked).then_some(unasked);
+        };
+        match self {
+            Self::NoLogprobs => return None,
+            Self::LogprobsOfAnother => found.chosen.id = Some(u32::MAX),
+            Self::LogprobsOutOfOrder => found.top.reverse(),
+            Self::LogprobsAboveZero => found.chosen.logprob = 0.5,
+            _ => {}
+        }
+        Some(found)
+    }
 }
 
 /// A correct worker with one fault.
@@ -85,7 +123,7 @@ fn bent(fault: Fault, mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
 }
 
 fn token() -> Result<Output> {
-    Ok(Output::Token { id: Some(40), text: "B".into() })
+    Ok(Output::Token { id: Some(40), text: "B".into(), logprobs: None })
 }
 
 /// Changes each output, or adds and drops some.
@@ -192,15 +230,18 @@ impl Worker for Broken {
                         all.push(Ok(token));
                         all
                     }
+                    (fault, Output::Token { id, text, logprobs }) if fault.bends_logprobs() => {
+                        vec![Ok(Output::Token { id, text, logprobs: fault.bend(logprobs) })]
+                    }
                     (Fault::WrongFinish, Output::End { usage, .. }) => {
                         vec![Ok(Output::End { finish: Finish::Length, usage })]
                     }
-                    (Fault::NoIds, Output::Token { text, .. }) => {
-                        vec![Ok(Output::Token { id: None, text })]
+                    (Fault::NoIds, Output::Token { text, logprobs, .. }) => {
+                        vec![Ok(Output::Token { id: None, text, logprobs })]
                     }
-                    (Fault::LosesText, Output::Token { id, .. }) if first => {
+                    (Fault::LosesText, Output::Token { id, logprobs, .. }) if first => {
                         first = false;
-                        vec![Ok(Output::Token { id, text: "".into() })]
+                        vec![Ok(Output::Token { id, text: "".into(), logprobs })]
                     }
                     (fault, Output::Vectors(vectors)) => {
                         vec![Ok(Output::Vectors(bent(fault, vectors)))]
@@ -315,6 +356,11 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::NewIdentity, "info changed"),
         (Fault::HeartbeatsUnpromised, "heartbeats that are not promised"),
         (Fault::HeartbeatsWithoutNumber, "heartbeats in"),
+        (Fault::NoLogprobs, "has no log probabilities"),
+        (Fault::LogprobsUnasked, "log probabilities that nobody asked for"),
+        (Fault::LogprobsOfAnother, "is of another token"),
+        (Fault::LogprobsOutOfOrder, "are not in order"),
+        (Fault::LogprobsAboveZero, "the log probabilities at 0"),
         (Fault::NoHeartbeats, "although the worker declares heartbeats"),
     ];
     let checks = faults.map(|(fault, said)| async move {

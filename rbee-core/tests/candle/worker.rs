@@ -46,6 +46,9 @@ async fn a_stream_cut_anywhere_goes_on_as_if_it_had_not_been() {
             s.max_tokens = Some(40);
             s.repetition_penalty = 1.2;
             s.top_p = 0.95;
+            (s.presence_penalty, s.frequency_penalty) = (-0.5, 0.75);
+            s.logit_bias = [(40, 2.0), (41, -100.0)].into();
+            (s.min_tokens, s.logprobs) = (22, Some(3));
         };
         let whole = answer(&*worker, run("the honey bee ", seed, fresh(), sampling)).await;
         assert!(whole.tokens.len() > 20, "{whole:?}");
@@ -57,6 +60,7 @@ async fn a_stream_cut_anywhere_goes_on_as_if_it_had_not_been() {
             };
             let rest = answer(&*worker, run("the honey bee ", seed, resume, sampling)).await;
             assert_eq!(rest.tokens, after, "cut at {cut}");
+            assert_eq!(rest.logprobs, whole.logprobs[cut..], "cut at {cut}");
             assert_eq!((rest.finish, rest.usage), (whole.finish, whole.usage));
         }
     }
@@ -368,4 +372,77 @@ async fn a_device_that_was_not_built_in_is_refused_by_name() {
     let error = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("cuda:70"), "{error}");
+}
+
+#[tokio::test]
+async fn a_token_of_the_logit_bias_must_be_one_of_the_model() {
+    let worker = tiny().await;
+    let vocab = u32::try_from(support::VOCAB).unwrap();
+    for (token, is_allowed) in [(vocab - 1, true), (vocab, false)] {
+        let biased = |s: &mut Sampling| s.logit_bias = [(token, 1.0)].into();
+        match worker.execute(run("bees", 1, fresh(), biased)).await {
+            Ok(_) => assert!(is_allowed),
+            Err(error) => {
+                assert!(!is_allowed, "{error}");
+                assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+                assert_eq!(error.param(), Some("logit_bias"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forced_and_a_forbidden_token_are_chosen_always_and_never() {
+    let worker = tiny().await;
+    let forced = |s: &mut Sampling| {
+        (s.max_tokens, s.logit_bias) = (Some(8), [(40, 100.0)].into());
+    };
+    let whole = answer(&*worker, run("bees", 3, fresh(), forced)).await;
+    assert_eq!(whole.ids(), [40; 8]);
+    let plain = |s: &mut Sampling| (s.max_tokens, s.temperature) = (Some(8), 0.0);
+    let first = answer(&*worker, run("bees", 3, fresh(), plain)).await.ids()[0];
+    let without = |s: &mut Sampling| {
+        (s.max_tokens, s.temperature, s.logprobs) = (Some(8), 0.0, Some(2));
+        s.logit_bias = [(first, -100.0)].into();
+    };
+    let other = answer(&*worker, run("bees", 3, fresh(), without)).await;
+    assert!(!other.ids().contains(&first));
+    // The log probabilities are the model's own: the forbidden token is the likeliest one.
+    let found = other.logprobs[0].as_ref().unwrap();
+    assert_eq!(found.top[0].id, Some(first));
+    assert_eq!(found.chosen, found.top[1], "the next one is chosen");
+}
+
+#[tokio::test]
+async fn no_stop_text_and_no_end_comes_before_the_minimum_length() {
+    let worker = tiny().await;
+    let plain = |s: &mut Sampling| s.max_tokens = Some(30);
+    let whole = answer(&*worker, run("bees", 9, fresh(), plain)).await;
+    // The text of the third token that has some, wherever it is.
+    let (at, (_, stop)) =
+        whole.tokens.iter().enumerate().filter(|(_, (_, text))| !text.is_empty()).nth(2).unwrap();
+    let stops = |min_tokens| {
+        let stop = stop.clone();
+        move |s: &mut Sampling| {
+            (s.max_tokens, s.stop, s.min_tokens) = (Some(30), vec![stop], min_tokens);
+        }
+    };
+    let stopped = answer(&*worker, run("bees", 9, fresh(), stops(0))).await;
+    assert_eq!(stopped.finish, Finish::Stop);
+    assert!(stopped.tokens.len() <= at + 1, "{stopped:?}");
+    for min_tokens in [stopped.tokens.len() as u32, 12, 30] {
+        let longer = answer(&*worker, run("bees", 9, fresh(), stops(min_tokens))).await;
+        assert!(longer.tokens.len() >= min_tokens as usize, "{longer:?}");
+        assert!(longer.text().contains(stop), "it is text there: {longer:?}");
+        assert_eq!(longer.ids(), whole.ids()[..longer.tokens.len()]);
+        for cut in 0..longer.tokens.len() {
+            let (before, after) = longer.tokens.split_at(cut);
+            let resume = Resume {
+                tokens: before.iter().map(|(id, _)| *id).collect(),
+                text_bytes: before.iter().map(|(_, text)| text.len()).sum(),
+            };
+            let rest = answer(&*worker, run("bees", 9, resume, stops(min_tokens))).await;
+            assert_eq!(rest.tokens, after, "cut at {cut}");
+        }
+    }
 }

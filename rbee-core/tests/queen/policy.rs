@@ -10,8 +10,8 @@ use std::{
 
 use crate::queen_support::{echo, queen, quiet, read, request};
 use rbee_core::{
-    Ask, ClusterView, Error, ErrorKind, JobId, LeastLoaded, Placement, Queen, Request, Result,
-    Scheduler, Settings,
+    Ask, ClusterView, Error, ErrorKind, FnScheduler, JobId, LeastLoaded, Placement, Queen, Request,
+    Result, Scheduler, Settings,
     scheduler::{Admission, Candidate, Explanation, SchedulerInfo, Verdict},
     settings::KeepRequests,
     worker::EchoGate,
@@ -303,5 +303,35 @@ async fn a_client_that_goes_away_while_the_policy_thinks_leaves_no_job() {
     go_on.join().unwrap().unwrap();
     let jobs = queen.jobs(&Default::default()).await.unwrap();
     assert_eq!(jobs.len(), 1, "{jobs:?}");
+    quiet(&queen).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_would_ignore_a_parameter_gets_no_job_that_uses_it_whatever_the_policy_says()
+{
+    let careless = FnScheduler::new("careless", |ask: &Ask, cluster: &ClusterView| {
+        let first = cluster.available(&ask.job.model).next();
+        Ok(first.map_or(Placement::Wait, |worker| Placement::Assign(worker.info.id)))
+    });
+    let worker = echo().info(|info| info.capabilities.logprobs = false).build();
+    let queen = queen().scheduler(careless).worker(worker.clone()).build().await.unwrap();
+    let job = request(1, 4).sampling(|sampling| sampling.logprobs = Some(0));
+    let error = queen.submit(job).await.unwrap().answer().await.unwrap_err();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("logprobs")));
+    assert!(worker.runs().is_empty());
+    // The slot is free for others.
+    read(queen.submit(request(3, 4)).await.unwrap()).await.assert_whole(3, 4);
+    quiet(&queen).await;
+}
+
+#[tokio::test]
+async fn log_probabilities_that_take_too_much_memory_are_no_fault_of_the_worker() {
+    let settings = Settings { max_answer_bytes: 4 << 10, ..Settings::default() };
+    let worker = echo().build();
+    let queen = queen().settings(settings).worker(worker.clone()).build().await.unwrap();
+    let job = request(1, 500).sampling(|sampling| sampling.logprobs = Some(20));
+    let error = queen.submit(job).await.unwrap().answer().await.unwrap_err();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some("logprobs")));
+    assert_eq!(worker.runs().len(), 1, "it is not tried again");
     quiet(&queen).await;
 }

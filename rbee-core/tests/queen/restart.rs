@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::queen_support::{Seen, echo, hive, model, queen, quiet, read, request};
 use rbee_core::{
-    ErrorKind, JobState, MemoryRegistry, OutputStream, Result, Run, Settings, Worker, WorkerInfo,
-    async_trait,
+    ErrorKind, EventKind, JobState, MemoryRegistry, OutputStream, Result, Run, Settings, Worker,
+    WorkerInfo, async_trait,
     id::QueenId,
     registry::JobFilter,
     settings::KeepRequests,
@@ -314,4 +314,28 @@ async fn an_answer_that_cannot_be_continued_is_not_written_twice_after_a_restart
         // A job of which nobody has read anything runs as ever.
         read(second.submit(request(3, 4)).await.unwrap()).await.assert_whole(3, 4);
     }
+}
+
+#[tokio::test]
+async fn the_log_probabilities_of_an_answer_are_read_again_after_a_restart() {
+    let registry = MemoryRegistry::new();
+    let build = || queen().id(id()).registry(registry.clone()).worker(echo().build()).build();
+    let first = build().await.unwrap();
+    let asked = request(5, 40).sampling(|sampling| sampling.logprobs = Some(2)).detached();
+    let job = first.submit(asked).await.unwrap();
+    let name = job.id();
+    let answer = job.answer().await.unwrap();
+    assert_eq!(answer.logprobs.len(), 40);
+    let ids: Vec<_> = answer.logprobs.iter().filter_map(|found| found.chosen.id).collect();
+    assert_eq!(ids, answer.tokens);
+    first.shutdown(Duration::ZERO).await.unwrap();
+    let second = build().await.unwrap();
+    let mut events = second.attach(name, None).await.unwrap();
+    let mut again = Vec::new();
+    while let Some(event) = events.next().await {
+        if let EventKind::Token { logprobs, .. } = event.kind {
+            again.push(*logprobs.unwrap());
+        }
+    }
+    assert_eq!(again, answer.logprobs);
 }

@@ -8,6 +8,7 @@ use rbee_core::{
     CorrelationId, Error, Finish, Job, JobId, Output, OutputStream, Priority, Result, Run, Usage,
     Worker,
     candle::{CandleOptions, CandleWorker},
+    event::Logprobs,
     hive::Progress,
     request::{Prompt, Sampling, Task},
     worker::Resume,
@@ -214,6 +215,7 @@ pub fn run(prompt: &str, seed: u64, resume: Resume, change: impl FnOnce(&mut Sam
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub tokens: Vec<(u32, String)>,
+    pub logprobs: Vec<Option<Box<Logprobs>>>,
     pub finish: Finish,
     pub usage: Usage,
 }
@@ -230,15 +232,18 @@ impl Answer {
 
 pub async fn collect(mut stream: OutputStream) -> Result<Answer> {
     use futures_util::StreamExt;
-    let mut tokens = Vec::new();
+    let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
     while let Some(output) = stream.next().await {
         match output? {
-            Output::Token { id, text } => tokens.push((id.expect("an id"), text.into())),
+            Output::Token { id, text, logprobs: more } => {
+                tokens.push((id.expect("an id"), text.into()));
+                logprobs.push(more);
+            }
             Output::Metrics(_) | Output::Heartbeat => {}
             Output::Vectors(_) => panic!("vectors"),
             Output::End { finish, usage } => {
                 assert!(stream.next().await.is_none());
-                return Ok(Answer { tokens, finish, usage });
+                return Ok(Answer { tokens, logprobs, finish, usage });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! [`OpenAiWorker`]: a server with an OpenAI-compatible API, as a worker.
 
 mod ask;
+mod logprobs;
 mod refusal;
 mod stream;
 
@@ -72,7 +73,8 @@ impl fmt::Debug for OpenAiWorker {
 }
 
 impl OpenAiWorker {
-    /// The server at this address, which usually ends in `/v1`. `info` describes it; resuming is turned off here. A
+    /// The server at this address, which usually ends in `/v1`. `info` describes it; resuming is turned off here, and what
+    /// OpenAI's API has is turned on: log probabilities, `logit_bias`, and the penalties. A
     /// certificate is checked against those that the system trusts. A server on another machine is reached through
     /// the proxy that the environment names.
     ///
@@ -100,7 +102,11 @@ impl OpenAiWorker {
             _ => return Err(wrong(ALLOWED.into())),
         };
         let client = HttpClient::new(trust);
-        info.capabilities.resume = false;
+        let can = &mut info.capabilities;
+        can.resume = false;
+        // OpenAI's API has these.
+        (can.logprobs, can.logit_bias, can.penalties) = (can.generate, can.generate, can.generate);
+        can.min_tokens = false;
         Ok(Self {
             client,
             base: base.trim_end_matches('/').into(),
@@ -136,6 +142,13 @@ impl OpenAiWorker {
     /// requests that use them are refused: OpenAI's own API does not know them.
     pub fn with_extended_sampling(mut self) -> Self {
         self.extended = true;
+        self
+    }
+
+    /// Says that the server knows `min_tokens`, as vLLM does. Without this, jobs that use it do not run here.
+    pub fn with_min_tokens(mut self) -> Self {
+        let info = Arc::make_mut(&mut self.info);
+        info.capabilities.min_tokens = info.capabilities.generate;
         self
     }
 
@@ -313,6 +326,7 @@ impl OpenAiWorker {
                 let message = "messages is empty; allowed is at least one message";
                 Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("messages"))
             }
+            task if !can.can(task) => Err(self.info.incapable(task)),
             _ if !run.resume.is_empty() => unsupported("cannot continue another worker's answer"),
             _ => Ok(()),
         }
@@ -342,7 +356,7 @@ impl Worker for OpenAiWorker {
         let answer = self.post(&ask, &run).await?;
         match &run.job.task {
             Task::Generate { sampling, .. } => {
-                Ok(Box::pin(Chunks::new(answer, self.base.clone(), sampling.max_tokens, slot)?))
+                Ok(Box::pin(Chunks::new(answer, self.base.clone(), sampling, slot)?))
             }
             Task::Embed { inputs, dimensions } => {
                 let outputs = self.vectors(answer, inputs.len(), *dimensions).await?;

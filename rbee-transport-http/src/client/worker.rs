@@ -155,7 +155,7 @@ fn output(event: &Event) -> Result<Option<Output>> {
     let output = match &*event.name {
         frame::TOKEN => {
             let token: wire::worker::Token<'_> = read(event)?;
-            Output::Token { id: token.id, text: token.text.into() }
+            Output::Token { id: token.id, text: token.text.into(), logprobs: token.logprobs }
         }
         frame::VECTORS => Output::Vectors(read(event)?),
         frame::METRICS => Output::Metrics(read(event)?),

@@ -3,6 +3,8 @@
 //! How the queen reads a request, and what it does with every other field that OpenAI's clients can send, is defined
 //! with its routes; this is what clients build and receive.
 
+use std::collections::BTreeMap;
+
 use rbee_core::{Priority, Role, Usage as TokenUsage};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,13 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub max_completion_tokens: Option<u32>,
+    /// Respond with the log probability of each token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub logprobs: bool,
+    /// Also with those of this many of the likeliest tokens; only allowed with `logprobs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 20))]
+    pub top_logprobs: Option<u8>,
 }
 
 /// One turn of a conversation.
@@ -71,6 +80,10 @@ pub struct CompletionRequest {
     pub model: String,
     /// The text, or up to 8 of them.
     pub prompt: OneOrMany,
+    /// Respond with the log probability of each token, and of this many of the likeliest tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 20))]
+    pub logprobs: Option<u8>,
     /// Sampling and limits.
     #[serde(flatten)]
     pub options: Options,
@@ -179,6 +192,20 @@ pub struct Options {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(exclusive_minimum = 0, maximum = 10))]
     pub repetition_penalty: Option<f32>,
+    /// Subtracted from the logits of tokens that the answer has already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = -2, maximum = 2))]
+    pub presence_penalty: Option<f32>,
+    /// Subtracted from the logit of a token for each time that the answer has it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = -2, maximum = 2))]
+    pub frequency_penalty: Option<f32>,
+    /// Added to the logits of these tokens, by id: -100, which forbids a token, to 100. At most 1,024 tokens.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logit_bias: BTreeMap<String, f32>,
+    /// The shortest answer, in tokens. Not OpenAI's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tokens: Option<u32>,
     /// Texts that end the answer and are not part of it; at most 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<OneOrMany>,
@@ -258,11 +285,63 @@ pub struct ChatChoice {
     pub index: u32,
     /// The message of the model.
     pub message: ChatMessage,
-    /// Not available.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    pub logprobs: (),
+    /// The log probabilities of its tokens, if they were requested.
+    #[serde(default)]
+    pub logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`.
     pub finish_reason: String,
+}
+
+/// The log probabilities of tokens of a chat, one after the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChatLogprobs {
+    /// One for each token of the answer, also for those without text: the end of the text, a part of a stop text.
+    pub content: Vec<ChatTokenLogprob>,
+    /// Not available.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub refusal: (),
+}
+
+/// The log probability of a token of a chat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChatTokenLogprob {
+    /// Its text. U+FFFD stands for bytes that are no whole character.
+    pub token: String,
+    /// The natural logarithm of its probability, before any penalty, bias or temperature.
+    pub logprob: f32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The likeliest tokens at its position.
+    pub top_logprobs: Vec<ChatTopLogprob>,
+}
+
+/// The log probability of one of the likeliest tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChatTopLogprob {
+    /// Its text. U+FFFD stands for bytes that are no whole character.
+    pub token: String,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The log probabilities of tokens of a completion: lists of equal length.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CompletionLogprobs {
+    /// The texts of the tokens; `bytes:\xf0\x9f` for one that is no text.
+    pub tokens: Vec<String>,
+    /// The natural logarithms of their probabilities, before any penalty, bias or temperature.
+    pub token_logprobs: Vec<f32>,
+    /// Those of the likeliest tokens at each position, and of the token itself.
+    pub top_logprobs: Vec<BTreeMap<String, f32>>,
+    /// Where each token begins in the text of the answer, in characters.
+    pub text_offset: Vec<u64>,
 }
 
 /// The message of the model.
@@ -305,9 +384,9 @@ pub struct ChunkChoice {
     pub index: u32,
     /// What is new.
     pub delta: Delta,
-    /// Not available.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    pub logprobs: (),
+    /// The log probabilities of its tokens, if they were requested.
+    #[serde(default)]
+    pub logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`, in the last chunk of the answer.
     pub finish_reason: Option<String>,
 }
@@ -351,9 +430,9 @@ pub struct CompletionChoice {
     pub index: u32,
     /// The text.
     pub text: String,
-    /// Not available.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
-    pub logprobs: (),
+    /// The log probabilities of its tokens, if they were requested.
+    #[serde(default)]
+    pub logprobs: Option<CompletionLogprobs>,
     /// `stop` or `length`; in a stream, in the last chunk of the answer.
     pub finish_reason: Option<String>,
 }

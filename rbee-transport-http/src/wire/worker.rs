@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, num::NonZeroUsize, sync::Arc};
 
 use rbee_core::{
     HiveId, Job, JobId, Run, WorkerId, WorkerInfo, WorkerSpec,
+    event::Logprobs,
     worker::{Resume, WorkerHealth},
 };
 use serde::{Deserialize, Serialize};
@@ -108,7 +109,7 @@ impl From<Execute> for Run {
 }
 
 /// The next token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Token<'a> {
     /// Its id in the model's vocabulary, if the engine reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +117,9 @@ pub struct Token<'a> {
     /// The text that it completes; may be empty.
     #[serde(borrow)]
     pub text: std::borrow::Cow<'a, str>,
+    /// Its log probabilities, if the job asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Box<Logprobs>>,
 }
 
 /// The proper end of a run.

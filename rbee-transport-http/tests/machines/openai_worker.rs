@@ -81,7 +81,7 @@ async fn error(worker: &OpenAiWorker) -> Error {
 }
 
 fn token(text: &str) -> Output {
-    Output::Token { id: None, text: text.into() }
+    Output::Token { id: None, text: text.into(), logprobs: None }
 }
 
 #[tokio::test]
@@ -363,4 +363,109 @@ async fn an_answer_that_has_begun_is_not_begun_again() {
     let error = server.worker().execute(begun).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.message().contains("cannot continue another worker's answer"), "{error}");
+}
+
+/// A run that asks for everything that OpenAI's API has.
+fn demanding(logprobs: Option<u8>) -> rbee_core::Run {
+    let mut run = run(8);
+    let mut job = rbee_core::Job::clone(&run.job);
+    let Task::Generate { sampling, .. } = &mut job.task else { panic!("a run for text") };
+    sampling.logprobs = logprobs;
+    (sampling.presence_penalty, sampling.frequency_penalty) = (0.5, -0.25);
+    sampling.logit_bias = [(7, -100.0), (50_256, 1.5)].into();
+    run.job = Arc::new(job);
+    run
+}
+
+async fn outputs_of(worker: &OpenAiWorker, run: rbee_core::Run) -> Result<Vec<Output>> {
+    let stream = worker.execute(run).await?;
+    stream.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// The text of the output, the text of the token, its log probability, and those of the likeliest tokens.
+type Found = (String, String, f32, Vec<(String, f32)>);
+
+fn found(outputs: &[Output]) -> Vec<Found> {
+    let token = |output: &Output| match output {
+        Output::Token { text, logprobs: Some(found), .. } => {
+            let top = found.top.iter().map(|token| (token.text.to_string(), token.logprob));
+            let chosen = &found.chosen;
+            Some((text.to_string(), chosen.text.to_string(), chosen.logprob, top.collect()))
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(token).collect()
+}
+
+#[tokio::test]
+async fn log_probabilities_are_read_in_the_form_of_a_completion() {
+    let server = Server::streams(&[
+        r#"{"choices":[{"text":"The","logprobs":{"tokens":["The"],"token_logprobs":[-0.5],"top_logprobs":[{"A":-2.0,"The":-0.5,"An":-1.5}],"text_offset":[0]},"finish_reason":null}]}"#,
+        // Two tokens that make one character.
+        r#"{"choices":[{"text":" é!","logprobs":{"tokens":[" ","é!"],"token_logprobs":[-1.0,null],"top_logprobs":[null,{}]},"finish_reason":null}]}"#,
+        r#"{"choices":[{"text":"","logprobs":null,"finish_reason":"stop"}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+        "[DONE]",
+    ])
+    .await;
+    let outputs = outputs_of(&server.worker(), demanding(Some(2))).await.unwrap();
+    let top = vec![("The".to_owned(), -0.5), ("An".to_owned(), -1.5)];
+    let expected: [Found; 3] = [
+        ("The".into(), "The".into(), -0.5, top),
+        ("".into(), " ".into(), -1.0, vec![]),
+        (" é!".into(), "é!".into(), f32::MIN, vec![]),
+    ];
+    assert_eq!(found(&outputs), expected);
+    assert_eq!(outputs.len(), 5, "three tokens, one without text, an end: {outputs:?}");
+    let asked = server.asked.lock().await.clone();
+    let body: serde_json::Value =
+        serde_json::from_str(asked.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(body["logprobs"], 2, "{asked}");
+    assert_eq!(body["logit_bias"], serde_json::json!({"7": -100.0, "50256": 1.5}));
+    let penalties = (&body["presence_penalty"], &body["frequency_penalty"]);
+    assert_eq!(penalties, (&serde_json::json!(0.5), &serde_json::json!(-0.25)));
+    assert!(body.get("top_logprobs").is_none() && body.get("min_tokens").is_none(), "{asked}");
+}
+
+/// llama.cpp has this form for completions too.
+#[tokio::test]
+async fn log_probabilities_are_read_in_the_form_of_a_chat() {
+    let server = Server::streams(&[
+        r#"{"choices":[{"text":"Hi","logprobs":{"content":[{"id":7,"token":"Hi","bytes":[72,105],"logprob":-0.5,"top_logprobs":[{"id":7,"token":"Hi","bytes":[72,105],"logprob":-0.5}]}]},"finish_reason":null}]}"#,
+        r#"{"choices":[{"text":"","logprobs":{"content":[{"id":8,"token":"�","bytes":[240,159],"logprob":-1.0,"top_logprobs":[]}]},"finish_reason":null}]}"#,
+        r#"{"choices":[{"text":"","finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#,
+        "[DONE]",
+    ])
+    .await;
+    // What was not asked for is left out: llama.cpp sends none at all for 0.
+    let outputs = outputs_of(&server.worker(), demanding(Some(0))).await.unwrap();
+    let expected: [Found; 2] =
+        [("Hi".into(), "Hi".into(), -0.5, vec![]), ("".into(), "\u{fffd}".into(), -1.0, vec![])];
+    assert_eq!(found(&outputs), expected);
+    let Output::Token { logprobs: Some(second), .. } = &outputs[1] else { panic!("{outputs:?}") };
+    assert_eq!(second.chosen.as_bytes(), [240, 159]);
+    assert!(server.asked.lock().await.contains(r#""logprobs":1"#));
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_what_it_does_not_know_is_found_out_or_not_asked() {
+    let server = Server::streams(&[
+        r#"{"choices":[{"text":"The","finish_reason":null}]}"#,
+        r#"{"choices":[{"text":"","finish_reason":"stop"}]}"#,
+        "[DONE]",
+    ])
+    .await;
+    let error = outputs_of(&server.worker(), demanding(Some(2))).await.unwrap_err();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("logprobs")));
+    assert!(outputs_of(&server.worker(), demanding(None)).await.is_ok());
+
+    let mut run = demanding(None);
+    let mut job = rbee_core::Job::clone(&run.job);
+    let Task::Generate { sampling, .. } = &mut job.task else { panic!("a run for text") };
+    sampling.min_tokens = 3;
+    run.job = Arc::new(job);
+    let error = outputs_of(&server.worker(), run.clone()).await.unwrap_err();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("min_tokens")));
+    assert!(outputs_of(&server.worker().with_min_tokens(), run).await.is_ok());
+    assert!(server.asked.lock().await.contains(r#""min_tokens":3"#));
 }

@@ -115,9 +115,32 @@ async fn cancelling_ends_the_run_of_a_job_once_and_for_all() {
 }
 
 #[tokio::test]
+async fn log_probabilities_arrive_as_the_worker_sends_them() {
+    let echo = EchoWorker::builder("echo".parse().unwrap()).build();
+    let daemon = serve(server::worker(echo.clone(), token())).await;
+    let mut run = run(rbee_core::JobId::random());
+    let mut job = rbee_core::Job::clone(&run.job);
+    let rbee_core::request::Task::Generate { sampling, .. } = &mut job.task else { panic!("text") };
+    sampling.logprobs = Some(2);
+    run.job = Arc::new(job);
+    let worker = daemon.worker().await;
+    assert!(worker.info().capabilities.logprobs);
+    let sent: Vec<_> = echo.execute(run.clone()).await.unwrap().collect().await;
+    let received: Vec<_> = worker.execute(run).await.unwrap().collect().await;
+    let of = |outputs: Vec<rbee_core::Result<Output>>| -> Vec<_> {
+        outputs.into_iter().map(Result::unwrap).collect()
+    };
+    let received = of(received);
+    assert_eq!(received, of(sent));
+    assert!(
+        matches!(&received[0], Output::Token { logprobs: Some(found), .. } if found.top.len() == 2)
+    );
+}
+
+#[tokio::test]
 async fn a_run_whose_reader_does_not_read_can_be_cancelled() {
-    let chatter =
-        (0..1_000_000).map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into() }));
+    let chatter = (0..1_000_000)
+        .map(|_| Ok(Output::Token { id: None, text: "x".repeat(1_000).into(), logprobs: None }));
     let echo = EchoWorker::builder("echo".parse().unwrap()).script(chatter.take(20_000)).build();
     let daemon = serve(server::worker(echo.clone(), token())).await;
     let worker = daemon.worker().await;

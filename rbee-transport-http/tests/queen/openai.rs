@@ -144,9 +144,10 @@ async fn models_are_listed_and_found_by_name() {
 /// that are honored, these are all fields that the official Python client can send.
 fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
     let both = vec![
-        ("frequency_penalty", json!(0), json!(0.1)),
-        ("presence_penalty", json!(0.0), json!(-1)),
-        ("logit_bias", json!({}), json!({"50256": -100})),
+        ("frequency_penalty", json!(0), json!(2.1)),
+        ("presence_penalty", json!(0.0), json!(-2.1)),
+        ("logit_bias", json!({}), json!({"x": -100})),
+        ("min_tokens", json!(0), json!(-1)),
         ("user", json!("me"), json!(1)),
         ("n", json!(1), json!(9)),
         ("stream_options", Value::Null, json!({"include_usage": true})),
@@ -155,7 +156,7 @@ fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
         ("audio", Value::Null, json!({"voice": "alloy", "format": "wav"})),
         ("function_call", json!("none"), json!({"name": "f"})),
         ("functions", json!([]), json!([{"name": "f"}])),
-        ("logprobs", json!(false), json!(true)),
+        ("logprobs", json!(false), json!(1)),
         ("metadata", json!({"a": "b"}), json!("a")),
         ("modalities", json!(["text"]), json!(["text", "audio"])),
         ("moderation", Value::Null, json!({"model": "m"})),
@@ -171,14 +172,14 @@ fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
         ("store", json!(false), json!(true)),
         ("tool_choice", json!("auto"), json!("required")),
         ("tools", json!([]), json!([{"type": "function", "function": {"name": "f"}}])),
-        ("top_logprobs", json!(0), json!(2)),
+        ("top_logprobs", json!(0), json!(2)), // logprobs is not true
         ("verbosity", json!("medium"), json!("high")),
         ("web_search_options", Value::Null, json!({})),
     ];
     let completion = vec![
         ("best_of", json!(1), json!(2)),
         ("echo", json!(false), json!(true)),
-        ("logprobs", Value::Null, json!(0)),
+        ("logprobs", json!(0), json!(21)),
         ("suffix", json!(""), json!("x")),
     ];
     let embedding = vec![
@@ -430,6 +431,8 @@ async fn what_is_asked_for_reaches_the_worker() {
     let (hall, worker) = witness().await;
     let fields = json!({
         "model": "witness", "temperature": 0.5, "top_p": 0.75, "top_k": 9, "min_p": 0.25, "repetition_penalty": 1.5,
+        "presence_penalty": -0.5, "frequency_penalty": 1.25, "logit_bias": {"50256": -100, "7": 0.5}, "min_tokens": 2.0,
+        "logprobs": true, "top_logprobs": 5,
         "stop": ["a", "b"], "seed": 3, "max_completion_tokens": 5, "max_tokens": Value::Null, "priority": "batch",
         "timeout_ms": 1234, "deadline_ms": 99000, "messages": [
             {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
@@ -448,6 +451,11 @@ async fn what_is_asked_for_reaches_the_worker() {
         top_k: 9,
         min_p: 0.25,
         repetition_penalty: 1.5,
+        presence_penalty: -0.5,
+        frequency_penalty: 1.25,
+        logit_bias: [(7, 0.5), (50_256, -100.0)].into(),
+        min_tokens: 2,
+        logprobs: Some(5),
         stop: vec!["a".into(), "b".into()],
         max_tokens: Some(5),
     };
@@ -457,6 +465,127 @@ async fn what_is_asked_for_reaches_the_worker() {
         (job.timeout, job.deadline),
         (Duration::from_millis(1234), Some(Duration::from_secs(99)))
     );
+}
+
+#[tokio::test]
+async fn a_completion_says_how_many_log_probabilities_it_wants() {
+    let (hall, worker) = witness().await;
+    let body = json!({"model": "witness", "prompt": "x", "logprobs": 0, "min_tokens": 16});
+    assert_eq!(hall.post("/v1/completions", body).await.status, StatusCode::OK);
+    let job = worker.0.lock().unwrap().take().unwrap();
+    let Task::Generate { sampling, .. } = &job.task else { panic!("a completion") };
+    assert_eq!((sampling.logprobs, sampling.min_tokens), (Some(0), 16));
+}
+
+/// Values of the parameters that a worker may not have.
+#[tokio::test]
+async fn a_parameter_that_no_worker_of_the_model_knows_is_refused_by_its_name() {
+    let hall = Hall::with(common::echo().info(|info| info.capabilities.logprobs = false)).await;
+    for (param, value) in [
+        ("logprobs", json!(true)),
+        ("logit_bias", json!({"7": -100})),
+        ("presence_penalty", json!(0.5)),
+        ("frequency_penalty", json!(-0.5)),
+        ("min_tokens", json!(2)),
+    ] {
+        for stream in [false, true] {
+            let reply = hall.chat(json!({param: value, "stream": stream})).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{param}: {}", reply.text());
+            let error = &reply.json()["error"];
+            assert_eq!(error["param"], param, "{error}");
+            let said = error["message"].as_str().unwrap();
+            assert!(said.starts_with(&format!("{param} is not supported")), "{said}");
+        }
+    }
+    hall.quiet().await;
+}
+
+/// Every word of the echo worker is equally likely, and there are 1,000.
+const WORD: f64 = -6.907_755;
+
+fn is_word(found: &Value, word: &str, top: usize) {
+    assert_eq!((&found["token"], &found["bytes"]), (&json!(word), &json!(word.as_bytes())));
+    assert!((found["logprob"].as_f64().unwrap() - WORD).abs() < 1e-5, "{found}");
+    let words: Vec<_> = (0..top).map(|word| json!(format!("w{word} "))).collect();
+    let found = found["top_logprobs"].as_array().unwrap();
+    let tokens: Vec<_> = found.iter().map(|token| token["token"].clone()).collect();
+    assert_eq!(tokens, words);
+    assert!(found.iter().all(|token| token["bytes"].is_array() && token["logprob"].is_f64()));
+}
+
+#[tokio::test]
+async fn the_log_probabilities_of_a_chat_are_in_the_answer_and_in_the_chunk_of_each_token() {
+    let hall = Hall::new().await;
+    for (top, fields) in
+        [(0, json!({"logprobs": true})), (3, json!({"logprobs": true, "top_logprobs": 3}))]
+    {
+        let whole = hall.chat(fields.clone()).await.json();
+        let choice = &whole["choices"][0];
+        let content = choice["logprobs"]["content"].as_array().unwrap();
+        assert_eq!(choice["logprobs"]["refusal"], Value::Null);
+        assert_eq!(content.len(), 4, "as many as tokens");
+        for (at, found) in (0..).zip(content) {
+            is_word(found, &EchoWorker::token(7, at).1, top);
+        }
+        let reply = hall.chat(common::over(fields, json!({"stream": true}))).await;
+        let chunks = reply.chunks();
+        assert_eq!(chunks.len(), 6, "a first one, four tokens, an end");
+        for (at, chunk) in (0..).zip(&chunks) {
+            serde_json::from_value::<ChatChunk>(chunk.clone()).unwrap();
+            let choice = &chunk["choices"][0];
+            match at {
+                0 | 5 => assert_eq!(choice["logprobs"], Value::Null),
+                _ => {
+                    let word = EchoWorker::token(7, at - 1).1;
+                    assert_eq!(choice["delta"]["content"], *word);
+                    let content = choice["logprobs"]["content"].as_array().unwrap();
+                    assert_eq!(content.len(), 1);
+                    is_word(&content[0], &word, top);
+                }
+            }
+        }
+    }
+    let plain = hall.chat(json!({})).await.json();
+    assert_eq!(plain["choices"][0].get("logprobs"), Some(&Value::Null));
+    hall.quiet().await;
+}
+
+#[tokio::test]
+async fn the_log_probabilities_of_a_completion_are_lists_of_equal_length() {
+    let hall = Hall::new().await;
+    let body =
+        json!({"model": "echo", "prompt": ["a", "b"], "max_tokens": 3, "seed": 7, "logprobs": 2});
+    let whole = hall.post("/v1/completions", body.clone()).await.json();
+    let words = |seed| (0..3).map(move |at| EchoWorker::token(seed, at).1);
+    let offsets =
+        |seed| words(seed).scan(0, |next, word| Some(std::mem::replace(next, *next + word.len())));
+    let in_stream = common::over(body, json!({"stream": true}));
+    let chunks = hall.post("/v1/completions", in_stream).await.chunks();
+    for (index, seed) in [(0, 7), (1, 8)] {
+        let found = &whole["choices"][index]["logprobs"];
+        assert_eq!(found["tokens"], json!(words(seed).collect::<Vec<_>>()));
+        assert_eq!(found["text_offset"], json!(offsets(seed).collect::<Vec<_>>()));
+        assert_eq!(found["token_logprobs"].as_array().unwrap().len(), 3);
+        for (word, top) in words(seed).zip(found["top_logprobs"].as_array().unwrap()) {
+            let names: Vec<_> = top.as_object().unwrap().keys().cloned().collect();
+            assert_eq!(names, ["w0 ", "w1 ", &*word], "two, and the token itself");
+        }
+        // The chunks of this answer, put together.
+        let mut all =
+            json!({"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []});
+        for choice in chunks.iter().map(|chunk| &chunk["choices"][0]) {
+            if choice["index"] != index || choice["logprobs"].is_null() {
+                continue;
+            }
+            assert_eq!(choice["logprobs"]["tokens"], json!([choice["text"]]));
+            for (name, list) in all.as_object_mut().unwrap() {
+                let more = choice["logprobs"][name].as_array().unwrap().clone();
+                list.as_array_mut().unwrap().extend(more);
+            }
+        }
+        assert_eq!(all, *found);
+    }
+    hall.quiet().await;
 }
 
 /// A queen with a worker that records its requests.
@@ -475,7 +604,13 @@ struct Witness(Mutex<Option<Arc<Job>>>);
 impl Worker for Witness {
     fn info(&self) -> &Arc<WorkerInfo> {
         static INFO: OnceLock<Arc<WorkerInfo>> = OnceLock::new();
-        INFO.get_or_init(|| Arc::new(WorkerInfo::new("witness".parse().unwrap(), "test")))
+        INFO.get_or_init(|| {
+            let mut info = WorkerInfo::new("witness".parse().unwrap(), "test");
+            let can = &mut info.capabilities;
+            (can.logprobs, can.logit_bias, can.penalties, can.min_tokens) =
+                (true, true, true, true);
+            Arc::new(info)
+        })
     }
 
     async fn execute(&self, run: Run) -> Result<OutputStream> {
@@ -733,7 +868,8 @@ async fn text_of_any_kind_survives_the_stream() {
         "</script>",
         "data: x\n\n",
     ];
-    let outputs = texts.map(|text| Ok(Output::Token { id: None, text: text.into() }));
+    let outputs =
+        texts.map(|text| Ok(Output::Token { id: None, text: text.into(), logprobs: None }));
     let end = Ok(Output::End {
         finish: Finish::Stop,
         usage: Usage { prompt_tokens: 1, completion_tokens: 8 },

@@ -79,7 +79,7 @@ impl Worker for Failing {
 
     async fn execute(&self, _: Run) -> Result<OutputStream> {
         let At::Run(kind) = *self.at.lock().unwrap() else { return Err(leak(ErrorKind::Internal)) };
-        let token = Output::Token { id: Some(1), text: "said ".into() };
+        let token = Output::Token { id: Some(1), text: "said ".into(), logprobs: None };
         Ok(Box::pin(stream::iter([Ok(token), Err(leak(kind))])))
     }
 

@@ -54,7 +54,7 @@ impl Worker for Stamp {
             Task::Generate { sampling, .. } => sampling.max_tokens.unwrap_or(1),
             Task::Embed { .. } => 0,
         };
-        let token = |id| Output::Token { id: Some(id), text: " bee".into() };
+        let token = |id| Output::Token { id: Some(id), text: " bee".into(), logprobs: None };
         let end = Output::End { finish: Finish::Length, usage: Usage::default() };
         let outputs = (0..tokens).map(token).chain([end]);
         Ok(Box::pin(futures_util::stream::iter(outputs.map(Ok))))

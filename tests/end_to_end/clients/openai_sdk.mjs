@@ -55,6 +55,14 @@ const runner = client.chat.completions.stream({ model, messages, max_tokens: 5, 
 assert.equal((await runner.finalChatCompletion()).choices[0].message.content, text);
 step("stream");
 
+const likely = await client.chat.completions.create({
+  model, messages, max_tokens: 5, seed: 7, logprobs: true, top_logprobs: 2,
+});
+const content = likely.choices[0].logprobs.content;
+assert.equal(content.map((token) => token.token).join(""), text);
+assert.ok(content.every((token) => token.top_logprobs.length === 2 && token.logprob < 0));
+step("log probabilities");
+
 const completion = await client.completions.create({ model, prompt: "a", max_tokens: 3, seed: 7 });
 assert.equal(completion.choices[0].text.trim().split(" ").length, 3);
 const vectors = await client.embeddings.create({ model, input: ["one", "two"] });
@@ -69,7 +77,7 @@ assert.equal((await client.models.retrieve(long)).id, long);
 step("completions, embeddings, models");
 
 assert.equal((await refused(OpenAI.BadRequestError, { temperature: 3 })).param, "temperature");
-assert.equal((await refused(OpenAI.BadRequestError, { logprobs: true })).param, "logprobs");
+assert.equal((await refused(OpenAI.BadRequestError, { logit_bias: { 1: 1 } })).param, "logit_bias");
 assert.equal((await refused(OpenAI.NotFoundError, { model: "no-such-model" })).code, "model_not_found");
 await assert.rejects(new OpenAI({ apiKey: "wrong".repeat(10), maxRetries: 0 }).models.list(), OpenAI.AuthenticationError);
 step("errors");

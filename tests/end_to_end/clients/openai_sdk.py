@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 import urllib.request
 
@@ -65,7 +66,7 @@ full = client.chat.completions.create(
         {"role": "user", "content": "And?"},
     ],
     n=2, seed=7, max_tokens=5, temperature=0.5, top_p=0.9, stop=["never"], user="me", store=False,
-    frequency_penalty=0, presence_penalty=0, logprobs=False, logit_bias={}, metadata={"a": "b"},
+    frequency_penalty=0, presence_penalty=0, logprobs=False, top_logprobs=0, logit_bias={}, metadata={"a": "b"},
     response_format={"type": "text"}, tools=[], tool_choice="none", service_tier="auto",
     parallel_tool_calls=False, extra_body={"top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1, "priority": "batch"},
 )
@@ -94,6 +95,29 @@ with client.chat.completions.stream(model=MODEL, messages=HI, max_tokens=5, seed
 raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=HI, max_tokens=1)
 assert raw.headers["x-rbee-job-id"] in raw.parse().id
 step("stream")
+
+# Log probabilities: every word of this model is equally likely, and there are 1,000.
+asked = {"model": MODEL, "messages": HI, "max_tokens": 5, "seed": 7, "logprobs": True, "top_logprobs": 2}
+whole = client.chat.completions.create(**asked).choices[0].logprobs.content
+assert "".join(token.token for token in whole) == text
+for token in whole:
+    assert abs(token.logprob + math.log(1000)) < 1e-5 and bytes(token.bytes).decode() == token.token
+    assert [top.token for top in token.top_logprobs] == ["w0 ", "w1 "]
+chunks = list(client.chat.completions.create(**asked, stream=True))
+told = [chunk.choices[0].logprobs.content for chunk in chunks if chunk.choices[0].logprobs]
+assert [token for tokens in told for token in tokens] == whole
+with client.chat.completions.stream(**asked) as stream:
+    for event in stream:
+        pass
+    assert stream.get_final_completion().choices[0].logprobs.content == whole
+plain = client.chat.completions.create(model=MODEL, messages=HI, max_tokens=1)
+assert plain.choices[0].logprobs is None
+bare = client.completions.create(model=MODEL, prompt="a", max_tokens=3, seed=7, logprobs=2).choices[0]
+assert "".join(bare.logprobs.tokens) == bare.text
+assert bare.logprobs.text_offset == [bare.text.index(word) for word in bare.logprobs.tokens]
+assert all(token in top for token, top in zip(bare.logprobs.tokens, bare.logprobs.top_logprobs))
+assert len(bare.logprobs.token_logprobs) == 3
+step("log probabilities")
 
 # Completions.
 completion = client.completions.create(model=MODEL, prompt=["a", "b"], max_tokens=3, seed=7, n=2)
@@ -130,7 +154,7 @@ step("agents")
 
 # Errors have their classes, and name the fault.
 for field, value in [
-    ("temperature", 3), ("top_p", -1), ("n", 0), ("n", 9), ("max_tokens", -1), ("logprobs", True),
+    ("temperature", 3), ("top_p", -1), ("n", 0), ("n", 9), ("max_tokens", -1), ("logprobs", 1),
     ("frequency_penalty", 0.5), ("tools", [{"type": "function", "function": {"name": "f"}}]),
     ("response_format", {"type": "json_object"}), ("logit_bias", {"1": 1}), ("modalities", ["audio"]),
     ("reasoning_effort", "high"), ("service_tier", "flex"), ("store", True), ("stop", ["a"] * 5),

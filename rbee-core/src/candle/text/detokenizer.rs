@@ -98,6 +98,8 @@ pub(in crate::candle) enum ResumeFault {
 pub(in crate::candle) struct Detokenizer {
     decoder: Decoder,
     filter: StopFilter,
+    /// The next tokens, whose text cannot be a stop text.
+    unfiltered: u32,
     /// Text of earlier tokens that nobody has received: it is sent with the next part.
     backlog: String,
     /// Bytes that readers have already, and that the filter will still return.
@@ -105,13 +107,20 @@ pub(in crate::candle) struct Detokenizer {
 }
 
 impl Detokenizer {
-    pub(in crate::candle) fn new(codec: &Codec, stops: &[String]) -> Self {
+    /// The text of an answer that ends at a stop text, but not within the text of its first `min_tokens` tokens.
+    pub(in crate::candle) fn new(codec: &Codec, stops: &[String], min_tokens: u32) -> Self {
         let decoder = if codec.is_byte_level() {
             Decoder::Bytes(Utf8::default())
         } else {
             Decoder::Window { tokens: Vec::new(), said: 0 }
         };
-        Self { decoder, filter: StopFilter::new(stops), backlog: String::new(), skip: 0 }
+        Self {
+            decoder,
+            filter: StopFilter::new(stops),
+            unfiltered: min_tokens,
+            backlog: String::new(),
+            skip: 0,
+        }
     }
 
     /// Processes the tokens of an earlier attempt. All of their text counts as not yet sent.
@@ -126,7 +135,8 @@ impl Detokenizer {
                 return Err(ResumeFault::AfterTheEnd { at, tokens });
             }
             let decoded = self.decoder.push(codec, *token);
-            self.backlog += &self.filter.push(&decoded);
+            let text = self.filtered(decoded);
+            self.backlog += &text;
         }
         Ok(())
     }
@@ -157,14 +167,23 @@ impl Detokenizer {
     /// The text to send with this token.
     pub(in crate::candle) fn push(&mut self, codec: &Codec, token: u32) -> String {
         let decoded = self.decoder.push(codec, token);
-        let text = self.filter.push(&decoded);
+        let text = self.filtered(decoded);
         self.out(text)
+    }
+
+    /// The text of one more token, without what is or may become a stop text.
+    fn filtered(&mut self, decoded: String) -> String {
+        if self.unfiltered == 0 {
+            return self.filter.push(&decoded);
+        }
+        self.unfiltered -= 1;
+        decoded
     }
 
     /// The text that was held back, at the end.
     pub(in crate::candle) fn finish(&mut self, codec: &Codec) -> String {
         let decoded = self.decoder.finish(codec);
-        let mut text = self.filter.push(&decoded);
+        let mut text = self.filtered(decoded);
         text += &self.filter.finish();
         self.out(text)
     }

@@ -217,6 +217,20 @@ impl Codec {
         self.tokenizer.decode(tokens, true).unwrap_or_default()
     }
 
+    /// The bytes that a token stands for by itself; of a special token, those of its name.
+    pub(in crate::candle) fn token_bytes(&self, token: u32) -> Vec<u8> {
+        let name = self.tokenizer.id_to_token(token).unwrap_or_default();
+        if self.special.contains(&token) {
+            return name.into_bytes();
+        }
+        if self.byte_level {
+            return self.bytes(token);
+        }
+        // SentencePiece writes a space as U+2581.
+        fallback_byte(&name)
+            .map_or_else(|| name.replace('\u{2581}', " ").into_bytes(), |byte| vec![byte])
+    }
+
     /// True if each token stands for fixed bytes.
     pub(in crate::candle) fn is_byte_level(&self) -> bool {
         self.byte_level
@@ -237,6 +251,13 @@ impl Codec {
         let bytes: Option<Vec<u8>> = text.chars().map(byte).collect();
         bytes.unwrap_or_else(|| text.into_bytes())
     }
+}
+
+/// The byte of a token like `<0x0A>`, with which SentencePiece vocabularies spell characters that they do not have.
+fn fallback_byte(name: &str) -> Option<u8> {
+    let digits = name.strip_prefix("<0x")?.strip_suffix('>')?;
+    let is_byte = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_byte.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// A part of text, split at its tokens.
@@ -277,6 +298,14 @@ fn byte(character: char) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_two_hexadecimal_digits_name_a_byte() {
+        assert_eq!((fallback_byte("<0x0A>"), fallback_byte("<0xff>")), (Some(10), Some(255)));
+        for text in ["<0x+1>", "<0x1>", "<0x001>", "<0xgg>", "0x0A", "<0x0A> "] {
+            assert_eq!(fallback_byte(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn every_byte_has_one_character_and_back() {

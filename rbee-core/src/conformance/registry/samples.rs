@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Subject;
 use crate::{
     error::{ErrorKind, Result},
-    event::{Finish, Outcome, Usage},
+    event::{Finish, Logprobs, Outcome, TokenLogprob, Usage},
     hive_address::HiveAddress,
     id::{CorrelationId, Epoch, HiveId, JobId, QueenId, TenantId, WorkerId},
     job::Job,
@@ -86,10 +86,22 @@ pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) ->
     Change::JobRunning { job, worker: WorkerId::random(), attempt, at, numerics: numerics.into() }
 }
 
+fn logprobs(word: &str) -> Logprobs {
+    let token = |bytes: Option<&[u8]>, logprob| TokenLogprob {
+        id: bytes.map(|_| 7),
+        text: word.into(),
+        bytes: bytes.map(Into::into),
+        logprob,
+    };
+    let top = vec![token(Some(&[0xf0, 0x9f]), -1.5e-39), token(None, f32::MIN)];
+    Logprobs { chosen: token(None, -0.1), top }
+}
+
 pub(super) fn chunks(words: &[&str]) -> Vec<TokenChunk> {
     let chunk = |(n, word): (usize, &&str)| TokenChunk {
         id: (n % 3 != 2).then_some(n as u32 * 40_000),
         text: Box::from(*word),
+        logprobs: (n % 4 == 1).then(|| Box::new(logprobs(word))),
     };
     words.iter().enumerate().map(chunk).collect()
 }

@@ -15,7 +15,7 @@ const MOST: usize = 1_000;
 const STARTED: Started = Started { worker: None, queue_wait: std::time::Duration::ZERO };
 
 fn token(id: u32) -> Output {
-    Output::Token { id: Some(id), text: format!("t{id}").into() }
+    Output::Token { id: Some(id), text: format!("t{id}").into(), logprobs: None }
 }
 
 fn done() -> Outcome {
@@ -111,7 +111,8 @@ fn an_answer_that_is_too_long_is_not_written() {
 
 #[test]
 fn what_is_unsaved_is_handed_out_once() {
-    let log = EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into() }], None);
+    let log =
+        EventLog::taken_over(&[TokenChunk { id: Some(1), text: "a".into(), logprobs: None }], None);
     assert_eq!(log.take_unsaved(), None);
     log.begin(LeaseId(1), STARTED);
     log.push(LeaseId(1), token(2), MOST);
@@ -240,7 +241,7 @@ fn told(log: &Arc<EventLog>, after: u64) -> Vec<(Option<u64>, &'static str)> {
 
 #[test]
 fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
-    let chunk = |id| TokenChunk { id: Some(id), text: "a".into() };
+    let chunk = |id| TokenChunk { id: Some(id), text: "a".into(), logprobs: None };
     let chunks = [chunk(1), chunk(2)];
     let log = |outcome: &Outcome, is_taken_over: bool| {
         let log = match is_taken_over {
@@ -271,4 +272,63 @@ fn a_reader_at_any_place_gets_the_end_unless_it_has_read_it() {
     let never_begun = EventLog::taken_over(&[], None);
     never_begun.close(&Outcome::Cancelled);
     assert_eq!(told(&Arc::new(never_begun), 7), [(Some(ERROR_AFTER_TAKE_OVER), "error")]);
+}
+
+fn with_logprobs(id: u32) -> Output {
+    let of = |text: &str| crate::event::TokenLogprob {
+        id: Some(id),
+        text: text.into(),
+        bytes: None,
+        logprob: -0.5,
+    };
+    let logprobs = Logprobs { chosen: of("chosen"), top: vec![of("other")] };
+    Output::Token { id: Some(id), text: "x".into(), logprobs: Some(Box::new(logprobs)) }
+}
+
+/// The ids in the log probabilities of each token.
+fn logprobs(log: &Arc<EventLog>) -> Vec<Option<u32>> {
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let events = read(&mut log.read(None), &count).into_iter();
+    let of_token = |event: JobEvent| match event.kind {
+        EventKind::Token { logprobs, .. } => Some(logprobs.and_then(|found| found.chosen.id)),
+        _ => None,
+    };
+    events.filter_map(of_token).collect()
+}
+
+#[test]
+fn log_probabilities_stay_with_their_token_and_are_stored_with_it() {
+    let log = Arc::new(EventLog::default());
+    let resume = log.begin(LeaseId(1), STARTED);
+    assert!(resume.is_empty());
+    for output in [token(1), with_logprobs(2), token(3), with_logprobs(4)] {
+        assert_eq!(log.push(LeaseId(1), output, MOST), Pushed::Written);
+    }
+    let found = [None, Some(2), None, Some(4)];
+    assert_eq!(logprobs(&log), found);
+    let (_, chunks) = log.take_unsaved().unwrap();
+    let restored = Arc::new(EventLog::taken_over(&chunks, Some(STARTED)));
+    assert_eq!(logprobs(&restored), found);
+    log.close(&done());
+    assert_eq!(logprobs(&log), found);
+}
+
+#[test]
+fn log_probabilities_count_as_a_part_of_the_answer() {
+    let plain = EventLog::default();
+    let log = EventLog::default();
+    for log in [&plain, &log] {
+        log.begin(LeaseId(1), STARTED);
+    }
+    let Output::Token { logprobs: Some(found), .. } = with_logprobs(1) else { panic!("none") };
+    let each = found.memory_bytes();
+    let most = 2 * (each + 1);
+    assert_eq!(log.push(LeaseId(1), with_logprobs(1), most), Pushed::Written);
+    assert_eq!(log.push(LeaseId(1), with_logprobs(2), most), Pushed::Written);
+    assert_eq!(log.push(LeaseId(1), with_logprobs(3), most), Pushed::TooLong);
+    for _ in 0..2 {
+        let token = Output::Token { id: Some(1), text: "x".into(), logprobs: None };
+        assert_eq!(plain.push(LeaseId(1), token, most), Pushed::Written);
+    }
+    assert!(log.bytes() >= plain.bytes() + 2 * each, "{} {}", log.bytes(), plain.bytes());
 }

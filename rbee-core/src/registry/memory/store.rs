@@ -382,7 +382,10 @@ impl Store {
 
 /// The size of a job's answer, in bytes.
 fn answer_bytes(job: &JobRecord) -> usize {
-    let chunks = job.chunks.iter().map(|chunk| size_of_val(chunk) + chunk.text.len());
+    let chunks = job.chunks.iter().map(|chunk| {
+        let logprobs = chunk.logprobs.as_ref().map_or(0, |logprobs| logprobs.memory_bytes());
+        size_of_val(chunk) + chunk.text.len() + logprobs
+    });
     let vectors = job.vectors.iter().flat_map(|vectors| vectors.iter());
     chunks.chain(vectors.map(|vector| size_of_val(&vector[..]))).sum()
 }
@@ -450,7 +453,8 @@ mod tests {
 
     #[test]
     fn the_jobs_that_ended_first_make_room_for_the_answers_of_others() {
-        let chunk = crate::registry::TokenChunk { id: None, text: "x".repeat(100).into() };
+        let chunk =
+            crate::registry::TokenChunk { id: None, text: "x".repeat(100).into(), logprobs: None };
         let one = size_of_val(&chunk) + 100;
         let mut store = Store::new(100, 3 * one);
         let epoch =

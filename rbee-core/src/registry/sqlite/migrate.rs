@@ -285,7 +285,8 @@ mod tests {
             [job.to_string()],
         )
         .unwrap();
-        let chunk = crate::registry::TokenChunk { id: Some(7), text: "honey".into() };
+        let chunk =
+            crate::registry::TokenChunk { id: Some(7), text: "honey".into(), logprobs: None };
         db.execute(
             "INSERT INTO pieces (job_id, at, data) VALUES (?1, 0, ?2)",
             rusqlite::params![job.to_string(), token_chunks::encode(std::slice::from_ref(&chunk))],

@@ -147,8 +147,12 @@ pub struct EchoBuilder {
 impl EchoBuilder {
     pub(super) fn new(model: ModelRef) -> Self {
         let mut info = WorkerInfo::new(model, "echo");
-        info.capabilities =
-            Capabilities { generate: true, resume: true, ..Capabilities::default() };
+        info.capabilities = Capabilities {
+            generate: true,
+            resume: true,
+            logprobs: true,
+            ..Capabilities::default()
+        };
         Self { info, script: Script::default(), faults: Vec::new() }
     }
 

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use super::{EchoFault, Slot, script::Script};
 use crate::{
     error::{Error, ErrorKind, Result, invalid},
-    event::{Finish, Metrics, Output, Usage},
+    event::{Finish, Logprobs, Metrics, Output, TokenLogprob, Usage},
     task::{EmbedInput, Task},
     worker::{OutputStream, Resume, Run, WorkerInfo},
 };
@@ -133,6 +133,9 @@ pub(super) fn answer(
         }
         Task::Embed { .. } => (0, Stage::Vectors),
     };
+    if !can.can(&run.job.task) && script.outputs.is_none() {
+        return Err(info.incapable(&run.job.task));
+    }
     if !run.resume.is_empty() && !can.resume {
         return unsupported("continue an answer");
     }
@@ -298,6 +301,21 @@ impl EchoAnswer {
         }
     }
 
+    /// The log probabilities of this token, if they are requested: every word is equally likely.
+    fn logprobs(&self, id: u32) -> Option<Box<Logprobs>> {
+        let Task::Generate { sampling, .. } = &self.run.job.task else {
+            return None;
+        };
+        let of = |id: u32| TokenLogprob {
+            id: (!self.script.no_ids).then_some(id),
+            text: word(id).as_str().into(),
+            bytes: None,
+            logprob: -(VOCABULARY as f32).ln(),
+        };
+        let top = (0..u32::from(sampling.logprobs?)).map(of).collect();
+        Some(Box::new(Logprobs { chosen: of(id), top }))
+    }
+
     /// The position of the first stop text in this word.
     fn stop_in(&self, word: &str) -> Option<usize> {
         let Task::Generate { sampling, .. } = &self.run.job.task else {
@@ -323,7 +341,8 @@ impl EchoAnswer {
             text.push_str(word);
             text.into_boxed_str()
         };
-        Output::Token { id: (!self.script.no_ids).then_some(id), text }
+        let logprobs = self.logprobs(id);
+        Output::Token { id: (!self.script.no_ids).then_some(id), text, logprobs }
     }
 
     fn finish(&mut self, finish: Finish) -> Output {

@@ -1,6 +1,7 @@
 //! Decisions if the model has workers.
 
 use super::*;
+use rbee_core::request::{Prompt, Sampling, Task};
 
 #[test]
 fn the_least_loaded_worker_gets_the_job_and_of_equals_the_one_used_longest_ago() {
@@ -70,6 +71,24 @@ fn a_task_that_the_model_cannot_do_is_rejected() {
     assert_eq!(place(&embed(), &fleet), Placement::Wait);
     fleet.edit_worker(worker_id(2), |w| w.state = WorkerState::Draining);
     spawned(place(&embed(), &fleet));
+}
+
+#[test]
+fn a_job_goes_only_to_workers_that_know_its_parameters() {
+    let mut fleet = cluster(vec![], vec![worker(1, "a", "m")]);
+    let mut ask = ask();
+    let mut job = (*ask.job).clone();
+    let sampling = Sampling { logprobs: Some(2), ..Sampling::default() };
+    job.task = Task::Generate { prompt: Prompt::Text("x".into()), sampling };
+    ask.job = Arc::new(job);
+    let error = rejected(place(&ask, &fleet));
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("logprobs")));
+    let mut able = worker(2, "a", "m");
+    Arc::make_mut(&mut able.info).capabilities.logprobs = true;
+    fleet.put_worker(able);
+    assert_eq!(place(&ask, &fleet), assigned(2));
+    fleet.edit_worker(worker_id(2), |w| w.leased = 2);
+    assert_eq!(place(&ask, &fleet), Placement::Wait, "the other one would ignore it");
 }
 
 #[test]

@@ -311,7 +311,10 @@ fn begun(n: u128, ids: &[Option<u32>]) -> JobRecord {
     JobRecord {
         status: JobStatus::Live(status),
         numerics: Some(parts::info(parts::worker(9), parts::hive(0), parts::model(0), 1).numerics),
-        chunks: ids.iter().map(|id| TokenChunk { id: *id, text: "x".into() }).collect(),
+        chunks: ids
+            .iter()
+            .map(|id| TokenChunk { id: *id, text: "x".into(), logprobs: None })
+            .collect(),
         tokens_generated: u32::try_from(ids.len()).unwrap(),
         ..record(n, true, 1)
     }

@@ -1,5 +1,7 @@
 //! Requests to an OpenAI-compatible server.
 
+use std::{collections::BTreeMap, num::NonZeroU32};
+
 use rbee_core::{
     Error, ErrorKind, Job, Message, Result,
     request::{EmbedInput, Prompt, Sampling, Task},
@@ -30,6 +32,18 @@ pub(super) struct Generate<'a> {
     stop: &'a [String],
     /// Also sent if `None`: without the field, OpenAI's rules limit a completion to 16 tokens.
     max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "is_off")]
+    presence_penalty: f32,
+    #[serde(skip_serializing_if = "is_off")]
+    frequency_penalty: f32,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    logit_bias: &'a BTreeMap<u32, f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_tokens: Option<NonZeroU32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Wanted>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs: Option<u8>,
     #[serde(flatten)]
     more: Option<Extended>,
 }
@@ -39,6 +53,19 @@ pub(super) struct Generate<'a> {
 enum Words<'a> {
     Messages(&'a [Message]),
     Prompt(&'a str),
+}
+
+/// What requests log probabilities: true in a chat, the number of them in a completion.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+enum Wanted {
+    Any(bool),
+    Top(u8),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_off(penalty: &f32) -> bool {
+    *penalty == 0.0
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +111,9 @@ impl<'a> Ask<'a> {
         // Always the likeliest token; vLLM accepts no top_p of 0.
         let (temperature, top_p) =
             if sampling.top_p == 0.0 { (0.0, 1.0) } else { (sampling.temperature, sampling.top_p) };
+        // llama.cpp takes 0 as none at all; what was not asked for is left out of the answer.
+        let top = sampling.logprobs.map(|top| top.max(1));
+        let is_chat = matches!(prompt, Prompt::Chat(_));
         let generate = |prompt| -> Result<Generate<'a>> {
             Ok(Generate {
                 model,
@@ -95,6 +125,12 @@ impl<'a> Ask<'a> {
                 seed: job.seed & 0x7fff_ffff,
                 stop: &sampling.stop,
                 max_tokens: sampling.max_tokens,
+                presence_penalty: sampling.presence_penalty,
+                frequency_penalty: sampling.frequency_penalty,
+                logit_bias: &sampling.logit_bias,
+                min_tokens: NonZeroU32::new(sampling.min_tokens),
+                logprobs: top.map(|top| if is_chat { Wanted::Any(true) } else { Wanted::Top(top) }),
+                top_logprobs: top.filter(|_| is_chat),
                 more: more(sampling, extended)?,
             })
         };

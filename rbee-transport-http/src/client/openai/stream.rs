@@ -9,10 +9,12 @@ use std::{
 
 use futures_core::Stream;
 use http::{Response, header};
-use rbee_core::{Error, ErrorKind, Finish, Output, Result, Usage};
+use rbee_core::{
+    Error, ErrorKind, Finish, Output, Result, Usage, event::Logprobs, request::Sampling,
+};
 use serde::Deserialize;
 
-use super::{Body, Counted, Refusal, Slot, chain};
+use super::{Body, Counted, Refusal, Slot, chain, logprobs::Received};
 use crate::{client::answer::content_type, wire::sse};
 
 /// The largest event, in bytes: a token, and the fields that a server puts around it.
@@ -37,6 +39,8 @@ struct Choice {
     text: Option<Box<str>>,
     #[serde(default)]
     finish_reason: Option<Box<str>>,
+    #[serde(default)]
+    logprobs: Option<Received>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,7 +65,7 @@ impl Chunks {
     pub(super) fn new(
         answer: Response<Body>,
         server: Arc<str>,
-        most: Option<u32>,
+        sampling: &Sampling,
         slot: Slot,
     ) -> Result<Self> {
         let kind = answer.headers().get(header::CONTENT_TYPE);
@@ -77,7 +81,11 @@ impl Chunks {
             body: answer.into_body(),
             parser: sse::Parser::new(MOST_EVENT),
             server,
-            reader: Reader { most, ..Reader::default() },
+            reader: Reader {
+                most: sampling.max_tokens,
+                logprobs: sampling.logprobs,
+                ..Reader::default()
+            },
             done: false,
             _slot: slot,
         })
@@ -127,6 +135,10 @@ struct Reader {
     tokens: u32,
     /// The requested limit of tokens.
     most: Option<u32>,
+    /// How many of the likeliest tokens get log probabilities, if they are requested.
+    logprobs: Option<u8>,
+    /// True once the server has sent log probabilities.
+    has_logprobs: bool,
     finish: Option<Finish>,
     usage: Option<Counted>,
 }
@@ -148,9 +160,12 @@ impl Reader {
         // Only one choice was requested.
         let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
         let text = choice.text.or_else(|| choice.delta?.content);
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            self.token(text);
-        }
+        let text = text.filter(|text| !text.is_empty());
+        let found = match (self.logprobs, choice.logprobs) {
+            (Some(most), Some(received)) => received.into_tokens(most),
+            _ => Vec::new(),
+        };
+        self.take_tokens(text, found)?;
         if let Some(reason) = choice.finish_reason {
             let length = &*reason == "length";
             self.finish = Some(if length { Finish::Length } else { Finish::Stop });
@@ -158,9 +173,30 @@ impl Reader {
         Ok(())
     }
 
-    fn token(&mut self, text: Box<str>) {
+    /// Takes the text of an event, and the log probabilities of its tokens if they are requested.
+    fn take_tokens(&mut self, text: Option<Box<str>>, mut found: Vec<Logprobs>) -> Result<()> {
+        self.has_logprobs |= !found.is_empty();
+        if self.logprobs.is_some() && text.is_some() && !self.has_logprobs {
+            let message = "logprobs is not supported: the server of the model sends none";
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_client_message("logprobs is not supported by this model")
+                .with_param("logprobs"));
+        }
+        // A text that comes with the log probabilities of several tokens is that of the last one.
+        let last = found.pop();
+        for logprobs in found {
+            self.token("".into(), Some(logprobs));
+        }
+        if text.is_some() || last.is_some() {
+            self.token(text.unwrap_or_default(), last);
+        }
+        Ok(())
+    }
+
+    fn token(&mut self, text: Box<str>, logprobs: Option<Logprobs>) {
         self.tokens += 1;
-        self.ready.push_back(Output::Token { id: None, text });
+        let logprobs = logprobs.map(Box::new);
+        self.ready.push_back(Output::Token { id: None, text, logprobs });
     }
 
     /// Ends the answer.
@@ -173,7 +209,7 @@ impl Reader {
         // They were generated, so they count, but never beyond the limit.
         let all = counted.completion_tokens.min(self.most.unwrap_or(u32::MAX));
         for _ in self.tokens..all.min(self.tokens.saturating_add(MOST_SILENT)) {
-            self.token("".into());
+            self.token("".into(), None);
         }
         let usage = Usage { prompt_tokens: counted.prompt_tokens, completion_tokens: self.tokens };
         self.ready.push_back(Output::End { finish, usage });

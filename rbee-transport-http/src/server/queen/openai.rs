@@ -9,6 +9,7 @@
 mod answer;
 mod embeddings;
 mod fields;
+mod logprobs;
 mod messages;
 mod models;
 mod request;
@@ -151,6 +152,8 @@ struct Origin {
     created: u64,
     /// The number of answers to each prompt.
     per_prompt: usize,
+    /// True if log probabilities were requested.
+    logprobs: bool,
     /// The caller.
     caller: Caller,
     /// The correlation id of the request.
@@ -166,6 +169,7 @@ impl Origin {
             model: ask.model.clone(),
             created: super::unix_seconds(),
             per_prompt: ask.per_prompt,
+            logprobs: ask.logprobs,
             caller,
             mark,
         }

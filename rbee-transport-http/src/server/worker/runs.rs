@@ -251,8 +251,8 @@ impl Drop for Frames {
 
 fn put(out: &mut BytesMut, item: Result<Output>) {
     let (name, data) = match item {
-        Ok(Output::Token { id, text }) => {
-            (frame::TOKEN, serde_json::to_vec(&Token { id, text: (&*text).into() }))
+        Ok(Output::Token { id, text, logprobs }) => {
+            (frame::TOKEN, serde_json::to_vec(&Token { id, text: (&*text).into(), logprobs }))
         }
         Ok(Output::Vectors(vectors)) => (frame::VECTORS, serde_json::to_vec(&vectors)),
         Ok(Output::Heartbeat) => (frame::HEARTBEAT, Ok(b"{}".to_vec())),

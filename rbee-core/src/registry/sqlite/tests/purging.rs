@@ -24,7 +24,11 @@ async fn ended_jobs_go_when_their_time_is_over_and_live_ones_stay() {
         let tokens = Change::JobTokens {
             job: job.id,
             at: 0,
-            chunks: vec![crate::registry::TokenChunk { id: None, text: "x".into() }],
+            chunks: vec![crate::registry::TokenChunk {
+                id: None,
+                text: "x".into(),
+                logprobs: None,
+            }],
         };
         registry.record(epoch, &[queued(job), tokens]).await.unwrap();
     }

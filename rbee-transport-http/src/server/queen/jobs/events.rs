@@ -12,7 +12,11 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use rbee_core::{CorrelationId, JobId, Result, event::EventRef, queen::JobEvents};
+use rbee_core::{
+    CorrelationId, JobId, Result,
+    event::{EventRef, Logprobs},
+    queen::JobEvents,
+};
 use serde::Serialize;
 
 use crate::{
@@ -92,7 +96,7 @@ impl Frames {
 
 fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_>) {
     match event {
-        EventRef::Token { id, text } => put_token(out, seq, id, text),
+        EventRef::Token { id, text, logprobs } => put_token(out, seq, id, text, logprobs),
         EventRef::Started(started) => {
             let queue_ms = u64::try_from(started.queue_wait.as_millis()).unwrap_or(u64::MAX);
             let worker = origin.caller.worker(started.worker);
@@ -124,7 +128,13 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
 }
 
 /// Nearly all events are tokens: they are written directly.
-fn put_token(out: &mut BytesMut, seq: Option<u64>, id: Option<u32>, text: &str) {
+fn put_token(
+    out: &mut BytesMut,
+    seq: Option<u64>,
+    id: Option<u32>,
+    text: &str,
+    logprobs: Option<&Logprobs>,
+) {
     if let Some(seq) = seq {
         out.extend_from_slice(b"id: ");
         sse::put_number(out, seq);
@@ -138,7 +148,13 @@ fn put_token(out: &mut BytesMut, seq: Option<u64>, id: Option<u32>, text: &str) 
     }
     out.extend_from_slice(b"\"text\":\"");
     put_escaped(out, text);
-    out.extend_from_slice(b"\"}\n\n");
+    out.extend_from_slice(b"\"");
+    // Numbers and text always become JSON.
+    if let Some(json) = logprobs.and_then(|logprobs| serde_json::to_vec(logprobs).ok()) {
+        out.extend_from_slice(b",\"logprobs\":");
+        out.extend_from_slice(&json);
+    }
+    out.extend_from_slice(b"}\n\n");
 }
 
 fn put_json(out: &mut BytesMut, seq: Option<u64>, name: &str, body: &impl Serialize) {
@@ -175,15 +191,28 @@ mod tests {
 
     #[test]
     fn a_token_is_written_as_its_type_says() {
-        for id in [None, Some(7)] {
+        let of = |text: &str, bytes: Option<Box<[u8]>>| rbee_core::event::TokenLogprob {
+            id: Some(7),
+            text: text.into(),
+            bytes,
+            logprob: -0.5,
+        };
+        let some = Logprobs {
+            chosen: of("a \"b\"", None),
+            top: vec![of("\u{fffd}", Some([0xf0].into()))],
+        };
+        for (id, logprobs) in [(None, None), (Some(7), None), (Some(7), Some(some))] {
             let mut out = BytesMut::new();
-            put_token(&mut out, Some(3), id, "a \"b\"\n\u{e9}");
+            put_token(&mut out, Some(3), id, "a \"b\"\n\u{e9}", logprobs.as_ref());
             let mut parser = sse::Parser::default();
             parser.push(&out);
             let event = parser.next_event().unwrap().unwrap();
             assert_eq!((event.id.as_deref(), &*event.name), (Some("3"), job_event::TOKEN));
             let token: Token<'_> = serde_json::from_slice(&event.data).unwrap();
-            assert_eq!(token, Token { id, text: "a \"b\"\n\u{e9}".into() });
+            assert_eq!(
+                token,
+                Token { id, text: "a \"b\"\n\u{e9}".into(), logprobs: logprobs.map(Box::new) }
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 use rbee_core::{JobAnswer, JobHandle, Result};
 
-use super::{Origin, request::Kind, started, tell_origin};
+use super::{Origin, logprobs, request::Kind, started, tell_origin};
 use crate::{
     server::response,
     wire::openai::{ChatChoice, ChatCompletion, ChatMessage, Completion, CompletionChoice, Usage},
@@ -36,7 +36,7 @@ fn chat(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> ChatCompletio
     let choice = |(answer, index): (JobAnswer, u32)| ChatChoice {
         index,
         message: ChatMessage { role: "assistant".into(), content: answer.text, refusal: () },
-        logprobs: (),
+        logprobs: origin.logprobs.then(|| logprobs::of_chat(&answer.logprobs)),
         finish_reason: answer.finish.as_str().into(),
     };
     ChatCompletion {
@@ -53,7 +53,7 @@ fn completion(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> Complet
     let choice = |(answer, index): (JobAnswer, u32)| CompletionChoice {
         index,
         text: answer.text,
-        logprobs: (),
+        logprobs: origin.logprobs.then(|| logprobs::of_completion(&answer.logprobs, &mut 0)),
         finish_reason: Some(answer.finish.as_str().into()),
     };
     Completion {

@@ -1,6 +1,6 @@
 //! Reads OpenAI's requests.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rbee_core::{
     Error, ErrorKind, Priority, Request, Result,
@@ -19,6 +19,8 @@ use crate::wire::openai::{EncodingFormat, StreamOptions};
 pub(super) const MOST_CHOICES: u32 = 8;
 /// The longest answer to bare text by default, in tokens: the same as OpenAI's.
 const COMPLETION_TOKENS: u32 = 16;
+/// The most of the likeliest tokens with log probabilities.
+const MOST_TOP_LOGPROBS: u8 = 20;
 
 /// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(super) struct Ask {
     pub(super) per_prompt: usize,
     /// How to stream, if that was requested.
     pub(super) stream: Option<StreamOptions>,
+    /// True if log probabilities were requested.
+    pub(super) logprobs: bool,
 }
 
 impl Ask {
@@ -74,13 +78,14 @@ impl Ask {
         };
         let terms = Terms::take(&mut fields, kind)?;
         finish(fields, &kind.rules())?;
+        let logprobs = terms.sampling.logprobs.is_some();
         let requests = prompts
             .into_iter()
             .flat_map(|prompt| (0..n).map(move |_| prompt.clone()))
             .enumerate()
             .map(|(at, request)| terms.apply(request, at as u64))
             .collect();
-        Ok(Self { kind, model, requests, per_prompt: n as usize, stream })
+        Ok(Self { kind, model, requests, per_prompt: n as usize, stream, logprobs })
     }
 }
 
@@ -324,6 +329,8 @@ impl Terms {
             ("top_p", &mut sampling.top_p),
             ("min_p", &mut sampling.min_p),
             ("repetition_penalty", &mut sampling.repetition_penalty),
+            ("presence_penalty", &mut sampling.presence_penalty),
+            ("frequency_penalty", &mut sampling.frequency_penalty),
         ];
         for (name, place) in numbers {
             if let Some(number) = fields.take(name, NUMBER)? {
@@ -340,6 +347,13 @@ impl Terms {
                 }
             };
         }
+        const MIN_TOKENS: &str = "a whole number, 0 or more";
+        sampling.min_tokens = fields.take_whole("min_tokens", MIN_TOKENS)?.unwrap_or(0);
+        sampling.logit_bias = logit_bias(fields)?;
+        sampling.logprobs = match kind {
+            Kind::Chat => chat_logprobs(fields)?,
+            Kind::Completion => completion_logprobs(fields)?,
+        };
         if let Some(stop) = fields.take_raw("stop") {
             sampling.stop = match stop.get().as_bytes().first() {
                 Some(b'"') => vec![parse(stop, "stop", STOP)?],
@@ -357,6 +371,43 @@ impl Terms {
             Some(seed) => request.seed(seed.wrapping_add(index)),
             None => request,
         }
+    }
+}
+
+/// The biases by the ids of their tokens, which are texts in JSON.
+fn logit_bias(fields: &mut Fields<'_>) -> Result<BTreeMap<u32, f32>> {
+    const BIAS: &str = "an object of token ids and numbers, like {\"50256\": -100}";
+    let Some(value) = fields.take_raw("logit_bias") else { return Ok(BTreeMap::new()) };
+    let biases: BTreeMap<String, f32> = parse(value, "logit_bias", BIAS)?;
+    let by_id = biases.into_iter().map(|(token, bias)| Some((token.parse().ok()?, bias)));
+    by_id.collect::<Option<_>>().ok_or_else(|| not_allowed(value, "logit_bias", BIAS))
+}
+
+/// In a chat one field requests them, and another one the number of the likeliest tokens.
+fn chat_logprobs(fields: &mut Fields<'_>) -> Result<Option<u8>> {
+    const NONE: &str = "0 if logprobs is not true";
+    let wanted = fields.take("logprobs", "true or false")?.unwrap_or(false);
+    let top = match fields.take_raw("top_logprobs") {
+        None => 0,
+        Some(value) => match top_logprobs(value, "top_logprobs")? {
+            1.. if !wanted => return Err(not_allowed(value, "top_logprobs", NONE)),
+            top => top,
+        },
+    };
+    Ok(wanted.then_some(top))
+}
+
+/// A completion says of how many of the likeliest tokens it wants log probabilities.
+fn completion_logprobs(fields: &mut Fields<'_>) -> Result<Option<u8>> {
+    let value = fields.take_raw("logprobs");
+    value.map(|value| top_logprobs(value, "logprobs")).transpose()
+}
+
+fn top_logprobs(value: &RawValue, name: &str) -> Result<u8> {
+    let allowed = format!("0 to {MOST_TOP_LOGPROBS}");
+    match whole(value, name, &allowed)? {
+        top @ 0..=MOST_TOP_LOGPROBS => Ok(top),
+        _ => Err(not_allowed(value, name, &allowed)),
     }
 }
 

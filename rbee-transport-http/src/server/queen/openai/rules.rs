@@ -58,14 +58,10 @@ pub(super) const COMMON: &[(&str, Rule)] = &[
 
 /// Of a chat and of a completion. The second half is not OpenAI's: clients of vLLM and of llama.cpp send these.
 pub(super) const GENERATE: &[(&str, Rule)] = &[
-    ("frequency_penalty", Zero),
-    ("logit_bias", Empty),
-    ("presence_penalty", Zero),
     ("cache_prompt", AnyBool),
     ("ignore_eos", False),
     ("include_stop_str_in_output", False),
     ("length_penalty", One),
-    ("min_tokens", Zero),
     ("mirostat", Zero),
     ("repeat_penalty", One),
     ("skip_special_tokens", True),
@@ -84,7 +80,6 @@ pub(super) const CHAT: &[(&str, Rule)] = &[
     ("echo", False),
     ("function_call", OneOf(&["none", "auto"])),
     ("functions", Empty),
-    ("logprobs", False),
     ("modalities", TextAlone),
     ("moderation", Nothing),
     ("parallel_tool_calls", AnyBool),
@@ -94,14 +89,12 @@ pub(super) const CHAT: &[(&str, Rule)] = &[
     ("response_format", TextFormat),
     ("tool_choice", OneOf(&["none", "auto"])),
     ("tools", Empty),
-    ("top_logprobs", Zero),
     ("verbosity", OneOf(&["medium"])),
     ("web_search_options", Nothing),
 ];
 
 /// Of a completion of bare text.
-pub(super) const COMPLETION: &[(&str, Rule)] =
-    &[("echo", False), ("logprobs", Nothing), ("suffix", Empty)];
+pub(super) const COMPLETION: &[(&str, Rule)] = &[("echo", False), ("suffix", Empty)];
 
 /// Of a message. Clients send the answers of this and of other services back as they have received them, so the fields
 /// that such an answer can have are ignored if they say nothing that the model has to read: its reasoning too, which

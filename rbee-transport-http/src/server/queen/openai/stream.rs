@@ -21,10 +21,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use rbee_core::{
     CorrelationId, Error, ErrorKind, JobHandle, Queen, Result,
-    event::{EventRef, Started},
+    event::{EventRef, Logprobs, Started},
 };
 
-use super::{Origin, request::Kind, tell_origin};
+use super::{Origin, logprobs, request::Kind, tell_origin};
 use crate::{
     server::queen::{
         caller::Caller, json_escape::put_escaped, keep_alive::Waiting, stream_headers,
@@ -73,6 +73,8 @@ struct Choice {
     begun: bool,
     over: bool,
     frame: Frame,
+    /// The length of its tokens so far, in characters, if there are log probabilities.
+    offset: u64,
 }
 
 /// The constant parts of the chunks of one answer.
@@ -89,6 +91,9 @@ struct Chunks {
     choices: Vec<Choice>,
     /// From after the text of a token to the end of the chunk.
     token_end: Bytes,
+    /// The same with log probabilities: up to them, and from after them.
+    token_logprobs: [Bytes; 2],
+    kind: Kind,
     /// From after the reason of an end to the end of the chunk.
     end_end: Bytes,
     /// The head of the chunk with the usage, if requested.
@@ -118,6 +123,7 @@ impl Chunks {
             new_prompt: origin.begins_prompt(index),
             begun: false,
             over: false,
+            offset: 0,
             frame: Frame::new(origin, index, usage),
         };
         let quote = match origin.kind {
@@ -133,6 +139,11 @@ impl Chunks {
             choices: handles.into_iter().enumerate().map(choice).collect(),
             token_end: format!("{quote},\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n")
                 .into(),
+            token_logprobs: [
+                format!("{quote},\"logprobs\":").into(),
+                format!(",\"finish_reason\":null}}]{usage}}}\n\n").into(),
+            ],
+            kind: origin.kind,
             end_end: format!("\"}}]{usage}}}\n\n").into(),
             usage_head,
             usage: Usage::default(),
@@ -169,14 +180,23 @@ impl Chunks {
         }
         let mut failed = None;
         let Self { choices, buffer, token_end, end_end, usage, started, waiting, .. } = self;
-        let Choice { handle, frame, begun, over, new_prompt } = &mut choices[at];
+        let (kind, [before_logprobs, after_logprobs]) = (self.kind, &self.token_logprobs);
+        let Choice { handle, frame, begun, over, new_prompt, offset } = &mut choices[at];
         let _ = handle.poll_read(cx, |_, event| {
             match event {
                 EventRef::Started(now) => {
                     started.get_or_insert(now);
                     waiting.begun();
                 }
-                EventRef::Token { text, .. } => {
+                EventRef::Token { text, logprobs: Some(logprobs), .. } => {
+                    frame.begin(begun, buffer);
+                    buffer.extend_from_slice(&frame.token);
+                    put_escaped(buffer, text);
+                    buffer.extend_from_slice(before_logprobs);
+                    put_logprobs(buffer, kind, logprobs, offset);
+                    buffer.extend_from_slice(after_logprobs);
+                }
+                EventRef::Token { text, logprobs: None, .. } => {
                     if !text.is_empty() {
                         frame.begin(begun, buffer);
                         buffer.extend_from_slice(&frame.token);
@@ -285,6 +305,16 @@ impl Frame {
             },
         }
     }
+}
+
+/// Writes the log probabilities of a token, after tokens of `offset` characters.
+fn put_logprobs(out: &mut BytesMut, kind: Kind, logprobs: &Logprobs, offset: &mut u64) {
+    let json = match kind {
+        Kind::Chat => serde_json::to_vec(&logprobs::of_chat([logprobs])),
+        Kind::Completion => serde_json::to_vec(&logprobs::of_completion([logprobs], offset)),
+    };
+    // Numbers and text always become JSON.
+    out.extend_from_slice(json.as_deref().unwrap_or(b"null"));
 }
 
 /// The beginning of every chunk, up to its answers.
