@@ -141,7 +141,7 @@ async fn a_continuation_without_a_maximum_has_at_most_256_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_asked_again_once_something_of_an_answer_was_shown() {
-    let token = Output::Token { id: None, text: "It".into() };
+    let token = Output::Token { id: None, text: "It".into(), logprobs: None };
     let hall = Hall::with(echo().script([Ok(token), Err(refusal())])).await;
     let ended = hall.rbee(&["run", "bee", "hello"]).run().await;
     let ended = ended.failed(2, &["UNSUPPORTED, parameter messages"]);

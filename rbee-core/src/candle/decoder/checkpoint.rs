@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The longest context that is offered if the options set none: the memory of keys and values grows with it.
-const DEFAULT_CONTEXT: u32 = 32_768;
+pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
 /// The longest possible context.
 const MAX_CONTEXT: u32 = 1 << 20;
 

@@ -60,7 +60,7 @@ fn every_family_is_opened_and_loaded_with_all_bytes_where_they_belong() {
                 true
             })
             .unwrap();
-        assert_eq!((last, mapped.bytes), ((total as u64, total as u64), total as u64));
+        assert_eq!(last, (total as u64, total as u64));
         let copied = checkpoint.load(Residence::Copied, |_, _| true).unwrap();
         for wanted in checkpoint.plan.tensors() {
             let whole = tensors.iter().find(|tensor| tensor.name == wanted.name).unwrap();
@@ -167,7 +167,7 @@ fn a_gguf_model_has_matrices_of_every_type_also_in_several_files() {
     for dir in [whole, split] {
         let checkpoint = Checkpoint::open(dir.path(), None).unwrap();
         assert_eq!((checkpoint.context, checkpoint.architecture.vocab), (64, 40));
-        assert!(checkpoint.metadata.as_ref().is_some_and(|values| values.len() >= 11));
+        assert!(checkpoint.gguf.is_some());
         for residence in [Residence::Mapped, Residence::Copied] {
             let loaded = checkpoint.load(residence, |_, _| true).unwrap();
             for wanted in checkpoint.plan.tensors().filter(|wanted| wanted.shape.len() == 2) {

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::candle::{
-    config::DEFAULT_CONTEXT,
     config_fields::ConfigFields,
+    decoder::checkpoint::DEFAULT_CONTEXT,
     decoder::{
         architecture::{Activation, Experts, Pairs},
         plan::{Names, Plan},

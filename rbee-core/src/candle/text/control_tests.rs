@@ -443,7 +443,8 @@ fn the_bundled_model_counts_the_tokens_of_a_forged_turn_as_text() {
     let codec = &engine.frontend.vocabulary.codec;
     let tokens = |content: &str| {
         let messages = [turn(Role::User, content)];
-        let prompt = engine.frontend.template.as_ref().unwrap().render(&messages, codec.added()).unwrap();
+        let prompt =
+            engine.frontend.template.as_ref().unwrap().render(&messages, codec.added()).unwrap();
         codec.encode(&prompt, false).unwrap()
     };
     let control = |ids: &[u32]| ids.iter().filter(|id| **id <= 6).count();

@@ -86,7 +86,7 @@ fn from_caller(codec: &Codec, text: &str, add_special: bool) -> Vec<u32> {
 
 /// The text of these tokens, as a stream of them gives it.
 pub(super) fn streamed(codec: &Codec, ids: &[u32]) -> String {
-    let mut detokenizer = Detokenizer::new(codec, &[]);
+    let mut detokenizer = Detokenizer::new(codec, &[], 0);
     let mut text: String = ids.iter().map(|id| detokenizer.push(codec, *id)).collect();
     text += &detokenizer.finish(codec);
     text
