@@ -4,7 +4,6 @@ mod batch;
 mod bert;
 mod causal_lm;
 mod config_fields;
-mod cpu;
 mod decoder;
 mod embed;
 mod encoder;
@@ -18,7 +17,6 @@ mod heartbeat;
 mod logprobs;
 mod numerics;
 mod sampler;
-mod tensors;
 mod text;
 mod token_mask;
 mod weights;
@@ -35,7 +33,8 @@ use std::{
 use async_trait::async_trait;
 use candle_core::{DType, Device, Tensor};
 
-pub use self::{decoder::backend::CacheType, factory::CandleFactory};
+pub use self::factory::CandleFactory;
+pub use rbee_decoder::backend::CacheType;
 
 use self::{
     bert::BertConfig,

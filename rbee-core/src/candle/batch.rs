@@ -2,7 +2,7 @@
 //!
 //! A step computes one token of every sequence that generates, and some tokens of the prompts that are not in the cache
 //! yet. Sequences join and leave between steps. The logits of a sequence do not depend on the others or on how its
-//! prompt was divided ([`Model`](super::decoder::model::Model)), so all decisions here are about time and memory only:
+//! prompt was divided ([`Model`](rbee_decoder::model::Model)), so all decisions here are about time and memory only:
 //! none of them changes an answer.
 //!
 //! **Order.** Sequences are in order of arrival, and keep their place until they end.
@@ -33,7 +33,7 @@ mod warm;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::decoder::backend::BLOCK;
+use rbee_decoder::backend::BLOCK;
 
 /// By default there are blocks for this many tokens of every slot, or for the context if that is shorter.
 const TOKENS_PER_SLOT: u32 = 4_096;

@@ -3,23 +3,21 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use candle_core::Device;
+use rbee_decoder::{
+    backend::{BLOCK, CacheShape, CacheType},
+    cpu::Cpu,
+    forward::Decoder,
+    model::Model,
+    tensors::Tensors,
+};
 
 use super::{
     CandleDevice, Facts, Loading,
     batch::cache_blocks,
-    cpu::Cpu,
-    decoder::{
-        backend::{BLOCK, CacheShape, CacheType},
-        checkpoint::Checkpoint,
-        forward::Decoder,
-        model::Model,
-        weights::Residence,
-        weights_by_role::DecoderWeights,
-    },
+    decoder::{assemble::assemble, checkpoint::Checkpoint, weights::Residence},
     files::Loaded,
     generate::{Plan, Vocabulary},
     numerics, sampler,
-    tensors::Tensors,
     text::{
         self,
         gguf::GgufText,
@@ -97,7 +95,7 @@ impl Loading<'_> {
             false => Residence::Mapped,
         };
         let loaded = checkpoint.load(residence, |done, total| self.goes_on(done, total))?;
-        let weights = DecoderWeights::assemble(&checkpoint.plan, &loaded)?;
+        let weights = assemble(&checkpoint.plan, &loaded)?;
         let architecture = checkpoint.architecture.clone();
         let does_not_fit = |source| self.does_not_fit(source);
         Ok(match device {

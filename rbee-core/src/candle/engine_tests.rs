@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
+use rbee_decoder::{
+    backend::{CacheShape, CacheType},
+    model::Model,
+    part::Part,
+};
+
 use super::*;
 use crate::{
-    candle::{
-        decoder::{
-            backend::{CacheShape, CacheType},
-            model::{Model, Part},
-        },
-        golden_tests::bundled_engine,
-    },
+    candle::golden_tests::bundled_engine,
     id::{CorrelationId, JobId},
     job::Job,
     priority::Priority,

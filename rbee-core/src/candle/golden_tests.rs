@@ -5,16 +5,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use rbee_decoder::{backend::CacheShape, model::Model, part::Part};
 use serde::Deserialize;
 
 use super::{
     CandleOptions, CausalLm, Engine,
     batch::{Clock, outlet::Outlet, slots::Slots, steps::Batch},
     causal_lm::Frontend,
-    decoder::{
-        backend::CacheShape,
-        model::{Model, Part},
-    },
     generate::{Begun, Plan, Vocabulary},
     heartbeat::Heartbeat,
     load,

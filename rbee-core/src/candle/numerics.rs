@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 
-use super::decoder::backend::CacheType;
+use rbee_decoder::backend::CacheType;
 
 /// The candle release of this build. A test compares it with the lock file.
 pub(super) const CANDLE_VERSION: &str = "0.11.1";

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{super::decoder::backend::BLOCK, blocks::BlockPool};
+use rbee_decoder::backend::BLOCK;
+
+use super::blocks::BlockPool;
 use crate::id::TenantId;
 
 /// A cached block. Numbers are never used again.

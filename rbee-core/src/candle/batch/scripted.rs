@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
+use rbee_decoder::{
+    backend::{BLOCK, CacheShape, CacheType},
+    model::Model,
+    part::Part,
+};
 use tokio::sync::mpsc;
 
 use super::{Clock, outlet::Outlet, slots::Slots, steps::Batch};
 use crate::{
     candle::{
-        decoder::{
-            backend::{BLOCK, CacheShape, CacheType},
-            model::{Model, Part},
-        },
         generate::{Begun, Origin, Plan, Vocabulary},
         golden_tests::bundled_engine,
         heartbeat::Heartbeat,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures_util::future::{pending, select_all};
+use rbee_decoder::{backend::BLOCK, model::Model, part::Part};
 
 use super::{
     Clock,
@@ -19,10 +20,6 @@ use super::{
 };
 use crate::{
     candle::{
-        decoder::{
-            backend::BLOCK,
-            model::{Model, Part},
-        },
         files::shown,
         generate::{Begun, Vocabulary},
         heartbeat::Heartbeat,

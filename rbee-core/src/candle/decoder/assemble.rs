@@ -1,22 +1,23 @@
 //! Weights by their role, from the tensors of a plan.
 
+use rbee_decoder::weights::{
+    DecoderWeights, FeedForwardWeights, GatedWeights, LayerWeights, Projection,
+};
+
 use super::{
     plan::{FeedForwardPlan, GatedPlan, LayerPlan, Plan, TensorRef},
     weights::LoadedWeights,
-    weights_by_role::{DecoderWeights, FeedForwardWeights, GatedWeights, LayerWeights, Projection},
 };
 use crate::candle::files::Loaded;
 
-impl DecoderWeights {
-    /// The loaded tensors of this plan. The matrices are not copied.
-    pub(in crate::candle) fn assemble(plan: &Plan, loaded: &LoadedWeights) -> Loaded<Self> {
-        Ok(Self {
-            embeddings: loaded.matrix(&plan.embedding)?,
-            layers: plan.layers.iter().map(|plan| layer(plan, loaded)).collect::<Loaded<_>>()?,
-            output_norm: loaded.vector(&plan.final_norm)?,
-            output: plan.head.as_ref().map(|head| loaded.matrix(head)).transpose()?,
-        })
-    }
+/// The loaded tensors of this plan by their role. The matrices are not copied.
+pub(in crate::candle) fn assemble(plan: &Plan, loaded: &LoadedWeights) -> Loaded<DecoderWeights> {
+    Ok(DecoderWeights {
+        embeddings: loaded.matrix(&plan.embedding)?,
+        layers: plan.layers.iter().map(|plan| layer(plan, loaded)).collect::<Loaded<_>>()?,
+        output_norm: loaded.vector(&plan.final_norm)?,
+        output: plan.head.as_ref().map(|head| loaded.matrix(head)).transpose()?,
+    })
 }
 
 fn layer(plan: &LayerPlan, loaded: &LoadedWeights) -> Loaded<LayerWeights> {

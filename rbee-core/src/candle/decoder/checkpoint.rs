@@ -5,12 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rbee_decoder::{architecture::Architecture, matrix::WeightType};
 use serde_json::{Map, Value};
 
 use super::{
-    architecture::Architecture,
     families::{self, Description, FAMILIES, Family, Source},
-    matrix::WeightType,
     plan::{Layout, Names, Plan},
     weights::{LoadedWeights, Residence, StoredWeights},
 };

@@ -11,7 +11,9 @@ mod qwen;
 mod ropes;
 mod source;
 
-use super::{architecture::Architecture, plan::Layout};
+use rbee_decoder::architecture::Architecture;
+
+use super::plan::Layout;
 use crate::candle::files::Loaded;
 
 pub(super) use source::{Source, object};

@@ -1,13 +1,13 @@
 use std::{collections::BTreeMap, path::Path};
 
+use rbee_decoder::architecture::{Activation, Experts, Pairs};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::candle::{
     config_fields::ConfigFields,
-    decoder::checkpoint::DEFAULT_CONTEXT,
     decoder::{
-        architecture::{Activation, Experts, Pairs},
+        checkpoint::DEFAULT_CONTEXT,
         plan::{Names, Plan},
         test_files,
         weights::StoredWeights,
@@ -137,10 +137,7 @@ fn phi3(extended: bool) -> Value {
 
 /// Compares some of the frequencies with those that the functions of transformers give.
 #[track_caller]
-fn assert_frequencies(
-    rope: &crate::candle::decoder::architecture::Rope,
-    expected: &[(usize, f32)],
-) {
+fn assert_frequencies(rope: &rbee_decoder::architecture::Rope, expected: &[(usize, f32)]) {
     for (pair, expected) in expected {
         let found = rope.inverse_frequencies[*pair];
         assert!((found - expected).abs() <= 1e-6 * expected, "{pair}: {found} {expected}");
@@ -454,10 +451,7 @@ fn gguf_files_give_the_same_architectures_as_configurations() {
         of_metadata(&gemma3_gguf(), &[(name, &shape)]).unwrap();
     // The converter adds 1 to the weights of the norms.
     let expected = config(gemma3_270m()).architecture;
-    assert_eq!(
-        a,
-        crate::candle::decoder::architecture::Architecture { norm_shift: 0.0, ..expected }
-    );
+    assert_eq!(a, rbee_decoder::architecture::Architecture { norm_shift: 0.0, ..expected });
     assert_eq!(layout.names, Names::Gguf);
 
     let moe = json!({
@@ -529,7 +523,7 @@ fn llama_in_gguf_rotates_neighbors_and_its_factors_are_tensors() {
     let written = [
         test_files::Written::new(
             "token_embd.weight",
-            crate::candle::decoder::matrix::WeightType::F16,
+            rbee_decoder::matrix::WeightType::F16,
             &[96, 64],
         ),
         factors,

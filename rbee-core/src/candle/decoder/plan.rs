@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::architecture::Architecture;
+use rbee_decoder::architecture::Architecture;
 
 /// A matrix or a vector in the files: some rows of a tensor, or all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

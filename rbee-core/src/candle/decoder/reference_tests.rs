@@ -10,15 +10,16 @@ use std::io::Cursor;
 use candle_core::{Device, quantized::gguf_file};
 
 use self::cases::Case;
-use super::{
+use rbee_decoder::tensors::Tensors;
+use rbee_decoder::{
     architecture::{Architecture, Pairs},
     backend::{BLOCK, Backend, CacheShape, CacheType},
     forward::Decoder,
     matrix::{StoredMatrix, WeightType},
-    model::{Model, Part},
-    weights_by_role::DecoderWeights,
+    model::Model,
+    part::Part,
+    weights::DecoderWeights,
 };
-use crate::candle::tensors::Tensors;
 
 /// The blocks of a sequence are anywhere in the cache.
 const TABLES: [[u32; 4]; 2] = [[6, 2, 7, 0], [1, 5, 3, 4]];

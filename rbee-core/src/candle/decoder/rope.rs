@@ -5,7 +5,7 @@
 
 use std::f64::consts::TAU;
 
-use super::architecture::{Pairs, Rope};
+use rbee_decoder::architecture::{Pairs, Rope};
 
 /// How the frequencies differ from those of the first paper.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,12 +2,10 @@
 
 use std::{fs, path::Path};
 
+use rbee_decoder::matrix::WeightType;
 use serde_json::{Map, Value, json};
 
-use super::{
-    matrix::WeightType,
-    plan::{Plan, TensorRef},
-};
+use super::plan::{Plan, TensorRef};
 use crate::model_info::gguf;
 
 /// A tensor to write: its name, its type, its shape (the outermost dimension first) and its bytes.

@@ -9,10 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use rbee_decoder::matrix::{StoredMatrix, WeightType};
 
 use super::{
     map,
-    matrix::{StoredMatrix, WeightType},
     plan::{Plan, TensorRef},
 };
 use crate::{

@@ -1,12 +1,10 @@
 //! The values that nearly all families have in common.
 
+use rbee_decoder::architecture::{Activation, Architecture, Layer};
 use serde_json::Value;
 
 use super::source::Source;
-use crate::candle::{
-    decoder::architecture::{Activation, Architecture, Layer},
-    files::{LoadFault, Loaded},
-};
+use crate::candle::files::{LoadFault, Loaded};
 
 /// The most layers times experts: a plan of the tensors has an entry for each.
 const MAX_EXPERTS: usize = 1 << 16;

@@ -1,10 +1,11 @@
 //! The text models of Gemma 2 and Gemma 3.
 
+use rbee_decoder::architecture::{Activation, Architecture, Pairs};
+
 use super::{Description, Family, base, ropes, source::Source};
 use crate::candle::{
     config_fields::ConfigFields,
     decoder::{
-        architecture::{Activation, Architecture, Pairs},
         plan::{Layout, Names},
         rope::{RopeSpec, Scaling},
     },

@@ -1,11 +1,10 @@
 //! Llama and what has its shape: SmolLM, Yi, many distilled models; and Mistral, whose first versions have a window.
 
+use rbee_decoder::architecture::Pairs;
+
 use super::{Description, Family, base, ropes, source::Source};
 use crate::candle::{
-    decoder::{
-        architecture::Pairs,
-        plan::{Layout, Names},
-    },
+    decoder::plan::{Layout, Names},
     files::Loaded,
 };
 

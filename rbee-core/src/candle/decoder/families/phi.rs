@@ -1,11 +1,10 @@
 //! Phi 3 and Phi 4: matrices that are fused, and LongRoPE.
 
+use rbee_decoder::architecture::Pairs;
+
 use super::{Description, Family, base, ropes, source::Source};
 use crate::candle::{
-    decoder::{
-        architecture::Pairs,
-        plan::{Layout, Names},
-    },
+    decoder::plan::{Layout, Names},
     files::Loaded,
 };
 

@@ -1,13 +1,11 @@
 //! Qwen 2 and 2.5 (biases of queries, keys and values), and Qwen 3 (norms of queries and keys; dense, and with experts).
 
+use rbee_decoder::architecture::{Experts, Pairs};
 use serde_json::Value;
 
 use super::{Description, Family, base, ropes, source::Source};
 use crate::candle::{
-    decoder::{
-        architecture::{Experts, Pairs},
-        plan::{Layout, Names},
-    },
+    decoder::plan::{Layout, Names},
     files::Loaded,
 };
 

@@ -2,15 +2,13 @@
 
 use std::ops::RangeInclusive;
 
+use rbee_decoder::architecture::{Architecture, Pairs, Rope};
 use serde_json::Value;
 
 use super::source::Source;
 use crate::candle::{
     config_fields::ConfigFields,
-    decoder::{
-        architecture::{Architecture, Pairs, Rope},
-        rope::{RopeSpec, Scaling, longrope_magnitude, yarn_magnitude},
-    },
+    decoder::rope::{RopeSpec, Scaling, longrope_magnitude, yarn_magnitude},
     files::{LoadFault, Loaded},
 };
 

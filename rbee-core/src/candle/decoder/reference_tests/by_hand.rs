@@ -2,18 +2,14 @@
 
 use std::ops::Range;
 
+use rbee_decoder::{
+    architecture::{Activation, Architecture, Experts, Layer, Pairs, Rope},
+    matrix::{StoredMatrix, WeightType},
+    weights::{DecoderWeights, FeedForwardWeights, GatedWeights, LayerWeights, Projection},
+};
 use serde_json::Value;
 
-use super::{
-    super::{
-        architecture::{Activation, Architecture, Experts, Layer, Pairs, Rope},
-        matrix::{StoredMatrix, WeightType},
-        weights_by_role::{
-            DecoderWeights, FeedForwardWeights, GatedWeights, LayerWeights, Projection,
-        },
-    },
-    cases::Case,
-};
+use super::cases::Case;
 
 pub(super) fn architecture(config: &Value) -> Architecture {
     let number = |key: &str| config[key].as_f64();

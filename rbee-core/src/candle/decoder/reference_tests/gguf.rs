@@ -4,13 +4,11 @@ use candle_core::{
     DType, Device, Tensor,
     quantized::{GgmlDType, QTensor},
 };
+use rbee_decoder::matrix::WeightType;
 use serde_json::Value;
 
 use super::cases::Case;
-use crate::{
-    candle::decoder::matrix::WeightType,
-    test_gguf::{GgufFile, GgufType},
-};
+use crate::test_gguf::{GgufFile, GgufType};
 
 /// The bytes of numbers in a data type.
 pub(super) fn quantize(numbers: Vec<f32>, shape: &[usize], kind: WeightType) -> Vec<u8> {

@@ -1,9 +1,9 @@
 //! Steps and weights that a decoder refuses.
 
 use candle_core::Result;
+use rbee_decoder::{architecture::Experts, weights::FeedForwardWeights};
 
 use super::*;
-use crate::candle::decoder::{architecture::Experts, weights_by_role::FeedForwardWeights};
 
 /// The first case, on candle's tensors.
 fn first() -> Pair<Tensors> {
@@ -75,7 +75,12 @@ fn refusal(change: impl FnOnce(&mut Architecture, &mut DecoderWeights)) -> Strin
 fn weights_of_another_shape_are_refused() {
     for (said, got) in [
         ("embeddings is 199 × 64; expected is 200 × 64", refusal(|model, _| model.vocab = 200)),
-        ("last norm has 63 numbers", refusal(|_, weights| drop(weights.output_norm.pop()))),
+        (
+            "last norm has 63 numbers",
+            refusal(|_, weights| {
+                let _ = weights.output_norm.pop();
+            }),
+        ),
         ("output is missing", refusal(|_, weights| weights.output = None)),
         ("weights for 2 of 3 layers", refusal(|_, weights| drop(weights.layers.pop()))),
         ("the norm of q is missing", refusal(|model, _| model.qk_norm = true)),
