@@ -12,8 +12,8 @@ use memmap2::Mmap;
 
 /// The whole file.
 pub(super) fn map(file: &File) -> io::Result<Bytes> {
-    // SAFETY: the mapping is read-only and only read as bytes, every value of which is valid. The caller of the load
-    // is told that the file must not be changed while the model is loaded.
+    // SAFETY: the mapping is read-only and only read as bytes, every value of which is valid. The documentation
+    // of the options says that the file must not be changed while the model is loaded.
     let mapped = unsafe { Mmap::map(file)? };
     #[cfg(unix)]
     // A hint to read ahead; without it the load is only slower.
