@@ -87,7 +87,7 @@ fn each_tensor_that_does_not_fit_is_named_with_what_it_should_be() {
     assert!(shape.contains("must be [300, 32]"), "{shape}");
     let dtype = changed(&|all| all[1].1 = "I32");
     assert!(
-        dtype.contains("model.norm.weight: dtype is I32; allowed are F32, F16 and BF16"),
+        dtype.contains("model.norm.weight has type I32; allowed are F32, F16, BF16"),
         "{dtype}"
     );
     let size = changed(&|all| all[1].1 = "F16");

@@ -231,7 +231,7 @@ async fn a_model_can_be_described_before_any_hive_has_it() {
     let found = models.describe(MAMBA).await.unwrap();
     let kind = found.kind.unwrap();
     assert_eq!(kind.format, ModelFormat::Safetensors);
-    assert_eq!(kind.class.as_deref(), Some("MistralForCausalLM"));
+    assert_eq!(kind.class.as_deref(), Some("MambaForCausalLM"));
     assert!(found.model.as_str().starts_with("hf:bee/mamba@"));
     assert!(found.bytes.is_some_and(|bytes| bytes > 1_000), "{:?}", found.bytes);
     assert_eq!(place.server.fetches("config.json").len(), 1);
