@@ -50,10 +50,14 @@ async fn measure(worker: &Arc<dyn Worker>, case: &Case) -> Result<Measured> {
     }
     let (begun, cpu) = (Instant::now(), processor_time());
     let (ready, mut arrived) = tokio::sync::mpsc::channel::<()>(1);
-    let streams = case.prompts.iter().map(|prompt| {
-        let ready = case.arrival.is_some().then(|| ready.clone());
-        generate(worker, prompt, case.count, ready)
-    });
+    let streams = case
+        .prompts
+        .iter()
+        .map(|prompt| {
+            let ready = case.arrival.is_some().then(|| ready.clone());
+            generate(worker, prompt, case.count, ready)
+        })
+        .collect::<Vec<_>>();
     let arrival = async {
         let Some(prompt) = &case.arrival else { return Ok(None) };
         for _ in &case.prompts {
