@@ -8,6 +8,8 @@ mod decoder;
 mod embed;
 mod encoder;
 mod engine;
+#[cfg(feature = "test-util")]
+pub mod evaluate;
 mod factory;
 mod files;
 mod generate;

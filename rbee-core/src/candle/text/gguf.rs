@@ -14,8 +14,6 @@ mod end_tokens;
 #[cfg(test)]
 mod file_tests;
 mod pre_tokenizers;
-#[cfg(all(test, feature = "real-model"))]
-mod real_model_tests;
 #[cfg(test)]
 mod tests;
 

@@ -18,14 +18,14 @@ use tokio::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A queen without configuration, for the user whose home is this directory.
-struct Started {
+pub(crate) struct Started {
     queen: Child,
     url: String,
-    home: tempfile::TempDir,
+    pub(crate) home: tempfile::TempDir,
 }
 
 impl Started {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let home = private_tempdir();
         let mut command = Command::new(built("queen-rbee"));
         command.args(["--port", "0", "--log-format", "json"]);
@@ -49,13 +49,13 @@ impl Started {
     }
 
     /// `rbee`, started in this directory.
-    fn rbee(&self, directory: &Path, arguments: &[&str]) -> Program {
+    pub(crate) fn rbee(&self, directory: &Path, arguments: &[&str]) -> Program {
         let rbee = Program::new(built_program("rbee-keeper", "rbee")).args(arguments);
         rbee.env("RBEE_HOST", &self.url).env("HOME", self.home.path()).directory(directory)
     }
 
     /// Ends the queen with its workers.
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         let pid = self.queen.id().unwrap().to_string();
         Program::new("kill").arg(&pid).succeed(LIMIT).await;
         tokio::time::timeout(LIMIT, self.queen.wait()).await.unwrap().unwrap();

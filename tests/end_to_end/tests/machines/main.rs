@@ -14,4 +14,5 @@ mod fleet;
 mod hive_token;
 mod local_files;
 mod models;
+mod real_model;
 mod workers;
