@@ -100,7 +100,7 @@ mod yaml;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
-#[cfg(feature = "test-util")]
+#[cfg(any(test, feature = "test-util"))]
 pub mod test_gguf;
 
 pub use async_trait::async_trait;

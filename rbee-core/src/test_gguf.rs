@@ -72,8 +72,12 @@ pub enum GgufType {
 impl GgufFile {
     /// A file without tensors, and with one metadata value: `general.architecture`.
     pub fn new(architecture: &str) -> Self {
-        let file = Self { metadata: Vec::new(), tensors: Vec::new(), alignment: 32 };
-        file.with("general.architecture", architecture)
+        Self::empty().with("general.architecture", architecture)
+    }
+
+    /// A file without tensors and metadata, as parts of split models can be.
+    pub fn empty() -> Self {
+        Self { metadata: Vec::new(), tensors: Vec::new(), alignment: 32 }
     }
 
     /// Adds a metadata value.

@@ -52,6 +52,12 @@ impl Cpu {
     pub fn new() -> Self {
         Self { isa: Isa::best() }
     }
+
+    /// One for each instruction set that this machine has.
+    #[cfg(test)]
+    pub(crate) fn every() -> Vec<Self> {
+        Isa::available().into_iter().map(|isa| Self { isa }).collect()
+    }
 }
 
 impl fmt::Debug for Cpu {
@@ -130,7 +136,7 @@ impl Backend for Cpu {
             all.push(LinearProduct { matrix, bias: bias.map(Vec::as_slice), out });
         }
         if rows > 0 {
-            linear::linear(&x.data, x.width, &mut all);
+            linear::linear(self.isa, &x.data, x.width, &mut all);
         }
         Ok(())
     }

@@ -332,3 +332,7 @@ fn norm_vector<B: Backend>(backend: &B, mut weight: Vec<f32>, shift: f32) -> Res
     weight.iter_mut().for_each(|weight| *weight += shift);
     backend.vector(weight)
 }
+
+#[cfg(test)]
+#[path = "forward_tests.rs"]
+mod tests;

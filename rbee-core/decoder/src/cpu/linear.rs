@@ -46,11 +46,7 @@ thread_local! {
 /// # Panics
 ///
 /// If a length is wrong, or a matrix does not have all its bytes.
-pub(super) fn linear(x: &[f32], width: usize, products: &mut [LinearProduct<'_>]) {
-    linear_with(Isa::best(), x, width, products);
-}
-
-pub(super) fn linear_with(isa: Isa, x: &[f32], width: usize, products: &mut [LinearProduct<'_>]) {
+pub(super) fn linear(isa: Isa, x: &[f32], width: usize, products: &mut [LinearProduct<'_>]) {
     let rows = x.len().checked_div(width).unwrap_or(0);
     assert_eq!(rows * width, x.len(), "activations must be whole rows");
     let wholes: Vec<_> = products

@@ -10,7 +10,7 @@ use rayon::ThreadPoolBuilder;
 
 use super::{
     isa::Isa,
-    linear::{LinearProduct, decode_row, linear, linear_with},
+    linear::{LinearProduct, decode_row, linear},
 };
 use crate::matrix::{StoredMatrix, WeightType};
 
@@ -94,7 +94,7 @@ fn matrix(kind: WeightType, rows: usize, cols: usize, numbers: &mut Numbers) -> 
 
 fn product(isa: Isa, x: &[f32], matrix: &StoredMatrix, bias: Option<&[f32]>) -> Vec<u32> {
     let mut out = vec![f32::NAN; x.len() / matrix.cols * matrix.rows];
-    linear_with(isa, x, matrix.cols, &mut [LinearProduct { matrix, bias, out: &mut out }]);
+    linear(isa, x, matrix.cols, &mut [LinearProduct { matrix, bias, out: &mut out }]);
     out.into_iter().map(f32::to_bits).collect()
 }
 
@@ -266,7 +266,7 @@ fn threads_and_other_products_change_no_bits() {
     let mut products: Vec<_> = (matrices.iter().zip(&mut outs))
         .map(|(matrix, out)| LinearProduct { matrix, bias: None, out })
         .collect();
-    pool.install(|| linear(&x, 256, &mut products));
+    pool.install(|| linear(Isa::best(), &x, 256, &mut products));
     assert_eq!(outs.map(|out| out.into_iter().map(f32::to_bits).collect::<Vec<_>>()), expected);
 }
 

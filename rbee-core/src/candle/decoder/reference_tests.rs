@@ -1,24 +1,25 @@
 //! Decoders of every family compared with the transformers library: `tests/fixtures/decoders.json`.
 
-mod by_hand;
 mod cases;
+mod files;
 mod gguf;
+mod invariance;
 mod refused;
 
-use std::io::Cursor;
-
-use candle_core::{Device, quantized::gguf_file};
-
-use self::cases::Case;
-use rbee_decoder::tensors::Tensors;
+use candle_core::Device;
 use rbee_decoder::{
-    architecture::{Architecture, Pairs},
-    backend::{BLOCK, Backend, CacheShape, CacheType},
+    backend::{BLOCK, Backend, CacheType},
+    cpu::Cpu,
     forward::Decoder,
-    matrix::{StoredMatrix, WeightType},
+    matrix::WeightType,
     model::Model,
     part::Part,
-    weights::DecoderWeights,
+    tensors::Tensors,
+};
+
+use self::{
+    cases::Case,
+    files::{LoadedCase, safetensors, shards, split_gguf, whole_gguf},
 };
 
 /// The blocks of a sequence are anywhere in the cache.
@@ -26,56 +27,11 @@ const TABLES: [[u32; 4]; 2] = [[6, 2, 7, 0], [1, 5, 3, 4]];
 
 fn decoder<B: Backend>(
     backend: B,
-    architecture: Architecture,
-    weights: DecoderWeights,
+    (architecture, weights): LoadedCase,
     kind: CacheType,
 ) -> Decoder<B> {
-    let shape = CacheShape {
-        kind,
-        layers: architecture.layers.len(),
-        blocks: TABLES.as_flattened().len(),
-        kv_heads: architecture.kv_heads,
-        head_dim: architecture.head_dim,
-    };
+    let shape = architecture.cache(kind, TABLES.as_flattened().len());
     Decoder::new(backend, architecture, weights, shape).unwrap()
-}
-
-/// A case as a file of safetensors with this type has it.
-fn safetensors(case: &Case, kind: WeightType) -> (Architecture, DecoderWeights) {
-    let architecture = by_hand::architecture(&case.config);
-    let weights = by_hand::weights(case, &architecture, kind);
-    (architecture, weights)
-}
-
-/// A case as a GGUF file with this type has it, read by candle.
-fn from_gguf(case: &Case, kind: WeightType) -> (Architecture, DecoderWeights) {
-    let mut architecture = by_hand::architecture(&case.config);
-    architecture.norm_shift = 0.0;
-    let file = gguf::file(case, kind).to_bytes();
-    let content = gguf_file::Content::read(&mut Cursor::new(&file)).unwrap();
-    if content.metadata["general.architecture"].to_string().unwrap() == "llama" {
-        architecture.ropes.iter_mut().for_each(|rope| rope.pairs = Pairs::Neighbors);
-    }
-    let tensor = |name: &str| {
-        content.tensor(&mut Cursor::new(&file), &gguf::name(case, name), &Device::Cpu).unwrap()
-    };
-    let matrix = |name: &str| {
-        let (tensor, shape) = (tensor(name), &case.tensors[name]);
-        let exact = tensor.dtype() == candle_core::quantized::GgmlDType::F32;
-        let kind = if exact { WeightType::F32 } else { kind };
-        let bytes = tensor.data().unwrap().into_owned().into();
-        let all = tensor.shape().elem_count() / shape[1];
-        // The tensor of all experts has one after the other.
-        let expert = name.split_once(".experts.").map_or(0, |(_, rest)| {
-            let (expert, _) = rest.split_once('.').unwrap();
-            expert.parse::<usize>().unwrap()
-        });
-        StoredMatrix { kind, rows: all, cols: shape[1], bytes }
-            .slice(expert * shape[0]..(expert + 1) * shape[0])
-    };
-    let vector = |name: &str| tensor(name).dequantize(&Device::Cpu).unwrap().to_vec1().unwrap();
-    let weights = by_hand::weights_from(case, &architecture, &matrix, &vector);
-    (architecture, weights)
 }
 
 fn best(logits: &[f32]) -> u32 {
@@ -100,39 +56,58 @@ impl<B: Backend> Pair<B> {
         &self.logits[self.decoder.vocab()..]
     }
 
-    /// Computes the prompt, in chunks that end where logits are known. Returns the largest difference from those, and the
-    /// next token.
-    fn prompt(&mut self, case: &Case) -> (f32, u32) {
+    /// Computes the prompt, in chunks that end where logits are known. Returns the difference from those, and the next
+    /// token.
+    fn prompt(&mut self, case: &Case) -> (Difference, u32) {
         let others: Vec<u32> = case.prompt.iter().rev().copied().collect();
-        let (mut start, mut largest, mut next) = (0, 0.0_f32, 0);
+        let (mut start, mut next) = (0, 0);
+        let (mut largest, mut squares, mut of) = (0.0_f32, 0.0_f64, 0.0_f64);
         for known in &case.logits {
             let chunk = start..known.position + 1;
             let logits = self.step(start, &case.prompt[chunk.clone()], &others[chunk.clone()]);
             for (column, expected) in case.columns.iter().zip(&known.values) {
-                let difference = (logits[*column] - expected).abs() / expected.abs().max(1.0);
+                let difference = logits[*column] - expected;
                 assert!(difference.is_finite(), "{}", case.name);
-                largest = largest.max(difference);
+                largest = largest.max(difference.abs() / expected.abs().max(1.0));
+                squares += f64::from(difference).powi(2);
+                of += f64::from(*expected).powi(2);
             }
             (start, next) = (chunk.end, best(logits));
         }
-        (largest, next)
+        (Difference { largest, relative: (squares / of).sqrt() as f32 }, next)
     }
 }
 
-fn pair<B: Backend>(
-    backend: B,
-    (architecture, weights): (Architecture, DecoderWeights),
-    kind: CacheType,
-) -> Pair<B> {
-    Pair { decoder: decoder(backend, architecture, weights, kind), logits: Vec::new() }
+/// How much logits differ from those of the reference library.
+#[derive(Clone, Copy, Debug)]
+struct Difference {
+    /// The largest difference of a logit, relative to those above 1.
+    largest: f32,
+    /// The root of the mean square of the differences, relative to that of the logits.
+    relative: f32,
 }
 
-/// Compares logits and continuation.
-fn compare<B: Backend>(backend: impl Fn() -> B, tolerance: f32) {
-    for case in cases::all() {
-        let mut pair = pair(backend(), safetensors(&case, WeightType::F32), CacheType::F32);
-        let (difference, first) = pair.prompt(&case);
-        assert!(difference <= tolerance, "{}: {difference}", case.name);
+fn pair<B: Backend>(backend: B, loaded: LoadedCase, kind: CacheType) -> Pair<B> {
+    Pair { decoder: decoder(backend, loaded, kind), logits: Vec::new() }
+}
+
+/// The cases that GGUF files can describe.
+fn in_gguf() -> Vec<Case> {
+    let cases: Vec<_> = cases::all().into_iter().filter(gguf::can_have).collect();
+    assert_eq!(cases.len(), 13);
+    cases
+}
+
+/// Compares logits and continuation, with all numbers in 32 bits.
+fn compare<B: Backend>(
+    backend: impl Fn() -> B,
+    cases: &[Case],
+    load: fn(&Case, WeightType) -> LoadedCase,
+) {
+    for case in cases {
+        let mut pair = pair(backend(), load(case, WeightType::F32), CacheType::F32);
+        let (difference, first) = pair.prompt(case);
+        assert!(difference.largest <= EXACT, "{}: {difference:?}", case.name);
         let mut tokens = vec![first];
         while tokens.len() < case.continuation.len() {
             let (start, last) = (case.prompt.len() + tokens.len() - 1, tokens[tokens.len() - 1]);
@@ -143,43 +118,100 @@ fn compare<B: Backend>(backend: impl Fn() -> B, tolerance: f32) {
     }
 }
 
-/// Compares the logits of the prompts of all cases, from files that `load` gets.
-fn compare_prompts<B: Backend>(
+/// The differences of the prompts of cases from files with weights of this type.
+fn differences<B: Backend>(
     backend: impl Fn() -> B,
-    load: impl Fn(&Case) -> (Architecture, DecoderWeights),
-    kind: CacheType,
-    tolerance: f32,
-) {
-    let difference = |case: Case| {
-        let (difference, _) = pair(backend(), load(&case), kind).prompt(&case);
-        (case.name, difference)
+    cases: &[Case],
+    load: fn(&Case, WeightType) -> LoadedCase,
+    (weights, cache): (WeightType, CacheType),
+) -> Vec<(String, Difference)> {
+    let difference = |case: &Case| {
+        let (difference, _) = pair(backend(), load(case, weights), cache).prompt(case);
+        (case.name.clone(), difference)
     };
-    let differences: Vec<_> = cases::all().into_iter().map(difference).collect();
-    assert!(differences.iter().all(|(_, found)| *found <= tolerance), "{differences:?}");
+    cases.iter().map(difference).collect()
 }
 
 fn tensors() -> Tensors {
     Tensors::new(Device::Cpu)
 }
 
+/// The largest difference of logits if only the order of sums differs.
+const EXACT: f32 = 1e-4;
+
+#[test]
+fn the_processor_gives_the_logits_and_tokens_of_the_reference_library() {
+    compare(Cpu::new, &cases::all(), safetensors);
+    compare(Cpu::new, &in_gguf(), whole_gguf);
+}
+
 #[test]
 fn candles_tensors_give_the_logits_and_tokens_of_the_reference_library() {
-    compare(tensors, 1e-4);
+    compare(tensors, &cases::all(), safetensors);
 }
 
 #[test]
 fn weights_of_16_bits_give_the_same_logits() {
-    let (bf16, f16) = (WeightType::Bf16, WeightType::F16);
-    compare_prompts(tensors, |case| safetensors(case, bf16), CacheType::F32, 1e-4);
-    compare_prompts(tensors, |case| from_gguf(case, f16), CacheType::F32, 1e-4);
+    let exact = |found: Vec<(String, Difference)>| {
+        assert!(found.iter().all(|(_, found)| found.largest <= EXACT), "{found:?}");
+    };
+    let (all, in_gguf) = (cases::all(), in_gguf());
+    for weights in [WeightType::Bf16, WeightType::F16] {
+        let kinds = (weights, CacheType::F32);
+        exact(differences(Cpu::new, &all, safetensors, kinds));
+        exact(differences(Cpu::new, &in_gguf, whole_gguf, kinds));
+    }
+    exact(differences(tensors, &all, safetensors, (WeightType::Bf16, CacheType::F32)));
+    exact(differences(tensors, &in_gguf, whole_gguf, (WeightType::F16, CacheType::F32)));
 }
 
 #[test]
 fn keys_and_values_of_16_bits_give_nearly_the_same_logits() {
-    compare_prompts(tensors, |case| safetensors(case, WeightType::F32), CacheType::F16, 1e-2);
+    let kinds = (WeightType::F32, CacheType::F16);
+    for found in [
+        differences(Cpu::new, &cases::all(), safetensors, kinds),
+        differences(tensors, &cases::all(), safetensors, kinds),
+    ] {
+        eprintln!("{found:#?}");
+        assert!(found.iter().all(|(_, found)| found.relative <= 3e-3), "{found:?}");
+    }
 }
 
 #[test]
-fn quantized_weights_give_nearly_the_same_logits() {
-    compare_prompts(tensors, |case| from_gguf(case, WeightType::Q8_0), CacheType::F32, 0.3);
+fn keys_and_values_of_8_bits_give_similar_logits() {
+    let kinds = (WeightType::F32, CacheType::Q8);
+    let found = differences(Cpu::new, &cases::all(), safetensors, kinds);
+    eprintln!("{found:#?}");
+    assert!(found.iter().all(|(_, found)| found.relative <= 0.03), "{found:?}");
+}
+
+#[test]
+fn quantized_weights_give_similar_logits() {
+    let kinds = (WeightType::Q8_0, CacheType::F32);
+    for found in [
+        differences(Cpu::new, &in_gguf(), whole_gguf, kinds),
+        differences(tensors, &in_gguf(), whole_gguf, kinds),
+    ] {
+        eprintln!("{found:#?}");
+        assert!(found.iter().all(|(_, found)| found.relative <= 0.05), "{found:?}");
+    }
+}
+
+#[test]
+fn a_model_in_several_files_gives_the_same_bits_as_one_in_a_single_file() {
+    let logits = |case: &Case, loaded: LoadedCase| {
+        let mut pair = pair(Cpu::new(), loaded, CacheType::F16);
+        pair.prompt(case);
+        pair.logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>()
+    };
+    for case in cases::all() {
+        let kind = WeightType::Bf16;
+        let whole = logits(&case, safetensors(&case, kind));
+        assert!(whole == logits(&case, shards(&case, kind)), "{}", case.name);
+    }
+    for case in in_gguf() {
+        let kind = WeightType::Q5_0;
+        let whole = logits(&case, whole_gguf(&case, kind));
+        assert!(whole == logits(&case, split_gguf(&case, kind)), "{}", case.name);
+    }
 }

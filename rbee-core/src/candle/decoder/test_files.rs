@@ -6,7 +6,10 @@ use rbee_decoder::matrix::WeightType;
 use serde_json::{Map, Value, json};
 
 use super::plan::{Plan, TensorRef};
-use crate::model_info::gguf;
+use crate::{
+    model_info::gguf,
+    test_gguf::{GgufFile, GgufValue},
+};
 
 /// A tensor to write: its name, its type, its shape (the outermost dimension first) and its bytes.
 #[derive(Clone)]
@@ -74,10 +77,6 @@ pub(super) fn directory(config: &Value, tensors: &[Written]) -> tempfile::TempDi
     dir
 }
 
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
 /// The values of a GGUF file: integers, fractions, texts and truth values.
 pub(super) fn values(values: &Value) -> Vec<(String, gguf::Value)> {
     let value = |value: &Value| match value {
@@ -94,36 +93,29 @@ pub(super) fn values(values: &Value) -> Vec<(String, gguf::Value)> {
 
 /// The bytes of a GGUF file.
 pub(super) fn gguf(values: &[(String, gguf::Value)], tensors: &[Written]) -> Vec<u8> {
-    let mut file = b"GGUF\x03\0\0\0".to_vec();
-    file.extend((tensors.len() as u64).to_le_bytes());
-    file.extend((values.len() as u64).to_le_bytes());
+    let mut file = GgufFile::empty();
     for (key, value) in values {
-        file.extend(text(key));
-        let (kind, bytes) = match value {
-            gguf::Value::Whole(number) => (4_u32, (*number as u32).to_le_bytes().to_vec()),
-            gguf::Value::Number(number) => (6, (*number as f32).to_le_bytes().to_vec()),
-            gguf::Value::Bool(is) => (7, vec![u8::from(*is)]),
-            gguf::Value::Text(value) => (8, text(value)),
+        let value: GgufValue = match value {
+            gguf::Value::Whole(number) => (*number as u32).into(),
+            gguf::Value::Number(number) => (*number as f32).into(),
+            gguf::Value::Bool(is) => (*is).into(),
+            gguf::Value::Text(value) => value.as_str().into(),
             other => panic!("{other}"),
         };
-        file.extend(kind.to_le_bytes());
-        file.extend(bytes);
+        file = file.with(key, value);
     }
-    let mut data = Vec::new();
-    for tensor in tensors {
-        file.extend(text(&tensor.name));
-        file.extend((tensor.shape.len() as u32).to_le_bytes());
-        tensor.shape.iter().rev().for_each(|side| file.extend((*side as u64).to_le_bytes()));
-        let kind = (0..40).find(|kind| {
-            gguf::types::tensor_type(*kind).is_some_and(|it| it.name == tensor.kind.name())
-        });
-        file.extend(kind.unwrap().to_le_bytes());
-        file.extend((data.len() as u64).to_le_bytes());
-        data.extend(&tensor.bytes);
-        data.resize(data.len().next_multiple_of(32), 0);
+    with_tensors(file, tensors).to_bytes()
+}
+
+/// Adds tensors to a GGUF file.
+pub(super) fn with_tensors(mut file: GgufFile, tensors: &[Written]) -> GgufFile {
+    for Written { name, kind, shape, bytes } in tensors {
+        let named = |number: &u32| {
+            gguf::types::tensor_type(*number).is_some_and(|it| it.name == kind.name())
+        };
+        let number = (0..40).find(named).unwrap();
+        file = file.tensor_of_number(name, shape, number, bytes.clone());
     }
-    file.resize(file.len().next_multiple_of(32), 0);
-    file.extend(data);
     file
 }
 

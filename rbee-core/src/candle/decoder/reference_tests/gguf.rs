@@ -7,8 +7,8 @@ use candle_core::{
 use rbee_decoder::matrix::WeightType;
 use serde_json::Value;
 
-use super::cases::Case;
-use crate::test_gguf::{GgufFile, GgufType};
+use super::{super::test_files::Written, cases::Case};
+use crate::test_gguf::GgufFile;
 
 /// The bytes of numbers in a data type.
 pub(super) fn quantize(numbers: Vec<f32>, shape: &[usize], kind: WeightType) -> Vec<u8> {
@@ -30,24 +30,6 @@ pub(super) fn quantize(numbers: Vec<f32>, shape: &[usize], kind: WeightType) -> 
     };
     let tensor = tensor.to_dtype(DType::F32).unwrap();
     QTensor::quantize(&tensor, kind).unwrap().data().unwrap().into_owned()
-}
-
-const fn gguf_type(kind: WeightType) -> GgufType {
-    match kind {
-        WeightType::F32 => GgufType::F32,
-        WeightType::F16 => GgufType::F16,
-        WeightType::Bf16 => GgufType::Bf16,
-        WeightType::Q4_0 => GgufType::Q4_0,
-        WeightType::Q4_1 => GgufType::Q4_1,
-        WeightType::Q5_0 => GgufType::Q5_0,
-        WeightType::Q5_1 => GgufType::Q5_1,
-        WeightType::Q8_0 => GgufType::Q8_0,
-        WeightType::Q2K => GgufType::Q2K,
-        WeightType::Q3K => GgufType::Q3K,
-        WeightType::Q4K => GgufType::Q4K,
-        WeightType::Q5K => GgufType::Q5K,
-        WeightType::Q6K => GgufType::Q6K,
-    }
 }
 
 /// The roles of a layer: their names in `model.safetensors`, and in GGUF files.
@@ -87,7 +69,7 @@ fn architecture(case: &Case) -> &str {
 }
 
 /// The name of a tensor. That of an expert is the one of the tensor of all experts.
-pub(super) fn name(case: &Case, name: &str) -> String {
+fn name(case: &Case, name: &str) -> String {
     let (stem, suffix) = name.rsplit_once('.').unwrap();
     let (layer, role) =
         match stem.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
@@ -115,7 +97,7 @@ fn interleaved(numbers: &[f32], heads: usize, rows: usize) -> Vec<f32> {
 }
 
 /// The numbers of a tensor as GGUF files have them.
-pub(super) fn numbers(case: &Case, name: &str) -> Vec<f32> {
+fn numbers(case: &Case, name: &str) -> Vec<f32> {
     let mut numbers = case.tensor(name);
     let (kind, shape) = (architecture(case), &case.tensors[name]);
     let heads = |key: &str| case.config[key].as_u64().unwrap() as usize;
@@ -131,28 +113,40 @@ pub(super) fn numbers(case: &Case, name: &str) -> Vec<f32> {
     numbers
 }
 
-/// A model with its matrices in this type. Norms, biases and the router have 32 bits.
-pub(super) fn file(case: &Case, kind: WeightType) -> GgufFile {
-    let mut file = metadata(case);
+/// True if a GGUF file can describe the model.
+pub(super) fn can_have(case: &Case) -> bool {
+    let config = &case.config;
+    let scale = |name: &str| config[name].as_f64();
+    // The format has no window of Qwen 2, no dense layers among those with experts, and no scale of the scores.
+    !(config["use_sliding_window"] == true
+        || config["mlp_only_layers"].as_array().is_some_and(|layers| !layers.is_empty())
+        || scale("query_pre_attn_scalar").is_some_and(|it| Some(it) != scale("head_dim")))
+}
+
+/// A model with its matrices in this type: metadata and tensors. Norms, biases and the router have 32 bits.
+pub(super) fn parts(case: &Case, kind: WeightType) -> (GgufFile, Vec<Written>) {
+    let mut tensors = Vec::new();
+    let file = metadata(case, &mut tensors);
     for (own, shape) in &case.tensors {
         let exact = shape.len() == 1 || own.ends_with("mlp.gate.weight");
         let kind = if exact { WeightType::F32 } else { kind };
-        let name = name(case, own);
-        if !own.contains(".experts.") {
-            let bytes = quantize(numbers(case, own), shape, kind);
-            file = file.tensor(&name, shape, gguf_type(kind), bytes);
+        let quantized = |own: &str| quantize(numbers(case, own), shape, kind);
+        let (shape, bytes) = if !own.contains(".experts.") {
+            (shape.clone(), quantized(own))
         } else if own.contains(".experts.0.") {
             let count = case.config["num_experts"].as_u64().unwrap() as usize;
             let of = |expert: usize| own.replace(".experts.0.", &format!(".experts.{expert}."));
-            let bytes = (0..count).flat_map(|at| quantize(numbers(case, &of(at)), shape, kind));
-            let bytes = bytes.collect();
-            file = file.tensor(&name, &[count, shape[0], shape[1]], gguf_type(kind), bytes);
-        }
+            let bytes = (0..count).flat_map(|expert| quantized(&of(expert))).collect();
+            (vec![count, shape[0], shape[1]], bytes)
+        } else {
+            continue;
+        };
+        tensors.push(Written { name: name(case, own), kind, shape, bytes });
     }
-    file
+    (file, tensors)
 }
 
-fn metadata(case: &Case) -> GgufFile {
+fn metadata(case: &Case, tensors: &mut Vec<Written>) -> GgufFile {
     let (config, prefix) = (&case.config, architecture(case));
     let key = |key: &str| format!("{prefix}.{key}");
     let number = |key: &str| config[key].as_f64().map(|number| number as f32);
@@ -177,7 +171,10 @@ fn metadata(case: &Case) -> GgufFile {
             file = file.with(&key(ours), count);
         }
     }
-    if let Some(window) = count("sliding_window").filter(|_| !matches!(prefix, "llama" | "qwen2")) {
+    if let Some(normalized) = config["norm_topk_prob"].as_bool() {
+        file = file.with(&key("expert_weights_norm"), normalized);
+    }
+    if let Some(window) = count("sliding_window") {
         file = file.with(&key("attention.sliding_window"), window);
     }
     for (theirs, ours) in [
@@ -194,11 +191,16 @@ fn metadata(case: &Case) -> GgufFile {
     let head_dim = count("head_dim").unwrap_or(hidden / heads);
     let rotated = head_dim as f32 * number("partial_rotary_factor").unwrap_or(1.0);
     file = file.with(&key("rope.dimension_count"), rotated as u32);
-    rotation(case, file, head_dim)
+    rotation(case, file, head_dim, tensors)
 }
 
 /// Adds how rotations are scaled.
-fn rotation(case: &Case, mut file: GgufFile, head_dim: u32) -> GgufFile {
+fn rotation(
+    case: &Case,
+    mut file: GgufFile,
+    head_dim: u32,
+    tensors: &mut Vec<Written>,
+) -> GgufFile {
     let (config, prefix) = (&case.config, architecture(case));
     let key = |key: &str| format!("{prefix}.{key}");
     let scaling = match &config["rope_scaling"] {
@@ -206,11 +208,8 @@ fn rotation(case: &Case, mut file: GgufFile, head_dim: u32) -> GgufFile {
         scaling => scaling,
     };
     let number = |key: &str| scaling[key].as_f64().unwrap();
-    let factors = |file: GgufFile, name: &str, factors: Vec<f32>| {
-        let shape = [factors.len()];
-        let bytes = quantize(factors, &shape, WeightType::F32);
-        file.tensor(name, &shape, GgufType::F32, bytes)
-    };
+    let mut factors =
+        |name: &str, factors: Vec<f32>| tensors.push(Written::of_numbers(name, &factors));
     if let Some(theta) = scaling["rope_theta"].as_f64() {
         file = file.with(&key("rope.freq_base"), theta as f32);
     }
@@ -235,7 +234,8 @@ fn rotation(case: &Case, mut file: GgufFile, head_dim: u32) -> GgufFile {
                 let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                 (1.0 / (smooth + (1.0 - smooth) / number("factor"))) as f32
             };
-            factors(file, "rope_freqs.weight", (0..head_dim / 2).map(factor).collect())
+            factors("rope_freqs.weight", (0..head_dim / 2).map(factor).collect());
+            file
         }
         Some("longrope") => {
             let positions = config["max_position_embeddings"].as_f64().unwrap();
@@ -248,7 +248,7 @@ fn rotation(case: &Case, mut file: GgufFile, head_dim: u32) -> GgufFile {
             ] {
                 let list = scaling[theirs].as_array().unwrap().iter();
                 let list = list.map(|factor| factor.as_f64().unwrap() as f32).collect();
-                file = factors(file, ours, list);
+                factors(ours, list);
             }
             file
         }

@@ -1,7 +1,11 @@
 //! Steps and weights that a decoder refuses.
 
 use candle_core::Result;
-use rbee_decoder::{architecture::Experts, weights::FeedForwardWeights};
+use rbee_decoder::{
+    architecture::{Architecture, Experts},
+    backend::CacheShape,
+    weights::{DecoderWeights, FeedForwardWeights},
+};
 
 use super::*;
 
