@@ -36,20 +36,21 @@ use async_trait::async_trait;
 use candle_core::{DType, Device, Tensor};
 
 pub use self::factory::CandleFactory;
-pub use rbee_decoder::backend::CacheType;
+pub use crate::model_info::CacheType;
 
 use self::{
     bert::BertConfig,
     causal_lm::CausalLm,
     embed::Embedder,
     engine::{Engine, Handle},
-    files::{FileFault, LoadFault, Loaded},
+    files::{CacheSize, FileFault, LoadFault, Loaded},
     weights::{Checkpoint, Part},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    hive::devices::total_memory,
+    hive::devices::{Ram, ram},
     id::{HiveId, WorkerId},
+    model_info::CachePool,
     model_ref::ModelRef,
     progress::Progress,
     worker::{Capabilities, OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
@@ -135,9 +136,9 @@ pub struct CandleOptions {
     pub context: Option<u32>,
     /// The most concurrent runs of a model that continues text; 8 by default. A model that makes vectors has 1 slot.
     pub slots: NonZeroU32,
-    /// The tokens whose keys and values there is memory for, in blocks of 32; it is allocated at start. The runs share
-    /// it, and what they do not need keeps the beginnings of earlier prompts. `None`: 4,096 for each slot, or the
-    /// context if that is shorter, and at least the context. The context is never longer than this.
+    /// The tokens whose keys and values there is memory for, in blocks of 32; it is reserved at start. The runs share
+    /// it, and what they do not need keeps the beginnings of earlier prompts. `None`: the default of
+    /// [`CachePool`](crate::models::CachePool). The context is never longer than this.
     pub cache_tokens: Option<NonZeroU32>,
     /// The data type of keys and values; 16-bit floats by default. 8-bit integers take about half of their memory.
     pub cache_type: CacheType,
@@ -169,6 +170,10 @@ impl CandleOptions {
             cache_type: CacheType::default(),
             copy_weights: false,
         }
+    }
+
+    fn pool(&self) -> CachePool {
+        CachePool { tokens: self.cache_tokens, kind: self.cache_type }
     }
 
     fn threads(&self) -> usize {
@@ -316,15 +321,19 @@ impl Loading<'_> {
     }
 
     /// Refuses a model that this machine has no memory for, before it is loaded.
-    fn check_memory(&self, weights: u64, cache: u64) -> Loaded<()> {
+    ///
+    /// Mapped weights need no free memory: the system can read them again. Everything else must be available now.
+    fn check_memory(&self, weights: u64, cache: CacheSize) -> Loaded<()> {
         if self.options.device != CandleDevice::Cpu {
             return Ok(());
         }
-        match total_memory() {
-            Some(total) if weights.saturating_add(cache) > total => {
-                Err(LoadFault::Memory { weights, cache, total })
-            }
-            _ => Ok(()),
+        let Some(Ram { total, available }) = ram() else { return Ok(()) };
+        let copied = if self.options.copy_weights { weights } else { 0 };
+        let is_too_large = weights.saturating_add(cache.bytes) > total
+            || copied.saturating_add(cache.bytes) > available;
+        match is_too_large {
+            true => Err(LoadFault::Memory { weights, cache, total, available }),
+            false => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, ErrorKind, Result},
     model_info::{ModelFormat, ModelKind, ModelTask},
+    model_on_disk::WorkerLimits,
     model_ref::ModelRef,
 };
 
@@ -41,6 +42,9 @@ pub struct EngineSupport {
     /// Its tasks; `None` if they are unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<Vec<ModelTask>>,
+    /// The limits of its workers.
+    #[serde(default, skip_serializing_if = "WorkerLimits::are_none")]
+    pub limits: WorkerLimits,
 }
 
 /// Model files that an engine reads.
@@ -155,7 +159,13 @@ fn combined(reads: &[ReadableFiles]) -> Vec<ReadableFiles> {
 impl EngineSupport {
     /// An engine that is for every model; what it reads is unknown.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), models: Vec::new(), reads: None, tasks: None }
+        Self {
+            name: name.into(),
+            models: Vec::new(),
+            reads: None,
+            tasks: None,
+            limits: WorkerLimits::default(),
+        }
     }
 
     /// rbee's own engine.
@@ -224,6 +234,12 @@ impl EngineSupport {
     /// Sets its tasks.
     pub fn with_tasks(mut self, tasks: impl IntoIterator<Item = ModelTask>) -> Self {
         self.tasks = Some(tasks.into_iter().collect());
+        self
+    }
+
+    /// Sets the limits of its workers.
+    pub fn with_limits(mut self, limits: WorkerLimits) -> Self {
+        self.limits = limits;
         self
     }
 

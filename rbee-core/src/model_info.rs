@@ -3,6 +3,7 @@
 //! The readers accept files from untrusted sources. They find damage before memory is allocated or a process is
 //! started: a weight file that is shorter than its header says, a missing shard, tensors that overlap.
 
+mod cache_pool;
 mod config;
 pub(crate) mod embedding;
 pub(crate) mod families;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use cache_pool::{CachePool, CacheType};
 pub use embedding::{EmbeddingInfo, Pooling};
 pub use kind::ModelKind;
 pub use memory::{KvCache, MemoryEstimate, MemoryNeed};

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, model_info::ModelInfo, model_ref::ModelRef};
+use crate::{
+    digest::Digest,
+    model_info::{CachePool, ModelInfo},
+    model_ref::ModelRef,
+};
 
 /// The limits of a worker of a model on one machine, as far as they are known before the worker starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,10 +19,14 @@ pub struct WorkerLimits {
     /// The longest prompt and answer together, in tokens. Memory is estimated with sequences of this length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
+    /// The KV cache, if rbee's own engine runs the model. `None`: another engine, which has memory for the whole context
+    /// in every slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CachePool>,
 }
 
 impl WorkerLimits {
-    fn are_none(&self) -> bool {
+    pub(crate) fn are_none(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -23,8 +23,8 @@ pub use hub::{Hub, HubBuilder, HubToken, Resolved};
 pub use crate::digest::Digest;
 pub use crate::file_roots::{check_file_root, confine_model_files, confined_directories};
 pub use crate::model_info::{
-    EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelKind,
-    ModelTask, Pooling,
+    CachePool, CacheType, EmbeddingInfo, KvCache, MemoryEstimate, MemoryNeed, ModelFormat,
+    ModelInfo, ModelKind, ModelTask, Pooling,
 };
 pub use crate::model_on_disk::{ModelOnDisk, WorkerLimits};
 pub use crate::model_ref::{MAX_MODEL_REF_BYTES, ModelSource};

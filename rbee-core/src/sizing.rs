@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cluster::ClusterView,
     device::DeviceKind,
-    model_info::{MemoryNeed, ModelFormat},
+    model_info::{MemoryNeed, ModelFormat, ModelInfo, ModelTask},
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
 };
@@ -76,7 +76,9 @@ impl Sizing {
     }
 
     /// The length of the sequences that memory is estimated for, in tokens; there is one for every slot. By default
-    /// the limit that the machine sets, or 4,096 if it sets none. It is cut to the model's own context.
+    /// the limit that the machine sets, or 4,096 if it sets none. It is cut to the model's own context. For rbee's own
+    /// engine it is the context of a worker, by default at most 32,768, and [`CachePool`](crate::models::CachePool) says
+    /// how much memory that takes.
     pub fn with_context(mut self, tokens: u32) -> Self {
         self.context = Some(tokens);
         self
@@ -163,17 +165,27 @@ impl Sizing {
     /// its files, or else from their size.
     fn expected_for(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
         let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
-        let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
-        let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
-        let allowed = model.limits.context.unwrap_or(u32::MAX);
-        let context = self.context.or(model.limits.context).unwrap_or(CONTEXT).min(allowed);
-        let slots = self.slots_for(Some(model));
-        let need = MemoryNeed { context: Some(context), slots, ..numbers };
-        let estimate = info.memory(&need);
+        let estimate = info.memory(&self.need(model, info, kind));
         match estimate.kv_cache {
             Some(cache) => estimate.weights.saturating_add(cache),
             None => percent(estimate.weights, self.memory_percent),
         }
+    }
+
+    /// The capacity of a worker of this model.
+    fn need(&self, model: &ModelOnDisk, info: &ModelInfo, kind: DeviceKind) -> MemoryNeed {
+        let slots = self.slots_for(Some(model));
+        let allowed = model.limits.context.unwrap_or(u32::MAX);
+        let context = self.context.or(model.limits.context).map(|tokens| tokens.min(allowed));
+        if let Some(pool) = model.limits.cache {
+            // Only weights of models for vectors are converted when they are loaded.
+            let weight_bytes = (info.task == ModelTask::Embed).then_some(4);
+            let pool = Some(pool);
+            return MemoryNeed { context, slots, weight_bytes, pool, ..MemoryNeed::default() };
+        }
+        let is_widened = kind == DeviceKind::Cpu && info.format == ModelFormat::Safetensors;
+        let numbers = if is_widened { MemoryNeed::in_f32() } else { MemoryNeed::default() };
+        MemoryNeed { context: Some(context.unwrap_or(CONTEXT)), slots, ..numbers }
     }
 
     /// Memory that must be free before a worker is started, in bytes; 0 if nothing is known of the model.

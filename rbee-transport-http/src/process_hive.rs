@@ -24,7 +24,7 @@ use rbee_core::{
         Progress,
     },
     id::Epoch,
-    models::{Damage, ModelFiles, ModelOnDisk, ModelStore},
+    models::{CachePool, Damage, ModelFiles, ModelOnDisk, ModelStore},
     time::WallTime,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -97,6 +97,7 @@ struct Config {
     bind: IpAddr,
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
+    cache: CachePool,
     log: LogStyle,
     store: Option<ModelStore>,
     devices: Option<Vec<Device>>,
@@ -118,6 +119,7 @@ impl ProcessHive {
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             threads: None,
             context: None,
+            cache: CachePool::default(),
             log: LogStyle::default(),
             store: None,
             devices: None,
@@ -177,6 +179,11 @@ impl ProcessHive {
     /// Sets the longest prompt and answer together, in tokens; the model's own limit by default.
     pub fn with_context(self, tokens: u32) -> Self {
         self.changed(|config| config.context = Some(tokens))
+    }
+
+    /// Sets the size and the data type of the KV cache in rbee's own engine.
+    pub fn with_cache(self, cache: CachePool) -> Self {
+        self.changed(|config| config.cache = cache)
     }
 
     /// Sets the log level and format of its workers; by default `info`, for people.

@@ -34,6 +34,8 @@ and the order has the token. Its fields:
     engine      the engine to run instead, as in the file of rbee-hive --engines (optional)
     threads     CPU threads (optional; all cores)
     context     longest prompt and answer together, in tokens (optional; the model's own limit)
+    cache       {\"tokens\": NUMBER, \"kind\": \"f32\", \"f16\" or \"q8\"}: the tokens whose keys and values there is
+                memory for, and their data type (optional; 4096 per slot and at least the context, and f16)
     file_roots  directories out of which no link of a model may lead (optional)
     log         {\"format\": \"text\" or \"json\", \"level\": LEVEL} (optional; text and info)
 
@@ -134,6 +136,8 @@ async fn run(mut start: Start) -> Result<()> {
         let candle = CandleFactory {
             threads: start.threads,
             context: start.context,
+            cache_tokens: start.cache.tokens,
+            cache_type: start.cache.kind,
             ..CandleFactory::default()
         };
         return run_worker(start, candle, stop).await;

@@ -16,12 +16,13 @@ mod types;
 #[cfg_attr(not(feature = "yaml"), path = "config/no_yaml.rs")]
 mod yaml;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf};
 
 use clap::{ArgAction::Set, Args};
 use rbee_core::{
     TenantId,
     id::QueenId,
+    models::CacheType,
     registry::Durability,
     settings::{KeepRequests, Mode, TenantReferences},
     tenant::TenantLimits,
@@ -145,6 +146,17 @@ pub struct Config {
     /// Concurrent runs of a new worker, if its engine supports them
     #[arg(long, value_name = "NUMBER")]
     pub worker_slots: u32,
+    /// The maximum length of prompt and answer together, in tokens, for workers on this machine [default: the model's
+    /// own limit; in rbee's own engine at most 32768]
+    #[arg(long, value_name = "NUMBER")]
+    pub worker_context: Option<u32>,
+    /// The tokens whose keys and values a worker of rbee's own engine on this machine has memory for [default: 4096 for
+    /// each run, and at least the context]
+    #[arg(long, value_name = "NUMBER")]
+    pub worker_cache_tokens: Option<NonZeroU32>,
+    /// The data type of these keys and values; q8 takes about half the memory of f16, on the processor only
+    #[arg(long, value_name = "f32|f16|q8", value_parser = named::<CacheType>)]
+    pub worker_cache_type: CacheType,
     /// The policy that places jobs: a script (.rhai) or rules (.yaml); read again when it changes
     #[arg(long, value_name = "PATH")]
     pub policy: Option<PathBuf>,

@@ -326,8 +326,13 @@ fn with_local_hive(
         Embedded::Off => builder,
         Embedded::Inside => {
             let store = config.model_store(home.join(STORE))?;
-            builder
-                .hive(InProcessHive::new().with_factory(CandleFactory::default()).with_store(store))
+            let factory = CandleFactory {
+                context: config.worker_context,
+                cache_tokens: config.worker_cache_tokens,
+                cache_type: config.worker_cache_type,
+                ..CandleFactory::default()
+            };
+            builder.hive(InProcessHive::new().with_factory(factory).with_store(store))
         }
         Embedded::Processes => {
             let program = match program {
@@ -340,8 +345,12 @@ fn with_local_hive(
                 .with_engines(config.engines.iter().map(|engine| engine.0.clone()).collect())
                 .with_lease(*config.lease)
                 .with_log(config.log_style()?)
+                .with_cache(config.worker_cache())
                 .with_store(config.model_store(home.join(STORE))?);
-            builder.hive(hive)
+            builder.hive(match config.worker_context {
+                Some(context) => hive.with_context(context),
+                None => hive,
+            })
         }
         Embedded::Daemon => {
             let roots =
@@ -350,13 +359,21 @@ fn with_local_hive(
             let engines = engines.map(|path| format!("--engines={}", path.display()));
             let hive = LocalHive::new(HiveId::local(), home.join("local-hive"))
                 .with_lease(*config.lease)
-                .with_arguments(roots.chain(engines));
+                .with_arguments(roots.chain(engines).chain(worker_flags(config)));
             builder.hive(match &config.hive_program {
                 Some(program) => hive.with_program(program),
                 None => hive,
             })
         }
     })
+}
+
+/// The flags about workers for the hive that is a daemon.
+fn worker_flags(config: &Config) -> impl Iterator<Item = String> {
+    let context = config.worker_context.map(|tokens| format!("--context={tokens}"));
+    let tokens = config.worker_cache_tokens.map(|tokens| format!("--cache-tokens={tokens}"));
+    let kind = format!("--cache-type={}", config.worker_cache_type);
+    context.into_iter().chain(tokens).chain([kind])
 }
 
 /// Writes the engines to a file for the hive that is a daemon. Only its user can read the file: the environment of an

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use clap::{
 use etcetera::BaseStrategy;
 use rbee_core::{
     Error, ErrorKind, HiveId, Result,
-    models::{ModelStore, StoreOptions},
+    models::{CachePool, CacheType, ModelStore, StoreOptions},
 };
 use rbee_transport_http::{
     ProcessHive, SharedToken, Token, TokenFile,
@@ -124,6 +124,19 @@ pub(crate) struct Args {
     /// The maximum length of prompt and answer together, in tokens; by default the model's own limit
     #[arg(long, env = "RBEE_HIVE_CONTEXT", hide_env = true, value_name = "NUMBER")]
     context: Option<u32>,
+    /// The tokens whose keys and values a worker of rbee's own engine has memory for; by default 4096 for each run, and
+    /// at least the context
+    #[arg(long, env = "RBEE_HIVE_CACHE_TOKENS", hide_env = true, value_name = "NUMBER")]
+    cache_tokens: Option<NonZeroU32>,
+    /// The data type of these keys and values; q8 takes about half the memory of f16, on the processor only
+    #[arg(
+        long,
+        env = "RBEE_HIVE_CACHE_TYPE",
+        hide_env = true,
+        value_name = "f32|f16|q8",
+        default_value = "f16"
+    )]
+    cache_type: CacheType,
     /// The format of the log, and of the workers' logs: text for people, or json, one object per line
     #[arg(
         long,
@@ -301,6 +314,7 @@ impl Args {
         if let Some(context) = self.context {
             hive = hive.with_context(context);
         }
+        hive = hive.with_cache(CachePool { tokens: self.cache_tokens, kind: self.cache_type });
         Ok(hive)
     }
 

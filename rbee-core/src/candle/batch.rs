@@ -33,19 +33,6 @@ mod warm;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use rbee_decoder::backend::BLOCK;
-
-/// By default there are blocks for this many tokens of every slot, or for the context if that is shorter.
-const TOKENS_PER_SLOT: u32 = 4_096;
-
-/// The number of blocks of a KV cache for this context, at least those of one whole context. `tokens` is the setting of
-/// the user.
-pub(super) fn cache_blocks(context: u32, slots: u32, tokens: Option<u32>) -> usize {
-    let default = u64::from(slots) * u64::from(context.min(TOKENS_PER_SLOT));
-    let tokens = tokens.map_or(default.max(context.into()), u64::from);
-    usize::try_from(tokens.div_ceil(BLOCK as u64)).unwrap_or(usize::MAX)
-}
-
 /// The time since some moment. Tests give their own.
 #[derive(Clone)]
 pub(super) struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);

@@ -1,10 +1,10 @@
 //! A loaded model that continues text, with everything that converts a job into tokens.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
 use candle_core::Device;
 use rbee_decoder::{
-    backend::{BLOCK, CacheShape, CacheType},
+    backend::{self, BLOCK, CacheShape},
     cpu::Cpu,
     forward::Decoder,
     model::Model,
@@ -12,10 +12,9 @@ use rbee_decoder::{
 };
 
 use super::{
-    CandleDevice, Facts, Loading,
-    batch::cache_blocks,
+    CandleDevice, CandleOptions, Facts, Loading,
     decoder::{assemble::assemble, checkpoint::Checkpoint, weights::Residence},
-    files::Loaded,
+    files::{CacheSize, LoadFault, Loaded},
     generate::{Plan, Vocabulary},
     numerics, sampler,
     text::{
@@ -28,9 +27,23 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    model_info::{CachePool, CacheType},
     task::{Prompt, Task},
     worker::{Capabilities, Run},
 };
+
+// The rule of the pool counts in the blocks of the cache.
+const _: () = assert!(CachePool::BLOCK as usize == BLOCK);
+
+impl From<CacheType> for backend::CacheType {
+    fn from(kind: CacheType) -> Self {
+        match kind {
+            CacheType::F32 => Self::F32,
+            CacheType::F16 => Self::F16,
+            CacheType::Q8 => Self::Q8,
+        }
+    }
+}
 
 /// The model, with its tokenizer and its template.
 #[derive(Debug)]
@@ -57,13 +70,16 @@ impl CausalLm {
             Some(file) => text::gguf::load(file, vocab)?,
             None => text_of_directory(&checkpoint)?,
         };
-        let tokens = options.cache_tokens.map(NonZeroU32::get);
-        let blocks = cache_blocks(checkpoint.context, options.slots.get(), tokens);
-        let context = u32::try_from(blocks.saturating_mul(BLOCK)).unwrap_or(u32::MAX);
-        let context = context.min(checkpoint.context);
-        let shape = checkpoint.architecture.cache(options.cache_type, blocks);
+        let (slots, pool) = (options.slots.get(), options.pool());
+        let tokens = pool.tokens(checkpoint.context, slots);
+        let blocks = usize::try_from(tokens / BLOCK as u64).unwrap_or(usize::MAX);
+        let context = u32::try_from(tokens).unwrap_or(u32::MAX).min(checkpoint.context);
+        loading.check_cache_type()?;
+        let shape = checkpoint.architecture.cache(options.cache_type.into(), blocks);
         let cache_bytes = shape.bytes();
-        loading.check_memory(checkpoint.bytes(), cache_bytes)?;
+        let cache =
+            CacheSize { bytes: cache_bytes, tokens, kind: options.cache_type, context, slots };
+        loading.check_memory(checkpoint.bytes(), cache)?;
         let model = loading.model(&checkpoint, shape)?;
         let facts = Facts {
             capabilities: Capabilities {
@@ -110,12 +126,21 @@ impl Loading<'_> {
         })
     }
 
+    fn check_cache_type(&self) -> Loaded<()> {
+        let CandleOptions { device, cache_type, .. } = self.options;
+        if *device == CandleDevice::Cpu || *cache_type != CacheType::Q8 {
+            return Ok(());
+        }
+        let what = format!("cache_type is {cache_type}; allowed on {device} are f32 and f16");
+        Err(LoadFault::Option { what })
+    }
+
     fn numerics(&self, cache: CacheType) -> String {
         let at = match self.options.device {
             CandleDevice::Cpu => None,
             CandleDevice::Cuda(_) | CandleDevice::Metal(_) => Some(self.place()),
         };
-        numerics::of_decoder(at.as_deref(), cache)
+        numerics::of_decoder(at.as_deref(), cache.into())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     hive::WorkerFactory,
     id::{HiveId, WorkerId},
-    model_info::gguf,
+    model_info::{CachePool, CacheType, gguf},
     model_on_disk::{ModelOnDisk, WorkerLimits},
     model_ref::{ModelRef, ModelSource},
     progress::Progress,
@@ -43,11 +43,21 @@ pub struct CandleFactory {
     /// The tokens whose keys and values a worker has memory for
     /// ([`CandleOptions::cache_tokens`](super::CandleOptions::cache_tokens)).
     pub cache_tokens: Option<NonZeroU32>,
+    /// The data type of keys and values; 16-bit floats by default.
+    pub cache_type: CacheType,
 }
 
 impl CandleFactory {
     fn most_slots(&self) -> NonZeroU32 {
         self.slots.unwrap_or(DEFAULT_SLOTS)
+    }
+
+    fn worker_limits(&self) -> WorkerLimits {
+        WorkerLimits {
+            slots: Some(self.most_slots().get()),
+            context: self.context,
+            cache: Some(CachePool { tokens: self.cache_tokens, kind: self.cache_type }),
+        }
     }
 
     fn device(spec: &WorkerSpec) -> Result<CandleDevice> {
@@ -93,6 +103,7 @@ impl WorkerFactory for CandleFactory {
         let ordered = NonZeroU32::new(spec.slots).unwrap_or(NonZeroU32::MIN);
         options.slots = ordered.min(self.most_slots());
         options.cache_tokens = self.cache_tokens;
+        options.cache_type = self.cache_type;
         Ok(Arc::new(CandleWorker::load(path, options, progress).await?))
     }
 
@@ -119,11 +130,11 @@ impl WorkerFactory for CandleFactory {
     }
 
     fn engines(&self) -> Option<Vec<EngineSupport>> {
-        Some(vec![EngineSupport::candle()])
+        Some(vec![EngineSupport::candle().with_limits(self.worker_limits())])
     }
 
     fn limits(&self, _: &ModelRef) -> WorkerLimits {
-        WorkerLimits { slots: Some(self.most_slots().get()), context: self.context }
+        self.worker_limits()
     }
 }
 

@@ -1,12 +1,36 @@
 //! The reasons why a model could not be loaded.
 
-use std::path::Path;
+use std::{fmt, path::Path};
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    model_info::CacheType,
+};
 pub(super) use crate::model_info::files::*;
 
 /// The largest tokenizer that is read, in bytes; those of large vocabularies have about 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+
+/// The size of a KV cache, for messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CacheSize {
+    pub(super) bytes: u64,
+    pub(super) tokens: u64,
+    pub(super) kind: CacheType,
+    pub(super) context: u32,
+    pub(super) slots: u32,
+}
+
+/// As in "604 bytes for the keys and values of 32768 tokens in f16 (context 32768, 4 slots)".
+impl fmt::Display for CacheSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, tokens, kind, context, slots } = self;
+        write!(
+            f,
+            "{bytes} bytes for the keys and values of {tokens} tokens in {kind} (context {context}, {slots} slots)"
+        )
+    }
+}
 
 /// The failure of a load.
 #[derive(Debug, thiserror::Error)]
@@ -18,10 +42,10 @@ pub(super) enum LoadFault {
     #[error("the model does not fit device {device}: {source}")]
     DeviceMemory { device: String, source: candle_core::Error },
     #[error(
-        "the model needs {weights} bytes for its weights and {cache} for keys and values; this machine has {total} bytes of \
-         memory. Set a shorter context, fewer slots or cache_tokens, or choose a smaller model"
+        "the model needs {weights} bytes for its weights and {cache}; this machine has {total} bytes of memory, and \
+         {available} are available. Set a shorter context, fewer slots or fewer cache_tokens, or choose a smaller model"
     )]
-    Memory { weights: u64, cache: u64, total: u64 },
+    Memory { weights: u64, cache: CacheSize, total: u64, available: u64 },
     #[error("{what}")]
     Option { what: String },
     #[error("loading was stopped")]

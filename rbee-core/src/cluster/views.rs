@@ -1,6 +1,6 @@
 //! The views of a scheduler on one worker, one hive and one queue.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     device::Device,
@@ -177,6 +177,23 @@ impl HiveView {
     /// Memory of the device that is free and not reserved, in bytes.
     pub fn free_bytes(&self, device: &Device) -> u64 {
         device.memory_free.saturating_sub(self.reserved.get(&device.index).copied().unwrap_or(0))
+    }
+
+    /// The model as it is on its disk; or else as `known` elsewhere, with the limits that a worker would have here.
+    pub(crate) fn model_here<'a>(
+        &'a self,
+        model: &ModelRef,
+        known: Option<&'a ModelOnDisk>,
+    ) -> Option<Cow<'a, ModelOnDisk>> {
+        if let Some(held) = self.models.get(model) {
+            return Some(Cow::Borrowed(held));
+        }
+        let known = known?;
+        let mut engines = self.engines.iter().flat_map(|engines| engines.iter());
+        Some(match engines.find(|engine| engine.is_for(model)) {
+            Some(engine) => Cow::Owned(ModelOnDisk { limits: engine.limits, ..known.clone() }),
+            None => Cow::Borrowed(known),
+        })
     }
 
     /// The most that one worker may ever take on this device, in bytes.

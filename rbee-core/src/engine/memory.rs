@@ -171,10 +171,9 @@ impl Engine {
         let (Some(hive), Some(kind)) = (self.view.hive(&info.hive), self.kind_of(info)) else {
             return 0;
         };
-        let on_disk =
-            hive.models.get(&info.model).or_else(|| self.view.largest_on_disk(&info.model));
+        let on_disk = hive.model_here(&info.model, self.view.largest_on_disk(&info.model));
         let sizing = self.config.sizing.with_slots(info.slots);
-        sizing.worker_memory(&self.view, &info.model, on_disk, kind).expected
+        sizing.worker_memory(&self.view, &info.model, on_disk.as_deref(), kind).expected
     }
 
     /// The reason why the worker does not fit even if these are stopped: on its devices, or within the limit of the

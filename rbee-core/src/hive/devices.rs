@@ -200,20 +200,14 @@ impl Probe {
     }
 
     fn read(&mut self) -> Vec<Device> {
-        let (mut total, mut free) = (0, 0);
-        if let Some(system) = &mut self.system {
-            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-            (total, free) = (system.total_memory(), system.available_memory());
-            if let Some(group) = system.cgroup_limits() {
-                (total, free) = within(total, free, group.total_memory, group.rss);
-            }
-        }
+        let ram = self.system.as_mut().map(Ram::read);
+        let Ram { total, available } = ram.unwrap_or(Ram { total: 0, available: 0 });
         let processor = Device {
             index: 0,
             kind: DeviceKind::Cpu,
             name: self.processor.clone(),
             memory_total: total,
-            memory_free: free,
+            memory_free: available,
         };
         let devices = std::iter::once(processor);
         #[cfg(feature = "nvml")]
@@ -222,17 +216,31 @@ impl Probe {
     }
 }
 
-/// The memory of this machine, or of the control group that this process is in, in bytes; `None` if the system does not
-/// say.
-#[cfg(feature = "candle")]
-pub(crate) fn total_memory() -> Option<u64> {
-    let mut system = System::new().ok()?;
-    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    let mut total = system.total_memory();
-    if let Some(group) = system.cgroup_limits() {
-        (total, _) = within(total, 0, group.total_memory, group.rss);
+/// Main memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ram {
+    pub(crate) total: u64,
+    /// What can be used without taking it from another process. Cached files count as available.
+    pub(crate) available: u64,
+}
+
+impl Ram {
+    /// The memory of the machine, or of the control group that this process is in.
+    fn read(system: &mut System) -> Self {
+        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        let (mut total, mut available) = (system.total_memory(), system.available_memory());
+        if let Some(group) = system.cgroup_limits() {
+            (total, available) = within(total, available, group.total_memory, group.rss);
+        }
+        Self { total, available }
     }
-    (total > 0).then_some(total)
+}
+
+/// The memory that this process can use; `None` if the system does not say.
+#[cfg(feature = "candle")]
+pub(crate) fn ram() -> Option<Ram> {
+    let ram = Ram::read(&mut System::new().ok()?);
+    (ram.total > 0).then_some(ram)
 }
 
 /// Total and available memory of a machine inside a control group that may use `limit` bytes and holds `held`.

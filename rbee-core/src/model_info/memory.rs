@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ModelInfo;
+use super::{CachePool, ModelInfo};
 
 /// The minimum for the program, its buffers and the vocabulary.
 const LEAST_HEADROOM: u64 = 64 << 20;
@@ -32,20 +32,24 @@ pub struct MemoryNeed {
     pub context: Option<u32>,
     /// The number of concurrent texts; 1 by default.
     pub slots: u32,
-    /// The bytes per number of a key or a value; 2 by default, which is a 16-bit float.
+    /// The bytes per number of a key or a value; 2 by default, which is a 16-bit float. Without a pool.
     pub cache_number_bytes: u32,
     /// The bytes per weight in memory; `None`: as in the file.
     pub weight_bytes: Option<u32>,
+    /// The KV cache that all texts share in rbee's own engine. `None`: another engine, which has memory for the whole
+    /// context in every slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<CachePool>,
 }
 
 impl Default for MemoryNeed {
     fn default() -> Self {
-        Self { context: None, slots: 1, cache_number_bytes: 2, weight_bytes: None }
+        Self { context: None, slots: 1, cache_number_bytes: 2, weight_bytes: None, pool: None }
     }
 }
 
 impl MemoryNeed {
-    /// The need of a worker that stores all its numbers as 32-bit floats, as candle does on the processor.
+    /// The need of a worker that stores all its numbers as 32-bit floats, as many engines do on the processor.
     pub fn in_f32() -> Self {
         Self { cache_number_bytes: 4, weight_bytes: Some(4), ..Self::default() }
     }
@@ -72,6 +76,8 @@ impl ModelInfo {
     /// - Keys and values take `slots × (whole × context + windowed × min(context, window)) × cache_number_bytes`, where
     ///   [`whole`](KvCache::whole) of a usual model is `layers × kv_heads × head_dim × 2`. A model for vectors has
     ///   none.
+    /// - In rbee's own engine they take `tokens × (whole + windowed)` numbers for all slots together, because its windowed
+    ///   layers keep all tokens. [`CachePool::tokens`] is their number.
     /// - The headroom is a tenth of both, at least 64 MiB.
     ///
     /// Numbers that are too large for the type become its maximum.
@@ -87,6 +93,10 @@ impl ModelInfo {
         };
         let kv_cache = match (self.kv_cache, context) {
             (Some(cache), _) if cache.whole == 0 && cache.windowed == 0 => Some(0),
+            (Some(cache), _) if let Some(pool) = need.pool => {
+                let context = CachePool::context(need.context, self.context);
+                Some(pool.bytes(cache, self.head_dim, context, need.slots))
+            }
             (Some(cache), Some(context)) => {
                 let whole = cache.whole.saturating_mul(context.into());
                 let windowed = cache.windowed.saturating_mul(context.min(cache.window).into());

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
@@ -110,6 +111,34 @@ fn memory_is_weights_and_keys_and_values_and_headroom() {
     assert_eq!(in_f32.kv_cache, Some(4 * 2 * 32 * 2 * 512 * 4), "no longer than the model allows");
     let large = info.memory(&MemoryNeed { slots: u32::MAX, weight_bytes: Some(u32::MAX), ..need });
     assert!(large.headroom >= large.weights / 10);
+}
+
+#[test]
+fn a_shared_cache_has_every_layer_of_as_many_tokens_as_the_rule_says() {
+    let gemma = ModelInfo {
+        kv_cache: Some(KvCache { whole: 3 * 512, windowed: 15 * 512, window: 512 }),
+        head_dim: Some(256),
+        context: Some(131_072),
+        ..ModelInfo::read(bundled()).unwrap()
+    };
+    let kv = |context, slots, pool| {
+        let need = MemoryNeed { context, slots, pool: Some(pool), ..MemoryNeed::default() };
+        gemma.memory(&need).kv_cache.unwrap()
+    };
+    let (pool, token) = (CachePool::default(), 18 * 512 * 2);
+    assert_eq!(kv(None, 4, pool), token * 32_768, "one whole context");
+    assert_eq!(kv(None, 16, pool), token * 16 * 4_096, "more than one");
+    assert_eq!(kv(Some(1_000), 4, pool), token * 4_000);
+    assert_eq!(kv(Some(500_000), 1, pool), token * 131_072, "the model's own");
+    let set = CachePool { tokens: NonZeroU32::new(100), ..pool };
+    assert_eq!(kv(None, 4, set), token * 128, "whole blocks");
+    let q8 = CachePool { kind: CacheType::Q8, ..pool };
+    assert_eq!(kv(None, 4, q8), token * 32_768 * 17 / 32);
+    let vast = CachePool { tokens: NonZeroU32::new(u32::MAX), kind: CacheType::F32 };
+    assert_eq!(kv(Some(u32::MAX), u32::MAX, vast), token * 2 << 32);
+    let all = ModelInfo { kv_cache: Some(KvCache { whole: u64::MAX, ..KvCache::default() }), ..gemma };
+    let need = MemoryNeed { pool: Some(vast), ..MemoryNeed::default() };
+    assert_eq!(all.memory(&need).total, u64::MAX);
 }
 
 #[test]

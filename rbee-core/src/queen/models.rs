@@ -259,7 +259,8 @@ impl<'a> Models<'a> {
     }
 
     /// An estimate, for every device that the request allows, of whether a worker for this model would fit now, with
-    /// all figures. The sequences are taken to be `context` tokens long, 4,096 if it is `None`. Nothing is started.
+    /// all figures. The sequences are taken to be `context` tokens long; if it is `None`, as long as the machine allows
+    /// ([`Sizing::with_context`](crate::scheduler::Sizing::with_context)). Nothing is started.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] if the model is a malformed reference, [`ErrorKind::NotFound`] or

@@ -78,7 +78,7 @@ fn on(
 ) -> DeviceEstimate {
     let held = hive.models.get(model);
     let WorkerMemory { expected, required } =
-        sizing.worker_memory(cluster, model, held.or(known), device.kind);
+        sizing.worker_memory(cluster, model, hive.model_here(model, known).as_deref(), device.kind);
     let shortfall = shortfall(cluster, hive, device, required);
     let evictable = evictable(cluster, hive, device);
     let is_over_budget = shortfall.budget > shortfall.device;

@@ -12,4 +12,5 @@ mod support;
 mod conformance;
 mod embed;
 mod hostile;
+mod memory;
 mod worker;

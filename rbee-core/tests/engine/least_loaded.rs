@@ -6,6 +6,7 @@ mod starting;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -14,8 +15,8 @@ use rbee_core::{
     Ask, ClusterView, CorrelationId, Error, ErrorKind, HiveId, Job, JobId, LeastLoaded, Placement,
     Priority, Scheduler, WorkerId, WorkerInfo,
     cluster::{HiveView, WorkerState, WorkerView},
-    hive::{Device, DeviceKind},
-    models::{ModelInfo, ModelOnDisk, WorkerLimits},
+    hive::{Device, DeviceKind, EngineSupport},
+    models::{CachePool, CacheType, ModelInfo, ModelOnDisk, WorkerLimits},
     request::{Prompt, Sampling, Task},
     scheduler::{Candidate, Fit, Sizing, Verdict},
     time::{Now, Time},

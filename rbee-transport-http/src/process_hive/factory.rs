@@ -26,7 +26,6 @@ use crate::{
     token::Token,
     wire::{
         self, ProgressBody,
-        engine::EngineCommand,
         worker::{EXIT_PORT_TAKEN, Health, Phase, Start},
     },
 };
@@ -90,7 +89,8 @@ impl WorkerFactory for ProcessFactory {
     }
 
     fn limits(&self, model: &ModelRef) -> WorkerLimits {
-        limits(model, &self.config.engines, self.config.context)
+        let engines = engines(&self.config);
+        engines.iter().find(|engine| engine.is_for(model)).map_or_else(Default::default, |engine| engine.limits)
     }
 
     async fn load(
@@ -128,24 +128,23 @@ impl WorkerFactory for ProcessFactory {
     }
 }
 
-/// The engines, and what they read; rbee's own worker is the last.
+/// The engines, what they read, and their limits; rbee's own worker is the last.
+///
+/// The order to start rbee's own worker may set fewer slots. Another engine reserves its whole context when it starts.
 fn engines(config: &Config) -> Vec<EngineSupport> {
+    let others = config.engines.iter().map(|engine| {
+        let context = Some(config.context.unwrap_or(engine.context));
+        engine.support().with_limits(WorkerLimits { context, ..WorkerLimits::default() })
+    });
+    // What memory another program takes is not known.
+    let cache = config.support.is_none().then_some(config.cache);
     let own = config.support.clone().unwrap_or_else(EngineSupport::candle);
-    config.engines.iter().map(EngineCommand::support).chain([own]).collect()
+    let limits = WorkerLimits { slots: Some(OWN_SLOTS), context: config.context, cache };
+    others.chain([own.with_limits(limits)]).collect()
 }
 
 /// The most concurrent runs of rbee's own worker.
 const OWN_SLOTS: u32 = 8;
-
-/// The order to start rbee's own worker may set fewer slots. An engine reserves its whole context when it starts.
-fn limits(model: &ModelRef, engines: &[EngineCommand], context: Option<u32>) -> WorkerLimits {
-    match engines.iter().find(|engine| engine.serves(model)) {
-        Some(engine) => {
-            WorkerLimits { slots: None, context: Some(context.unwrap_or(engine.context)) }
-        }
-        None => WorkerLimits { slots: Some(OWN_SLOTS), context },
-    }
-}
 
 impl ProcessFactory {
     pub(super) fn new(config: Config, table: Arc<Table>, devices: Devices) -> Self {
@@ -168,6 +167,7 @@ impl ProcessFactory {
             engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
             threads: config.threads,
             context: config.context,
+            cache: config.cache,
             file_roots: rbee_core::models::confined_directories(),
             log: config.log.clone(),
         };

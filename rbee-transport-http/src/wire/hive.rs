@@ -9,7 +9,9 @@ use super::ErrorInfo;
 use crate::token::Token;
 
 /// The variables that `rbee-hive` reads.
-pub const HIVE_VARIABLES: [&str; 17] = [
+pub const HIVE_VARIABLES: [&str; 19] = [
+    "RBEE_HIVE_CACHE_TOKENS",
+    "RBEE_HIVE_CACHE_TYPE",
     "RBEE_HIVE_CONTEXT",
     "RBEE_HIVE_ENGINES",
     "RBEE_HIVE_HOST",

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, num::NonZeroUsize, sync::Arc};
 use rbee_core::{
     HiveId, Job, JobId, Run, WorkerId, WorkerInfo, WorkerSpec,
     event::Logprobs,
+    models::CachePool,
     worker::{Resume, WorkerHealth},
 };
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,9 @@ pub struct Start {
     /// The longest prompt and answer together, in tokens; the engine's own choice if `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
+    /// The KV cache of rbee's own engine.
+    #[serde(default)]
+    pub cache: CachePool,
     /// Directories out of which no link of a model below them may lead (see
     /// [`confine_model_files`](rbee_core::models::confine_model_files)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

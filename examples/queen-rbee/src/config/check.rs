@@ -50,6 +50,9 @@ impl Config {
         within("backup_interval", *self.backup_interval, second, 365 * day, none)?;
         within("backups_kept", self.backups_kept, 0, 1_000, "")?;
         within("worker_slots", self.worker_slots, 1, 1_024, "")?;
+        if let Some(context) = self.worker_context {
+            within("worker_context", context, 2, u32::MAX, "")?;
+        }
         if *self.lease <= *self.hive_lost_after {
             return wrong(format!(
                 "lease is {:?}; allowed is more than hive_lost_after, {:?}, because a hive that ends before it is \

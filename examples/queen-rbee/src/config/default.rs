@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use etcetera::BaseStrategy;
-use rbee_core::{Error, ErrorKind, Result, Settings, registry::Durability};
+use rbee_core::{
+    Error, ErrorKind, Result, Settings, models::CacheType, registry::Durability,
+};
 use rbee_transport_http::{
     server::{ListenHost, LogFormat},
     wire::QUEEN_PORT,
@@ -47,6 +49,9 @@ macro_rules! settings {
                     hive_program: None,
                     engines: Yaml::default(),
                     worker_slots: 4,
+                    worker_context: None,
+                    worker_cache_tokens: None,
+                    worker_cache_type: CacheType::default(),
                     policy: None,
                     file_roots: Yaml::default(),
                     local_files: true,

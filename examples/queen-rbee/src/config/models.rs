@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rbee_core::models::{Hub, HubToken};
 use rbee_core::{
     Result,
-    models::{ModelStore, StoreOptions},
+    models::{CachePool, ModelStore, StoreOptions},
 };
 
 use super::Config;
@@ -14,6 +14,11 @@ use super::Config;
 use super::sources::read_bounded;
 
 impl Config {
+    /// The KV cache of workers on this machine, in rbee's own engine.
+    pub(crate) fn worker_cache(&self) -> CachePool {
+        CachePool { tokens: self.worker_cache_tokens, kind: self.worker_cache_type }
+    }
+
     /// The store of this machine's models, by default in `dir`.
     pub(crate) fn model_store(&self, dir: PathBuf) -> Result<ModelStore> {
         let dir = self.models_dir.clone().unwrap_or(dir);

@@ -18,13 +18,8 @@ use crate::{
         config_fields::ConfigFields,
         files::{self, FileFault, LoadFault, Loaded, MAX_CONFIG_BYTES},
     },
-    model_info::{self, gguf},
+    model_info::{self, CachePool, gguf},
 };
-
-/// The longest context that is offered if the options set none: the memory of keys and values grows with it.
-pub(super) const DEFAULT_CONTEXT: u32 = 32_768;
-/// The longest possible context.
-const MAX_CONTEXT: u32 = 1 << 20;
 
 /// A checked model that continues text.
 #[derive(Debug)]
@@ -46,7 +41,7 @@ pub(in crate::candle) struct Checkpoint {
 impl Checkpoint {
     /// Opens a directory, a `.safetensors` file, or a `.gguf` file. `context_limit` is that of the options.
     pub(in crate::candle) fn open(path: &Path, context_limit: Option<u32>) -> Loaded<Self> {
-        let context = context_limit.unwrap_or(DEFAULT_CONTEXT).min(MAX_CONTEXT);
+        let context = CachePool::context(context_limit, None);
         let metadata =
             std::fs::metadata(path).map_err(|source| FileFault::unreadable(path, source))?;
         let has_extension = |wanted: &str| path.extension().is_some_and(|is| is == wanted);

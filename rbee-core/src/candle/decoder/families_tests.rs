@@ -7,7 +7,6 @@ use super::*;
 use crate::candle::{
     config_fields::ConfigFields,
     decoder::{
-        checkpoint::DEFAULT_CONTEXT,
         plan::{Names, Plan},
         test_files,
         weights::StoredWeights,
@@ -31,7 +30,7 @@ fn of_config(config: &Value, context: u32) -> Loaded<Description> {
 }
 
 fn config(config: Value) -> Description {
-    of_config(&config, DEFAULT_CONTEXT).unwrap()
+    of_config(&config, CachePool::DEFAULT_CONTEXT).unwrap()
 }
 
 fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Description> {
@@ -43,7 +42,7 @@ fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Descripti
     let weights = StoredWeights::listed(tensors);
     let object = object(&values, name);
     let fields = ConfigFields::below(Path::new("bee.gguf"), format!("{name}."), &object);
-    let source = Source::metadata(fields, &values, name, &weights, DEFAULT_CONTEXT);
+    let source = Source::metadata(fields, &values, name, &weights, CachePool::DEFAULT_CONTEXT);
     Family::of_architecture(name).unwrap().describe(&source)
 }
 
@@ -535,7 +534,7 @@ fn llama_in_gguf_rotates_neighbors_and_its_factors_are_tensors() {
     let values: BTreeMap<_, _> = values.into_iter().collect();
     let object = object(&values, "llama");
     let fields = ConfigFields::below(Path::new("bee.gguf"), "llama.".into(), &object);
-    let source = Source::metadata(fields, &values, "llama", &weights, DEFAULT_CONTEXT);
+    let source = Source::metadata(fields, &values, "llama", &weights, CachePool::DEFAULT_CONTEXT);
     let scaled = Family::of_architecture("llama").unwrap().describe(&source).unwrap().architecture;
     let expected: Vec<_> = plain.ropes[0]
         .inverse_frequencies
@@ -615,7 +614,7 @@ fn a_configuration_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
             "partial_rotary_factor is 0.01 for heads of 96;",
         ),
     ] {
-        let error = of_config(&with(base, changes), DEFAULT_CONTEXT).expect_err(said).to_string();
+        let error = of_config(&with(base, changes), CachePool::DEFAULT_CONTEXT).expect_err(said).to_string();
         assert!(error.starts_with("config.json: ") && error.contains(said), "{error}");
     }
 }

@@ -90,7 +90,7 @@ impl<'a> OnHive<'a> {
         shortfalls.retain(|(_, missing)| !missing.is_zero());
         let spec = WorkerSpec {
             model: search.model().clone(),
-            slots: self.sizing.slots_for(search.known_on(self.hive)),
+            slots: self.sizing.slots_for(search.known_on(self.hive).as_deref()),
             devices: devices.to_vec(),
             need_bytes,
             path: None,

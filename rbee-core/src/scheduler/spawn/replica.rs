@@ -20,8 +20,8 @@ pub(crate) fn place_replica(
 ) -> Option<(HiveId, WorkerSpec)> {
     let known = cluster.largest_on_disk(model)?;
     let memory = |hive: &HiveView, device: &Device| {
-        let held = hive.models.get(model).unwrap_or(known);
-        sizing.worker_memory(cluster, model, Some(held), device.kind)
+        let known = hive.model_here(model, Some(known));
+        sizing.worker_memory(cluster, model, known.as_deref(), device.kind)
     };
     let reads = |hive: &HiveView| cluster.unreadable(hive, model).is_none();
     let hives = cluster.hives().filter(|hive| hive.takes_workers() && is_open(hive) && reads(hive));
@@ -36,7 +36,7 @@ pub(crate) fn place_replica(
     let best = candidates.min_by(|one, other| one.rank(cluster).cmp(&other.rank(cluster)))?;
     let spec = WorkerSpec {
         model: model.clone(),
-        slots: sizing.slots_for(best.hive.models.get(model).or(Some(known))),
+        slots: sizing.slots_for(best.hive.model_here(model, Some(known)).as_deref()),
         devices: vec![best.device.index],
         need_bytes: memory(best.hive, best.device).expected,
         path: None,

@@ -1,6 +1,6 @@
 //! The search for a device to start a worker on, and what is said if there is none.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use super::candidates::{DeviceCandidate, DeviceCandidates};
 use crate::{
@@ -87,15 +87,16 @@ impl<'a> Search<'a> {
         devices: u64,
     ) -> WorkerMemory {
         let (model, known) = (self.model(), self.known_on(hive));
+        let known = known.as_deref();
         self.sizing.spread_worker_memory(self.cluster, model, known, device.kind, devices)
     }
 
     /// The model as this hive has it, or else as another one has it.
-    pub(super) fn known_on<'h>(&self, hive: &'h HiveView) -> Option<&'h ModelOnDisk>
+    pub(super) fn known_on<'h>(&self, hive: &'h HiveView) -> Option<Cow<'h, ModelOnDisk>>
     where
         'a: 'h,
     {
-        hive.models.get(self.model()).or(self.known)
+        hive.model_here(self.model(), self.known)
     }
 
     /// The devices on which it can be started, or whether that can change.
@@ -224,7 +225,7 @@ impl<'a> Search<'a> {
             hive: on.hive.id.clone(),
             spec: WorkerSpec {
                 model: self.model().clone(),
-                slots: self.sizing.slots_for(self.known_on(on.hive)),
+                slots: self.sizing.slots_for(self.known_on(on.hive).as_deref()),
                 devices: vec![on.device.index],
                 need_bytes: self.worker_memory(on.hive, on.device).expected,
                 path: None,

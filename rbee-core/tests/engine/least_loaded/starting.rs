@@ -268,13 +268,37 @@ fn no_more_runs_are_planned_and_no_longer_sequences_than_the_machine_allows() {
             other => panic!("{other:?}"),
         }
     };
-    let limits = |slots, context| WorkerLimits { slots, context };
+    let limits = |slots, context| WorkerLimits { slots, context, ..WorkerLimits::default() };
     let expected =
         |slots: u32, context: u64| (slots, GIB + u64::from(slots) * context * 16_384 * 2);
     assert_eq!(planned(limits(None, None)), expected(4, 4_096));
     assert_eq!(planned(limits(Some(1), Some(1_000))), expected(1, 1_000));
     assert_eq!(planned(limits(Some(64), Some(6_000))), expected(4, 6_000));
     assert_eq!(planned(limits(None, Some(100_000))), expected(4, 8_192), "the model's own");
+}
+
+#[test]
+fn a_model_is_planned_with_the_limits_of_the_engine_that_would_run_it() {
+    let cache = serde_json::json!({ "whole": 16_384, "windowed": 1_024, "window": 8 });
+    let model = described(serde_json::json!({ "kv_cache": cache, "head_dim": 128 }));
+    let pool = CachePool { tokens: NonZeroU32::new(1_024), kind: CacheType::F16 };
+    let with = |name: &str, slots, cache| {
+        let limits = WorkerLimits { slots: Some(slots), context: None, cache };
+        let mut hive = hive(name, [device(1, 64 * GIB, 64 * GIB)], None);
+        hive.engines = Some([EngineSupport::new("engine").with_limits(limits)].into());
+        hive
+    };
+    let holder = with_model(hive("holder", [device(1, 64 * GIB, 64 * GIB)], None), model);
+    let fleet = cluster(vec![holder, with("other", 2, None), with("own", 4, Some(pool))], vec![]);
+    let estimates = Sizing::default().estimate(&"m".parse().unwrap(), &fleet);
+    let expected: Vec<_> =
+        estimates.iter().map(|estimate| (estimate.hive.as_str(), estimate.expected)).collect();
+    let each = (16_384 * 4_096 + 1_024 * 8) * 2;
+    let shared = (16_384 + 1_024) * 1_024 * 2;
+    assert_eq!(
+        expected,
+        [("holder", GIB + 4 * each), ("other", GIB + 2 * each), ("own", GIB + shared)]
+    );
 }
 
 #[test]
