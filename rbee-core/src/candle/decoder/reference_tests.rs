@@ -165,36 +165,38 @@ fn weights_of_16_bits_give_the_same_logits() {
     exact(differences(tensors, &in_gguf, whole_gguf, (WeightType::F16, CacheType::F32)));
 }
 
+/// Checks that the relative differences are at most this, and more in models that amplify rounding.
+fn check(found: &[(String, Difference)], most: f32) {
+    let allowed = |name: &str| match name {
+        // Seven layers instead of three, each of which adds an output of full size.
+        "gemma3" => 8.0 * most,
+        // A small difference can select another expert.
+        name if name.starts_with("qwen3-moe") => 8.0 * most,
+        _ => most,
+    };
+    assert!(found.iter().all(|(name, found)| found.relative <= allowed(name)), "{found:#?}");
+}
+
 #[test]
 fn keys_and_values_of_16_bits_give_nearly_the_same_logits() {
     let kinds = (WeightType::F32, CacheType::F16);
-    for found in [
-        differences(Cpu::new, &cases::all(), safetensors, kinds),
-        differences(tensors, &cases::all(), safetensors, kinds),
-    ] {
-        eprintln!("{found:#?}");
-        assert!(found.iter().all(|(_, found)| found.relative <= 3e-3), "{found:?}");
-    }
+    check(&differences(Cpu::new, &cases::all(), safetensors, kinds), 1e-3);
+    check(&differences(tensors, &cases::all(), safetensors, kinds), 1e-3);
 }
 
 #[test]
 fn keys_and_values_of_8_bits_give_similar_logits() {
     let kinds = (WeightType::F32, CacheType::Q8);
-    let found = differences(Cpu::new, &cases::all(), safetensors, kinds);
-    eprintln!("{found:#?}");
-    assert!(found.iter().all(|(_, found)| found.relative <= 0.03), "{found:?}");
+    check(&differences(Cpu::new, &cases::all(), safetensors, kinds), 0.02);
 }
 
 #[test]
 fn quantized_weights_give_similar_logits() {
     let kinds = (WeightType::Q8_0, CacheType::F32);
-    for found in [
-        differences(Cpu::new, &in_gguf(), whole_gguf, kinds),
-        differences(tensors, &in_gguf(), whole_gguf, kinds),
-    ] {
-        eprintln!("{found:#?}");
-        assert!(found.iter().all(|(_, found)| found.relative <= 0.05), "{found:?}");
-    }
+    let (a,b)=(differences(Cpu::new, &in_gguf(), whole_gguf, kinds), differences(tensors, &in_gguf(), whole_gguf, kinds));
+    eprintln!("{a:?}{b:?}");
+    check(&a, 0.03);
+    check(&b, 0.03);
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn rotation(
     let number = |key: &str| scaling[key].as_f64().unwrap();
     let mut factors =
         |name: &str, factors: Vec<f32>| tensors.push(Written::of_numbers(name, &factors));
-    if let Some(theta) = scaling["rope_theta"].as_f64() {
+    if let Some(theta) = scaling["rope_theta"].as_f64().filter(|_| config["rope_theta"].is_null()) {
         file = file.with(&key("rope.freq_base"), theta as f32);
     }
     match scaling["rope_type"].as_str().or(scaling["type"].as_str()) {
