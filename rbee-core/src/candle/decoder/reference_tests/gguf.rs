@@ -1,4 +1,4 @@
-//! The fixture's models as GGUF files, as llama.cpp's converter lays them out.
+//! Models as GGUF files, as llama.cpp's converter lays them out.
 
 use candle_core::{
     DType, Device, Tensor,
@@ -124,7 +124,7 @@ pub(super) fn can_have(case: &Case) -> bool {
 }
 
 /// A model with its matrices in this type: metadata and tensors. Norms, biases and the router have 32 bits.
-pub(super) fn parts(case: &Case, kind: WeightType) -> (GgufFile, Vec<Written>) {
+pub(in crate::candle) fn parts(case: &Case, kind: WeightType) -> (GgufFile, Vec<Written>) {
     let mut tensors = Vec::new();
     let file = metadata(case, &mut tensors);
     for (own, shape) in &case.tensors {
