@@ -355,9 +355,12 @@ fn load(
 ) -> Loaded<(Engine, Facts)> {
     let (dir, file) = locate(path)?;
     let loading = Loading { path, dir, file, options, progress, gone };
-    let encoder = match path.extension().is_some_and(|extension| extension == "gguf") {
-        true => None,
-        false => BertConfig::load(&loading.dir)?,
+    let is_gguf = path.extension().is_some_and(|extension| extension == "gguf");
+    // A directory with a GGUF file has none either.
+    let has_config = !is_gguf && loading.dir.join("config.json").exists();
+    let encoder = match has_config {
+        true => BertConfig::load(&loading.dir)?,
+        false => None,
     };
     Ok(match encoder {
         Some(config) => {

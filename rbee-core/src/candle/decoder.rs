@@ -7,8 +7,8 @@ pub(super) mod families;
 mod map;
 pub(super) mod plan;
 #[cfg(test)]
-mod reference_tests;
+pub(super) mod reference_tests;
 mod rope;
 #[cfg(test)]
-mod test_files;
+pub(super) mod test_files;
 pub(super) mod weights;

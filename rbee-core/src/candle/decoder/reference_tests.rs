@@ -1,8 +1,8 @@
 //! Decoders of every family compared with the transformers library: `tests/fixtures/decoders.json`.
 
-mod cases;
+pub(in crate::candle) mod cases;
 mod files;
-mod gguf;
+pub(in crate::candle) mod gguf;
 mod invariance;
 mod refused;
 
@@ -165,36 +165,37 @@ fn weights_of_16_bits_give_the_same_logits() {
     exact(differences(tensors, &in_gguf, whole_gguf, (WeightType::F16, CacheType::F32)));
 }
 
+/// Checks that the relative differences are at most this, and more in models that amplify rounding.
+fn check(found: &[(String, Difference)], most: f32) {
+    let allowed = |name: &str| match name {
+        // Seven layers instead of three, each of which adds an output of full size.
+        "gemma3" => 8.0 * most,
+        // A small difference can select another expert.
+        name if name.starts_with("qwen3-moe") => 8.0 * most,
+        _ => most,
+    };
+    assert!(found.iter().all(|(name, found)| found.relative <= allowed(name)), "{found:#?}");
+}
+
 #[test]
 fn keys_and_values_of_16_bits_give_nearly_the_same_logits() {
     let kinds = (WeightType::F32, CacheType::F16);
-    for found in [
-        differences(Cpu::new, &cases::all(), safetensors, kinds),
-        differences(tensors, &cases::all(), safetensors, kinds),
-    ] {
-        eprintln!("{found:#?}");
-        assert!(found.iter().all(|(_, found)| found.relative <= 3e-3), "{found:?}");
-    }
+    check(&differences(Cpu::new, &cases::all(), safetensors, kinds), 1e-3);
+    check(&differences(tensors, &cases::all(), safetensors, kinds), 1e-3);
 }
 
 #[test]
 fn keys_and_values_of_8_bits_give_similar_logits() {
     let kinds = (WeightType::F32, CacheType::Q8);
-    let found = differences(Cpu::new, &cases::all(), safetensors, kinds);
-    eprintln!("{found:#?}");
-    assert!(found.iter().all(|(_, found)| found.relative <= 0.03), "{found:?}");
+    check(&differences(Cpu::new, &cases::all(), safetensors, kinds), 0.02);
 }
 
 #[test]
 fn quantized_weights_give_similar_logits() {
     let kinds = (WeightType::Q8_0, CacheType::F32);
-    for found in [
-        differences(Cpu::new, &in_gguf(), whole_gguf, kinds),
-        differences(tensors, &in_gguf(), whole_gguf, kinds),
-    ] {
-        eprintln!("{found:#?}");
-        assert!(found.iter().all(|(_, found)| found.relative <= 0.05), "{found:?}");
-    }
+    // Without the models that amplify rounding it is about 0.025, with candle's kernels too.
+    check(&differences(Cpu::new, &in_gguf(), whole_gguf, kinds), 0.04);
+    check(&differences(tensors, &in_gguf(), whole_gguf, kinds), 0.04);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
 
 /// A tensor to write: its name, its type, its shape (the outermost dimension first) and its bytes.
 #[derive(Clone)]
-pub(super) struct Written {
+pub(in crate::candle) struct Written {
     pub(super) name: String,
     pub(super) kind: WeightType,
     pub(super) shape: Vec<usize>,
@@ -108,7 +108,7 @@ pub(super) fn gguf(values: &[(String, gguf::Value)], tensors: &[Written]) -> Vec
 }
 
 /// Adds tensors to a GGUF file.
-pub(super) fn with_tensors(mut file: GgufFile, tensors: &[Written]) -> GgufFile {
+pub(in crate::candle) fn with_tensors(mut file: GgufFile, tensors: &[Written]) -> GgufFile {
     for Written { name, kind, shape, bytes } in tensors {
         let named = |number: &u32| {
             gguf::types::tensor_type(*number).is_some_and(|it| it.name == kind.name())
@@ -120,7 +120,7 @@ pub(super) fn with_tensors(mut file: GgufFile, tensors: &[Written]) -> GgufFile 
 }
 
 /// Writes bytes to a file, and returns its directory.
-pub(super) fn file(name: &str, bytes: &[u8]) -> tempfile::TempDir {
+pub(in crate::candle) fn file(name: &str, bytes: &[u8]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(name), bytes).unwrap();
     dir

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::rng::Rng;
 
@@ -13,10 +14,10 @@ struct Fixture {
 
 /// A model of random weights, and what the reference library gives for it.
 #[derive(Deserialize)]
-pub(super) struct Case {
+pub(in crate::candle) struct Case {
     pub(super) name: String,
     /// `config.json`.
-    pub(super) config: serde_json::Value,
+    pub(super) config: Value,
     /// The shapes of the tensors in `model.safetensors`.
     pub(super) tensors: BTreeMap<String, Vec<usize>>,
     seed: u64,
@@ -26,11 +27,14 @@ pub(super) struct Case {
     pub(super) logits: Vec<Known>,
     /// The tokens after the prompt, each the one of the highest logit.
     pub(super) continuation: Vec<u32>,
+    /// The weights of a model that is not of the fixture.
+    #[serde(skip)]
+    stored: BTreeMap<String, Vec<f32>>,
 }
 
 /// Logits after the token at a position.
 #[derive(Deserialize)]
-pub(super) struct Known {
+pub(in crate::candle) struct Known {
     pub(super) position: usize,
     pub(super) values: Vec<f32>,
 }
@@ -43,8 +47,30 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 impl Case {
+    /// A model with these tensors: their shapes and their numbers.
+    pub(in crate::candle) fn of(
+        config: Value,
+        tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    ) -> Self {
+        let shape = |(name, (shape, _)): (&String, &(Vec<usize>, _))| (name.clone(), shape.clone());
+        Self {
+            name: String::new(),
+            config,
+            tensors: tensors.iter().map(shape).collect(),
+            seed: 0,
+            prompt: Vec::new(),
+            columns: Vec::new(),
+            logits: Vec::new(),
+            continuation: Vec::new(),
+            stored: tensors.into_iter().map(|(name, (_, numbers))| (name, numbers)).collect(),
+        }
+    }
+
     /// The weights of a tensor, as `make_decoders.py` makes them. Types of 16 bits have them exactly.
     pub(super) fn tensor(&self, name: &str) -> Vec<f32> {
+        if let Some(numbers) = self.stored.get(name) {
+            return numbers.clone();
+        }
         let shape = &self.tensors[name];
         let cols = shape[shape.len() - 1];
         let parts = numbers(self.seed, name, shape.iter().product());

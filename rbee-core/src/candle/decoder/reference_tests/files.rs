@@ -4,7 +4,6 @@ use std::{fs, path::Path};
 
 use rbee_decoder::{architecture::Architecture, matrix::WeightType, weights::DecoderWeights};
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 
 use super::{
     super::{

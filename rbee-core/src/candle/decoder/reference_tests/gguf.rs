@@ -1,4 +1,4 @@
-//! The fixture's models as GGUF files, as llama.cpp's converter lays them out.
+//! Models as GGUF files, as llama.cpp's converter lays them out.
 
 use candle_core::{
     DType, Device, Tensor,
@@ -124,7 +124,7 @@ pub(super) fn can_have(case: &Case) -> bool {
 }
 
 /// A model with its matrices in this type: metadata and tensors. Norms, biases and the router have 32 bits.
-pub(super) fn parts(case: &Case, kind: WeightType) -> (GgufFile, Vec<Written>) {
+pub(in crate::candle) fn parts(case: &Case, kind: WeightType) -> (GgufFile, Vec<Written>) {
     let mut tensors = Vec::new();
     let file = metadata(case, &mut tensors);
     for (own, shape) in &case.tensors {
@@ -210,7 +210,7 @@ fn rotation(
     let number = |key: &str| scaling[key].as_f64().unwrap();
     let mut factors =
         |name: &str, factors: Vec<f32>| tensors.push(Written::of_numbers(name, &factors));
-    if let Some(theta) = scaling["rope_theta"].as_f64() {
+    if let Some(theta) = scaling["rope_theta"].as_f64().filter(|_| config["rope_theta"].is_null()) {
         file = file.with(&key("rope.freq_base"), theta as f32);
     }
     match scaling["rope_type"].as_str().or(scaling["type"].as_str()) {

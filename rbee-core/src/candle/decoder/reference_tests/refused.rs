@@ -101,7 +101,7 @@ fn weights_of_another_shape_are_refused() {
             }),
         ),
         (
-            "12288 bytes",
+            "up has 24576 bytes; expected are 12288",
             refusal(|_, weights| {
                 let FeedForwardWeights::Dense(gated) = &mut weights.layers[0].feed_forward else {
                     panic!("it is dense");
