@@ -4,13 +4,16 @@ use rbee_decoder::architecture::{Activation, Experts, Pairs};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::candle::{
-    config_fields::ConfigFields,
-    decoder::{
-        plan::{Names, Plan},
-        test_files,
-        weights::StoredWeights,
+use crate::{
+    candle::{
+        config_fields::ConfigFields,
+        decoder::{
+            plan::{Names, Plan},
+            test_files,
+            weights::StoredWeights,
+        },
     },
+    model_info::CachePool,
 };
 
 fn of_config(config: &Value, context: u32) -> Loaded<Description> {
