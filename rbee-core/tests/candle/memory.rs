@@ -7,8 +7,8 @@ use std::{
 };
 
 use rbee_core::{
-    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Worker,
-    WorkerId, WorkerSpec,
+    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Worker, WorkerId,
+    WorkerSpec,
     candle::{CacheType, CandleOptions, CandleWorker},
     hive::{Progress, WorkerFactory},
     queen::LoadRequest,
@@ -55,7 +55,8 @@ fn model(context: u32, window: Option<u32>) -> tempfile::TempDir {
 async fn a_worker_reserves_what_the_queen_expects() {
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/bee-tiny");
     let bundled = bundled.canonicalize().unwrap();
-    let (long, windowed, endless) = (model(10_000, None), model(6_000, Some(16)), model(100_000, None));
+    let (long, windowed, endless) =
+        (model(10_000, None), model(6_000, Some(16)), model(100_000, None));
     let default = CandleFactory::default();
     let cases = [
         (bundled.as_path(), default, 4),

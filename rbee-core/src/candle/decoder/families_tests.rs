@@ -617,7 +617,9 @@ fn a_configuration_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
             "partial_rotary_factor is 0.01 for heads of 96;",
         ),
     ] {
-        let error = of_config(&with(base, changes), CachePool::DEFAULT_CONTEXT).expect_err(said).to_string();
+        let error = of_config(&with(base, changes), CachePool::DEFAULT_CONTEXT)
+            .expect_err(said)
+            .to_string();
         assert!(error.starts_with("config.json: ") && error.contains(said), "{error}");
     }
 }
