@@ -100,17 +100,17 @@ async fn refused(path: PathBuf, change: impl FnOnce(&mut CandleOptions)) -> Erro
 }
 
 #[tokio::test]
-async fn a_cache_larger_than_memory_is_refused_with_all_figures() {
+async fn a_cache_larger_than_memory_is_refused_with_all_amounts() {
     let dir = model(1 << 20, None);
     let path = || dir.path().to_owned();
     let error = refused(path(), |options| options.cache_tokens = NonZeroU32::new(u32::MAX)).await;
     assert_eq!(error.kind(), ErrorKind::InsufficientVram);
     // The largest number in whole blocks; 2 layers, 2 heads, keys of 8 numbers and values of 16, 2 bytes.
     let (tokens, bytes) = (1_u64 << 32, (1_u64 << 32) * 2 * 2 * (8 + 16) * 2);
-    let figures = format!(
+    let amounts = format!(
         "{bytes} bytes for the keys and values of {tokens} tokens in f16 (context 32768, 8 slots); this machine has "
     );
-    assert!(error.message().contains(&figures), "{error}");
+    assert!(error.message().contains(&amounts), "{error}");
 
     let error = refused(path(), |options| options.slots = NonZeroU32::MAX).await;
     assert_eq!(error.kind(), ErrorKind::InsufficientVram);
