@@ -2,11 +2,11 @@
 
 use std::{fmt, path::Path};
 
+pub(super) use crate::model_info::files::*;
 use crate::{
     error::{Error, ErrorKind},
     model_info::CacheType,
 };
-pub(super) use crate::model_info::files::*;
 
 /// The largest tokenizer that is read, in bytes; those of large vocabularies have about 35 MB.
 pub(super) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;

@@ -4,8 +4,6 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::KvCache;
-
 /// The data type of keys and values in rbee's own engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,19 +112,11 @@ impl CachePool {
         self.blocks(context, slots).saturating_mul(Self::BLOCK.into())
     }
 
-    /// The bytes of a worker with this context and so many slots. Layers with a window keep all tokens.
-    pub(super) fn bytes(
-        &self,
-        cache: KvCache,
-        head_dim: Option<u32>,
-        context: u32,
-        slots: u32,
-    ) -> u64 {
-        let numbers = cache.whole.saturating_add(cache.windowed);
+    /// The bytes of these tokens, if the keys and values of a token are so many numbers in all layers.
+    pub(super) fn bytes(&self, numbers: u64, head_dim: Option<u32>, tokens: u64) -> u64 {
         // Heads of 128 are the usual ones.
         let width = head_dim.unwrap_or(128).max(1);
         let heads = numbers.div_ceil(2 * u64::from(width));
-        let token = heads.saturating_mul(self.kind.head_bytes(width));
-        token.saturating_mul(self.tokens(context, slots))
+        heads.saturating_mul(self.kind.head_bytes(width)).saturating_mul(tokens)
     }
 }

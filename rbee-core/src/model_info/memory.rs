@@ -95,7 +95,9 @@ impl ModelInfo {
             (Some(cache), _) if cache.whole == 0 && cache.windowed == 0 => Some(0),
             (Some(cache), _) if let Some(pool) = need.pool => {
                 let context = CachePool::context(need.context, self.context);
-                Some(pool.bytes(cache, self.head_dim, context, need.slots))
+                // Layers with a window keep all tokens.
+                let numbers = cache.whole.saturating_add(cache.windowed);
+                Some(pool.bytes(numbers, self.head_dim, pool.tokens(context, need.slots)))
             }
             (Some(cache), Some(context)) => {
                 let whole = cache.whole.saturating_mul(context.into());

@@ -136,7 +136,8 @@ fn a_shared_cache_has_every_layer_of_as_many_tokens_as_the_rule_says() {
     assert_eq!(kv(None, 4, q8), token * 32_768 * 17 / 32);
     let vast = CachePool { tokens: NonZeroU32::new(u32::MAX), kind: CacheType::F32 };
     assert_eq!(kv(Some(u32::MAX), u32::MAX, vast), token * 2 << 32);
-    let all = ModelInfo { kv_cache: Some(KvCache { whole: u64::MAX, ..KvCache::default() }), ..gemma };
+    let all =
+        ModelInfo { kv_cache: Some(KvCache { whole: u64::MAX, ..KvCache::default() }), ..gemma };
     let need = MemoryNeed { pool: Some(vast), ..MemoryNeed::default() };
     assert_eq!(all.memory(&need).total, u64::MAX);
 }

@@ -7,10 +7,11 @@ use std::{
 };
 
 use rbee_core::{
-    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LoadRequest, ModelRef, Queen, Worker,
-    WorkerId, WorkerSpec,
+    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Worker, WorkerId,
+    WorkerSpec,
     candle::{CacheType, CandleOptions, CandleWorker},
     hive::{Progress, WorkerFactory},
+    queen::LoadRequest,
 };
 use serde_json::json;
 
@@ -28,7 +29,8 @@ async fn expected_and_reserved(path: &Path, factory: CandleFactory, slots: u32) 
     let request = LoadRequest { slots: Some(slots), ..LoadRequest::new(model.clone()) };
     let devices = queen.models().estimate(&request, None).await.unwrap();
     let expected = devices.iter().find(|device| device.device.index == 0).unwrap().expected;
-    let spec = WorkerSpec { model, slots, devices: vec![0], need_bytes: 0, path: None };
+    let mut spec = WorkerSpec::new(model);
+    (spec.slots, spec.devices) = (slots, vec![0]);
     let (id, hive) = (WorkerId::random(), HiveId::local());
     let worker = factory.load(id, &hive, &spec, Progress::ignore()).await.unwrap();
     (expected, worker.health().await.unwrap().vram_bytes.unwrap())
@@ -52,7 +54,9 @@ fn model(context: u32, window: Option<u32>) -> tempfile::TempDir {
 #[tokio::test]
 async fn a_worker_reserves_what_the_queen_expects() {
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/bee-tiny");
-    let (long, windowed, endless) = (model(10_000, None), model(6_000, Some(16)), model(100_000, None));
+    let bundled = bundled.canonicalize().unwrap();
+    let (long, windowed, endless) =
+        (model(10_000, None), model(6_000, Some(16)), model(100_000, None));
     let default = CandleFactory::default();
     let cases = [
         (bundled.as_path(), default, 4),
@@ -96,17 +100,17 @@ async fn refused(path: PathBuf, change: impl FnOnce(&mut CandleOptions)) -> Erro
 }
 
 #[tokio::test]
-async fn a_cache_larger_than_memory_is_refused_with_all_figures() {
-    let dir = model(u32::MAX, None);
+async fn a_cache_larger_than_memory_is_refused_with_all_amounts() {
+    let dir = model(1 << 20, None);
     let path = || dir.path().to_owned();
     let error = refused(path(), |options| options.cache_tokens = NonZeroU32::new(u32::MAX)).await;
     assert_eq!(error.kind(), ErrorKind::InsufficientVram);
     // The largest number in whole blocks; 2 layers, 2 heads, keys of 8 numbers and values of 16, 2 bytes.
     let (tokens, bytes) = (1_u64 << 32, (1_u64 << 32) * 2 * 2 * (8 + 16) * 2);
-    let figures = format!(
+    let amounts = format!(
         "{bytes} bytes for the keys and values of {tokens} tokens in f16 (context 32768, 8 slots); this machine has "
     );
-    assert!(error.message().contains(&figures), "{error}");
+    assert!(error.message().contains(&amounts), "{error}");
 
     let error = refused(path(), |options| options.slots = NonZeroU32::MAX).await;
     assert_eq!(error.kind(), ErrorKind::InsufficientVram);

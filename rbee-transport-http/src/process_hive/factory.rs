@@ -90,7 +90,10 @@ impl WorkerFactory for ProcessFactory {
 
     fn limits(&self, model: &ModelRef) -> WorkerLimits {
         let engines = engines(&self.config);
-        engines.iter().find(|engine| engine.is_for(model)).map_or_else(Default::default, |engine| engine.limits)
+        engines
+            .iter()
+            .find(|engine| engine.is_for(model))
+            .map_or_else(Default::default, |engine| engine.limits)
     }
 
     async fn load(

@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use etcetera::BaseStrategy;
-use rbee_core::{
-    Error, ErrorKind, Result, Settings, models::CacheType, registry::Durability,
-};
+use rbee_core::{Error, ErrorKind, Result, Settings, models::CacheType, registry::Durability};
 use rbee_transport_http::{
     server::{ListenHost, LogFormat},
     wire::QUEEN_PORT,

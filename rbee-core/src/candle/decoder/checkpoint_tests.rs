@@ -36,7 +36,8 @@ fn plan_of(config: &Value) -> Plan {
     let path = Path::new("config.json");
     let family = family_of(&ConfigFields::new(path, &map)).unwrap();
     let weights = StoredWeights::listed(&[]);
-    let source = Source::config(ConfigFields::new(path, &map), &weights, CachePool::DEFAULT_CONTEXT);
+    let source =
+        Source::config(ConfigFields::new(path, &map), &weights, CachePool::DEFAULT_CONTEXT);
     let Description { architecture, layout, .. } = family.describe(&source).unwrap();
     Plan::new(&architecture, &layout)
 }

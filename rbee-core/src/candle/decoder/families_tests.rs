@@ -4,13 +4,16 @@ use rbee_decoder::architecture::{Activation, Experts, Pairs};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::candle::{
-    config_fields::ConfigFields,
-    decoder::{
-        plan::{Names, Plan},
-        test_files,
-        weights::StoredWeights,
+use crate::{
+    candle::{
+        config_fields::ConfigFields,
+        decoder::{
+            plan::{Names, Plan},
+            test_files,
+            weights::StoredWeights,
+        },
     },
+    model_info::CachePool,
 };
 
 fn of_config(config: &Value, context: u32) -> Loaded<Description> {
@@ -614,7 +617,9 @@ fn a_configuration_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
             "partial_rotary_factor is 0.01 for heads of 96;",
         ),
     ] {
-        let error = of_config(&with(base, changes), CachePool::DEFAULT_CONTEXT).expect_err(said).to_string();
+        let error = of_config(&with(base, changes), CachePool::DEFAULT_CONTEXT)
+            .expect_err(said)
+            .to_string();
         assert!(error.starts_with("config.json: ") && error.contains(said), "{error}");
     }
 }
