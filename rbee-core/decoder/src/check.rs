@@ -124,7 +124,7 @@ fn matrix(role: &str, matrix: &StoredMatrix, rows: usize, cols: usize) -> Result
         bail!("{role} is {} × {}; expected is {rows} × {cols}", matrix.rows, matrix.cols);
     }
     let block = matrix.kind.block();
-    if cols % block != 0 {
+    if !cols.is_multiple_of(block) {
         let name = matrix.kind.name();
         bail!("{role} has rows of {cols} numbers, and {name} has blocks of {block}");
     }

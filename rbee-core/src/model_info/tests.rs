@@ -135,7 +135,7 @@ fn a_shared_cache_has_every_layer_of_as_many_tokens_as_the_rule_says() {
     let q8 = CachePool { kind: CacheType::Q8, ..pool };
     assert_eq!(kv(None, 4, q8), token * 32_768 * 17 / 32);
     let vast = CachePool { tokens: NonZeroU32::new(u32::MAX), kind: CacheType::F32 };
-    assert_eq!(kv(Some(u32::MAX), u32::MAX, vast), token * 2 << 32);
+    assert_eq!(kv(Some(u32::MAX), u32::MAX, vast), (token * 2) << 32);
     let all =
         ModelInfo { kv_cache: Some(KvCache { whole: u64::MAX, ..KvCache::default() }), ..gemma };
     let need = MemoryNeed { pool: Some(vast), ..MemoryNeed::default() };

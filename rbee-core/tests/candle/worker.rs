@@ -426,7 +426,7 @@ async fn no_stop_text_and_no_end_comes_before_the_minimum_length() {
         }
     };
     // The text of the third token that has some, wherever it is.
-    let third = |answer: &Answer| {
+    let third = |answer: &support::Answer| {
         let texts = answer.tokens.iter().enumerate().filter(|(_, (_, text))| !text.is_empty());
         texts.map(|(at, (_, text))| (at, text.clone())).nth(2).unwrap()
     };

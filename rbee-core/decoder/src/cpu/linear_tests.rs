@@ -76,7 +76,9 @@ fn matrix(kind: WeightType, rows: usize, cols: usize, numbers: &mut Numbers) -> 
         match kind {
             WeightType::F32 => bytes.extend(numbers.unit().to_le_bytes()),
             // Some are subnormal.
-            WeightType::F16 if numbers.next() % 8 == 0 => bytes.extend([numbers.next() as u8, 0]),
+            WeightType::F16 if numbers.next().is_multiple_of(8) => {
+                bytes.extend([numbers.next() as u8, 0])
+            }
             WeightType::F16 => bytes.extend(f16::from_f32(numbers.unit()).to_le_bytes()),
             WeightType::Bf16 => bytes.extend(bf16::from_f32(numbers.unit()).to_le_bytes()),
             _ => {

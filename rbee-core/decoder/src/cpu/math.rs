@@ -69,7 +69,7 @@ pub(super) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub(super) fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     // -2·√(2/π), and 0.044715 times it.
-    const LINEAR: f32 = -1.595_769_1;
+    const LINEAR: f32 = -1.595_769;
     const CUBIC: f32 = -0.071_354_814;
     let factor = s.fma(s.mul(x, x), s.splat(CUBIC), s.splat(LINEAR));
     let e = exp(s, s.mul(x, factor));

@@ -260,7 +260,7 @@ impl PrefixCache {
     pub(super) fn discard(&mut self, chain: &mut Chain) {
         while let Some(id) = chain.nodes.pop() {
             let own = self.nodes.get(&id).filter(|node| node.children == 0);
-            if !own.is_some_and(|node| self.pool.users(node.block) == 1) {
+            if own.is_none_or(|node| self.pool.users(node.block) != 1) {
                 break;
             }
             self.remove(id);

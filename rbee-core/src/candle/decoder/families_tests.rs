@@ -170,7 +170,7 @@ fn the_architecture_of_llama_and_its_like() {
     assert!(!a.tied);
     assert_frequencies(
         &a.ropes[0],
-        &[(1, 0.814_617_2), (32, 5.248_46e-4), (48, 6.647_869_7e-6), (63, 3.068_925_9e-7)],
+        &[(1, 0.814_617_2), (32, 5.248_46e-4), (48, 6.647_869_7e-6), (63, 3.068_926e-7)],
     );
 
     let mistral = json!({
@@ -228,7 +228,7 @@ fn the_architecture_of_qwen() {
             (1, 0.805_842_2),
             (16, 0.031_622_78),
             (32, 6.029_411_5e-4),
-            (48, 7.905_693_6e-6),
+            (48, 7.905_694e-6),
             (63, 3.102_344_4e-7),
         ],
     );
@@ -236,7 +236,7 @@ fn the_architecture_of_qwen() {
     let changes = with(changes, json!({"rope_scaling": with(yarn, more)}));
     let a = config(with(qwen_25(), changes)).architecture;
     assert_eq!(a.ropes[0].magnitude, 1.025_928_6);
-    assert_frequencies(&a.ropes[0], &[(32, 5.956_8e-4), (48, 7.905_693_6e-6)]);
+    assert_frequencies(&a.ropes[0], &[(32, 5.956_8e-4), (48, 7.905_694e-6)]);
 
     let qwen3 = json!({
         "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "attention_bias": false, "head_dim": 128,

