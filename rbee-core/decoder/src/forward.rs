@@ -82,6 +82,8 @@ struct Space<B: Backend> {
     attended: B::Rows,
     /// The output of attention or feed-forward.
     y: B::Rows,
+    /// Wider than all others, and so apart: a change of width would write zeros first.
+    logits: B::Rows,
     feed_forward: feed_forward::Space<B>,
 }
 
@@ -98,6 +100,7 @@ impl<B: Backend> Default for Space<B> {
             v: B::Rows::default(),
             attended: B::Rows::default(),
             y: B::Rows::default(),
+            logits: B::Rows::default(),
             feed_forward: feed_forward::Space::default(),
         }
     }
@@ -242,9 +245,9 @@ impl<B: Backend> Decoder<B> {
         let matrix = output.as_ref().unwrap_or(embeddings);
         backend.select(&space.x, &space.last, &mut space.y)?;
         backend.norm(&space.y, output_norm, architecture.norm_eps, &mut space.normed)?;
-        let product = Product { matrix, bias: None, out: &mut space.y };
+        let product = Product { matrix, bias: None, out: &mut space.logits };
         backend.linear(&space.normed, &mut [product])?;
-        backend.read(&space.y, logits)?;
+        backend.read(&space.logits, logits)?;
         if let Some(cap) = architecture.final_softcap {
             logits.iter_mut().for_each(|logit| *logit = cap * math::tanh(*logit / cap));
         }

@@ -2,15 +2,23 @@
 #![allow(unsafe_code)]
 #![cfg(target_arch = "x86_64")]
 
+mod blocks;
 mod dense;
+mod fetch;
 mod formats;
 mod pack;
 mod single;
 mod tiled;
 mod transpose;
 
-use self::formats::{Format, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-use super::{job::Job, quantize::Activations};
+use self::{
+    blocks::{Block, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0},
+    formats::{Format, Q2K, Q3K, Q4K, Q5K, Q6K},
+};
+use super::{
+    job::Job,
+    quantize::{Activations, TILE},
+};
 use crate::matrix::WeightType;
 
 pub(super) use self::dense::plain_product;
@@ -33,11 +41,11 @@ pub(super) unsafe fn quantized_product(job: &Job<'_>, activations: &Activations)
     // SAFETY: as the caller says.
     unsafe {
         match job.matrix.kind {
-            WeightType::Q4_0 => product::<Q4_0>(job, activations),
-            WeightType::Q4_1 => product::<Q4_1>(job, activations),
-            WeightType::Q5_0 => product::<Q5_0>(job, activations),
-            WeightType::Q5_1 => product::<Q5_1>(job, activations),
-            WeightType::Q8_0 => product::<Q8_0>(job, activations),
+            WeightType::Q4_0 => blocks::<Q4_0>(job, activations),
+            WeightType::Q4_1 => blocks::<Q4_1>(job, activations),
+            WeightType::Q5_0 => blocks::<Q5_0>(job, activations),
+            WeightType::Q5_1 => blocks::<Q5_1>(job, activations),
+            WeightType::Q8_0 => blocks::<Q8_0>(job, activations),
             WeightType::Q2K => product::<Q2K>(job, activations),
             WeightType::Q3K => product::<Q3K>(job, activations),
             WeightType::Q4K => product::<Q4K>(job, activations),
@@ -53,10 +61,24 @@ unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations) {
     assert_eq!(activations.groups * 32, job.matrix.cols, "the width of rows and matrix");
     // SAFETY: as the caller says.
     unsafe {
-        if activations.rows == 1 {
-            single::product::<F>(job, activations);
-        } else {
-            tiled::product::<F>(job, activations);
+        match (activations.rows, F::HALVES, F::MINIMA) {
+            (1, ..) => single::product::<F>(job, activations),
+            (_, true, true) => tiled::product::<true, true>(job, activations, pack::pack::<F>),
+            (_, true, false) => tiled::product::<true, false>(job, activations, pack::pack::<F>),
+            (_, false, _) => tiled::product::<false, true>(job, activations, pack::pack::<F>),
+        }
+    }
+}
+
+/// The same for blocks of 32 weights, which are unpacked faster.
+unsafe fn blocks<B: Block>(job: &Job<'_>, activations: &Activations) {
+    assert_eq!(activations.groups * 32, job.matrix.cols, "the width of rows and matrix");
+    // SAFETY: as the caller says.
+    unsafe {
+        match (activations.rows, B::MINIMA) {
+            (..=TILE, _) => blocks::product::<B>(job, activations),
+            (_, true) => tiled::product::<false, true>(job, activations, blocks::pack::<B>),
+            (_, false) => tiled::product::<false, false>(job, activations, blocks::pack::<B>),
         }
     }
 }

@@ -140,23 +140,32 @@ fn halves<S: Simd>(s: S, a: &mut [f32], b: &mut [f32], cos: &[f32], sin: &[f32])
     let (b, b_rest) = b.as_chunks_mut::<LANES>();
     let (cos, _) = cos.as_chunks::<LANES>();
     let (sin, _) = sin.as_chunks::<LANES>();
-    let rotate = |a: &mut [f32; LANES], b: &mut [f32; LANES], cos, sin| {
-        let (x, y) = (s.load(a), s.load(b));
-        let (cos, sin) = (s.load(cos), s.load(sin));
-        let minus = s.sub(s.splat(0.0), s.mul(y, sin));
-        s.store(s.fma(x, cos, minus), a);
-        s.store(s.fma(y, cos, s.mul(x, sin)), b);
-    };
     let whole = a.len();
     for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
-        rotate(a, b, cos, sin);
+        turn(s, a, b, cos, sin);
     }
     if !a_rest.is_empty() {
         let (mut a, mut b) = (super::rows::padded(a_rest), super::rows::padded(b_rest));
-        rotate(&mut a, &mut b, &cos[whole], &sin[whole]);
+        turn(s, &mut a, &mut b, &cos[whole], &sin[whole]);
         a_rest.copy_from_slice(&a[..a_rest.len()]);
         b_rest.copy_from_slice(&b[..b_rest.len()]);
     }
+}
+
+/// Rotates sixteen pairs.
+#[inline(always)]
+fn turn<S: Simd>(
+    s: S,
+    a: &mut [f32; LANES],
+    b: &mut [f32; LANES],
+    cos: &[f32; LANES],
+    sin: &[f32; LANES],
+) {
+    let (x, y) = (s.load(a), s.load(b));
+    let (cos, sin) = (s.load(cos), s.load(sin));
+    let minus = s.sub(s.splat(0.0), s.mul(y, sin));
+    s.store(s.fma(x, cos, minus), a);
+    s.store(s.fma(y, cos, s.mul(x, sin)), b);
 }
 
 /// The same for pairs that are next to each other.

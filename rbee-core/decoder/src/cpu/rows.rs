@@ -49,19 +49,24 @@ fn split(x: &mut [f32], y: &[f32], unit: usize, f: impl Fn(&mut [f32], &[f32]) +
     x.par_chunks_mut(grain).zip(y.par_chunks(grain)).for_each(|(x, y)| f(x, y));
 }
 
-/// `x = f(x, y)` for each number.
-#[inline(always)]
-fn zip<S: Simd>(s: S, x: &mut [f32], y: &[f32], f: impl Fn(S::F, S::F) -> S::F) {
-    let (x, x_rest) = x.as_chunks_mut::<LANES>();
-    let (y, y_rest) = y.as_chunks::<LANES>();
-    for (x, y) in x.iter_mut().zip(y) {
-        s.store(f(s.load(x), s.load(y)), x);
-    }
-    if !x_rest.is_empty() {
-        let (mut a, b) = (padded(x_rest), padded(y_rest));
-        s.store(f(s.load(&a), s.load(&b)), &mut a);
-        x_rest.copy_from_slice(&a[..x_rest.len()]);
-    }
+/// Sets each `x` to an expression of `x` and `y`.
+///
+/// It is a macro because a closure is a function of its own, which may be compiled without the instructions.
+macro_rules! zip {
+    ($s:ident, $x:expr, $y:expr, |$a:ident, $b:ident| $value:expr) => {{
+        let (x, x_rest) = $x.as_chunks_mut::<LANES>();
+        let (y, y_rest) = $y.as_chunks::<LANES>();
+        for (x, y) in x.iter_mut().zip(y) {
+            let ($a, $b) = ($s.load(x), $s.load(y));
+            $s.store($value, x);
+        }
+        if !x_rest.is_empty() {
+            let (mut x, y) = (padded(x_rest), padded(y_rest));
+            let ($a, $b) = ($s.load(&x), $s.load(&y));
+            $s.store($value, &mut x);
+            x_rest.copy_from_slice(&x[..x_rest.len()]);
+        }
+    }};
 }
 
 /// Fewer than sixteen numbers, with zeros behind them.
@@ -89,9 +94,9 @@ impl Kernel for Gate<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { activation, gate, up } = self;
         match activation {
-            Activation::Silu => zip(s, gate, up, |g, u| s.mul(math::silu(s, g), u)),
-            Activation::GeluTanh => zip(s, gate, up, |g, u| s.mul(math::gelu_tanh(s, g), u)),
-            Activation::Gelu => zip(s, gate, up, |g, u| s.mul(math::gelu(s, g), u)),
+            Activation::Silu => zip!(s, gate, up, |g, u| s.mul(math::silu(s, g), u)),
+            Activation::GeluTanh => zip!(s, gate, up, |g, u| s.mul(math::gelu_tanh(s, g), u)),
+            Activation::Gelu => zip!(s, gate, up, |g, u| s.mul(math::gelu(s, g), u)),
         }
     }
 }
@@ -117,7 +122,7 @@ impl Kernel for AddScaled<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let weight = s.splat(self.weight);
-        zip(s, self.x, self.y, |x, y| s.fma(weight, y, x));
+        zip!(s, self.x, self.y, |x, y| s.fma(weight, y, x));
     }
 }
 
@@ -153,7 +158,7 @@ impl Kernel for Norm<'_> {
             let inverse = 1.0 / (s.sum(squares) / width as f32 + self.eps).sqrt();
             let inverse = s.splat(inverse);
             out.copy_from_slice(x);
-            zip(s, out, self.weight, |x, weight| s.mul(s.mul(x, inverse), weight));
+            zip!(s, out, self.weight, |x, weight| s.mul(s.mul(x, inverse), weight));
         }
     }
 }

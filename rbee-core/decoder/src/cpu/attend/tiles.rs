@@ -1,4 +1,6 @@
 //! The inner loops: queries against one tile of keys and values.
+//!
+//! No closure computes with [`Simd`] here: it is a function of its own, which may be compiled without the instructions.
 
 use std::{array, ops::Range};
 
@@ -69,9 +71,15 @@ fn some_scores<S: Simd, T: Tile, const R: usize, const H: usize>(
     for half in (0..2).step_by(H) {
         let mut sums = [[s.splat(0.0); H]; R];
         for group in 0..dim.div_ceil(GROUP) {
-            let scales: [S::F; H] = array::from_fn(|h| tile.key_scales(s, group, half + h));
+            let mut scales = [s.splat(0.0); H];
+            for (h, scales) in scales.iter_mut().enumerate() {
+                *scales = tile.key_scales(s, group, half + h);
+            }
             for d in group * GROUP..dim.min((group + 1) * GROUP) {
-                let keys: [S::F; H] = array::from_fn(|h| tile.keys(s, d, half + h, scales[h]));
+                let mut keys = scales;
+                for (h, keys) in keys.iter_mut().enumerate() {
+                    *keys = tile.keys(s, d, half + h, scales[h]);
+                }
                 for (q, sums) in q.iter().zip(&mut sums) {
                     let q = s.splat(q[d]);
                     for (sum, keys) in sums.iter_mut().zip(keys) {
@@ -199,12 +207,18 @@ fn some_values<S: Simd, T: Tile, const R: usize, const C: usize>(
 ) -> (usize, usize) {
     let at = |r: usize, c: usize| (row + r) * run.columns + column + c;
     let weights: [&[f32; BLOCK]; R] = array::from_fn(|r| &weights[row + r]);
-    let mut sums: [[S::F; C]; R] = array::from_fn(|r| {
+    let mut sums = [[s.splat(0.0); C]; R];
+    for (r, sums) in sums.iter_mut().enumerate() {
         let correction = s.splat(corrections[row + r]);
-        array::from_fn(|c| s.mul(s.load(&out[at(r, c)]), correction))
-    });
+        for (c, sum) in sums.iter_mut().enumerate() {
+            *sum = s.mul(s.load(&out[at(r, c)]), correction);
+        }
+    }
     for token in run.entries.start..run.entries.end.min(BLOCK) {
-        let values: [S::F; C] = array::from_fn(|c| tile.values(s, token, column + c));
+        let mut values = [s.splat(0.0); C];
+        for (c, values) in values.iter_mut().enumerate() {
+            *values = tile.values(s, token, column + c);
+        }
         for (weights, sums) in weights.iter().zip(&mut sums) {
             let weight = s.splat(weights[token]);
             for (sum, values) in sums.iter_mut().zip(values) {

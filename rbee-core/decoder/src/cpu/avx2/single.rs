@@ -25,12 +25,13 @@ pub(super) unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations
         // Rows after the last one repeat it.
         let rows: [*const u8; ROWS] =
             std::array::from_fn(|i| job.row(first + i.min(count - 1)).as_ptr());
-        // While these rows are computed, the next ones are fetched. They need not exist: a prefetch reads nothing.
+        // While these rows are computed, the next ones are fetched, into the second-level cache, which can wait for more
+        // lines at once than the first-level one. They need not exist: a prefetch reads nothing.
         let mut next = rows[0].wrapping_add(ROWS * job.row_bytes());
         let mut sums = _mm256_setzero_ps();
         for (index, start) in (0..groups).step_by(8).enumerate() {
             for _ in 0..(ROWS * F::STEP).div_ceil(LINE) {
-                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+                _mm_prefetch::<_MM_HINT_T1>(next.cast());
                 next = next.wrapping_add(LINE);
             }
             let count = (groups - start).min(8);

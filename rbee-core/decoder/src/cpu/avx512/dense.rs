@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::fetch::{ahead, fetch};
 use crate::{cpu::job::Job, matrix::WeightType};
 
 /// A type of weights.
@@ -114,11 +115,13 @@ unsafe fn product<D: Dense>(job: &Job<'_>, x: &[f32]) {
                 let height = if row + 4 <= rows.end { 4 } else { 1 };
                 // SAFETY: these rows and columns exist.
                 unsafe {
-                    match (count, height) {
-                        (4, 4) => tile::<D, 4, 4>(job, column, x, row),
-                        (4, _) => tile::<D, 4, 1>(job, column, x, row),
-                        (_, 4) => tile::<D, 1, 4>(job, column, x, row),
-                        _ => tile::<D, 1, 1>(job, column, x, row),
+                    match (count, height, row == rows.start) {
+                        (4, 4, true) => tile::<D, 4, 4, true>(job, column, x, row),
+                        (4, 4, false) => tile::<D, 4, 4, false>(job, column, x, row),
+                        (4, _, true) => tile::<D, 4, 1, true>(job, column, x, row),
+                        (4, _, false) => tile::<D, 4, 1, false>(job, column, x, row),
+                        (_, 4, _) => tile::<D, 1, 4, false>(job, column, x, row),
+                        _ => tile::<D, 1, 1, false>(job, column, x, row),
                     }
                 }
                 row += height;
@@ -128,10 +131,10 @@ unsafe fn product<D: Dense>(job: &Job<'_>, x: &[f32]) {
     }
 }
 
-/// The products of `C` rows of weights with `A` rows of activations.
+/// The products of `C` rows of weights with `A` rows of activations. With `FETCH`, the weights behind these are fetched.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-unsafe fn tile<D: Dense, const C: usize, const A: usize>(
+unsafe fn tile<D: Dense, const C: usize, const A: usize, const FETCH: bool>(
     job: &Job<'_>,
     column: usize,
     x: &[f32],
@@ -142,9 +145,13 @@ unsafe fn tile<D: Dense, const C: usize, const A: usize>(
     let x: [*const f32; A] = std::array::from_fn(|i| x[(row + i) * width..][..width].as_ptr());
     let mut sums = [[_mm512_setzero_ps(); A]; C];
     let whole = width / 16 * 16;
+    let mut next = ahead(weights[C - 1].wrapping_add(job.row_bytes()));
     // SAFETY: all rows have `width` numbers.
     unsafe {
         for k in (0..whole).step_by(16) {
+            if FETCH {
+                next = fetch(next, C * 16 * D::BYTES);
+            }
             let x: [__m512; A] = std::array::from_fn(|i| _mm512_loadu_ps(x[i].add(k)));
             for (sums, weights) in sums.iter_mut().zip(weights) {
                 let weights = D::load(weights.add(k * D::BYTES));

@@ -1,8 +1,13 @@
-//! Unpacks 16 rows of weights into a tile.
+//! Unpacks 16 rows of weights in blocks of 256 into a tile.
 
 use std::arch::x86_64::*;
 
-use super::{ROWS, formats::Format, transpose::transpose};
+use super::{
+    ROWS,
+    fetch::{ahead, fetch},
+    formats::Format,
+    transpose::transpose,
+};
 use crate::cpu::tile::Tile;
 
 /// Unpacks rows of this many groups. The weights are unsigned, 128 too large.
@@ -15,15 +20,16 @@ pub(super) unsafe fn pack<F: Format>(rows: &[*const u8; ROWS], groups: usize, ti
     let offset = 128_u8 - F::OFFSET.map_or(0, |bits| 1 << bits);
     let offset = _mm512_set1_epi8(offset as i8);
     let units = if F::HALVES { 16 } else { 8 };
+    let mut next = ahead(rows[ROWS - 1].wrapping_add(groups / 8 * F::SIZE));
     for (index, start) in (0..groups).step_by(8).enumerate() {
-        let count = (groups - start).min(8);
-        // SAFETY: the groups from `start` on, `count` of them, are in every row. The tile has room for 8.
+        next = fetch(next, ROWS * F::SIZE);
+        // SAFETY: the 8 groups from `start` on are in every row, and the tile has room for them.
         unsafe {
-            let rows = rows.map(|row| row.add(index * F::STEP));
+            let rows = rows.map(|row| row.add(index * F::SIZE));
             let mut scales = [_mm512_setzero_si512(); ROWS];
             let mut minima = [_mm512_setzero_si512(); ROWS];
             for (i, row) in rows.iter().enumerate() {
-                let [first, second] = F::scales(*row, count);
+                let [first, second] = F::scales(*row);
                 scales[i] = _mm512_castps_si512(first);
                 minima[i] = _mm512_castps_si512(second);
             }
@@ -39,15 +45,10 @@ pub(super) unsafe fn pack<F: Format>(rows: &[*const u8; ROWS], groups: usize, ti
                     _mm512_store_si512(out.add(i).cast(), *vector);
                 }
             }
-            for pair in 0..count.div_ceil(2) {
+            for pair in 0..4 {
                 let mut weights = [_mm512_setzero_si512(); ROWS];
                 for (i, row) in rows.iter().enumerate() {
-                    let unpacked = if pair * 2 + 1 < count {
-                        F::pair(*row, pair)
-                    } else {
-                        F::single(*row, pair * 2)
-                    };
-                    weights[i] = _mm512_add_epi8(unpacked, offset);
+                    weights[i] = _mm512_add_epi8(F::pair(*row, pair), offset);
                 }
                 let weights = transpose(&weights);
                 let out = tile.weights.as_mut_ptr().add((start + pair * 2) * 8);

@@ -1,16 +1,15 @@
-//! The product of one row of activations with quantized weights, which are read once and unpacked in registers.
+//! The product of one row of activations with weights in blocks of 256, which are unpacked in registers.
 
 use std::arch::x86_64::*;
 
 use super::{
     ROWS,
+    blocks::rows_from,
+    fetch::{ahead, fetch},
     formats::Format,
     transpose::{sum_fours, transpose, transpose_lanes},
 };
 use crate::cpu::{job::Job, quantize::Activations};
-
-/// The bytes of a cache line.
-const LINE: usize = 64;
 
 /// # Safety
 ///
@@ -21,22 +20,15 @@ pub(super) unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations
     let columns = job.columns.clone();
     for first in columns.clone().step_by(ROWS) {
         let count = ROWS.min(columns.end - first);
-        // Rows after the last one repeat it.
-        let rows: [*const u8; ROWS] =
-            std::array::from_fn(|i| job.row(first + i.min(count - 1)).as_ptr());
-        // While these rows are computed, the next ones are fetched. They need not exist: a prefetch reads nothing.
-        let mut next = rows[0].wrapping_add(ROWS * job.row_bytes());
+        let rows = rows_from(job, first, count);
+        let mut next = ahead(rows[ROWS - 1].wrapping_add(job.row_bytes()));
         let mut sum = _mm512_setzero_ps();
         for (index, start) in (0..groups).step_by(8).enumerate() {
-            for _ in 0..(ROWS * F::STEP).div_ceil(LINE) {
-                _mm_prefetch::<_MM_HINT_T0>(next.cast());
-                next = next.wrapping_add(LINE);
-            }
-            let count = (groups - start).min(8);
-            // SAFETY: the groups from `start` on, `count` of them, are in every row and in the activations.
+            next = fetch(next, ROWS * F::SIZE);
+            // SAFETY: the 8 groups from `start` on are in every row and in the activations.
             sum = unsafe {
-                let rows = rows.map(|row| row.add(index * F::STEP));
-                step::<F>(&rows, activations, start, count, sum)
+                let rows = rows.map(|row| row.add(index * F::SIZE));
+                step::<F>(&rows, activations, start, sum)
             };
         }
         let mask = u16::MAX >> (ROWS - count);
@@ -51,14 +43,13 @@ pub(super) unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations
     }
 }
 
-/// Adds the products of up to 8 groups.
+/// Adds the products of 8 groups.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn step<F: Format>(
     rows: &[*const u8; ROWS],
     activations: &Activations,
     start: usize,
-    count: usize,
     mut sum: __m512,
 ) -> __m512 {
     // SAFETY: as the caller says.
@@ -66,7 +57,7 @@ unsafe fn step<F: Format>(
         let mut scales = [_mm512_setzero_si512(); ROWS];
         let mut minima = [_mm512_setzero_si512(); ROWS];
         for (i, row) in rows.iter().enumerate() {
-            let [first, second] = F::scales(*row, count);
+            let [first, second] = F::scales(*row);
             scales[i] = _mm512_castps_si512(first);
             minima[i] = _mm512_castps_si512(second);
         }
@@ -74,12 +65,16 @@ unsafe fn step<F: Format>(
         if F::HALVES && F::MINIMA {
             minima = transpose(&minima);
         }
-        for pair in 0..count / 2 {
+        for pair in 0..4 {
             let values =
                 _mm512_loadu_si512(activations.values.as_ptr().add((start + pair * 2) * 8).cast());
             let mut quads = [_mm512_setzero_si512(); 4];
             for (quad, rows) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
-                *quad = sum_fours(rows.map(|row| dot(F::pair(row, pair), values)));
+                let mut products = [values; 4];
+                for (products, row) in products.iter_mut().zip(rows) {
+                    *products = dot(F::pair(*row, pair), values);
+                }
+                *quad = sum_fours(products);
             }
             // Lane by lane: the halves of the first group, and of the second one, of all rows.
             let halves = transpose_lanes(quads);
@@ -99,18 +94,6 @@ unsafe fn step<F: Format>(
                     sum = add_group::<F>(sum, products, &scales, local, activations, index);
                 }
             }
-        }
-        if count % 2 == 1 {
-            let (local, index) = (count - 1, start + count - 1);
-            let values = _mm256_loadu_si256(activations.values.as_ptr().add(index * 8).cast());
-            let values = _mm512_zextsi256_si512(values);
-            let mut quads = [_mm512_setzero_si512(); 4];
-            for (quad, rows) in quads.iter_mut().zip(rows.as_chunks::<4>().0) {
-                *quad = sum_fours(rows.map(|row| dot(F::single(row, local), values)));
-            }
-            let halves = transpose_lanes(quads);
-            let products = _mm512_add_epi32(halves[0], halves[1]);
-            sum = add_group::<F>(sum, products, &scales, local, activations, index);
         }
         sum
     }

@@ -2,7 +2,7 @@
 
 use std::{arch::x86_64::*, cell::RefCell};
 
-use super::{ROWS, formats::Format, pack::pack};
+use super::{ROWS, blocks::rows_from};
 use crate::cpu::{job::Job, quantize::Activations, tile::Tile};
 
 thread_local! {
@@ -12,19 +12,22 @@ thread_local! {
 
 /// # Safety
 ///
-/// The processor must have the instructions; the activations are as wide as the matrix.
-pub(super) unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations) {
+/// The processor must have the instructions; the activations are as wide as the matrix; `pack` unpacks its type.
+pub(super) unsafe fn product<const HALVES: bool, const MINIMA: bool>(
+    job: &Job<'_>,
+    activations: &Activations,
+    pack: unsafe fn(&[*const u8; ROWS], usize, &mut Tile),
+) {
     UNPACKED.with_borrow_mut(|tile| {
         tile.reserve(activations.groups);
         let columns = job.columns.clone();
         for first in columns.clone().step_by(ROWS) {
             let count = ROWS.min(columns.end - first);
-            // Rows after the last one repeat it.
-            let rows = std::array::from_fn(|i| job.row(first + i.min(count - 1)).as_ptr());
+            let rows = rows_from(job, first, count);
             // SAFETY: the rows exist and are as wide as the activations; the tile has room.
             unsafe {
-                pack::<F>(&rows, activations.groups, tile);
-                multiply::<F>(job, first, count, activations, tile);
+                pack(&rows, activations.groups, tile);
+                multiply::<HALVES, MINIMA>(job, first, count, activations, tile);
             }
         }
     });
@@ -32,7 +35,7 @@ pub(super) unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations
 
 /// Multiplies all tiles of activations with a tile of weights.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn multiply<F: Format>(
+unsafe fn multiply<const HALVES: bool, const MINIMA: bool>(
     job: &Job<'_>,
     column: usize,
     count: usize,
@@ -49,14 +52,14 @@ unsafe fn multiply<F: Format>(
         // SAFETY: as the caller says.
         unsafe {
             match height {
-                1 => rows::<F, 1>(activations, first, tile, &mut sums),
-                2 => rows::<F, 2>(activations, first, tile, &mut sums),
-                3 => rows::<F, 3>(activations, first, tile, &mut sums),
-                4 => rows::<F, 4>(activations, first, tile, &mut sums),
-                5 => rows::<F, 5>(activations, first, tile, &mut sums),
-                6 => rows::<F, 6>(activations, first, tile, &mut sums),
-                7 => rows::<F, 7>(activations, first, tile, &mut sums),
-                _ => rows::<F, 8>(activations, first, tile, &mut sums),
+                1 => rows::<HALVES, MINIMA, 1>(activations, first, tile, &mut sums),
+                2 => rows::<HALVES, MINIMA, 2>(activations, first, tile, &mut sums),
+                3 => rows::<HALVES, MINIMA, 3>(activations, first, tile, &mut sums),
+                4 => rows::<HALVES, MINIMA, 4>(activations, first, tile, &mut sums),
+                5 => rows::<HALVES, MINIMA, 5>(activations, first, tile, &mut sums),
+                6 => rows::<HALVES, MINIMA, 6>(activations, first, tile, &mut sums),
+                7 => rows::<HALVES, MINIMA, 7>(activations, first, tile, &mut sums),
+                _ => rows::<HALVES, MINIMA, 8>(activations, first, tile, &mut sums),
             }
         }
         for (row, sum) in sums.iter().take(height).enumerate() {
@@ -70,7 +73,7 @@ unsafe fn multiply<F: Format>(
 /// Multiplies a tile of `A` rows of activations with a tile of weights.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn rows<F: Format, const A: usize>(
+unsafe fn rows<const HALVES: bool, const MINIMA: bool, const A: usize>(
     activations: &Activations,
     first: usize,
     tile: &Tile,
@@ -85,7 +88,7 @@ unsafe fn rows<F: Format, const A: usize>(
         let scales = activations.scales.as_ptr().add(start);
         for group in 0..activations.groups {
             let activation_scales = scales.add(group * A);
-            if F::HALVES {
+            if HALVES {
                 for unit in [group * 2, group * 2 + 1] {
                     let corrections = activations.half_sums.as_ptr().add(start * 2 + unit * A);
                     let products = dots::<A, 4>(
@@ -95,7 +98,7 @@ unsafe fn rows<F: Format, const A: usize>(
                     );
                     let scales = _mm512_load_ps(tile.scales.as_ptr().add(unit).cast());
                     add(&mut sums, products, scales, activation_scales);
-                    if F::MINIMA {
+                    if MINIMA {
                         let minima = _mm512_load_ps(tile.minima.as_ptr().add(unit).cast());
                         add_minima(
                             &mut sums,
@@ -113,7 +116,7 @@ unsafe fn rows<F: Format, const A: usize>(
                 );
                 let scales = _mm512_load_ps(tile.scales.as_ptr().add(group).cast());
                 add(&mut sums, products, scales, activation_scales);
-                if F::MINIMA {
+                if MINIMA {
                     let minima = _mm512_load_ps(tile.minima.as_ptr().add(group).cast());
                     add_minima(
                         &mut sums,

@@ -8,15 +8,8 @@ use std::arch::x86_64::*;
 pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
     let mut quads = [_mm512_setzero_si512(); 16];
     // In every 128-bit lane: the numbers `4·lane + i` of four rows.
-    for part in 0..4 {
-        let [a, b, c, d] =
-            [rows[part * 4], rows[part * 4 + 1], rows[part * 4 + 2], rows[part * 4 + 3]];
-        let (ab, ab2) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-        let (cd, cd2) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-        quads[part * 4] = _mm512_unpacklo_epi64(ab, cd);
-        quads[part * 4 + 1] = _mm512_unpackhi_epi64(ab, cd);
-        quads[part * 4 + 2] = _mm512_unpacklo_epi64(ab2, cd2);
-        quads[part * 4 + 3] = _mm512_unpackhi_epi64(ab2, cd2);
+    for (quads, rows) in quads.as_chunks_mut::<4>().0.iter_mut().zip(rows.as_chunks::<4>().0) {
+        *quads = transpose_quads(*rows);
     }
     let mut out = quads;
     for i in 0..4 {
@@ -26,6 +19,20 @@ pub(super) fn transpose(rows: &[__m512i; 16]) -> [__m512i; 16] {
         }
     }
     out
+}
+
+/// Transposes a matrix of 4 by 4 numbers of 32 bits in every 128-bit lane.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose_quads([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (ab, ab2) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd, cd2) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(ab, cd),
+        _mm512_unpackhi_epi64(ab, cd),
+        _mm512_unpacklo_epi64(ab2, cd2),
+        _mm512_unpackhi_epi64(ab2, cd2),
+    ]
 }
 
 /// Transposes a matrix of 4 by 4 lanes of 128 bits.
