@@ -47,6 +47,12 @@ pub struct Cpu {
     isa: Isa,
 }
 
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Cpu {
     /// With the best instructions that this machine has. They only determine the speed.
     pub fn new() -> Self {

@@ -123,8 +123,8 @@ pub(super) fn decode_group(kind: WeightType, row: &[u8], group: usize) -> Group 
             let d = half_at(block, 108);
             let words =
                 six_bit_scales([word_at(block, 96), word_at(block, 100), word_at(block, 104)]);
-            for half in 0..2 {
-                scales[half] = d * f32::from(byte_of(words, group * 2 + half) as i8 - 32);
+            for (half, scale) in scales.iter_mut().enumerate() {
+                *scale = d * f32::from(byte_of(words, group * 2 + half) as i8 - 32);
             }
             let bits = &block[32 + group / 4 * 32..];
             for i in 0..32 {

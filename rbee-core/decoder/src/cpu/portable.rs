@@ -72,8 +72,8 @@ fn dot(
             }
         }
         if halves {
-            for half in 0..2 {
-                sum = (products[half] as f32).mul_add(group.scales[half] * scale, sum);
+            for (half, product) in products.iter().enumerate() {
+                sum = (*product as f32).mul_add(group.scales[half] * scale, sum);
                 if minima {
                     let at = start * 2 + (index * 2 + half) * height + row;
                     sum = group.minima[half].mul_add(activations.half_scaled[at], sum);

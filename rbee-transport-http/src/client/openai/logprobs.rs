@@ -15,8 +15,11 @@ pub(super) struct Received {
     #[serde(default)]
     token_logprobs: Option<Vec<Option<f32>>>,
     #[serde(default)]
-    top_logprobs: Option<Vec<Option<BTreeMap<Box<str>, Option<f32>>>>>,
+    top_logprobs: Option<Vec<Option<Likely>>>,
 }
+
+/// The likeliest texts in the place of a token.
+type Likely = BTreeMap<Box<str>, Option<f32>>;
 
 #[derive(Debug, Deserialize)]
 struct Position {

@@ -24,7 +24,7 @@ pub(crate) fn line(
         Kind::Decode => {
             let speed = of(&|m| m.tokens as f64 / m.wall);
             let cpu = of(&|m| m.tokens as f64 / m.cpu);
-            // All sequences of a step share one pass over the weights.
+            // All sequences of a step read the weights together.
             let passes = speed / scene.sequences as f64;
             let share = passes * per_token as f64 / bandwidth;
             format!("| {name} | {engine} | {speed:.1} | {cpu:.1} | {share:.2} | {tail} |")

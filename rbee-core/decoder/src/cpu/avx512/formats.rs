@@ -185,8 +185,9 @@ macro_rules! blocks_with_minima {
             #[target_feature(enable = "avx512f,avx512dq,f16c")]
             unsafe fn scales(p: *const u8) -> [__m512; 2] {
                 // SAFETY: as the caller says.
-                let (factors, [d, minimum]) =
-                    unsafe { (words_at(p.add(4), scales_and_minima), two_halves_at(p)) };
+                let factors = unsafe { words_at(p.add(4), scales_and_minima) };
+                // SAFETY: as the caller says.
+                let [d, minimum] = unsafe { two_halves_at(p) };
                 let minimum = _mm512_xor_ps(minimum, _mm512_set1_ps(-0.0));
                 let both = _mm512_mask_blend_ps(0xff00, d, minimum);
                 [_mm512_mul_ps(both, _mm512_cvtepi32_ps(factors)), _mm512_setzero_ps()]
