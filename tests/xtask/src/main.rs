@@ -10,6 +10,7 @@ mod steps;
 mod system;
 mod test;
 mod words;
+mod worker_bench;
 
 use std::process::ExitCode;
 
@@ -26,8 +27,9 @@ Commands:
                  licenses, layers, purity, words, the public API, lints, documentation, tests
   bench [NAME] [ARGS]
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
-                 registry, replay, sandbox.
-                 ARGS go to `cargo bench`
+                 registry, replay, sandbox, worker.
+                 ARGS go to `cargo bench`; after `--` to the benchmark itself. `worker` measures llama.cpp
+                 beside rbee's engine, which it installs with Python
 
   layers [--summary]
                  Checks that modules use only lower layers; --summary shows which top-level modules use which
@@ -62,6 +64,9 @@ fn main() -> ExitCode {
         ["api", "--size"] => api::check_size(),
         ["layers", "--summary"] => layers::summary().map(|text| print!("{text}")),
         ["bench", ref more @ ..] => {
+            if let ["worker", ..] = more[..] {
+                worker_bench::prepare();
+            }
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
             if let [name, ref rest @ ..] = more[..]
                 && !name.starts_with('-')

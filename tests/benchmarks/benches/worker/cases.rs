@@ -96,7 +96,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let bandwidth = bandwidth::measure(options.threads);
     println!("{} threads, memory bandwidth {:.1} GB/s", options.threads, bandwidth / 1e9);
     let made = tempfile::tempdir()?;
-    let mut models = models::make(made.path())?;
+    let mut models = match options.only_model {
+        true => Vec::new(),
+        false => models::make(made.path())?,
+    };
     models.extend(options.model.as_deref().map(models::Model::open).transpose()?);
     for model in models {
         println!(
@@ -137,12 +140,16 @@ fn peers(model: &Path, threads: usize, is_llama: bool) -> Result<Vec<Peer>> {
         command
     };
     let mut peers = vec![Peer::start("rbee", role("rbee"), model, threads, SEQUENCES, CONTEXT)?];
-    if let Some(python) = std::env::var_os("PYTHON") {
+    let python =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tmp/worker-bench/bin/python");
+    if python.exists() {
         let mut command = Command::new(python);
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/worker/llama_cpp.py"));
         peers.push(Peer::start("llama.cpp", command, model, threads, SEQUENCES, CONTEXT)?);
     } else {
-        println!("PYTHON is not set: without llama.cpp");
+        println!(
+            "llama.cpp is not installed (`cargo xtask bench worker` does it): it is not measured"
+        );
     }
     if is_llama {
         let mut command = role("candle");

@@ -5,9 +5,9 @@
 //! generate. The rounds of all engines alternate; a number is the median of the rounds. Wall-clock times are measured by
 //! the engines themselves, and the processor time is the one of their process.
 //!
-//! `cargo xtask bench worker [--threads N] [--rounds N] [--model PATH] [CASE]`. The random models are made by the
-//! benchmark; `--model` is a GGUF file to measure as well. llama.cpp is `xllamacpp` of the Python that `PYTHON` names
-//! (`cargo xtask` sets it); without it its columns are missing.
+//! `cargo xtask bench worker -- [--threads N] [--rounds N] [--model PATH] [--only-model] [CASE]`. The random models are
+//! made by the benchmark; `--model` is a GGUF file to measure as well, or with `--only-model` alone. llama.cpp is the
+//! Python package `xllamacpp`, which `cargo xtask` installs below `target`; without it its lines are missing.
 
 mod bandwidth;
 mod candle_loop;
@@ -26,17 +26,19 @@ struct Options {
     threads: usize,
     rounds: usize,
     model: Option<PathBuf>,
+    only_model: bool,
     only: Option<String>,
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { threads: 1, rounds: 5, model: None, only: None };
+    let mut options = Options { threads: 1, rounds: 5, model: None, only_model: false, only: None };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--threads" => options.threads = value()?.parse()?,
             "--rounds" => options.rounds = value()?.parse()?,
             "--model" => options.model = Some(value()?.into()),
+            "--only-model" => options.only_model = true,
             // cargo passes it.
             "--bench" => {}
             _ => options.only = Some(word),
