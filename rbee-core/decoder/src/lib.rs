@@ -5,7 +5,7 @@
 //! this crate on the CPU ([`Cpu`](cpu::Cpu)), candle's tensors on GPUs ([`Tensors`](tensors::Tensors)).
 //!
 //! It is a crate of its own so that it can be optimized when the rest of an application is not: without optimization
-//! these kernels are a hundred times slower. If you build rbee in a development profile, add
+//! these kernels are many times slower. If you build rbee in a development profile, add
 //! `rbee-decoder.opt-level = 3` to `[profile.dev.package]`.
 
 pub mod architecture;
