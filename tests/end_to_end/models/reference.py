@@ -1,7 +1,7 @@
 """What llama.cpp says about the tokens of text.txt, for the tests of rbee's engine: reference.py MODEL OUTPUT.
 
-For each token after the first: the logarithm of its probability after those before it, the likeliest token in its
-place, and the logarithm of that one's probability. Needs the package xllamacpp.
+For each token after the first: the logarithm of its probability after those before it, and the likeliest token in its
+place. Needs the package xllamacpp.
 """
 
 import json
@@ -45,8 +45,7 @@ def main(model: str, output: Path) -> None:
         [step] = post("/completion", body)["completion_probabilities"]
         assert step["id"] == tokens[count]
         chosen.append(round(step["logprob"], 4))
-        top = step["top_logprobs"][0]
-        likeliest.append([top["id"], round(top["logprob"], 4)])
+        likeliest.append(step["top_logprobs"][0]["id"])
     values = {
         "made_by": f"xllamacpp {xllamacpp.__version__}",
         "tokens": tokens,

@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rbee_core::candle::{
-    CandleOptions,
-    evaluate::{Evaluation, Prediction},
-};
+use rbee_core::candle::{CandleOptions, evaluate::Evaluation};
 use rbee_end_to_end::{Environment, are_clients_skipped};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -109,42 +106,72 @@ async fn the_ids_of_hard_texts_are_those_of_llama_cpp() {
     tokio::task::spawn_blocking(compare).await.unwrap();
 }
 
-/// What llama.cpp says about the tokens of a text: `models/reference.py`.
+/// What others say about the tokens of a text: `models/reference.py` and `models/exact.py`.
 #[derive(Deserialize)]
 struct Reference {
     tokens: Vec<u32>,
-    logprobs: Vec<f64>,
-    likeliest: Vec<(u32, f64)>,
+    /// llama.cpp.
+    #[serde(flatten)]
+    llama_cpp: Said,
+    /// The transformers library, which computes in 32-bit floats throughout.
+    exact: Said,
 }
 
+#[derive(Deserialize)]
+struct Said {
+    logprobs: Vec<f64>,
+    likeliest: Vec<u32>,
+}
+
+impl Said {
+    /// The share of positions with the same likeliest token, and the mean difference of the logarithms.
+    fn compare(&self, other: &Self) -> (f64, f64) {
+        let count = self.likeliest.len();
+        assert_eq!((count, other.likeliest.len(), other.logprobs.len()), (2_000, 2_000, 2_000));
+        let agree = self.likeliest.iter().zip(&other.likeliest).filter(|(a, b)| a == b).count();
+        let differences = self.logprobs.iter().zip(&other.logprobs).map(|(a, b)| (a - b).abs());
+        (agree as f64 / count as f64, differences.sum::<f64>() / count as f64)
+    }
+
+    fn perplexity(&self) -> f64 {
+        (-self.logprobs.iter().sum::<f64>() / self.logprobs.len() as f64).exp()
+    }
+}
+
+/// Both engines round activations to 8 bits, each in its own way: so they are compared with each other and with the
+/// exact computation.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_probabilities_of_two_thousand_tokens_are_nearly_those_of_llama_cpp() {
+async fn the_probabilities_of_two_thousand_tokens_are_as_close_to_the_exact_ones_as_those_of_llama_cpp()
+ {
     let Some(model) = model().await else { return };
-    let reference: Reference = fixture("models/gemma3-270m.json");
-    let text = include_str!("../../models/text.txt");
+    let Reference { tokens, llama_cpp, exact } = fixture("models/gemma3-270m.json");
     let compare = move || {
         let mut model = Evaluation::load(model, &options()).unwrap();
-        let tokens = &reference.tokens;
+        let text = include_str!("../../models/text.txt");
         assert_eq!(model.tokens(text, false).unwrap()[..tokens.len()], tokens[..]);
-        let own = model.predictions(tokens).unwrap();
-        assert_eq!((own.len(), reference.logprobs.len()), (2_000, 2_000));
-
-        let agree =
-            own.iter().zip(&reference.likeliest).filter(|(own, their)| own.likeliest == their.0);
-        let agree = agree.count() as f64 / own.len() as f64;
-        let difference =
-            own.iter().zip(&reference.logprobs).map(|(own, their)| (own.logprob - their).abs());
-        let difference = difference.sum::<f64>() / own.len() as f64;
-        let mean = |sum: f64| (-sum / own.len() as f64).exp();
-        let perplexity = mean(own.iter().map(|own: &Prediction| own.logprob).sum());
-        let theirs = mean(reference.logprobs.iter().sum());
+        let predictions = model.predictions(&tokens).unwrap();
+        let own = Said {
+            logprobs: predictions.iter().map(|one| one.logprob).collect(),
+            likeliest: predictions.iter().map(|one| one.likeliest).collect(),
+        };
+        let (agree, difference) = own.compare(&exact);
+        let (their_agree, their_difference) = llama_cpp.compare(&exact);
+        let (mutual_agree, mutual_difference) = own.compare(&llama_cpp);
         println!(
-            "same likeliest token: {agree:.4}, mean difference of log p: {difference:.4}, perplexity: {perplexity:.3} and \
-             {theirs:.3}"
+            "with the exact computation: rbee {agree:.4} and {difference:.4}, llama.cpp {their_agree:.4} and \
+             {their_difference:.4}; with each other {mutual_agree:.4} and {mutual_difference:.4}; perplexity: rbee {:.3}, \
+             llama.cpp {:.3}, exact {:.3}",
+            own.perplexity(),
+            llama_cpp.perplexity(),
+            exact.perplexity()
         );
-        assert!(agree >= 0.97, "{agree}");
-        assert!(difference <= 0.06, "{difference}");
-        assert!((perplexity / theirs - 1.0).abs() <= 0.01, "{perplexity} and {theirs}");
+        assert!(agree >= 0.97 && agree > their_agree, "{agree} and {their_agree}");
+        assert!(difference < their_difference, "{difference} and {their_difference}");
+        assert!(mutual_agree >= 0.93, "{mutual_agree}");
+        for other in [&llama_cpp, &exact] {
+            let (own, other) = (own.perplexity(), other.perplexity());
+            assert!((own / other - 1.0).abs() <= 0.01, "{own} and {other}");
+        }
     };
     tokio::task::spawn_blocking(compare).await.unwrap();
 }
