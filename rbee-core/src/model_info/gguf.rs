@@ -19,8 +19,11 @@ use std::{
 use super::files::{self, FileFault, Found, shown};
 
 pub(super) use facts::read;
+#[cfg(feature = "candle")]
 pub(crate) use facts::windowed_layers;
-pub(crate) use split::{Part, only_one, open_all};
+pub(crate) use split::only_one;
+#[cfg(feature = "candle")]
+pub(crate) use split::{Part, open_all};
 use types::TensorType;
 #[cfg(feature = "candle")]
 pub(crate) use vocabulary::{ByteStrings, TokenKind, Vocabulary};

@@ -29,6 +29,7 @@ fn parse(path: &Path) -> Option<(&str, u64, u64)> {
 /// A file of a model, with its header.
 #[derive(Debug)]
 pub(crate) struct Part {
+    #[cfg_attr(not(feature = "candle"), allow(dead_code, reason = "what loads it needs it"))]
     pub(crate) path: PathBuf,
     #[cfg_attr(not(feature = "candle"), allow(dead_code, reason = "what loads it needs it"))]
     pub(crate) file: File,
