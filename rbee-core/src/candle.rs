@@ -138,7 +138,7 @@ pub struct CandleOptions {
     pub slots: NonZeroU32,
     /// The tokens whose keys and values there is memory for, in blocks of 32; it is reserved at start. The runs share
     /// it, and what they do not need keeps the beginnings of earlier prompts. `None`: the default of
-    /// [`CachePool`](crate::models::CachePool). The context is never longer than this.
+    /// [`CachePool`]. The context is never longer than this.
     pub cache_tokens: Option<NonZeroU32>,
     /// The data type of keys and values; 16-bit floats by default. 8-bit integers take about half of their memory.
     pub cache_type: CacheType,

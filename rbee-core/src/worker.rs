@@ -245,9 +245,9 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
     /// The queen drains the stream as fast as it produces; a worker need not buffer more than a few outputs.
     ///
     /// # Errors
-    /// An error here means that nothing was produced. [`ErrorKind::WorkerBusy`](crate::ErrorKind::WorkerBusy) if all
-    /// slots are taken, [`ErrorKind::ContextExceeded`](crate::ErrorKind::ContextExceeded) if the prompt is too long,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a run beyond its capabilities. With the parameter
+    /// An error here means that nothing was produced. [`ErrorKind::WorkerBusy`] if all
+    /// slots are taken, [`ErrorKind::ContextExceeded`] if the prompt is too long,
+    /// [`ErrorKind::Unsupported`] for a run beyond its capabilities. With the parameter
     /// `messages` it means that the model has no chat template, and that bare text can be sent instead.
     async fn execute(&self, run: Run) -> Result<OutputStream>;
 
