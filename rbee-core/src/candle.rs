@@ -182,8 +182,8 @@ impl CandleOptions {
     }
 }
 
-/// A model in this process: of the Llama family, which continues text, or of the BERT family, which makes vectors of
-/// texts. `config.json` determines which.
+/// A model in this process: of the Llama, Mistral, Qwen, Gemma or Phi family, which continues text, or of the BERT
+/// family, which makes vectors of texts. `config.json`, or the metadata of a GGUF file, determines which.
 ///
 /// A model that continues text computes up to [`slots`](CandleOptions::slots) runs at the same time. A run gives the
 /// same tokens alone and beside others. Every step computes one token of each run that generates, and a part of the
@@ -193,7 +193,8 @@ impl CandleOptions {
 /// stay in this memory until it is needed, and a prompt that begins in the same way, of the same tenant, is not
 /// computed again. A model that makes vectors has one run at a time.
 ///
-/// It reads a directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
+/// It reads a GGUF file, of a model in several files the one that is named, with all that is in it. Or it reads a
+/// directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
 /// shards with `model.safetensors.index.json`), and if they exist `generation_config.json`, `tokenizer_config.json` and
 /// `chat_template.jinja`. A key that `config.json` does not contain has the value of that library's configuration class
 /// for the same `model_type`. A value that this engine does not support is refused, with the file and the value in the
@@ -236,7 +237,8 @@ pub struct CandleWorker {
 }
 
 impl CandleWorker {
-    /// Loads a model from its directory, or from one `.safetensors` file with the other files next to it. The progress
+    /// Loads a model from its directory, from a `.gguf` file, or from one `.safetensors` file with the other files next
+    /// to it. The progress
     /// is in bytes of the weights. Dropping the future stops the load.
     ///
     /// # Errors
