@@ -238,8 +238,7 @@ pub struct CandleWorker {
 
 impl CandleWorker {
     /// Loads a model from its directory, from a `.gguf` file, or from one `.safetensors` file with the other files next
-    /// to it. The progress
-    /// is in bytes of the weights. Dropping the future stops the load.
+    /// to it. The progress is in bytes of the weights. Dropping the future stops the load.
     ///
     /// # Errors
     /// [`ErrorKind::ModelNotFound`] if a file is missing, [`ErrorKind::ModelIncompatible`] if a file is damaged or
