@@ -14,8 +14,8 @@ use crate::{
 const CONTEXT: usize = 16_384;
 /// The most sequences at once.
 const SEQUENCES: usize = 32;
-/// Prompt tokens of a sequence that only generates.
-const SHORT: usize = 8;
+/// Prompt tokens of a sequence that only generates: its first step is one like all others.
+const SHORT: usize = 1;
 
 /// A measurement, and what of it is reported.
 pub(crate) struct Scene {

@@ -111,6 +111,8 @@ fn header() -> GgufFile {
     let others = (0..=255_u32).filter(|byte| !visible(byte)).zip(256..);
     let bytes = (0..=255_u32).filter(visible).chain(others.map(|(_, code)| code));
     let mut tokens: Vec<String> = bytes.filter_map(char::from_u32).map(String::from).collect();
+    // The only merge's.
+    tokens.push("!!".into());
     tokens.extend((tokens.len()..VOCAB).map(|number| format!("unused{number}")));
     GgufFile::new("llama")
         .with("general.name", "random")

@@ -20,6 +20,9 @@ pub(crate) fn line(
     let of = |value: &dyn Fn(&Measured) -> f64| median(rounds.iter().map(value).collect());
     let memory = of(&|m| m.memory as f64) / 1e6;
     let (name, tail) = (&scene.name, format!("{memory:.0} MB"));
+    if rounds.iter().all(|m| m.wall == 0.0) {
+        return format!("| {name} | {engine} | cannot | - | - | {tail} |");
+    }
     match scene.kind {
         Kind::Decode => {
             let speed = of(&|m| m.tokens as f64 / m.wall);
