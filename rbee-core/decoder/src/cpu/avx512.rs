@@ -6,8 +6,8 @@ mod blocks;
 mod dense;
 mod fetch;
 mod formats;
-mod pack;
-mod single;
+mod large_blocks;
+mod sums;
 mod tiled;
 mod transpose;
 
@@ -56,21 +56,22 @@ pub(super) unsafe fn quantized_product(job: &Job<'_>, activations: &Activations)
     }
 }
 
-/// One row of activations goes straight through the weights; for more, weights are unpacked once.
+/// A few rows of activations go straight through the weights; for more, weights are unpacked once.
 unsafe fn product<F: Format>(job: &Job<'_>, activations: &Activations) {
+    use large_blocks::pack;
     assert_eq!(activations.groups * 32, job.matrix.cols, "the width of rows and matrix");
     // SAFETY: as the caller says.
     unsafe {
         match (activations.rows, F::HALVES, F::MINIMA) {
-            (1, ..) => single::product::<F>(job, activations),
-            (_, true, true) => tiled::product::<true, true>(job, activations, pack::pack::<F>),
-            (_, true, false) => tiled::product::<true, false>(job, activations, pack::pack::<F>),
-            (_, false, _) => tiled::product::<false, true>(job, activations, pack::pack::<F>),
+            (..=TILE, ..) => large_blocks::product::<F>(job, activations),
+            (_, true, true) => tiled::product::<true, true>(job, activations, pack::<F>),
+            (_, true, false) => tiled::product::<true, false>(job, activations, pack::<F>),
+            (_, false, _) => tiled::product::<false, true>(job, activations, pack::<F>),
         }
     }
 }
 
-/// The same for blocks of 32 weights, which are unpacked faster.
+/// The same for blocks of 32 weights.
 unsafe fn blocks<B: Block>(job: &Job<'_>, activations: &Activations) {
     assert_eq!(activations.groups * 32, job.matrix.cols, "the width of rows and matrix");
     // SAFETY: as the caller says.

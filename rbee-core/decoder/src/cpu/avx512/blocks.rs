@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 use super::{
     ROWS,
     fetch::{ahead, fetch},
-    formats::halves_of,
-    transpose::transpose_quads,
+    sums::{add, add_minima, dots, rows_from, store, with_height},
+    transpose::sixteen_bytes,
 };
 use crate::cpu::{job::Job, quantize::Activations, tile::Tile};
 
@@ -102,21 +102,7 @@ macro_rules! for_each_group {
 /// The processor must have the instructions; the activations are as wide as the matrix.
 pub(super) unsafe fn product<B: Block>(job: &Job<'_>, activations: &Activations) {
     // SAFETY: as the caller says.
-    unsafe {
-        match activations.rows {
-            1 => few_rows::<B, 1>(job, activations),
-            2 => few_rows::<B, 2>(job, activations),
-            3 => few_rows::<B, 3>(job, activations),
-            4 => few_rows::<B, 4>(job, activations),
-            5 => few_rows::<B, 5>(job, activations),
-            6 => few_rows::<B, 6>(job, activations),
-            7 => few_rows::<B, 7>(job, activations),
-            rows => {
-                assert_eq!(rows, 8, "a tile of activations");
-                few_rows::<B, 8>(job, activations);
-            }
-        }
-    }
+    unsafe { with_height!(activations.rows, A, few_rows::<B, A>(job, activations)) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
@@ -130,43 +116,19 @@ unsafe fn few_rows<B: Block, const A: usize>(job: &Job<'_>, activations: &Activa
         unsafe {
             for_each_group!(B, &rows, activations.groups, |group, weights, scales, minima| {
                 let at = group * A;
-                let values = activations.values.as_ptr().add(at * 8).cast::<i32>();
-                for (row, sum) in sums.iter_mut().enumerate() {
-                    // The offset is taken out with -128 times the sum of the activations.
-                    let mut even = match B::OFFSET {
-                        Some(bits) => _mm512_set1_epi32(
-                            *activations.sums.as_ptr().add(at + row) >> (7 - bits),
-                        ),
-                        None => _mm512_setzero_si512(),
-                    };
-                    let mut odd = _mm512_setzero_si512();
-                    for i in 0..4 {
-                        let value = |i: usize| _mm512_set1_epi32(*values.add(i * A + row));
-                        even = _mm512_dpbusd_epi32(even, weights[2 * i], value(2 * i));
-                        odd = _mm512_dpbusd_epi32(odd, weights[2 * i + 1], value(2 * i + 1));
-                    }
-                    let products = _mm512_cvtepi32_ps(_mm512_add_epi32(even, odd));
-                    let scale = _mm512_set1_ps(*activations.scales.as_ptr().add(at + row));
-                    *sum = _mm512_fmadd_ps(products, _mm512_mul_ps(scales, scale), *sum);
-                    if B::MINIMA {
-                        let scaled = _mm512_set1_ps(*activations.scaled.as_ptr().add(at + row));
-                        *sum = _mm512_fmadd_ps(minima, scaled, *sum);
-                    }
+                let products = dots::<A, 8>(
+                    weights.as_ptr(),
+                    activations.values.as_ptr().add(at * 8).cast(),
+                    activations.sums.as_ptr().add(at),
+                    B::OFFSET,
+                );
+                add(&mut sums, products, scales, activations.scales.as_ptr().add(at));
+                if B::MINIMA {
+                    add_minima(&mut sums, minima, activations.scaled.as_ptr().add(at));
                 }
             });
         }
-        let mask = u16::MAX >> (ROWS - count);
-        for (row, sum) in sums.iter().enumerate() {
-            let mut sum = *sum;
-            if let Some(bias) = job.bias {
-                // SAFETY: the mask has the lanes of columns that exist; the bias has a number for each.
-                sum = _mm512_add_ps(sum, unsafe {
-                    _mm512_maskz_loadu_ps(mask, bias.as_ptr().add(first))
-                });
-            }
-            // SAFETY: the mask has the lanes of columns of this part.
-            unsafe { _mm512_mask_storeu_ps(job.place(row, first), mask, sum) };
-        }
+        store(job, first, count, 0, &sums);
     }
 }
 
@@ -194,27 +156,12 @@ pub(super) unsafe fn pack<B: Block>(rows: &[*const u8; ROWS], groups: usize, til
     }
 }
 
-/// The addresses of `count` rows of the matrix; rows after the last one repeat it.
-pub(super) fn rows_from(job: &Job<'_>, first: usize, count: usize) -> [*const u8; ROWS] {
-    std::array::from_fn(|i| job.row(first + i.min(count - 1)).as_ptr())
-}
-
-/// The 16 bytes at a place of every row: vector `i` has the bytes from `4·i`.
+/// Makes 32-bit floats of 16-bit ones.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn sixteen_bytes(rows: &[*const u8; ROWS], at: usize) -> [__m512i; 4] {
-    let mut parts = [_mm512_setzero_si512(); 4];
-    for (i, part) in parts.iter_mut().enumerate() {
-        // SAFETY: as the caller says.
-        unsafe {
-            let load = |row: usize| _mm_loadu_si128(rows[row].add(at).cast());
-            let first = _mm512_castsi128_si512(load(i));
-            let two = _mm512_inserti32x4::<1>(first, load(4 + i));
-            let three = _mm512_inserti32x4::<2>(two, load(8 + i));
-            *part = _mm512_inserti32x4::<3>(three, load(12 + i));
-        }
-    }
-    transpose_quads(parts)
+fn halves_of(halves: &[u16; 16]) -> __m512 {
+    // SAFETY: the array has 32 bytes.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
 }
 
 /// The lower nibbles of 16 bytes of every row, then the upper ones.

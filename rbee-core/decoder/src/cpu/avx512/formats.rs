@@ -1,116 +1,164 @@
-//! How AVX-512 unpacks the types whose blocks have 256 weights.
+//! How AVX-512 unpacks the types whose blocks have 256 weights: 8 groups.
+//!
+//! A block is unpacked for 16 rows of a matrix at once. Its packed bits are transposed first, so that a lane of 32 bits
+//! has four columns of one row; the groups then take their bits from there.
 
 use std::arch::x86_64::*;
 
-use super::super::blocks::{scales_and_minima, six_bit_scales};
+use super::{ROWS, transpose::sixteen_bytes};
+use crate::cpu::blocks::{scales_and_minima, six_bit_scales};
 
-/// A quantized type with blocks of 256 weights: 8 groups.
+/// A block of each of 16 rows, transposed.
+#[derive(Debug)]
+pub(super) struct Transposed {
+    /// The lower bits of the weights, packed as the type packs them: vector `i` has the bytes from `4·i`.
+    low: [__m512i; 32],
+    /// The same for the upper bits.
+    high: [__m512i; 16],
+    /// The scales of all groups, or of both halves of all groups.
+    pub(super) scales: [__m512; 16],
+    /// The same for the minima.
+    pub(super) minima: [__m512; 16],
+}
+
+impl Transposed {
+    /// Memory for a block.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn empty() -> Self {
+        let (bits, numbers) = (_mm512_setzero_si512(), _mm512_setzero_ps());
+        Self { low: [bits; 32], high: [bits; 16], scales: [numbers; 16], minima: [numbers; 16] }
+    }
+
+    /// Sets scales (or minima) from four numbers of 8 bits per word, of which each vector has a word per row.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn set<const SIGNED: bool>(out: &mut [__m512], words: &[__m512i], factor: __m512) {
+        for (out, word) in out.chunks_exact_mut(4).zip(words) {
+            for (byte, out) in out.iter_mut().enumerate() {
+                let up = _mm512_sllv_epi32(*word, _mm512_set1_epi32(24 - 8 * byte as i32));
+                let number = match SIGNED {
+                    true => _mm512_srai_epi32::<24>(up),
+                    false => _mm512_srli_epi32::<24>(up),
+                };
+                *out = _mm512_mul_ps(factor, _mm512_cvtepi32_ps(number));
+            }
+        }
+    }
+}
+
+/// A quantized type with blocks of 256 weights.
 ///
 /// # Safety
 ///
-/// Of all functions: the processor must have the instructions, and the block at `p` must exist.
+/// Of all functions: the processor must have the instructions, and the block at `at` of every row must exist.
 pub(super) trait Format {
+    /// The bytes of a block.
+    const SIZE: usize;
     /// True if a group has a scale for each half.
     const HALVES: bool;
     /// True if there are minima.
     const MINIMA: bool;
-    /// What [`Format::pair`] adds to the weights, as a power of two; `None`: nothing.
+    /// What [`Format::weights`] adds to the weights, as a power of two; `None`: nothing.
     const OFFSET: Option<u32>;
-    /// The bytes of a block.
-    const SIZE: usize;
 
-    /// The weights of groups `2·pair` and `2·pair + 1`, with the offset, unsigned.
-    unsafe fn pair(p: *const u8, pair: usize) -> __m512i;
-    /// The scales and the minima of the block: with scales for halves, 16 scales and 16 minima; else the first vector has
-    /// 8 scales and 8 minima.
-    unsafe fn scales(p: *const u8) -> [__m512; 2];
+    /// Reads a block of every row.
+    unsafe fn open(rows: &[*const u8; ROWS], at: usize, block: &mut Transposed);
+    /// The weights of a group, with the offset, unsigned: vector `i` has the columns from `4·i`.
+    unsafe fn weights(block: &Transposed, group: usize) -> [__m512i; 8];
 }
 
-/// Reads a 16-bit float.
-#[inline]
-#[target_feature(enable = "avx512f,f16c")]
-unsafe fn half_at(p: *const u8) -> __m128 {
-    // SAFETY: as the caller says.
-    let bits = unsafe { p.cast::<u16>().read_unaligned() };
-    _mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits)))
-}
-
-/// Reads two 16-bit floats, and makes vectors of 16 of each.
-#[inline]
-#[target_feature(enable = "avx512f,f16c")]
-unsafe fn two_halves_at(p: *const u8) -> [__m512; 2] {
-    // SAFETY: as the caller says.
-    let bits = unsafe { p.cast::<i32>().read_unaligned() };
-    let both = _mm_cvtph_ps(_mm_cvtsi32_si128(bits));
-    [_mm512_broadcastss_ps(both), _mm512_broadcastss_ps(_mm_movehdup_ps(both))]
-}
-
-/// Makes 32-bit floats of 16-bit ones.
+/// The lower (`upper` is 0) or upper (1) 16 bits of every lane, as floats.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn halves_of(halves: &[u16; 16]) -> __m512 {
-    // SAFETY: the array has 32 bytes.
-    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(halves.as_ptr().cast()) })
+fn halves(words: __m512i, upper: u32) -> __m512 {
+    let words = _mm512_srlv_epi32(words, _mm512_set1_epi32(16 * upper as i32));
+    _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
 }
 
-/// The 32 bytes at a place, twice, shifted to the right by 16-bit words: the first ones by `low` bits, the others by
-/// `high`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn shifted(p: *const u8, low: usize, high: usize) -> __m512i {
-    // SAFETY: as the caller says.
-    let bytes = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(p.cast()) });
-    let word = |shift: usize| _mm256_set1_epi16(shift as i16);
-    let shifts = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(word(low)), word(high));
-    _mm512_srlv_epi16(bytes, shifts)
-}
-
-/// Reads three words at a place, unpacks them to 16 bytes, and makes numbers of those.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn words_at(p: *const u8, unpack: impl Fn([u32; 3]) -> [u32; 4]) -> __m512i {
-    // SAFETY: as the caller says.
-    let words = unpack(unsafe { p.cast::<[u32; 3]>().read_unaligned() });
-    _mm512_cvtepu8_epi32(_mm_set_epi32(
-        words[3] as i32,
-        words[2] as i32,
-        words[1] as i32,
-        words[0] as i32,
-    ))
+fn negative(numbers: __m512) -> __m512 {
+    let sign = _mm512_set1_epi32(i32::MIN);
+    _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(numbers), sign))
+}
+
+/// Applies a function of words to the words of all rows.
+///
+/// It is written for a row, and compiled for vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_lanes<const OUT: usize>(
+    words: [__m512i; 3],
+    unpack: impl Fn([u32; 3]) -> [u32; OUT],
+) -> [__m512i; OUT] {
+    let (mut from, mut to) = ([[0_u32; ROWS]; 3], [[0_u32; ROWS]; OUT]);
+    for (from, words) in from.iter_mut().zip(words) {
+        // SAFETY: the array has 64 bytes.
+        unsafe { _mm512_storeu_si512(from.as_mut_ptr().cast(), words) };
+    }
+    for row in 0..ROWS {
+        let words = unpack([from[0][row], from[1][row], from[2][row]]);
+        for (to, word) in to.iter_mut().zip(words) {
+            to[row] = word;
+        }
+    }
+    // SAFETY: the array has 64 bytes.
+    to.map(|to| unsafe { _mm512_loadu_si512(to.as_ptr().cast()) })
+}
+
+/// Transposes this many bytes of every row.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn transposed(rows: &[*const u8; ROWS], at: usize, out: &mut [__m512i]) {
+    for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        // SAFETY: as the caller says.
+        *out = unsafe { sixteen_bytes(rows, at + 16 * i) };
+    }
+}
+
+/// Bits `from..from + count` of every byte, moved to bit `to`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bits_at(bytes: __m512i, from: usize, count: u32, to: usize) -> __m512i {
+    let mask = ((1_u32 << count) - 1) << to;
+    // A rotation moves to both sides, and no bit of another byte or of the other end gets under the mask.
+    let moved = _mm512_rorv_epi32(bytes, _mm512_set1_epi32(from as i32 - to as i32));
+    _mm512_and_si512(moved, _mm512_set1_epi8(mask as i8))
 }
 
 #[derive(Debug)]
 pub(super) struct Q2K;
 
 impl Format for Q2K {
+    const SIZE: usize = 84;
     const HALVES: bool = true;
     const MINIMA: bool = true;
     const OFFSET: Option<u32> = None;
-    const SIZE: usize = 84;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn pair(p: *const u8, pair: usize) -> __m512i {
-        let shift = pair % 2 * 4;
+    unsafe fn open(rows: &[*const u8; ROWS], at: usize, block: &mut Transposed) {
         // SAFETY: as the caller says.
-        let bits = unsafe { shifted(p.add(16 + pair / 2 * 32), shift, shift + 2) };
-        _mm512_and_si512(bits, _mm512_set1_epi8(3))
+        let (packed, [.., factors]) = unsafe {
+            transposed(rows, at + 16, &mut block.low[..16]);
+            (sixteen_bytes(rows, at), sixteen_bytes(rows, at + 68))
+        };
+        let scales = packed.map(|words| bits_at(words, 0, 4, 0));
+        let minima = packed.map(|words| bits_at(words, 4, 4, 0));
+        Transposed::set::<false>(&mut block.scales, &scales, halves(factors, 0));
+        Transposed::set::<false>(&mut block.minima, &minima, negative(halves(factors, 1)));
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,f16c")]
-    unsafe fn scales(p: *const u8) -> [__m512; 2] {
-        // SAFETY: as the caller says.
-        let (packed, [d, minimum]) =
-            unsafe { (_mm_loadu_si128(p.cast()), two_halves_at(p.add(80))) };
-        let packed = _mm512_cvtepu8_epi32(packed);
-        let scales = _mm512_and_si512(packed, _mm512_set1_epi32(15));
-        let minima = _mm512_srli_epi32::<4>(packed);
-        let minimum = _mm512_xor_ps(minimum, _mm512_set1_ps(-0.0));
-        [
-            _mm512_mul_ps(d, _mm512_cvtepi32_ps(scales)),
-            _mm512_mul_ps(minimum, _mm512_cvtepi32_ps(minima)),
-        ]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn weights(block: &Transposed, group: usize) -> [__m512i; 8] {
+        let low = &block.low[group / 4 * 8..][..8];
+        let mut weights = [_mm512_setzero_si512(); 8];
+        for (weights, low) in weights.iter_mut().zip(low) {
+            *weights = bits_at(*low, group % 4 * 2, 2, 0);
+        }
+        weights
     }
 }
 
@@ -118,79 +166,88 @@ impl Format for Q2K {
 pub(super) struct Q3K;
 
 impl Format for Q3K {
+    const SIZE: usize = 110;
     const HALVES: bool = true;
     const MINIMA: bool = false;
     const OFFSET: Option<u32> = Some(2);
-    const SIZE: usize = 110;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn pair(p: *const u8, pair: usize) -> __m512i {
-        let shift = pair % 2 * 4;
+    unsafe fn open(rows: &[*const u8; ROWS], at: usize, block: &mut Transposed) {
         // SAFETY: as the caller says.
-        let (bits, high) = unsafe {
-            (shifted(p.add(32 + pair / 2 * 32), shift, shift + 2), _mm256_loadu_si256(p.cast()))
+        let last = unsafe {
+            transposed(rows, at + 32, &mut block.low[..16]);
+            transposed(rows, at, &mut block.high[..8]);
+            sixteen_bytes(rows, at + 94)
         };
-        let low = _mm512_and_si512(bits, _mm512_set1_epi8(3));
-        let mask = _mm512_test_epi8_mask(_mm512_broadcast_i64x4(high), bits_of_pair(pair));
-        _mm512_mask_add_epi8(low, mask, low, _mm512_set1_epi8(4))
+        // The last 16 bytes are 2 bytes of weights, 12 of scales, and the factor.
+        let words = std::array::from_fn(|i| {
+            _mm512_or_si512(_mm512_srli_epi32::<16>(last[i]), _mm512_slli_epi32::<16>(last[i + 1]))
+        });
+        let scales = in_lanes(words, six_bit_scales);
+        // Less 32, in every byte: none of them borrows from the next.
+        let high = _mm512_set1_epi8(-128);
+        let scales = scales.map(|words| {
+            let less = _mm512_sub_epi32(_mm512_or_si512(words, high), _mm512_set1_epi8(32));
+            _mm512_xor_si512(less, high)
+        });
+        Transposed::set::<true>(&mut block.scales, &scales, halves(last[3], 1));
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,f16c")]
-    unsafe fn scales(p: *const u8) -> [__m512; 2] {
-        // SAFETY: as the caller says.
-        let (scales, d) = unsafe { (words_at(p.add(96), six_bit_scales), half_at(p.add(108))) };
-        let scales = _mm512_sub_epi32(scales, _mm512_set1_epi32(32));
-        [_mm512_mul_ps(_mm512_broadcastss_ps(d), _mm512_cvtepi32_ps(scales)), _mm512_setzero_ps()]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn weights(block: &Transposed, group: usize) -> [__m512i; 8] {
+        let low = &block.low[group / 4 * 8..][..8];
+        let mut weights = [_mm512_setzero_si512(); 8];
+        for (i, weights) in weights.iter_mut().enumerate() {
+            let high = bits_at(block.high[i], group, 1, 2);
+            *weights = _mm512_or_si512(bits_at(low[i], group % 4 * 2, 2, 0), high);
+        }
+        weights
     }
 }
 
-/// Bit `2·pair` for the lower 32 bytes, and bit `2·pair + 1` for the others.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn bits_of_pair(pair: usize) -> __m512i {
-    let byte = |bit: usize| _mm256_set1_epi8((1_u8 << bit) as i8);
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(byte(pair * 2)), byte(pair * 2 + 1))
-}
-
+/// Q4_K and Q5_K.
 macro_rules! blocks_with_minima {
     ($name:ident, $size:literal, $nibbles:literal, $five:literal) => {
         #[derive(Debug)]
         pub(super) struct $name;
 
         impl Format for $name {
+            const SIZE: usize = $size;
             const HALVES: bool = false;
             const MINIMA: bool = true;
             const OFFSET: Option<u32> = None;
-            const SIZE: usize = $size;
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw")]
-            unsafe fn pair(p: *const u8, pair: usize) -> __m512i {
+            unsafe fn open(rows: &[*const u8; ROWS], at: usize, block: &mut Transposed) {
                 // SAFETY: as the caller says.
-                unsafe {
-                    let bits = shifted(p.add($nibbles + pair * 32), 0, 4);
-                    let low = _mm512_and_si512(bits, _mm512_set1_epi8(15));
-                    if !$five {
-                        return low;
+                let [factors, words @ ..] = unsafe {
+                    transposed(rows, at + $nibbles, &mut block.low);
+                    if $five {
+                        transposed(rows, at + 16, &mut block.high[..8]);
                     }
-                    let high = _mm512_broadcast_i64x4(_mm256_loadu_si256(p.add(16).cast()));
-                    let mask = _mm512_test_epi8_mask(high, bits_of_pair(pair));
-                    _mm512_mask_add_epi8(low, mask, low, _mm512_set1_epi8(16))
-                }
+                    sixteen_bytes(rows, at)
+                };
+                let words = in_lanes(words, scales_and_minima);
+                let minimum = negative(halves(factors, 1));
+                Transposed::set::<false>(&mut block.scales[..8], &words[..2], halves(factors, 0));
+                Transposed::set::<false>(&mut block.minima[..8], &words[2..], minimum);
             }
 
             #[inline]
-            #[target_feature(enable = "avx512f,avx512dq,f16c")]
-            unsafe fn scales(p: *const u8) -> [__m512; 2] {
-                // SAFETY: as the caller says.
-                let factors = unsafe { words_at(p.add(4), scales_and_minima) };
-                // SAFETY: as the caller says.
-                let [d, minimum] = unsafe { two_halves_at(p) };
-                let minimum = _mm512_xor_ps(minimum, _mm512_set1_ps(-0.0));
-                let both = _mm512_mask_blend_ps(0xff00, d, minimum);
-                [_mm512_mul_ps(both, _mm512_cvtepi32_ps(factors)), _mm512_setzero_ps()]
+            #[target_feature(enable = "avx512f")]
+            unsafe fn weights(block: &Transposed, group: usize) -> [__m512i; 8] {
+                let low = &block.low[group / 2 * 8..][..8];
+                let mut weights = [_mm512_setzero_si512(); 8];
+                for (i, weights) in weights.iter_mut().enumerate() {
+                    *weights = bits_at(low[i], group % 2 * 4, 4, 0);
+                    if $five {
+                        *weights = _mm512_or_si512(*weights, bits_at(block.high[i], group, 1, 4));
+                    }
+                }
+                weights
             }
         }
     };
@@ -203,35 +260,34 @@ blocks_with_minima!(Q5K, 176, 48, true);
 pub(super) struct Q6K;
 
 impl Format for Q6K {
+    const SIZE: usize = 210;
     const HALVES: bool = true;
     const MINIMA: bool = false;
     const OFFSET: Option<u32> = Some(5);
-    const SIZE: usize = 210;
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn pair(p: *const u8, pair: usize) -> __m512i {
-        let part = pair / 2;
-        let shift = pair % 2 * 4;
+    unsafe fn open(rows: &[*const u8; ROWS], at: usize, block: &mut Transposed) {
         // SAFETY: as the caller says.
-        let (low, high) = unsafe {
-            (
-                _mm512_loadu_si512(p.add(part * 64).cast()),
-                shifted(p.add(128 + part * 32), shift, shift + 2),
-            )
+        let (scales, [.., factor]) = unsafe {
+            transposed(rows, at, &mut block.low);
+            transposed(rows, at + 128, &mut block.high);
+            (sixteen_bytes(rows, at + 192), sixteen_bytes(rows, at + 194))
         };
-        let low = _mm512_srl_epi16(low, _mm_cvtsi32_si128(shift as i32));
-        let low = _mm512_and_si512(low, _mm512_set1_epi8(15));
-        let high = _mm512_and_si512(high, _mm512_set1_epi8(3));
-        _mm512_or_si512(low, _mm512_slli_epi16::<4>(high))
+        Transposed::set::<true>(&mut block.scales, &scales, halves(factor, 1));
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512dq,f16c")]
-    unsafe fn scales(p: *const u8) -> [__m512; 2] {
-        // SAFETY: as the caller says.
-        let (scales, d) = unsafe { (_mm_loadu_si128(p.add(192).cast()), half_at(p.add(208))) };
-        let scales = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales));
-        [_mm512_mul_ps(_mm512_broadcastss_ps(d), scales), _mm512_setzero_ps()]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn weights(block: &Transposed, group: usize) -> [__m512i; 8] {
+        let (part, quarter) = (group / 4, group % 4);
+        let low = &block.low[part * 16 + quarter % 2 * 8..][..8];
+        let high = &block.high[part * 8..][..8];
+        let mut weights = [_mm512_setzero_si512(); 8];
+        for (i, weights) in weights.iter_mut().enumerate() {
+            let low = bits_at(low[i], quarter / 2 * 4, 4, 0);
+            *weights = _mm512_or_si512(low, bits_at(high[i], quarter * 2, 2, 4));
+        }
+        weights
     }
 }
