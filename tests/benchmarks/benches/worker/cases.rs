@@ -48,7 +48,8 @@ fn scenes() -> Vec<Scene> {
     };
     let mut scenes = Vec::new();
     for sequences in [1, 8, 32] {
-        let name = format!("decode, {sequences} sequences");
+        let plural = if sequences == 1 { "" } else { "s" };
+        let name = format!("decode, {sequences} sequence{plural}");
         scenes.push(scene(name, Kind::Decode, sequences, SHORT, 32));
     }
     for prompt in [512, 2_000, 8_000] {
@@ -97,7 +98,8 @@ mod rand_ids {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let bandwidth = bandwidth::measure(options.threads);
-    println!("{} threads, memory bandwidth {:.1} GB/s", options.threads, bandwidth / 1e9);
+    println!("threads: {}, memory bandwidth: {:.1} GB/s", options.threads, bandwidth / 1e9);
+    println!("tokens/s (tokens per CPU second), medians of {} rounds", options.rounds);
     let made = tempfile::tempdir()?;
     let mut models = match options.only_model {
         true => Vec::new(),
@@ -115,7 +117,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for peer in &peers {
             println!("{}: loaded in {:.2} s; {}", peer.name, peer.ready.loaded, peer.ready.system);
         }
-        println!("\n{}", report::HEAD);
+        let engines = peers.iter().map(|peer| peer.name);
+        println!("\n{}", report::head(engines));
+        let mut most = vec![0; peers.len()];
         for scene in scenes()
             .iter()
             .filter(|scene| options.only.as_deref().is_none_or(|only| scene.name.contains(only)))
@@ -123,13 +127,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let mut rounds: Vec<Vec<Measured>> = vec![Vec::new(); peers.len()];
             for round in 0..options.rounds {
                 let case = scene.case(round, model.vocab);
-                for (peer, rounds) in peers.iter_mut().zip(&mut rounds) {
-                    rounds.push(peer.measure(&case)?);
+                for ((peer, rounds), most) in peers.iter_mut().zip(&mut rounds).zip(&mut most) {
+                    let measured = peer.measure(&case)?;
+                    *most = measured.memory.max(*most);
+                    rounds.push(measured);
                 }
             }
-            for (peer, rounds) in peers.iter().zip(&rounds) {
-                println!("{}", report::line(scene, peer.name, rounds, bandwidth, model.per_token));
-            }
+            println!("{}", report::line(scene, &rounds, bandwidth, model.per_token));
+        }
+        println!();
+        for (peer, most) in peers.iter().zip(most) {
+            println!("{}: at most {:.0} MB of memory", peer.name, most as f64 / 1e6);
         }
     }
     Ok(())

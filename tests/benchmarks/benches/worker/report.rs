@@ -5,53 +5,60 @@ use crate::{
     peer::Measured,
 };
 
-pub(crate) const HEAD: &str = "\
-| case | engine | tokens/s | tokens per CPU second | of the bandwidth | memory |
-|---|---|---|---|---|---|";
+/// The head of the table: a column for each engine.
+pub(crate) fn head<'a>(engines: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<_> = engines.collect();
+    let line = "|---".repeat(names.len() + 2);
+    format!("| case | {} | of the bandwidth |\n{line}|", names.join(" | "))
+}
 
-/// One line: an engine in a case. All values are medians of the rounds.
+/// A line: all engines in a case, and what share of the bandwidth the first one uses. Values are medians of the rounds.
 pub(crate) fn line(
     scene: &Scene,
-    engine: &str,
-    rounds: &[Measured],
+    engines: &[Vec<Measured>],
     bandwidth: f64,
     per_token: u64,
 ) -> String {
-    let of = |value: &dyn Fn(&Measured) -> f64| median(rounds.iter().map(value).collect());
-    let memory = of(&|m| m.memory as f64) / 1e6;
-    let (name, tail) = (&scene.name, format!("{memory:.0} MB"));
-    if rounds.iter().all(|m| m.wall == 0.0) {
-        return format!("| {name} | {engine} | cannot | - | - | {tail} |");
-    }
-    match scene.kind {
-        Kind::Decode => {
-            let speed = of(&|m| m.tokens as f64 / m.wall);
-            let cpu = of(&|m| m.tokens as f64 / m.cpu);
+    let cells: Vec<_> = engines.iter().map(|rounds| cell(scene.kind, rounds)).collect();
+    let share = match (scene.kind, engines.first()) {
+        (Kind::Decode, Some(rounds)) => {
             // All sequences of a step read the weights together.
-            let passes = speed / scene.sequences as f64;
-            let share = passes * per_token as f64 / bandwidth;
-            format!("| {name} | {engine} | {speed:.1} | {cpu:.1} | {share:.2} | {tail} |")
+            let passes = median(rounds, |m| m.tokens as f64 / m.wall) / scene.sequences as f64;
+            format!("{:.2}", passes * per_token as f64 / bandwidth)
+        }
+        _ => "-".to_owned(),
+    };
+    format!("| {} | {} | {share} |", scene.name, cells.join(" | "))
+}
+
+fn cell(kind: Kind, rounds: &[Measured]) -> String {
+    // An engine without sequences beside each other has no result.
+    if rounds.iter().all(|m| m.wall == 0.0) {
+        return "-".to_owned();
+    }
+    let of = |value: fn(&Measured) -> f64| median(rounds, value);
+    let arrival = |m: &Measured| m.arrival.unwrap_or((f64::NAN, f64::NAN));
+    match kind {
+        Kind::Decode => {
+            let (wall, cpu) = (of(|m| m.tokens as f64 / m.wall), of(|m| m.tokens as f64 / m.cpu));
+            format!("{wall:.1} ({cpu:.1})")
         }
         Kind::Prefill => {
-            let speed = of(&|m| m.prompt_tokens as f64 / m.wall);
-            let cpu = of(&|m| m.prompt_tokens as f64 / m.cpu);
-            format!("| {name} | {engine} | {speed:.1} | {cpu:.1} | - | {tail} |")
+            let wall = of(|m| m.prompt_tokens as f64 / m.wall);
+            let cpu = of(|m| m.prompt_tokens as f64 / m.cpu);
+            format!("{wall:.1} ({cpu:.1})")
         }
-        Kind::Again => {
-            let first = of(&|m| m.wall) * 1e3;
-            format!("| {name} | {engine} | first token after {first:.0} ms | - | - | {tail} |")
-        }
+        Kind::Again => format!("{:.0} ms", of(|m| m.wall) * 1e3),
         Kind::Arrival => {
-            let first = of(&|m| m.arrival.map_or(f64::NAN, |(first, _)| first * 1e3));
-            let gap = of(&|m| m.arrival.map_or(f64::NAN, |(_, gap)| gap * 1e3));
-            format!(
-                "| {name} | {engine} | first token after {first:.0} ms, longest gap {gap:.0} ms | - | - | {tail} |"
-            )
+            let first = median(rounds, |m| arrival(m).0 * 1e3);
+            let gap = median(rounds, |m| arrival(m).1 * 1e3);
+            format!("{first:.0} ms, gap {gap:.0} ms")
         }
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn median(rounds: &[Measured], value: impl Fn(&Measured) -> f64) -> f64 {
+    let mut values: Vec<_> = rounds.iter().map(value).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
