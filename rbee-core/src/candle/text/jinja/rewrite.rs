@@ -6,12 +6,16 @@
 //! engine reports what is wrong with it.
 
 use super::{
+    super::super::files::shown,
     lexer::{Kind, Token, lex},
     parser::Parser,
 };
 
 /// The longest tag of a template, in bytes.
 const MAX_TAG: usize = 64 << 10;
+/// The longest tag that is not understood and that the engine reads for its message, in bytes. It could be nested
+/// deeply.
+const MAX_UNREAD: usize = 1 << 10;
 /// The most `if` and `elif` that are open at one place: the engine reads each within the one before it.
 const MAX_CONDITIONS: usize = 200;
 
@@ -58,6 +62,9 @@ pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
             }
             _ => match rewritten(tag, &mut open)? {
                 Some(made) => out.push_str(&made),
+                None if tag.len() > MAX_UNREAD => {
+                    return Err(format!("{} is not supported in chat templates", shown(tag)));
+                }
                 None => {
                     unread.get_or_insert_with(|| tag.chars().take(200).collect());
                     out.push_str(tag);
