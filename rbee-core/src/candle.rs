@@ -43,7 +43,7 @@ use self::{
     causal_lm::CausalLm,
     embed::Embedder,
     engine::{Engine, Handle},
-    files::{CacheSize, FileFault, LoadFault, Loaded},
+    files::{FileFault, LoadFault, Loaded},
     weights::{Checkpoint, Part},
 };
 use crate::{
@@ -78,7 +78,28 @@ impl CandleDevice {
             Self::Cuda(ordinal) => Device::new_cuda(ordinal),
             Self::Metal(ordinal) => Device::new_metal(ordinal),
         };
-        opened.map_err(|source| LoadFault::Device { device: self.to_string(), source })
+        opened.and_then(|device| compute(&device).map(|()| device)).map_err(|source| {
+            let advice = self.advice(&source);
+            LoadFault::Device { device: self.to_string(), source, advice }
+        })
+    }
+
+    /// What to do about a device that cannot be used.
+    fn advice(self, source: &candle_core::Error) -> &'static str {
+        match (self, source) {
+            (_, candle_core::Error::NotCompiledWithCudaSupport) => {
+                "build this program with feature cuda, or choose another device"
+            }
+            (_, candle_core::Error::NotCompiledWithMetalSupport) => {
+                "build this program with feature metal, or choose another device"
+            }
+            (Self::Cuda(_), _) => {
+                "check with nvidia-smi that the driver finds the GPU, and that the driver and the GPU are not too old for \
+                 the CUDA toolkit of this build; or choose another device"
+            }
+            (Self::Metal(_), _) => "check that this Mac has such a GPU, or choose another device",
+            (Self::Cpu, _) => "choose another device",
+        }
     }
 
     /// The index of the device on a hive: 0 is the processor, GPUs follow.
@@ -89,6 +110,19 @@ impl CandleDevice {
                 u32::try_from(ordinal).unwrap_or(u32::MAX).saturating_add(1)
             }
         }
+    }
+}
+
+/// Computes something on a GPU. A kernel that the driver or the GPU does not take fails here, before a model is loaded,
+/// and not in the first run.
+fn compute(device: &Device) -> candle_core::Result<()> {
+    if device.is_cpu() {
+        return Ok(());
+    }
+    let sum: f32 = (Tensor::new(&[1_f32, 2.0], device)? + 1.0)?.sum_all()?.to_scalar()?;
+    match sum == 5.0 {
+        true => Ok(()),
+        false => candle_core::bail!("it adds 2 and 3 to {sum}"),
     }
 }
 
@@ -323,17 +357,20 @@ impl Loading<'_> {
 
     /// Refuses a model that this machine has no memory for, before it is loaded.
     ///
-    /// Mapped weights need no free memory: the system can read them again. Everything else must be available now.
-    fn check_memory(&self, weights: u64, cache: CacheSize) -> Loaded<()> {
+    /// `mapped` bytes need no free memory: the system can read them again. `own` bytes must be available now.
+    fn check_memory(
+        &self,
+        mapped: u64,
+        own: u64,
+        needs: impl FnOnce() -> String,
+        advice: &'static str,
+    ) -> Loaded<()> {
         if self.options.device != CandleDevice::Cpu {
             return Ok(());
         }
         let Some(Ram { total, available }) = ram() else { return Ok(()) };
-        let copied = if self.options.copy_weights { weights } else { 0 };
-        let is_too_large = weights.saturating_add(cache.bytes) > total
-            || copied.saturating_add(cache.bytes) > available;
-        match is_too_large {
-            true => Err(LoadFault::Memory { weights, cache, total, available }),
+        match mapped.saturating_add(own) > total || own > available {
+            true => Err(LoadFault::Memory { needs: needs(), total, available, advice }),
             false => Ok(()),
         }
     }
@@ -377,8 +414,7 @@ fn load(
 
 /// The directory of a model at this path, and the file with the weights if the path names it.
 fn locate(path: &Path) -> Loaded<(PathBuf, Option<PathBuf>)> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|source| FileFault::Missing { path: path.to_owned(), source })?;
+    let metadata = std::fs::metadata(path).map_err(|source| FileFault::unreadable(path, source))?;
     if metadata.is_dir() {
         return Ok((path.to_owned(), None));
     }

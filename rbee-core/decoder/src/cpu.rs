@@ -21,6 +21,10 @@ mod rotation;
 mod rows;
 #[cfg(test)]
 mod testing;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only kernels for x86-64 need it")
+)]
 mod tile;
 
 use std::fmt;

@@ -23,7 +23,7 @@
 mod blocks;
 pub(super) mod outlet;
 mod prefix;
-mod rows;
+pub(super) mod rows;
 #[cfg(test)]
 pub(super) mod scripted;
 mod sequence;

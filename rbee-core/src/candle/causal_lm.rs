@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use rbee_decoder::{
+    architecture::Architecture,
     backend::{self, BLOCK, CacheShape},
     cpu::Cpu,
     forward::Decoder,
@@ -13,6 +14,7 @@ use rbee_decoder::{
 
 use super::{
     CandleDevice, CandleOptions, Facts, Loading,
+    batch::rows,
     decoder::{assemble::assemble, checkpoint::Checkpoint, weights::Residence},
     files::{CacheSize, LoadFault, Loaded},
     generate::{Plan, Vocabulary},
@@ -79,7 +81,21 @@ impl CausalLm {
         let cache_bytes = shape.bytes();
         let cache =
             CacheSize { bytes: cache_bytes, tokens, kind: options.cache_type, context, slots };
-        loading.check_memory(checkpoint.bytes(), cache)?;
+        let (weights, work) =
+            (checkpoint.bytes(), work_bytes(&checkpoint.architecture, tokens, slots));
+        let rest = work.saturating_add(cache_bytes);
+        let (mapped, own) =
+            if options.copy_weights { (0, weights.saturating_add(rest)) } else { (weights, rest) };
+        loading.check_memory(
+            mapped,
+            own,
+            || {
+                format!(
+                    "{weights} bytes for its weights, {work} bytes for its computation and {cache}"
+                )
+            },
+            "Set a shorter context, fewer slots or fewer cache_tokens, or choose a smaller model",
+        )?;
         let model = loading.model(&checkpoint, shape)?;
         let facts = Facts {
             capabilities: Capabilities {
@@ -94,7 +110,7 @@ impl CausalLm {
                 min_tokens: true,
             },
             numerics: loading.numerics(options.cache_type),
-            memory_bytes: checkpoint.bytes().saturating_add(cache_bytes),
+            memory_bytes: weights.saturating_add(cache_bytes),
         };
         let vocabulary = Arc::new(Vocabulary { codec, eos, size: vocab });
         let frontend = Arc::new(Frontend { vocabulary, template, context });
@@ -142,6 +158,20 @@ impl Loading<'_> {
         };
         numerics::of_decoder(at.as_deref(), cache.into())
     }
+}
+
+/// The memory that the largest step takes, with a cache of this many tokens: the decoder keeps its rows.
+fn work_bytes(architecture: &Architecture, cache_tokens: u64, slots: u32) -> u64 {
+    let a = architecture;
+    // Every sequence has a block of its own.
+    let sequences = u64::from(slots).min(cache_tokens / BLOCK as u64);
+    let rows = (rows::MOST as u64).saturating_add(sequences).min(cache_tokens);
+    let inner = a.experts.map_or(a.inner, |experts| experts.inner.max(a.inner));
+    // Five rows of the model's width, three of the queries', two of the keys' and the feed-forward network's.
+    let numbers = 5 * a.hidden + a.head_dim * (3 * a.heads + 2 * a.kv_heads) + 2 * inner;
+    // Logits are copied once.
+    let logits = sequences.saturating_mul(2 * a.vocab as u64);
+    rows.saturating_mul(numbers as u64).saturating_add(logits).saturating_mul(4)
 }
 
 /// Tokenizer, template and end tokens of a directory.

@@ -11,7 +11,7 @@ use super::{
     Facts, LoadFault, Loading,
     bert::{self, Bert, BertConfig},
     encoder::Encoder,
-    files::{self, Loaded, MAX_CONFIG_BYTES, shown},
+    files::{self, Loaded, MAX_CONFIG_BYTES, first_line, shown},
     numerics,
     text::prompt::PromptText,
     text::tokenizer::Codec,
@@ -86,6 +86,10 @@ impl Embedder {
         let parts = config.check(&checkpoint)?;
         let codec = Codec::load(dir, config.vocab, "")?;
         let shorter = Lengths::read(dir)?;
+        let numbers = parts.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
+        let bytes = numbers.sum::<u64>().saturating_mul(bert::DTYPE.size_in_bytes() as u64);
+        let needs = || format!("{bytes} bytes for its weights");
+        loading.check_memory(0, bytes, needs, "Choose a smaller model")?;
         let device = options.device.open()?;
         let (tensors, weight_bytes) =
             loading.read(&mut checkpoint, &parts, bert::DTYPE, &device)?;
@@ -235,7 +239,8 @@ impl Embedder {
 }
 
 fn fault(cause: candle_core::Error) -> Error {
-    Error::new(ErrorKind::WorkerFault, format!("the engine failed: {cause}")).with_source(cause)
+    let message = format!("the engine failed: {}", first_line(&cause));
+    Error::new(ErrorKind::WorkerFault, message).with_source(cause)
 }
 
 /// Texts that are computed together, by index: the longest first.

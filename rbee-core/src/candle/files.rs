@@ -37,15 +37,14 @@ impl fmt::Display for CacheSize {
 pub(super) enum LoadFault {
     #[error(transparent)]
     File(#[from] FileFault),
-    #[error("device {device} cannot be used: {source}")]
-    Device { device: String, source: candle_core::Error },
-    #[error("the model does not fit device {device}: {source}")]
+    #[error("device {device} cannot be used: {}. What to do: {advice}", first_line(source))]
+    Device { device: String, source: candle_core::Error, advice: &'static str },
+    #[error("the model does not fit device {device}: {}", first_line(source))]
     DeviceMemory { device: String, source: candle_core::Error },
     #[error(
-        "the model needs {weights} bytes for its weights and {cache}; this machine has {total} bytes of memory, and \
-         {available} are available. Set a shorter context, fewer slots or fewer cache_tokens, or choose a smaller model"
+        "the model needs {needs}; this machine has {total} bytes of memory, and {available} are available. {advice}"
     )]
-    Memory { weights: u64, cache: CacheSize, total: u64, available: u64 },
+    Memory { needs: String, total: u64, available: u64, advice: &'static str },
     #[error("{what}")]
     Option { what: String },
     #[error("loading was stopped")]
@@ -54,6 +53,11 @@ pub(super) enum LoadFault {
     Engine { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the model's files made the engine panic while loading: {what}")]
     Panicked { what: String },
+}
+
+/// What an error of candle says, without the trace that follows if `RUST_BACKTRACE` is set.
+pub(super) fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 pub(super) type Loaded<T> = std::result::Result<T, LoadFault>;
@@ -87,5 +91,22 @@ impl LoadFault {
 impl From<LoadFault> for Error {
     fn from(fault: LoadFault) -> Self {
         Error::new(fault.kind(), fault.to_string()).with_source(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_about_a_device_has_no_trace() {
+        let source = candle_core::Error::Msg("no device".into());
+        let source = candle_core::Error::WithBacktrace {
+            inner: source.into(),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        };
+        assert!(source.to_string().lines().count() > 3);
+        let fault = LoadFault::Device { device: "cuda:0".into(), source, advice: "wait" };
+        assert_eq!(fault.to_string(), "device cuda:0 cannot be used: no device. What to do: wait");
     }
 }

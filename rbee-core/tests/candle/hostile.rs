@@ -6,8 +6,9 @@ use crate::support::{
     self, answer, config, load, run, safetensors, tensors, tokenizer, tokenizer_config, write_json,
     write_model,
 };
+use futures_util::future::join_all;
 use proptest::{prelude::*, sample::Index, test_runner::FileFailurePersistence};
-use rbee_core::{Error, ErrorKind, candle::CandleWorker, worker::Resume};
+use rbee_core::{Error, ErrorKind, candle::CandleWorker, request::Sampling, worker::Resume};
 use serde_json::{Value, json};
 
 const FILES: [&str; 5] = [
@@ -23,7 +24,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Loads within a time limit. If the model loads, it is also run; that may fail but must not break the worker.
-fn attempt(dir: &Path) -> Result<CandleWorker, Error> {
+pub(super) fn attempt(dir: &Path) -> Result<CandleWorker, Error> {
     runtime().block_on(async {
         let worker = tokio::time::timeout(Duration::from_secs(30), load(dir))
             .await
@@ -182,6 +183,33 @@ fn a_tokenizer_that_does_not_fit_the_model_is_refused() {
 }
 
 #[test]
+fn a_tokenizer_that_takes_much_memory_is_refused() {
+    let refusal = |change: &dyn Fn(&mut Value)| {
+        let mut tokenizer = tokenizer();
+        change(&mut tokenizer);
+        fault(with("tokenizer.json", tokenizer.to_string()).path(), "tokenizer.json")
+    };
+    let longer =
+        |content: &str| json!({"type": "Replace", "pattern": {"String": "a"}, "content": content});
+    // Every step makes an added token ten times as long.
+    let error = refusal(&|tokenizer| {
+        tokenizer["added_tokens"][0]["content"] = "a".into();
+        tokenizer["added_tokens"][0]["normalized"] = true.into();
+        let steps = vec![longer("aaaaaaaaaa"); 12];
+        tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": steps});
+    });
+    assert!(error.message().contains("can make a text 1000000000000 times as long"), "{error}");
+    for step in [longer(&"a".repeat(101)), json!({"type": "Prepend", "prepend": "a".repeat(100)})] {
+        let error = refusal(&|tokenizer| tokenizer["normalizer"] = step.clone());
+        assert!(error.message().contains("can make a text 101 times as long"), "{error}");
+    }
+    let error = refusal(&|tokenizer| {
+        tokenizer["added_tokens"][0]["content"] = "x".repeat(1_025).into();
+    });
+    assert!(error.message().contains("has 1025 bytes; allowed are at most 1024"), "{error}");
+}
+
+#[test]
 fn tokens_without_an_embedding_are_refused_in_a_prompt_and_never_generated() {
     let mut large = tokenizer();
     // A token that is added gets the first id that the vocabulary leaves.
@@ -233,6 +261,60 @@ fn logits_that_are_no_numbers_are_a_fault_of_that_run_alone() {
             let error = support::collect(stream).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::WorkerFault);
             assert!(error.message().contains("the logit of token"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_bad_request_leaves_the_answers_of_its_neighbors_as_they_are() {
+    use rbee_core::Worker;
+    let neighbor = |seed: u64| {
+        run(&format!("neighbor {seed} of the bee"), seed, Resume::default(), |sampling| {
+            (sampling.max_tokens, sampling.logprobs) = (Some(12), Some(2));
+        })
+    };
+    let bad = |prompt: &str, change: &dyn Fn(&mut Sampling)| {
+        run(prompt, 1, Resume::default(), |sampling| {
+            sampling.max_tokens = Some(4);
+            change(sampling);
+        })
+    };
+    let mut odd = vec![
+        bad("", &|_| {}),
+        bad(&"q7".repeat(47), &|_| {}),
+        bad(&"q7 ".repeat(10_000), &|_| {}),
+        bad("\0<|end|>\u{10fffd}", &|_| {}),
+        bad("bee", &|s| s.logit_bias = [(300, 1.0)].into()),
+        bad("bee", &|s| s.logit_bias = [(u32::MAX, f32::NAN)].into()),
+        bad("bee", &|s| s.logit_bias = (0..300).map(|token| (token, -100.0)).collect()),
+        bad("bee", &|s| s.top_k = u32::MAX),
+        bad("bee", &|s| (s.temperature, s.top_p, s.min_p) = (1e-45, 1e-45, 1.0)),
+        bad("bee", &|s| (s.repetition_penalty, s.frequency_penalty) = (1e-45, 2.0)),
+        bad("bee", &|s| s.stop = vec!["ab".repeat(128), "b".into(), "a".into(), " ".into()]),
+        bad("bee", &|s| s.max_tokens = Some(u32::MAX)),
+    ];
+    for value in [f32::NAN, f32::INFINITY] {
+        odd.push(bad("bee", &|s| s.temperature = value));
+        odd.push(bad("bee", &|s| s.top_p = value));
+        odd.push(bad("bee", &|s| s.presence_penalty = value));
+    }
+    runtime().block_on(async {
+        let worker = support::tiny().await;
+        let mut alone = Vec::new();
+        for seed in 0..7 {
+            alone.push(answer(&*worker, neighbor(seed)).await);
+        }
+        for run in odd {
+            let what = format!("{:?}", run.job.task);
+            let outcome = async { support::collect(worker.execute(run).await?).await };
+            let others = join_all((0..7).map(|seed| answer(&*worker, neighbor(seed))));
+            let (outcome, others) = tokio::join!(outcome, others);
+            assert_eq!(others, alone, "{what}");
+            if let Err(error) = outcome {
+                let kinds = [ErrorKind::InvalidRequest, ErrorKind::ContextExceeded];
+                assert!(kinds.contains(&error.kind()), "{error:?} {what}");
+            }
+            assert_eq!(worker.health().await.unwrap().busy, 0, "{what}");
         }
     });
 }
@@ -316,7 +398,7 @@ fn odd() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn cases() -> ProptestConfig {
+pub(super) fn cases() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         // For a longer run: PROPTEST_CASES=20000.

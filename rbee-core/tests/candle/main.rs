@@ -12,5 +12,6 @@ mod support;
 mod conformance;
 mod embed;
 mod hostile;
+mod hostile_gguf;
 mod memory;
 mod worker;

@@ -1,6 +1,7 @@
 //! The memory that is estimated, reserved and refused.
 
 use std::{
+    fs,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -13,9 +14,9 @@ use rbee_core::{
     hive::{Progress, WorkerFactory},
     queen::LoadRequest,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{config, write_json, write_model};
+use crate::support::{config, tensors, write_json, write_model};
 
 fn number(value: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(value)
@@ -123,4 +124,92 @@ async fn a_cache_larger_than_memory_is_refused_with_all_amounts() {
     .await;
     assert_eq!(error.kind(), ErrorKind::InsufficientVram);
     assert!(error.message().contains("in f32 (context 1048576, 4294967295 slots)"), "{error}");
+}
+
+#[tokio::test]
+async fn the_memory_of_the_largest_step_is_part_of_what_a_model_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    write_model(dir.path());
+    let mut config = config();
+    config["vocab_size"] = (1 << 22).into();
+    write_json(dir.path(), "config.json", &config);
+    let mut all = tensors();
+    all.rotate_left(1);
+    let embeddings = all.last_mut().unwrap();
+    embeddings.2[0] = 1 << 22;
+    let (shape, bytes) = (embeddings.2.clone(), (1_u64 << 22) * 32 * 4);
+    embeddings.3.clear();
+    // The file has no blocks for the embeddings.
+    let mut start = 0;
+    let mut header = serde_json::Map::new();
+    for (name, dtype, shape, bytes) in &all {
+        let end = start + bytes.len() as u64;
+        header.insert(
+            name.clone(),
+            json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}),
+        );
+        start = end;
+    }
+    let name = "model.embed_tokens.weight";
+    header[name] = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, start + bytes]});
+    let header = Value::Object(header).to_string();
+    let path = dir.path().join("model.safetensors");
+    fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(8 + header.len() as u64 + start + bytes).unwrap();
+    let error = refused(dir.path().to_owned(), |options| {
+        (options.slots, options.cache_tokens) = (NonZeroU32::MAX, NonZeroU32::new(1 << 20));
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::InsufficientVram);
+    // A sequence for each block of 32 tokens, each with its logits twice; and 512 rows of prompts.
+    let row = 5 * 32 + 3 * 32 + 2 * 16 + 2 * 64;
+    let work = 4 * ((512 + 32_768) * row + 32_768 * 2 * (1_u64 << 22));
+    assert!(error.message().contains(&format!("{work} bytes for its computation")), "{error}");
+}
+
+#[tokio::test]
+async fn a_model_for_vectors_that_is_larger_than_memory_is_refused_before_it_is_read() {
+    let from = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert-tiny"));
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "tokenizer.json"] {
+        fs::copy(from.join(name), dir.path().join(name)).unwrap();
+    }
+    let read = |name: &str| fs::read(from.join(name)).unwrap();
+    let mut config: Value = serde_json::from_slice(&read("config.json")).unwrap();
+    let (hidden, vocab) = (config["hidden_size"].clone(), config["vocab_size"].clone());
+    (config["hidden_size"], config["vocab_size"]) = (65_536.into(), 4_194_304.into());
+    // In this model it is the same number as the width.
+    config["max_position_embeddings"] = 65_536.into();
+    write_json(dir.path(), "config.json", &config);
+    // The same tensors, with the new lengths.
+    let file = read("model.safetensors");
+    let (length, rest) = file.split_first_chunk::<8>().unwrap();
+    let length = u64::from_le_bytes(*length) as usize;
+    let mut header: serde_json::Map<String, Value> =
+        serde_json::from_slice(&rest[..length]).unwrap();
+    header.remove("__metadata__");
+    let mut total = 0_u64;
+    for tensor in header.values_mut() {
+        let mut bytes = 4;
+        for side in tensor["shape"].as_array_mut().unwrap() {
+            if *side == hidden {
+                *side = 65_536.into();
+            } else if *side == vocab {
+                *side = 4_194_304.into();
+            }
+            bytes *= side.as_u64().unwrap();
+        }
+        (tensor["dtype"], tensor["data_offsets"]) = ("F32".into(), json!([total, total + bytes]));
+        total += bytes;
+    }
+    let header = Value::Object(header).to_string();
+    let path = dir.path().join("model.safetensors");
+    fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    // The file has no blocks for them.
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(8 + header.len() as u64 + total).unwrap();
+    let error = refused(dir.path().to_owned(), |_| {}).await;
+    assert_eq!(error.kind(), ErrorKind::InsufficientVram, "{error}");
+    assert!(error.message().contains(" bytes for its weights; this machine has "), "{error}");
 }

@@ -364,14 +364,21 @@ async fn a_model_without_a_chat_template_continues_bare_text_and_refuses_message
 }
 
 #[tokio::test]
-async fn a_device_that_was_not_built_in_is_refused_by_name() {
+async fn a_device_that_was_not_built_in_is_refused_by_name_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     write_model(dir.path());
-    let mut options = CandleOptions::new("tiny".parse().unwrap());
-    options.device = rbee_core::candle::CandleDevice::Cuda(70);
-    let error = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.message().contains("cuda:70"), "{error}");
+    let cuda = if cfg!(feature = "cuda") { "with nvidia-smi" } else { "with feature cuda" };
+    let metal = if cfg!(feature = "metal") { "this Mac" } else { "with feature metal" };
+    for (device, said) in [
+        (rbee_core::candle::CandleDevice::Cuda(70), ["device cuda:70 cannot", cuda]),
+        (rbee_core::candle::CandleDevice::Metal(70), ["device metal:70 cannot", metal]),
+    ] {
+        let mut options = CandleOptions::new("tiny".parse().unwrap());
+        options.device = device;
+        let error = CandleWorker::load(dir.path(), options, Progress::ignore()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(said.iter().all(|said| error.message().contains(said)), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -64,6 +64,10 @@ pub(super) struct Job<'a> {
     one_thread: PhantomData<*mut f32>,
 }
 
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only kernels for x86-64 need it")
+)]
 impl<'a> Job<'a> {
     /// The bytes of a row of the matrix.
     pub(super) fn row(&self, column: usize) -> &'a [u8] {

@@ -9,7 +9,7 @@ const ALONE: Duration = Duration::from_millis(500);
 /// The fewest tokens of prompts in a step, also if they take longer: a prompt must not take forever.
 const FEWEST: usize = 16;
 /// The most tokens of prompts in a step. More are not computed faster.
-const MOST: usize = 512;
+pub(in crate::candle) const MOST: usize = 512;
 /// The number for the first step.
 const UNKNOWN: usize = 32;
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     candle::{
-        files::shown,
+        files::{first_line, shown},
         generate::{Begun, Vocabulary},
         heartbeat::Heartbeat,
     },
@@ -366,7 +366,8 @@ impl Batch {
 }
 
 fn fault(cause: candle_core::Error) -> Error {
-    Error::new(ErrorKind::WorkerFault, format!("the engine failed: {cause}")).with_source(cause)
+    let message = format!("the engine failed: {}", first_line(&cause));
+    Error::new(ErrorKind::WorkerFault, message).with_source(cause)
 }
 
 fn no_logits() -> Error {

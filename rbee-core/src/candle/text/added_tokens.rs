@@ -6,9 +6,43 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper, normalizer};
 
 use super::{
+    super::files::shown,
     prompt::{is_replaceable, joined},
     text_model::TextTokenizer,
 };
+
+/// The most added tokens; models that speak have 200,000.
+const MAX_TOKENS: usize = 1 << 18;
+/// The longest of them, in bytes.
+const MAX_TOKEN_BYTES: usize = 1 << 10;
+/// The most bytes of all of them: tables for more take minutes.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Checks that these added tokens can be searched for: the tables for it take 50 times as many bytes, and up to 1,000
+/// times as many if there are few tokens.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    let (mut count, mut bytes) = (0, 0);
+    for text in texts {
+        if text.len() > MAX_TOKEN_BYTES {
+            return Err(format!(
+                "added token \"{}\" has {} bytes; allowed are at most {MAX_TOKEN_BYTES}",
+                shown(text),
+                text.len()
+            ));
+        }
+        count += 1;
+        bytes += text.len();
+    }
+    if count > MAX_TOKENS || bytes > MAX_BYTES {
+        return Err(format!(
+            "has {count} added tokens of {bytes} bytes together; allowed are at most {MAX_TOKENS} of {MAX_BYTES} bytes"
+        ));
+    }
+    Ok(())
+}
 
 /// The added tokens of a tokenizer.
 ///
@@ -332,4 +366,22 @@ fn placed<'a>(
         parts.push((None, done..text.len()));
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn added_tokens_are_limited_in_number_and_in_bytes() {
+        let many = |count: usize, length: usize| {
+            let text = "x".repeat(length);
+            check_texts(std::iter::repeat_n(&*text, count))
+        };
+        assert_eq!((many(MAX_TOKENS, 16), many(4_096, 1_024)), (Ok(()), Ok(())));
+        for (count, length) in [(MAX_TOKENS + 1, 1), (MAX_TOKENS, 17), (4_097, 1_024)] {
+            let said = format!("has {count} added tokens of {} bytes together", count * length);
+            assert!(many(count, length).unwrap_err().contains(&said));
+        }
+    }
 }

@@ -33,6 +33,7 @@ use tokenizers::{
 use self::pre_tokenizers::{PRE_TOKENIZERS, Splitting};
 use super::{
     super::files::{LoadFault, Loaded, shown},
+    added_tokens::check_texts,
     scored::{ScoreFault, ScoredTokens},
     template::{ChatTemplate, TokenNames},
     text_model::{TextModel, TextTokenizer},
@@ -200,6 +201,8 @@ fn added_tokens(vocabulary: &Vocabulary, ends: &BTreeSet<u32>) -> Loaded<Vec<Add
         token.rstrip = takes_space && !matches!(text, "<unk>" | "<s>" | "<|endoftext|>");
         added.push(token);
     }
+    check_texts(added.iter().map(|token| &*token.content))
+        .map_err(|what| vocabulary.defect(what))?;
     Ok(added)
 }
 

@@ -244,6 +244,47 @@ fn no_value_is_nested_so_deeply_that_the_stack_ends() {
 }
 
 #[test]
+fn no_chain_of_conditions_is_so_long_that_the_stack_ends() {
+    let chain = |count: usize, inner: &str| {
+        let more = format!("{{% elif x == 1 %}}{inner}").repeat(count);
+        format!("{{% set x = 0 %}}{{% if x == 1 %}}{more}{{% else %}}hello{{% endif %}}")
+    };
+    assert_eq!(alone(&chain(199, "")).unwrap(), "hello");
+    // One chain after another is no longer chain.
+    assert_eq!(alone(&chain(199, "").repeat(3)).unwrap(), "hello".repeat(3));
+    for source in [chain(200, ""), chain(100_000, ""), chain(150, &chain(50, ""))] {
+        let error = alone(&source).unwrap_err();
+        assert!(error.contains("more than 200 `if` and `elif`"), "{error}");
+    }
+}
+
+#[test]
+fn no_expression_is_nested_so_deeply_that_the_stack_ends() {
+    let count = 9_000;
+    for (open, close) in [
+        ("not ", ""),
+        ("-", ""),
+        ("+", ""),
+        ("(", ")"),
+        ("[", "]"),
+        ("{1:", "}"),
+        ("a(", ")"),
+        ("1 if 1 else ", ""),
+    ] {
+        let (open, close) = (open.repeat(count.min(60_000 / open.len())), close.repeat(count));
+        for source in [
+            format!("{{{{ {open}1{close} }}}}"),
+            format!("{{% set x = {open}1{close} %}}"),
+            // Not understood for another reason.
+            format!("{{{{ [recursive] {open}1{close} }}}}"),
+        ] {
+            let error = alone(&source).unwrap_err();
+            assert!(error.contains("supported"), "{}: {error}", &source[..20]);
+        }
+    }
+}
+
+#[test]
 fn what_the_rewriting_does_not_understand_is_not_run() {
     // Else it would make values without a limit.
     for source in ["{{ [recursive] }}", "{% set x = [recursive] %}", "{% do range(1) %}"] {

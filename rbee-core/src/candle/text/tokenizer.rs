@@ -5,14 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokenizers::{
-    DecoderWrapper, Encoding, Model, ModelWrapper, NormalizedString, Normalizer, OffsetType,
-    PreTokenizedString, PreTokenizer, Token, normalizer::Range,
+    DecoderWrapper, Encoding, Model, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper,
+    OffsetType, PreTokenizedString, PreTokenizer, Token, normalizer::Range,
 };
 
 use super::{
     super::files::{self, LoadFault, Loaded, MAX_TOKENIZER_BYTES, shown},
-    added_tokens::{AddedTokens, Part},
+    added_tokens::{AddedTokens, Part, check_texts},
     prompt::PromptText,
     text_model::{TextModel, TextTokenizer},
 };
@@ -50,7 +52,7 @@ impl Codec {
         let path = dir.join("tokenizer.json");
         let bytes = files::read(&path, MAX_TOKENIZER_BYTES)?;
         // The library accepts some text that is not JSON; checking it first gives the better message.
-        files::parse_object(&path, &bytes)?;
+        check_sizes(&path, &files::parse_object(&path, &bytes)?)?;
         let mut tokenizer = TextTokenizer::from_bytes(&bytes)
             .map_err(|source| LoadFault::malformed(&path, "is not a tokenizer", source))?;
         drop(bytes);
@@ -250,6 +252,43 @@ impl Codec {
         }
         let bytes: Option<Vec<u8>> = text.chars().map(byte).collect();
         bytes.unwrap_or_else(|| text.into_bytes())
+    }
+}
+
+/// The most that the normalizer's steps together may lengthen a text.
+const MAX_GROWTH: usize = 100;
+
+/// Checks what would take much memory as soon as the tokenizer is made: added tokens, and steps of the normalizer that
+/// each replace a character by many.
+fn check_sizes(path: &Path, tokenizer: &Map<String, Value>) -> Loaded<()> {
+    let tokens = tokenizer.get("added_tokens").and_then(Value::as_array);
+    let texts = tokens.into_iter().flatten().filter_map(|token| token.get("content")?.as_str());
+    check_texts(texts).map_err(|what| LoadFault::defect(path, what))?;
+    let Some(normalizer) = tokenizer.get("normalizer").filter(|value| !value.is_null()) else {
+        return Ok(());
+    };
+    let normalizer = NormalizerWrapper::deserialize(normalizer)
+        .map_err(|source| LoadFault::malformed(path, "is not a tokenizer", source))?;
+    let growth = growth(&normalizer);
+    if growth > MAX_GROWTH {
+        let what = format!(
+            "the steps of normalizer can make a text {growth} times as long; allowed is at most {MAX_GROWTH} times"
+        );
+        return Err(LoadFault::defect(path, what));
+    }
+    Ok(())
+}
+
+/// How many times as long a normalizer can make a text, apart from the tables of Unicode.
+fn growth(normalizer: &NormalizerWrapper) -> usize {
+    match normalizer {
+        NormalizerWrapper::Sequence(steps) => {
+            steps.as_ref().iter().map(growth).fold(1, usize::saturating_mul)
+        }
+        NormalizerWrapper::Replace(replace) => replace.content.len().max(1),
+        NormalizerWrapper::Prepend(prepend) => prepend.prepend.len() + 1,
+        NormalizerWrapper::ByteLevel(_) => 2,
+        _ => 1,
     }
 }
 

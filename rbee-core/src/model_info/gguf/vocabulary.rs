@@ -13,6 +13,9 @@ use super::{
 
 /// The longest token or merge that is read, in bytes.
 const MAX_TOKEN_BYTES: u64 = 1 << 16;
+/// The most tokens, and the most merges. The largest vocabularies have about 260,000 tokens and 600,000 merges; each
+/// takes some hundred bytes of memory, many times its bytes in the file.
+const MAX_STRINGS: u64 = 1 << 22;
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const SCORES: &str = "tokenizer.ggml.scores";
 const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -250,6 +253,12 @@ impl Reader<'_> {
     fn byte_strings(&mut self, key: &str, kind: u32) -> Found<ByteStrings> {
         let (_, count) = self.array(key, kind, &[STRING], "texts")?;
         let mut strings = ByteStrings::default();
+        if count > MAX_STRINGS {
+            // A count that the file has no bytes for is another defect.
+            self.claim(count.saturating_mul(8))?;
+            let what = format!("{key} has {count} values; allowed are at most {MAX_STRINGS}");
+            return Err(self.defect(what));
+        }
         for index in 0..count {
             let length = self.u64()?;
             if length > MAX_TOKEN_BYTES {

@@ -454,6 +454,35 @@ fn a_vocabulary_that_lies_about_its_length_is_refused_before_memory_is_allocated
 }
 
 #[test]
+fn a_vocabulary_of_too_many_values_is_refused_before_memory_is_allocated() {
+    for key in ["tokenizer.ggml.tokens", "tokenizer.ggml.merges"] {
+        let count = (1 << 22) + 1;
+        let header =
+            Header::default().text("tokenizer.ggml.model", "gpt2").list(key, 8, count, &[]);
+        let (_dir, path) = header.write(ALL);
+        // Texts without bytes; the file system stores none of them.
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(64 << 20).unwrap();
+        let message = refusal(load(&path, 100_000).unwrap_err());
+        let said = format!("{key} has 4194305 values; allowed are at most 4194304");
+        assert!(message.contains(&said), "{message}");
+    }
+}
+
+#[test]
+fn a_control_token_that_is_very_long_is_refused() {
+    let header = |length: usize| {
+        Header::default()
+            .text("tokenizer.ggml.model", "llama")
+            .texts("tokenizer.ggml.tokens", &["<unk>", &*"x".repeat(length)])
+            .integers("tokenizer.ggml.token_type", &[2, 3])
+    };
+    loaded(&header(1_024));
+    let message = refused(&header(1_025));
+    assert!(message.contains("has 1025 bytes; allowed are at most 1024"), "{message}");
+}
+
+#[test]
 fn a_file_that_is_cut_off_anywhere_is_refused() {
     let header = Header::default()
         .text("tokenizer.ggml.model", "llama")

@@ -273,10 +273,20 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The engine must not read such an expression either: it has no limit of its own for all kinds of nesting.
+    fn too_deep(&mut self) -> Part {
+        self.unsupported.get_or_insert_with(|| {
+            format!(
+                "an expression of more than {MAX_DEPTH} levels is not supported in chat templates"
+            )
+        });
+        None
+    }
+
     fn condition(&mut self) -> Part {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return None;
+            return self.too_deep();
         }
         let mut out = self.or()?;
         let mut count = 1;
@@ -320,7 +330,7 @@ impl<'a> Parser<'a> {
             count += 1;
         }
         if count > MAX_DEPTH {
-            return None;
+            return self.too_deep();
         }
         Some(format!("{}{}", "not ".repeat(count), self.compare()?))
     }
@@ -431,7 +441,7 @@ impl<'a> Parser<'a> {
     fn unary(&mut self, filters: bool) -> Part {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return None;
+            return self.too_deep();
         }
         let mut out = if self.eat("-") {
             format!("-{}", self.unary(false)?)

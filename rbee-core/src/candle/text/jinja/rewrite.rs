@@ -6,12 +6,18 @@
 //! engine reports what is wrong with it.
 
 use super::{
+    super::super::files::shown,
     lexer::{Kind, Token, lex},
     parser::Parser,
 };
 
 /// The longest tag of a template, in bytes.
 const MAX_TAG: usize = 64 << 10;
+/// The longest tag that is not understood and that the engine reads for its message, in bytes. It could be nested
+/// deeply.
+const MAX_UNREAD: usize = 1 << 10;
+/// The most `if` and `elif` that are open at one place: the engine reads each within the one before it.
+const MAX_CONDITIONS: usize = 200;
 
 /// A rewritten template.
 pub(super) struct Rewritten {
@@ -27,7 +33,7 @@ pub(super) struct Rewritten {
 pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let (mut out, mut rest) = (String::with_capacity(source.len() * 2), &*source);
-    let (mut blocks, mut unread) = (Vec::new(), None);
+    let (mut open, mut unread) = (Open::default(), None);
     while let Some(at) = next_tag(rest) {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
@@ -54,8 +60,11 @@ pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
                 let size = tag.len();
                 return Err(format!("a tag of {size} bytes; allowed are up to {MAX_TAG}"));
             }
-            _ => match rewritten(tag, &mut blocks)? {
+            _ => match rewritten(tag, &mut open)? {
                 Some(made) => out.push_str(&made),
+                None if tag.len() > MAX_UNREAD => {
+                    return Err(format!("{} is not supported in chat templates", shown(tag)));
+                }
                 None => {
                     unread.get_or_insert_with(|| tag.chars().take(200).collect());
                     out.push_str(tag);
@@ -65,6 +74,14 @@ pub(super) fn rewrite(source: &str) -> Result<Rewritten, String> {
     }
     out.push_str(rest);
     Ok(Rewritten { source: out, unread })
+}
+
+/// What is open where a tag is.
+#[derive(Default)]
+struct Open {
+    blocks: Vec<&'static str>,
+    /// For each `if`, 1 and the number of its `elif` so far.
+    conditions: Vec<usize>,
 }
 
 fn next_tag(text: &str) -> Option<usize> {
@@ -107,7 +124,7 @@ fn tag_end(text: &str) -> Option<usize> {
 }
 
 /// A tag with its expressions rewritten; `None` if it is not understood.
-fn rewritten(tag: &str, blocks: &mut Vec<&'static str>) -> Result<Option<String>, String> {
+fn rewritten(tag: &str, within: &mut Open) -> Result<Option<String>, String> {
     let mut inner = &tag[2..tag.len() - 2];
     let open = if inner.starts_with(['-', '+']) { 1 } else { 0 };
     inner = &inner[open..];
@@ -132,7 +149,8 @@ fn rewritten(tag: &str, blocks: &mut Vec<&'static str>) -> Result<Option<String>
         }
     }
     if tag.starts_with("{%") {
-        follow_blocks(&tokens, blocks)?;
+        follow_blocks(&tokens, &mut within.blocks)?;
+        follow_conditions(&tokens, &mut within.conditions)?;
     }
     let mut parser = Parser::new(&tokens);
     let made = if tag.starts_with("{{") { parser.tuple(true) } else { parser.statement() };
@@ -175,6 +193,21 @@ fn follow_blocks(tokens: &[Token<'_>], blocks: &mut Vec<&'static str>) -> Result
                 "{{% {name} %}} within {{% {block} %}} is not supported in chat templates"
             ));
         }
+    }
+    Ok(())
+}
+
+fn follow_conditions(tokens: &[Token<'_>], conditions: &mut Vec<usize>) -> Result<(), String> {
+    match tokens.first().map_or("", |token| token.text) {
+        "if" => conditions.push(1),
+        "elif" => conditions.last_mut().into_iter().for_each(|count| *count += 1),
+        "endif" => drop(conditions.pop()),
+        _ => return Ok(()),
+    }
+    if conditions.iter().sum::<usize>() > MAX_CONDITIONS {
+        return Err(format!(
+            "more than {MAX_CONDITIONS} `if` and `elif` that are open at one place are not supported in chat templates"
+        ));
     }
     Ok(())
 }
