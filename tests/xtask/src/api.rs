@@ -15,8 +15,9 @@ use crate::{
 };
 
 /// The crates: name, sources, listing.
-const CRATES: [(&str, &str, &str); 2] = [
+const CRATES: [(&str, &str, &str); 3] = [
     ("rbee_core", "rbee-core/src", "docs/api/rbee-core.txt"),
+    ("rbee_decoder", "rbee-core/decoder/src", "docs/api/rbee-decoder.txt"),
     ("rbee_transport_http", "rbee-transport-http/src", "docs/api/rbee-transport-http.txt"),
 ];
 
