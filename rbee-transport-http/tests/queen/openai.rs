@@ -872,7 +872,7 @@ async fn text_of_any_kind_survives_the_stream() {
         texts.map(|text| Ok(Output::Token { id: None, text: text.into(), logprobs: None }));
     let end = Ok(Output::End {
         finish: Finish::Stop,
-        usage: Usage { prompt_tokens: 1, completion_tokens: 8 },
+        usage: Usage { prompt_tokens: 1, completion_tokens: 8, ..Usage::default() },
     });
     let hall = Hall::with(common::echo().script(outputs.into_iter().chain([end]))).await;
     let whole = hall.chat(json!({"max_tokens": 100})).await.json();
