@@ -42,8 +42,8 @@ fn a_prompt_that_comes_again_is_reported_as_cached() {
     let (status, text) =
         request(queen.address, "POST", "/v1/chat/completions", Some(&body.to_string()), &[]);
     assert_eq!(status, 200, "{text}");
-    let events = text.lines().filter_map(|line| line.strip_prefix("data: {"));
-    let last = events.last().map(|event| format!("{{{event}")).unwrap();
+    let mut events = text.lines().filter_map(|line| line.strip_prefix("data: {"));
+    let last = events.next_back().map(|event| format!("{{{event}")).unwrap();
     let last: Value = serde_json::from_str(&last).unwrap();
     assert!(cached(&last) > 100, "{text}");
     let job = last["id"].as_str().unwrap().trim_start_matches("chatcmpl-");
