@@ -86,6 +86,7 @@ async fn a_model_is_described_whatever_its_reference_and_wherever_it_is() {
             (&json!("gguf"), &json!("mamba")),
             "{shown}"
         );
+        assert_eq!(shown["details"]["memory"]["slots"], 4, "as many as are ordered: {shown}");
     }
     let missing = format!("file:{}", directory.path().join("none").display());
     for name in ["nosuch", &missing, "hf:org/repo"] {
