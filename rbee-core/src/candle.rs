@@ -19,6 +19,8 @@ mod heartbeat;
 mod logprobs;
 mod numerics;
 mod sampler;
+#[cfg(test)]
+mod table_tests;
 mod text;
 mod token_mask;
 mod weights;

@@ -33,6 +33,10 @@ pub struct Usage {
     pub prompt_tokens: u32,
     /// Tokens of the answer, including the end-of-text token.
     pub completion_tokens: u32,
+    /// Tokens of the prompt that the worker did not compute, because it had them in its cache; `None` if its engine does
+    /// not report them. They depend on the runs before this one, so equal runs may differ in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
 }
 
 /// Measurements of a run so far.
@@ -42,6 +46,9 @@ pub struct Metrics {
     pub prompt_tokens: u32,
     /// The time to compute the prompt.
     pub prefill: Duration,
+    /// Tokens among them that were not computed ([`Usage::cached_tokens`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
 }
 
 /// The log probability of a token, as it follows from the model's own logits: before any penalty, bias or temperature.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    model_info::{CachePool, ModelInfo},
+    model_info::{CachePool, ModelInfo, ModelTask},
     model_ref::ModelRef,
 };
 
@@ -54,5 +54,15 @@ impl ModelOnDisk {
     /// A model of this size; nothing else is known about it.
     pub fn new(model: ModelRef, bytes: u64) -> Self {
         Self { model, bytes, digest: None, info: None, limits: WorkerLimits::default() }
+    }
+
+    /// Sets the limits of a worker of it. In rbee's own engine a model for vectors has one slot, whatever the others
+    /// have.
+    pub(crate) fn with_limits(self, mut limits: WorkerLimits) -> Self {
+        let makes_vectors = self.info.as_ref().is_some_and(|info| info.task == ModelTask::Embed);
+        if limits.cache.is_some() && makes_vectors {
+            limits.slots = Some(1);
+        }
+        Self { limits, ..self }
     }
 }

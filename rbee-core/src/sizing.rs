@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cluster::ClusterView,
     device::DeviceKind,
-    model_info::{MemoryNeed, ModelFormat, ModelInfo, ModelTask},
+    model_info::{MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask},
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
 };
@@ -164,12 +164,19 @@ impl Sizing {
     /// Memory that a worker of this model is expected to take on a device of this kind, in bytes: from the headers of
     /// its files, or else from their size.
     fn expected_for(&self, model: &ModelOnDisk, kind: DeviceKind) -> u64 {
-        let Some(info) = model.info.as_deref() else { return self.expected_bytes(model.bytes) };
-        let estimate = info.memory(&self.need(model, info, kind));
+        let Some(estimate) = self.memory(model, kind) else {
+            return self.expected_bytes(model.bytes);
+        };
         match estimate.kv_cache {
             Some(cache) => estimate.weights.saturating_add(cache),
             None => percent(estimate.weights, self.memory_percent),
         }
+    }
+
+    /// The memory of a worker of this model on a device of this kind; `None` if the headers of its files are unknown.
+    pub(crate) fn memory(&self, model: &ModelOnDisk, kind: DeviceKind) -> Option<MemoryEstimate> {
+        let info = model.info.as_deref()?;
+        Some(info.memory(&self.need(model, info, kind)))
     }
 
     /// The capacity of a worker of this model.

@@ -26,12 +26,16 @@ struct Tensor {
     shape: Vec<usize>,
     kind: u32,
     bytes: Vec<u8>,
+    /// Where the data is said to begin; `None`: where it begins.
+    offset: Option<u64>,
 }
 
 /// A metadata value.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum GgufValue {
+    /// Type 2.
+    U16(u16),
     /// Type 4.
     U32(u32),
     /// Type 5.
@@ -46,6 +50,8 @@ pub enum GgufValue {
     Array(Vec<Self>),
     /// Type 10.
     U64(u64),
+    /// The type with this number. Its bytes may be those of no value.
+    Raw(u32, Vec<u8>),
 }
 
 /// The data type of a tensor, by its number in the format.
@@ -109,7 +115,17 @@ impl GgufFile {
         kind: u32,
         bytes: Vec<u8>,
     ) -> Self {
-        self.tensors.push(Tensor { name: name.into(), shape: shape.into(), kind, bytes });
+        let (name, shape) = (name.into(), shape.into());
+        self.tensors.push(Tensor { name, shape, kind, bytes, offset: None });
+        self
+    }
+
+    /// Adds a tensor without data. The file says that its data begins at this offset.
+    #[must_use]
+    pub fn tensor_at(mut self, name: &str, shape: &[usize], kind: GgufType, offset: u64) -> Self {
+        let (name, shape) = (name.into(), shape.into());
+        let (kind, bytes, offset) = (kind as u32, Vec::new(), Some(offset));
+        self.tensors.push(Tensor { name, shape, kind, bytes, offset });
         self
     }
 
@@ -131,7 +147,7 @@ impl GgufFile {
             // The format begins with the innermost dimension.
             tensor.shape.iter().rev().for_each(|side| out.extend((*side as u64).to_le_bytes()));
             out.extend(tensor.kind.to_le_bytes());
-            out.extend((offset as u64).to_le_bytes());
+            out.extend(tensor.offset.unwrap_or(offset as u64).to_le_bytes());
             offset = (offset + tensor.bytes.len()).next_multiple_of(self.alignment);
         }
         for tensor in &self.tensors {
@@ -144,8 +160,15 @@ impl GgufFile {
 }
 
 impl GgufValue {
+    /// An array that claims to have so many values of the type with this number, whatever its bytes are.
+    pub fn raw_array(kind: u32, length: u64, bytes: &[u8]) -> Self {
+        let start = [&kind.to_le_bytes()[..], &length.to_le_bytes()].concat();
+        Self::Raw(9, [&start, bytes].concat())
+    }
+
     fn kind(&self) -> u32 {
         match self {
+            Self::U16(_) => 2,
             Self::U32(_) => 4,
             Self::I32(_) => 5,
             Self::F32(_) => 6,
@@ -153,17 +176,20 @@ impl GgufValue {
             Self::Text(_) => 8,
             Self::Array(_) => 9,
             Self::U64(_) => 10,
+            Self::Raw(kind, _) => *kind,
         }
     }
 
     fn put(&self, out: &mut Vec<u8>) {
         match self {
+            Self::U16(value) => out.extend(value.to_le_bytes()),
             Self::U32(value) => out.extend(value.to_le_bytes()),
             Self::I32(value) => out.extend(value.to_le_bytes()),
             Self::F32(value) => out.extend(value.to_le_bytes()),
             Self::Bool(value) => out.push((*value).into()),
             Self::Text(value) => put_text(out, value),
             Self::U64(value) => out.extend(value.to_le_bytes()),
+            Self::Raw(_, bytes) => out.extend(bytes),
             Self::Array(values) => {
                 out.extend(values.first().map_or(8, Self::kind).to_le_bytes());
                 out.extend((values.len() as u64).to_le_bytes());
@@ -188,7 +214,9 @@ macro_rules! from {
     )*};
 }
 
-from! { u32 => U32, i32 => I32, f32 => F32, bool => Bool, &str => Text, String => Text, u64 => U64 }
+from! {
+    u16 => U16, u32 => U32, i32 => I32, f32 => F32, bool => Bool, &str => Text, String => Text, u64 => U64,
+}
 
 impl<T: Into<GgufValue>> From<Vec<T>> for GgufValue {
     fn from(values: Vec<T>) -> Self {

@@ -224,7 +224,7 @@ pub type OutputStream = BoxStream<'static, Result<Output>>;
 ///         &self.0
 ///     }
 ///     async fn execute(&self, _run: Run) -> Result<OutputStream> {
-///         let usage = Usage { prompt_tokens: 1, completion_tokens: 1 };
+///         let usage = Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() };
 ///         Ok(Box::pin(futures_util::stream::iter([
 ///             Ok(Output::Token { id: None, text: "hello".into(), logprobs: None }),
 ///             Ok(Output::End { finish: Finish::Stop, usage }),

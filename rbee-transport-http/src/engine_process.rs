@@ -112,6 +112,13 @@ impl EngineFactory {
         info
     }
 
+    /// The worker that stands for the engine on this port.
+    fn worker(&self, port: u16, model: &str, info: WorkerInfo) -> Result<OpenAiWorker> {
+        let worker = OpenAiWorker::new(&format!("http://{HOST}:{port}/v1"), info)?;
+        let worker = worker.with_model(model).with_extended_sampling();
+        Ok(if self.engine.min_tokens { worker.with_min_tokens() } else { worker })
+    }
+
     /// Starts the engine on this port, and waits until it serves.
     async fn start(&self, values: &Values<'_>) -> Result<Running> {
         let name = &self.engine.name;
@@ -201,9 +208,7 @@ impl WorkerFactory for EngineFactory {
             };
             let model = values.fill(&self.engine.model);
             let info = self.info(id, hive, spec, context);
-            let worker = OpenAiWorker::new(&format!("http://{HOST}:{port}/v1"), info)?
-                .with_model(&model)
-                .with_extended_sampling();
+            let worker = self.worker(port, &model, info)?;
             self.running.send_replace(Some(Arc::new(running)));
             return Ok(Arc::new(worker));
         }
@@ -318,5 +323,28 @@ impl LastWords {
     fn text(&self) -> String {
         let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(words.make_contiguous()).trim().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_takes_jobs_with_min_tokens_if_its_configuration_says_so() {
+        for (line, takes) in
+            [("", false), (r#""min_tokens": false,"#, false), (r#""min_tokens": true,"#, true)]
+        {
+            let engine =
+                format!(r#"{{"name": "e", "models": ["*"], {line} "command": "e {{port}}"}}"#);
+            let factory = EngineFactory::new(serde_json::from_str(&engine).unwrap(), None);
+            let (hive, spec) = (HiveId::local(), WorkerSpec::new("m".parse().unwrap()));
+            let info = factory.info(WorkerId::random(), &hive, &spec, 512);
+            let worker = factory.worker(1, "m", info).unwrap();
+            assert_eq!(worker.info().capabilities.min_tokens, takes, "{engine}");
+            // A worker process of an earlier version does not know the field.
+            let sent = serde_json::to_string(&*factory.engine).unwrap();
+            assert_eq!(sent.contains("min_tokens"), takes, "{sent}");
+        }
     }
 }

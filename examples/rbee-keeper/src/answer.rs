@@ -152,6 +152,21 @@ struct Delta {
 pub(crate) struct Usage {
     pub(crate) prompt_tokens: u32,
     pub(crate) completion_tokens: u32,
+    prompt_tokens_details: Option<PromptTokensDetails>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+struct PromptTokensDetails {
+    #[serde(default)]
+    cached_tokens: u32,
+}
+
+impl Usage {
+    /// Tokens of the prompt that the worker had cached, for a message.
+    pub(crate) fn cached(self) -> String {
+        let cached = self.prompt_tokens_details.unwrap_or_default().cached_tokens;
+        if cached == 0 { String::new() } else { format!(" ({cached} cached)") }
+    }
 }
 
 /// An answer that is being streamed.

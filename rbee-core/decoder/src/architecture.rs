@@ -1,7 +1,5 @@
 //! The description of a decoder-only transformer.
 
-use super::backend::{CacheShape, CacheType};
-
 /// Everything about a model's computation but its weights.
 ///
 /// The computation for a token `x` of width `hidden`, in each layer:
@@ -118,17 +116,4 @@ pub struct Experts {
     pub inner: usize,
     /// True if the weights of the selected experts are scaled so that their sum is 1.
     pub normalized: bool,
-}
-
-impl Architecture {
-    /// The shape of a cache with this many blocks.
-    pub fn cache(&self, kind: CacheType, blocks: usize) -> CacheShape {
-        CacheShape {
-            kind,
-            layers: self.layers.len(),
-            blocks,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use candle_core::Result;
 
 use super::{
-    architecture::{Activation, Rope},
+    architecture::{Activation, Architecture, Rope},
     matrix::StoredMatrix,
     part::Part,
 };
@@ -157,6 +157,12 @@ pub struct CacheShape {
 }
 
 impl CacheShape {
+    /// A cache for a model, with this many blocks.
+    pub const fn of(model: &Architecture, kind: CacheType, blocks: usize) -> Self {
+        let (layers, kv_heads, head_dim) = (model.layers.len(), model.kv_heads, model.head_dim);
+        Self { kind, layers, blocks, kv_heads, head_dim }
+    }
+
     /// The bytes of the whole cache.
     pub const fn bytes(&self) -> u64 {
         (self.blocks as u64).saturating_mul(self.block_bytes() as u64)

@@ -235,7 +235,7 @@ struct Bench {
 
 impl Bench {
     fn new(backend: Cpu, model: &Architecture, weights: DecoderWeights, kind: CacheType) -> Self {
-        let shape = model.cache(kind, BLOCKS);
+        let shape = CacheShape::of(model, kind, BLOCKS);
         let decoder = Decoder::new(backend, model.clone(), weights, shape).unwrap();
         let sequence = tokens(3, LENGTH, model.vocab);
         let mut bench = Self { decoder, sequence, expected: Vec::new() };

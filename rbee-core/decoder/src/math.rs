@@ -1,6 +1,10 @@
 //! Functions of single numbers that give the same bits on every machine.
 //!
 //! The functions of the standard library call the C library of the system, whose last bit differs between systems.
+//!
+//! The computation of a step uses these on every backend, for the few numbers that it handles itself: the limit of the
+//! logits, and the weights of experts. `cpu/math.rs` has functions of the same names for whole rows. They are other
+//! functions: polynomials in 32 bits, less exact and many times faster, and their last bits differ from these.
 
 /// `e` to the power of `x`, rounded from a result in 64 bits.
 pub(super) fn exp(x: f32) -> f32 {

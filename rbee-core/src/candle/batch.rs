@@ -21,6 +21,8 @@
 //! whether a prompt was computed before.
 
 mod blocks;
+#[cfg(test)]
+mod cached_tokens_tests;
 pub(super) mod outlet;
 mod prefix;
 pub(super) mod rows;

@@ -77,7 +77,7 @@ impl CausalLm {
         let blocks = usize::try_from(tokens / BLOCK as u64).unwrap_or(usize::MAX);
         let context = u32::try_from(tokens).unwrap_or(u32::MAX).min(checkpoint.context);
         loading.check_cache_type()?;
-        let shape = checkpoint.architecture.cache(options.cache_type.into(), blocks);
+        let shape = CacheShape::of(&checkpoint.architecture, options.cache_type.into(), blocks);
         let cache_bytes = shape.bytes();
         let cache =
             CacheSize { bytes: cache_bytes, tokens, kind: options.cache_type, context, slots };

@@ -202,11 +202,12 @@ impl Embedder {
             }
             sink.beat();
         }
-        let metrics = Metrics { prompt_tokens: plan.tokens, prefill: begun.elapsed() };
+        let metrics =
+            Metrics { prompt_tokens: plan.tokens, prefill: begun.elapsed(), ..Metrics::default() };
         if !(sink.put(Output::Metrics(metrics)) && sink.put(Output::Vectors(vectors))) {
             return Ok(None);
         }
-        let usage = Usage { prompt_tokens: plan.tokens, completion_tokens: 0 };
+        let usage = Usage { prompt_tokens: plan.tokens, ..Usage::default() };
         Ok(Some(Output::End { finish: Finish::Stop, usage }))
     }
 

@@ -102,7 +102,8 @@ impl Plan {
     }
 
     fn usage(&self, completion: usize) -> Usage {
-        Usage { prompt_tokens: self.prompt.len() as u32, completion_tokens: completion as u32 }
+        let prompt_tokens = self.prompt.len() as u32;
+        Usage { prompt_tokens, completion_tokens: completion as u32, cached_tokens: None }
     }
 
     /// Processes the tokens of an earlier attempt.
@@ -153,6 +154,7 @@ impl Plan {
         Generation {
             prompt,
             measured: tokens.len(),
+            cached: tokens.len(),
             tokens,
             limit: self.limit,
             sampler,
@@ -184,6 +186,8 @@ pub(super) struct Generation {
     prompt: usize,
     /// The tokens that were known at the beginning.
     measured: usize,
+    /// The first ones of them, which this run did not compute.
+    cached: usize,
     limit: usize,
     sampler: Sampler,
     text: Detokenizer,
@@ -214,9 +218,17 @@ impl Generation {
         self.tokens.len() == self.measured
     }
 
+    /// Tokens from this position on were computed. Those that are computed again after the first new one do not count.
+    pub(super) fn computed_from(&mut self, start: usize) {
+        if self.is_new() {
+            self.cached = self.cached.min(start);
+        }
+    }
+
     /// The measurements of a run whose first token took this long.
     pub(super) fn metrics(&self, prefill: Duration) -> Output {
-        Output::Metrics(Metrics { prompt_tokens: self.measured as u32, prefill })
+        let (prompt_tokens, cached) = (self.measured as u32, self.cached as u32);
+        Output::Metrics(Metrics { prompt_tokens, prefill, cached_tokens: Some(cached) })
     }
 
     /// Selects the next token by these logits.
@@ -243,7 +255,11 @@ impl Generation {
             }
         }
         let logprobs = logprobs.map(|found| logprobs::with_text(codec, token, &found));
-        let usage = Usage { prompt_tokens: self.prompt as u32, completion_tokens: count as u32 };
+        let usage = Usage {
+            prompt_tokens: self.prompt as u32,
+            completion_tokens: count as u32,
+            cached_tokens: Some(self.cached.min(self.prompt) as u32),
+        };
         Ok(Next {
             token: Output::Token { id: Some(token), text: chunk.into(), logprobs },
             end: finish.map(|finish| Output::End { finish, usage }),

@@ -264,7 +264,7 @@ fn a_continued_run_computes_the_same_logits_to_the_last_bit() {
         let rows = Rows::default();
         // Each with an empty cache.
         let weights = assemble(&checkpoint.plan, &loaded).unwrap();
-        let shape = checkpoint.architecture.cache(CacheType::F16, 8);
+        let shape = CacheShape::of(&checkpoint.architecture, CacheType::F16, 8);
         let model =
             Decoder::new(Cpu::new(), checkpoint.architecture.clone(), weights, shape).unwrap();
         let model = Box::new(Recorder(Box::new(model), rows.clone()));

@@ -191,7 +191,7 @@ impl HiveView {
         let known = known?;
         let mut engines = self.engines.iter().flat_map(|engines| engines.iter());
         Some(match engines.find(|engine| engine.is_for(model)) {
-            Some(engine) => Cow::Owned(ModelOnDisk { limits: engine.limits, ..known.clone() }),
+            Some(engine) => Cow::Owned(known.clone().with_limits(engine.limits)),
             None => Cow::Borrowed(known),
         })
     }

@@ -176,6 +176,12 @@ impl CollectedAnswer {
                 Output::End { finish, usage } => {
                     let after = bounded("the end of the stream", stream.next()).await;
                     assert!(after.is_none(), "{after:?} came after the End");
+                    assert!(
+                        usage.cached_tokens.unwrap_or_default() <= usage.prompt_tokens,
+                        "usage has more cached tokens than prompt tokens: {usage:?}"
+                    );
+                    // Equal runs may differ in them.
+                    let usage = Usage { cached_tokens: None, ..usage };
                     return Ok(Self { tokens, logprobs, vectors, finish, usage });
                 }
             }

@@ -244,7 +244,7 @@ mod tests {
             LaneId { model: "m".parse().unwrap(), priority: crate::Priority::Batch, tenant: None };
         service_times.expect(&lane, Some(1));
         assert_eq!(service_times.shortest(&lane), None);
-        let usage = Usage { prompt_tokens: 10, completion_tokens: 100 };
+        let usage = Usage { prompt_tokens: 10, completion_tokens: 100, ..Usage::default() };
         service_times.learn(&lane, Duration::from_secs(10), &usage);
         service_times.expect(&lane, Some(200));
         let shortest = service_times.shortest(&lane).unwrap();

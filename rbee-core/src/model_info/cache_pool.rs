@@ -113,7 +113,7 @@ impl CachePool {
     }
 
     /// The bytes of these tokens, if the keys and values of a token are so many numbers in all layers.
-    pub(super) fn bytes(&self, numbers: u64, head_dim: Option<u32>, tokens: u64) -> u64 {
+    pub(crate) fn bytes(&self, numbers: u64, head_dim: Option<u32>, tokens: u64) -> u64 {
         // Heads of 128 are the usual ones.
         let width = head_dim.unwrap_or(128).max(1);
         let heads = numbers.div_ceil(2 * u64::from(width));

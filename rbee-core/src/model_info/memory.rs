@@ -67,6 +67,13 @@ pub struct MemoryEstimate {
     pub headroom: u64,
     /// The sum.
     pub total: u64,
+    /// The number of concurrent texts that it is for.
+    #[serde(default = "one")]
+    pub slots: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl ModelInfo {
@@ -109,6 +116,7 @@ impl ModelInfo {
         };
         let used = weights.saturating_add(kv_cache.unwrap_or(0));
         let headroom = (used / 10).max(LEAST_HEADROOM);
-        MemoryEstimate { weights, kv_cache, headroom, total: used.saturating_add(headroom) }
+        let total = used.saturating_add(headroom);
+        MemoryEstimate { weights, kv_cache, headroom, total, slots: need.slots }
     }
 }

@@ -9,7 +9,6 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 
-use self::gguf::Gguf;
 use super::*;
 use crate::error::{Error, ErrorKind};
 
@@ -260,7 +259,7 @@ fn a_file_that_was_cut_off_anywhere_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bee.gguf");
     // The file ends with its last tensor, so no missing byte can be padding.
-    let mut gguf = Gguf::llama().bytes();
+    let mut gguf = gguf::llama().to_bytes();
     assert_eq!(gguf.len() % 32, 0);
     for length in 0..gguf.len() {
         fs::write(&path, &gguf[..length]).unwrap();
@@ -319,7 +318,7 @@ proptest! {
         let dir = model(&json!({"model_type": "llama", "hidden_size": 64, "num_attention_heads": 8, "num_hidden_layers": 2}));
         let name = ["bee.gguf", "model.safetensors", "config.json"][which];
         let path = dir.path().join(name);
-        let mut bytes = if which == 0 { Gguf::llama().bytes() } else { fs::read(&path).unwrap() };
+        let mut bytes = if which == 0 { gguf::llama().to_bytes() } else { fs::read(&path).unwrap() };
         for (at, byte) in edits {
             let at = at.index(bytes.len());
             bytes[at] = byte;

@@ -7,12 +7,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{LoadProgress, Queen, model_locator::Grant, unexpected};
 use crate::{
     cluster::ClusterView,
+    device::DeviceKind,
     engine::{Command, CommandOutput, Input},
     error::{Error, ErrorKind, Result},
     hive_address::HiveAddress,
     id::{HiveId, WorkerId},
     load_request::LoadRequest,
-    model_info::{ModelInfo, ModelKind},
+    model_info::{MemoryEstimate, ModelInfo, ModelKind},
     model_on_disk::ModelOnDisk,
     model_ref::{self, ModelRef, ModelSource},
     models::Damage,
@@ -308,6 +309,25 @@ impl<'a> Models<'a> {
             cluster.note_kind(&model, info.into());
         }
         Ok(sizing.estimate_with(&model, known.as_ref(), &cluster))
+    }
+
+    /// The memory that a worker of this model is expected to take, with the slots that the queen would order: on a hive
+    /// that has the model, or else on one that can read it. `None` if the headers of its files are unknown.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ShuttingDown`] if the queen has stopped.
+    pub async fn memory(self, model: &ModelOnDisk) -> Result<Option<MemoryEstimate>> {
+        let mut cluster = self.queen.cluster().await?;
+        if let Some(info) = model.info.as_deref() {
+            cluster.note_kind(&model.model, info.into());
+        }
+        let holder = cluster.hives().find(|hive| hive.models.contains_key(&model.model));
+        let able = || cluster.hives().find(|hive| cluster.unreadable(hive, &model.model).is_none());
+        let hive = holder.or_else(able);
+        let device = hive.and_then(|hive| hive.devices.first());
+        let kind = device.map_or(DeviceKind::Cpu, |device| device.kind);
+        let here = hive.and_then(|hive| hive.model_here(&model.model, Some(model)));
+        Ok(self.queen.shared.built_in.sizing().memory(here.as_deref().unwrap_or(model), kind))
     }
 
     /// True if a worker of a file that cannot be read here for this reason can be started on none of the hives: the file

@@ -309,7 +309,7 @@ mod tests {
         let record = |output_kept, chunks, tokens, embed| {
             let mut record =
                 JobRecord::queued(Arc::new(job(true)), 1, WallTime::default(), Epoch(1));
-            let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
+            let usage = Usage { prompt_tokens: 1, completion_tokens: tokens, ..Usage::default() };
             let outcome = Outcome::Complete { finish: Finish::Stop, usage };
             record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
             record.chunks = vec![TokenChunk { id: None, text: "x".into(), logprobs: None }; chunks];

@@ -61,7 +61,7 @@ fn token(position: u32) -> Output {
 }
 
 fn end(finish: Finish, completion_tokens: u32) -> Output {
-    let usage = Usage { prompt_tokens: 2, completion_tokens };
+    let usage = Usage { prompt_tokens: 2, completion_tokens, ..Usage::default() };
     Output::End { finish, usage }
 }
 

@@ -122,7 +122,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
             job: id,
             outcome: Outcome::Complete {
                 finish: Finish::Stop,
-                usage: Usage { prompt_tokens: 2, completion_tokens: 9 },
+                usage: Usage { prompt_tokens: 2, completion_tokens: 9, ..Usage::default() },
             },
             at: WallTime::now(),
             used_tokens: 11,

@@ -30,6 +30,7 @@ enum Fault {
     TokenAfterEnd,
     OneTokenTooMany,
     WrongUsage,
+    TooManyCachedTokens,
     WrongFinish,
     NoIds,
     IgnoresSeed,
@@ -222,6 +223,10 @@ impl Worker for Broken {
                         usage.completion_tokens += 1;
                         vec![Ok(Output::End { finish, usage })]
                     }
+                    (Fault::TooManyCachedTokens, Output::End { finish, mut usage }) => {
+                        usage.cached_tokens = Some(usage.prompt_tokens + 1);
+                        vec![Ok(Output::End { finish, usage })]
+                    }
                     (Fault::HeartbeatsUnpromised, token @ Output::Token { .. }) => {
                         vec![Ok(Output::Heartbeat), Ok(token)]
                     }
@@ -338,6 +343,7 @@ async fn every_broken_worker_is_caught_with_a_sentence_that_says_why() {
         (Fault::TokenAfterEnd, "came after the End"),
         (Fault::OneTokenTooMany, "tokens were given; max_tokens is"),
         (Fault::WrongUsage, "usage does not match the tokens"),
+        (Fault::TooManyCachedTokens, "more cached tokens than prompt tokens"),
         (Fault::WrongFinish, "a stop text was met"),
         (Fault::NoIds, "gave a token without an id"),
         (Fault::IgnoresSeed, "the same seed gave two answers"),

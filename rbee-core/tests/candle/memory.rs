@@ -8,10 +8,10 @@ use std::{
 };
 
 use rbee_core::{
-    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, ModelRef, Queen, Worker, WorkerId,
-    WorkerSpec,
+    CandleFactory, Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Queen, Worker,
+    WorkerId, WorkerSpec,
     candle::{CacheType, CandleOptions, CandleWorker},
-    hive::{Progress, WorkerFactory},
+    hive::{ModelHost, ModelOrigin, Progress, WorkerFactory},
     queen::LoadRequest,
 };
 use serde_json::{Value, json};
@@ -86,6 +86,30 @@ async fn a_worker_reserves_what_the_queen_expects() {
     let ((half, _), (single, _)) = (of(CacheType::F16).await, of(CacheType::F32).await);
     // 2 layers, 2 heads, keys of 8 numbers and values of 16, in whole blocks; the rest is the same.
     assert_eq!(single - half, 2 * 2 * (8 + 16) * 2 * 100_000);
+}
+
+#[tokio::test]
+async fn a_worker_has_the_slots_that_its_hive_reports() {
+    let text = model(100, None);
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert-tiny");
+    for (path, slots) in [(text.path(), 8), (vectors.as_path(), 1)] {
+        let model: ModelRef = format!("file:{}", path.display()).parse().unwrap();
+        let hive = InProcessHive::new().with_factory(CandleFactory::default());
+        hive.start().await.unwrap();
+        let found = hive.provision(&model, ModelOrigin::Here, Progress::ignore()).await.unwrap();
+        let reported = hive.report().await.unwrap().models[0].limits.slots;
+        let mut spec = WorkerSpec::new(model.clone());
+        (spec.slots, spec.devices) = (64, vec![0]);
+        let worker = hive.spawn(WorkerId::random(), &spec, Progress::ignore()).await.unwrap();
+        let own = worker.info().slots;
+        assert_eq!((found.limits.slots, reported, own), (Some(slots), Some(slots), slots));
+
+        // A queen that plans one somewhere else plans the same.
+        let other = InProcessHive::new().with_factory(CandleFactory::default());
+        let queen = Queen::builder().hive(other).build().await.unwrap();
+        let known = queen.models().memory(&found).await.unwrap().unwrap();
+        assert_eq!(known.slots, slots.min(4), "4 are ordered by default");
+    }
 }
 
 /// The error of a load, which must come before anything is loaded.

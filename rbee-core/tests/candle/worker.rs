@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{self, CONTEXT, answer, collect, job, load, run, tiny, write_model};
+use crate::support::{self, Answer, CONTEXT, answer, collect, job, load, run, tiny, write_model};
 use futures_util::{FutureExt, StreamExt};
 use rbee_core::{
     Error, ErrorKind, Finish, Message, Output, Role, Run, Worker,
@@ -27,6 +27,11 @@ async fn refusal(worker: &CandleWorker, run: Run) -> Error {
 }
 
 /// Waits until the worker is free, within a time limit.
+/// The token counts that do not depend on what ran before.
+fn counts(answer: &Answer) -> (u32, u32) {
+    (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+}
+
 async fn idle(worker: &CandleWorker) {
     for _ in 0..2_000 {
         if worker.health().await.unwrap().busy == 0 {
@@ -61,7 +66,7 @@ async fn a_stream_cut_anywhere_goes_on_as_if_it_had_not_been() {
             let rest = answer(&*worker, run("the honey bee ", seed, resume, sampling)).await;
             assert_eq!(rest.tokens, after, "cut at {cut}");
             assert_eq!(rest.logprobs, whole.logprobs[cut..], "cut at {cut}");
-            assert_eq!((rest.finish, rest.usage), (whole.finish, whole.usage));
+            assert_eq!((rest.finish, counts(&rest)), (whole.finish, counts(&whole)));
         }
     }
 }
@@ -108,7 +113,8 @@ async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
             text_bytes: before.iter().map(|(_, text)| text.len()).sum(),
         };
         let rest = answer(&*worker, run("bees", 9, resume, sampling)).await;
-        assert_eq!((&rest.tokens[..], rest.finish, rest.usage), (after, whole.finish, whole.usage));
+        assert_eq!((&rest.tokens[..], rest.finish), (after, whole.finish));
+        assert_eq!(counts(&rest), counts(&whole));
     }
 }
 

@@ -13,6 +13,7 @@ use rbee_core::{
     models::{Hub, ModelFormat, ModelOnDisk, ModelStore, StoreOptions},
     queen::LoadRequest,
     scheduler::Fit,
+    test_gguf::{GgufFile, GgufType},
     worker::EchoWorker,
 };
 
@@ -204,24 +205,10 @@ async fn an_estimate_for_a_file_of_this_machine_fails_for_the_reason_of_its_star
     quiet(&place.queen).await;
 }
 
-/// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
+/// A GGUF file with one tensor of four numbers.
 fn gguf() -> Vec<u8> {
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let mut bytes = b"GGUF".to_vec();
-    bytes.extend(3_u32.to_le_bytes());
-    bytes.extend(1_u64.to_le_bytes());
-    bytes.extend(1_u64.to_le_bytes());
-    bytes.extend(text("general.architecture"));
-    bytes.extend(8_u32.to_le_bytes());
-    bytes.extend(text("llama"));
-    bytes.extend(text("token_embd.weight"));
-    bytes.extend(1_u32.to_le_bytes());
-    bytes.extend(4_u64.to_le_bytes());
-    // F32, at the beginning of the data.
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend(0_u64.to_le_bytes());
-    bytes.resize(2_048, 0);
-    bytes
+    let file = GgufFile::new("llama");
+    file.tensor("token_embd.weight", &[4], GgufType::F32, vec![0; 16]).to_bytes()
 }
 
 #[tokio::test]

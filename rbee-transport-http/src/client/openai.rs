@@ -23,7 +23,7 @@ use rbee_core::{
     request::{Prompt, Task},
     worker::WorkerHealth,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tokio::time::timeout;
 
 use super::{Body, HttpClient, HttpError, Trust, chain};
@@ -296,7 +296,7 @@ impl OpenAiWorker {
             );
         }
         let prompt_tokens = usage.map_or(0, |usage| usage.prompt_tokens);
-        let usage = rbee_core::Usage { prompt_tokens, completion_tokens: 0 };
+        let usage = rbee_core::Usage { prompt_tokens, ..rbee_core::Usage::default() };
         Ok([Ok(Output::Vectors(vectors)), Ok(Output::End { finish: Finish::Stop, usage })])
     }
 
@@ -392,4 +392,17 @@ struct Counted {
     prompt_tokens: u32,
     #[serde(default)]
     completion_tokens: u32,
+    /// Tokens of the prompt that it had cached.
+    #[serde(default, rename = "prompt_tokens_details", deserialize_with = "cached_tokens")]
+    cached_tokens: Option<u32>,
+}
+
+fn cached_tokens<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    whole_number(from, "cached_tokens")
+}
+
+/// The number with this key. Servers differ here, so anything else counts as none.
+fn whole_number<'de, D: Deserializer<'de>>(from: D, key: &str) -> Result<Option<u32>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(value.get(key).and_then(serde_json::Value::as_u64).and_then(|number| number.try_into().ok()))
 }

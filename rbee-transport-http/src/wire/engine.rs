@@ -54,6 +54,9 @@ pub struct EngineCommand {
     /// The longest prompt and answer of one run together, in tokens, unless the worker gets another limit.
     #[serde(default = "context")]
     pub context: u32,
+    /// True if it knows `min_tokens`, as vLLM does. Otherwise jobs that use it do not run on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub min_tokens: bool,
 }
 
 /// The protocol of an engine.
@@ -89,6 +92,11 @@ fn generate() -> Vec<Task> {
 
 fn context() -> u32 {
     4096
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl EngineCommand {
@@ -308,6 +316,7 @@ mod tests {
             model: model_path(),
             tasks: generate(),
             context: 1,
+            min_tokens: false,
         };
         good.validate().unwrap();
         let refused = |change: fn(&mut EngineCommand)| {

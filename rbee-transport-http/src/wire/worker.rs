@@ -194,3 +194,20 @@ pub struct Health {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_worker_that_does_not_count_cached_tokens_is_read_and_written() {
+        let older = r#"{"finish":"stop","usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
+        let end: End = serde_json::from_str(older).unwrap();
+        assert_eq!(end.usage.cached_tokens, None);
+        assert_eq!(serde_json::to_string(&end).unwrap(), older);
+        let older = r#"{"prompt_tokens":3,"prefill":{"secs":0,"nanos":1}}"#;
+        let metrics: rbee_core::event::Metrics = serde_json::from_str(older).unwrap();
+        assert_eq!(metrics.cached_tokens, None);
+        assert_eq!(serde_json::to_string(&metrics).unwrap(), older);
+    }
+}

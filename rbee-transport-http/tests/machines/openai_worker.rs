@@ -96,7 +96,7 @@ async fn a_streamed_answer_becomes_outputs_and_every_token_counts() {
     ])
     .await;
     let worker = server.worker().with_model("their-name").with_key("sk-secret").unwrap();
-    let usage = rbee_core::Usage { prompt_tokens: 3, completion_tokens: 4 };
+    let usage = rbee_core::Usage { prompt_tokens: 3, completion_tokens: 4, cached_tokens: None };
     assert_eq!(
         outputs(&worker).await.unwrap(),
         [
@@ -117,13 +117,41 @@ async fn a_streamed_answer_becomes_outputs_and_every_token_counts() {
 }
 
 #[tokio::test]
+async fn the_cached_tokens_of_a_prompt_are_read_in_every_form_that_servers_have() {
+    let usage = |more: &str| {
+        format!(r#"{{"choices":[],"usage":{{"prompt_tokens":9,"completion_tokens":1{more}}}}}"#)
+    };
+    let plain = usage("");
+    let timed = |timings: &str| plain.replace("[],", &format!(r#"[],"timings":{timings},"#));
+    for (last, cached) in [
+        (plain.clone(), None),
+        (usage(r#","prompt_tokens_details":{"cached_tokens":8}"#), Some(8)),
+        (usage(r#","prompt_tokens_details":{"cached_tokens":0,"audio_tokens":1}"#), Some(0)),
+        (usage(r#","prompt_tokens_details":{"cached_tokens":10}"#), Some(9)),
+        (usage(r#","prompt_tokens_details":null"#), None),
+        (usage(r#","prompt_tokens_details":{"cached_tokens":-1}"#), None),
+        (usage(r#","prompt_tokens_details":"none""#), None),
+        (timed(r#"{"cache_n":7,"prompt_n":2,"prompt_ms":1.5}"#), Some(7)),
+        (timed(r#"{"prompt_n":2}"#), None),
+        (timed("[1.5]"), None),
+    ] {
+        let text = r#"{"choices":[{"index":0,"text":"Hi","finish_reason":"stop"}]}"#;
+        let server = Server::streams(&[text, &last, "[DONE]"]).await;
+        let usage =
+            rbee_core::Usage { prompt_tokens: 9, completion_tokens: 1, cached_tokens: cached };
+        let end = Output::End { finish: Finish::Stop, usage };
+        assert_eq!(outputs(&server.worker()).await.unwrap(), [token("Hi"), end], "{last}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_ends_without_saying_so_has_ended() {
     let server = Server::streams(&[
         r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}"#,
         r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#,
     ])
     .await;
-    let usage = rbee_core::Usage { prompt_tokens: 0, completion_tokens: 1 };
+    let usage = rbee_core::Usage { completion_tokens: 1, ..rbee_core::Usage::default() };
     assert_eq!(
         outputs(&server.worker()).await.unwrap(),
         [token("Hi"), Output::End { finish: Finish::Length, usage }]

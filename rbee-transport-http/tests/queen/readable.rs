@@ -7,6 +7,7 @@ use http::StatusCode;
 use rbee_core::{
     HiveId, InProcessHive, Queen, Result, Worker, WorkerId, WorkerSpec, async_trait,
     hive::{Device, DeviceKind, EngineSupport, Progress, WorkerFactory},
+    test_gguf::{GgufFile, GgufType},
     worker::EchoWorker,
 };
 use serde_json::{Value, json};
@@ -32,23 +33,10 @@ impl WorkerFactory for Only {
     }
 }
 
-/// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
+/// A GGUF file with one tensor of four numbers.
 fn gguf() -> Vec<u8> {
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let mut bytes = b"GGUF".to_vec();
-    bytes.extend(3_u32.to_le_bytes());
-    bytes.extend([1_u64, 1].map(u64::to_le_bytes).concat());
-    bytes.extend(text("general.architecture"));
-    bytes.extend(8_u32.to_le_bytes());
-    bytes.extend(text("mamba"));
-    bytes.extend(text("token_embd.weight"));
-    bytes.extend(1_u32.to_le_bytes());
-    bytes.extend(4_u64.to_le_bytes());
-    // F32, at the beginning of the data.
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend(0_u64.to_le_bytes());
-    bytes.resize(2_048, 0);
-    bytes
+    let file = GgufFile::new("mamba");
+    file.tensor("token_embd.weight", &[4], GgufType::F32, vec![0; 16]).to_bytes()
 }
 
 /// A machine with this engine alone.
@@ -85,13 +73,20 @@ async fn a_model_is_described_whatever_its_reference_and_wherever_it_is() {
         let shown = shown.json();
         assert_eq!(
             (&shown["name"], &shown["model"], &shown["state"], &shown["hives"], &shown["bytes"]),
-            (&json!("hum"), &json!(reference), &json!("unloaded"), &json!([]), &json!(2_048))
+            (
+                &json!("hum"),
+                &json!(reference),
+                &json!("unloaded"),
+                &json!([]),
+                &json!(gguf().len())
+            )
         );
         assert_eq!(
             (&shown["kind"]["format"], &shown["details"]["info"]["architecture"]),
             (&json!("gguf"), &json!("mamba")),
             "{shown}"
         );
+        assert_eq!(shown["details"]["memory"]["slots"], 4, "as many as are ordered: {shown}");
     }
     let missing = format!("file:{}", directory.path().join("none").display());
     for name in ["nosuch", &missing, "hf:org/repo"] {
@@ -155,6 +150,6 @@ async fn a_pull_without_a_machine_is_for_those_that_can_read_the_model_and_refus
     let pulled: Value = serde_json::from_slice(&last.data).unwrap();
     assert_eq!(
         (&*last.name, pulled),
-        ("done", json!({"model": reference, "bytes": 2_048, "hives": ["cellar"]}))
+        ("done", json!({"model": reference, "bytes": gguf().len(), "hives": ["cellar"]}))
     );
 }

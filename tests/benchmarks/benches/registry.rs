@@ -60,7 +60,7 @@ fn end(job: JobId) -> Change {
         job,
         outcome: Outcome::Complete {
             finish: Finish::Stop,
-            usage: Usage { prompt_tokens: 20, completion_tokens: 100 },
+            usage: Usage { prompt_tokens: 20, completion_tokens: 100, ..Usage::default() },
         },
         at: WallTime::now(),
         used_tokens: 120,

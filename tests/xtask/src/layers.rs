@@ -30,8 +30,11 @@ use order::Order;
 const PAGE: &str = "docs/architecture.md";
 
 /// The crates that have layers: name and sources.
-const CRATES: [(&str, &str); 2] =
-    [("rbee-core", "rbee-core/src"), ("rbee-transport-http", "rbee-transport-http/src")];
+const CRATES: [(&str, &str); 3] = [
+    ("rbee-core", "rbee-core/src"),
+    ("rbee-decoder", "rbee-core/decoder/src"),
+    ("rbee-transport-http", "rbee-transport-http/src"),
+];
 
 /// The maximum number of references to print for each pair of modules.
 const EXAMPLES: usize = 3;

@@ -10,6 +10,8 @@ mod well_said;
 
 mod browser;
 #[cfg(target_os = "linux")]
+mod cached_tokens;
+#[cfg(target_os = "linux")]
 mod check_config;
 #[cfg(target_os = "linux")]
 mod faults;

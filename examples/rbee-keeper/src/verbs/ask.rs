@@ -168,7 +168,7 @@ fn measured(answer: &Answer) -> String {
         parts.push(format!("first token after {:.0} ms", first.as_secs_f64() * 1e3));
     }
     if let Some(usage) = answer.usage {
-        parts.push(format!("prompt {} tokens", usage.prompt_tokens));
+        parts.push(format!("prompt {} tokens{}", usage.prompt_tokens, usage.cached()));
         parts.push(format!("answer {} tokens", usage.completion_tokens));
     }
     if let Some(speed) = answer.speed() {

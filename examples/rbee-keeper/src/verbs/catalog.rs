@@ -157,7 +157,9 @@ fn add_details(facts: &mut Facts, ModelDetails { digest, info, memory }: &ModelD
     }
     facts.add("context", &known(info.context));
     facts.add("license", info.license.as_deref().unwrap_or("-"));
-    facts.add("memory", &format!("{} at that context", human::bytes(memory.total)));
+    let slots = if memory.slots == 1 { "slot" } else { "slots" };
+    let memory = format!("{} with {} {slots}", human::bytes(memory.total), memory.slots);
+    facts.add("memory", &memory);
     if let Some(digest) = digest {
         facts.add("digest", digest);
     }

@@ -139,7 +139,12 @@ impl Events {
             job_event::TOKEN => format!("{:?}", events.read::<OwnedToken>(event)?.text),
             job_event::METRICS => {
                 let metrics: Metrics = events.read(event)?;
-                format!("{} prompt tokens in {:.1} ms", metrics.prompt_tokens, metrics.prefill_ms)
+                let Metrics { prompt_tokens, prefill_ms, cached_tokens } = metrics;
+                let cached = match cached_tokens {
+                    Some(tokens) if tokens > 0 => format!(" ({tokens} cached)"),
+                    _ => String::new(),
+                };
+                format!("{prompt_tokens} prompt tokens{cached} in {prefill_ms:.1} ms")
             }
             job_event::VECTORS => {
                 let vectors: Vec<Vec<f32>> = events.read(event)?;

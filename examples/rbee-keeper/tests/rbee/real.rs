@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::support::{Ended, Rbee, until};
+use rbee_core::test_gguf::{GgufFile, GgufType};
 use rbee_end_to_end::{built, private_tempdir};
 use rbee_transport_http::Token;
 use tempfile::TempDir;
@@ -240,23 +241,10 @@ async fn machines_of_this_queen_are_stopped_started_and_drained() {
     }
 }
 
-/// A GGUF file: version 3, one tensor of four numbers, and one value, the architecture.
+/// A GGUF file with one tensor of four numbers.
 fn gguf() -> Vec<u8> {
-    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let mut bytes = b"GGUF".to_vec();
-    bytes.extend(3_u32.to_le_bytes());
-    bytes.extend([1_u64, 1].map(u64::to_le_bytes).concat());
-    bytes.extend(text("general.architecture"));
-    bytes.extend(8_u32.to_le_bytes());
-    bytes.extend(text("mamba"));
-    bytes.extend(text("token_embd.weight"));
-    bytes.extend(1_u32.to_le_bytes());
-    bytes.extend(4_u64.to_le_bytes());
-    // F32, at the beginning of the data.
-    bytes.extend(0_u32.to_le_bytes());
-    bytes.extend(0_u64.to_le_bytes());
-    bytes.resize(2_048, 0);
-    bytes
+    let file = GgufFile::new("mamba");
+    file.tensor("token_embd.weight", &[4], GgufType::F32, vec![0; 16]).to_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! Exponentials and what is made of them, without a math library: libraries differ in the last bit.
 //!
+//! `src/math.rs` has an `exp` and a `tanh` for single numbers, which are more exact and slow.
+//!
 //! The coefficients are weighted least-squares fits of the functions named there, near their minimax polynomials.
 
 use super::isa::Simd;

@@ -24,7 +24,7 @@ use crate::{
         heartbeat::Heartbeat,
     },
     error::{Error, Result},
-    event::{Metrics, Output},
+    event::{Metrics, Output, Usage},
     id::TenantId,
     task::Sampling,
     worker::Resume,
@@ -209,6 +209,8 @@ pub(super) struct Reader {
     pub(super) heartbeats: usize,
     /// The result of the run.
     pub(super) end: Option<Result<()>>,
+    /// The token counts at its end.
+    pub(super) usage: Usage,
 }
 
 impl Reader {
@@ -219,7 +221,7 @@ impl Reader {
                 Ok(Ok(Output::Token { id, .. })) => self.ids.extend(id),
                 Ok(Ok(Output::Metrics(metrics))) => self.metrics = Some(metrics),
                 Ok(Ok(Output::Heartbeat)) => self.heartbeats += 1,
-                Ok(Ok(Output::End { .. })) => self.end = Some(Ok(())),
+                Ok(Ok(Output::End { usage, .. })) => (self.end, self.usage) = (Some(Ok(())), usage),
                 Ok(Ok(Output::Vectors(_))) => panic!("no vectors"),
                 Ok(Err(error)) => self.end = Some(Err(error)),
                 Err(_) => return,
@@ -274,7 +276,8 @@ impl Bench {
         let slot = self.slots.take().expect("a free slot");
         let (outlet, outputs) = Outlet::new(slot).expect("capacity");
         self.batch.join(request.begin(), outlet);
-        Reader { outputs, ids: Vec::new(), metrics: None, heartbeats: 0, end: None }
+        let (ids, usage) = (Vec::new(), Usage::default());
+        Reader { outputs, ids, metrics: None, heartbeats: 0, end: None, usage }
     }
 
     /// A step as the engine's thread makes it.

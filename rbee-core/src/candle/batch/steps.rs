@@ -153,6 +153,7 @@ impl Batch {
     ) -> Result<()> {
         let sequence = &mut self.sequences[pick.index];
         let generation = &mut sequence.generation;
+        generation.computed_from(sequence.computed);
         sequence.computed += pick.rows;
         let is_last = sequence.computed == generation.tokens().len();
         let next = if is_last {

@@ -80,5 +80,4 @@ impl Family {
 }
 
 #[cfg(test)]
-#[path = "families_tests.rs"]
 mod tests;

@@ -8,7 +8,7 @@ mod refused;
 
 use candle_core::Device;
 use rbee_decoder::{
-    backend::{BLOCK, Backend, CacheType},
+    backend::{BLOCK, Backend, CacheShape, CacheType},
     cpu::Cpu,
     forward::Decoder,
     matrix::WeightType,
@@ -30,7 +30,7 @@ fn decoder<B: Backend>(
     (architecture, weights): LoadedCase,
     kind: CacheType,
 ) -> Decoder<B> {
-    let shape = architecture.cache(kind, TABLES.as_flattened().len());
+    let shape = CacheShape::of(&architecture, kind, TABLES.as_flattened().len());
     Decoder::new(backend, architecture, weights, shape).unwrap()
 }
 

@@ -50,7 +50,7 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
     let epoch = open(store, &*registry, "a").await.epoch;
     let stop = Outcome::Complete {
         finish: Finish::Stop,
-        usage: Usage { prompt_tokens: 7, completion_tokens: 900 },
+        usage: Usage { prompt_tokens: 7, completion_tokens: 900, cached_tokens: Some(5) },
     };
     let failure =
         Error::new(ErrorKind::ModelNotFound, "model \"x\" is nowhere; allowed is 'y' – é")

@@ -119,7 +119,8 @@ pub(super) fn vectors(job: JobId) -> Change {
 }
 
 pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
-    Outcome::Complete { finish: Finish::Length, usage: Usage { prompt_tokens, completion_tokens } }
+    let usage = Usage { prompt_tokens, completion_tokens, cached_tokens: Some(prompt_tokens / 2) };
+    Outcome::Complete { finish: Finish::Length, usage }
 }
 
 /// The end, with nothing kept and no tokens used.

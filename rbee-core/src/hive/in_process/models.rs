@@ -75,7 +75,7 @@ impl ModelHost for InProcessHive {
         }
         let digest = stored.as_ref().map(InUse::digest);
         let limits = self.factory.as_ref().map(|factory| factory.limits(model));
-        let on_disk = ModelOnDisk { digest, limits: limits.unwrap_or_default(), ..on_disk };
+        let on_disk = ModelOnDisk { digest, ..on_disk }.with_limits(limits.unwrap_or_default());
         progress.update(on_disk.bytes, Some(on_disk.bytes));
         self.shared.change(|state| {
             let before = state.models.insert(model.clone(), on_disk.clone());

@@ -95,7 +95,10 @@ impl Shared {
         let (rev, models, workers) = {
             let state = self.state();
             let models = state.models.values().cloned().map(|model| match &factory {
-                Some(factory) => ModelOnDisk { limits: factory.limits(&model.model), ..model },
+                Some(factory) => {
+                    let limits = factory.limits(&model.model);
+                    model.with_limits(limits)
+                }
                 None => model,
             });
             let workers: Vec<_> = state.workers.values().cloned().collect();

@@ -12,6 +12,7 @@ use crate::{
     model_info::{ModelFormat, ModelKind},
     queen::Queen,
     settings::TenantReferences,
+    test_gguf::GgufFile,
     worker::Worker,
     worker_spec::WorkerSpec,
 };
@@ -188,9 +189,8 @@ async fn a_file_that_no_engine_of_the_hive_can_read_is_refused_before_it_is_copi
         let file = model(&format!("file:{}", path.display()));
         models.put(&hive, &file, Vec::new(), readers, Progress::ignore()).await
     };
-    // A version and no tensors or values: a whole file.
-    let mut bytes = [&b"GGUF"[..], &3_u32.to_le_bytes()].concat();
-    bytes.resize(64, 0);
+    // No tensors or values: a whole file.
+    let bytes = GgufFile::empty().to_bytes();
     for content in [&bytes[..], b"GGUF and more"] {
         // Its kind comes from its header, and damage is found there too.
         std::fs::write(&path, content).unwrap();

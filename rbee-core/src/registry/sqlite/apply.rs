@@ -140,9 +140,9 @@ fn job_queued(
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
                                owner, queue_order, correlation_id, idempotency_key, numerics, request,
                                task, max_tokens, deadline_ms, prefix, output_kept, taken_over, error_details,
-                               restarts)
+                               restarts, cached_tokens)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29)
+                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -175,6 +175,7 @@ fn job_queued(
             record.taken_over,
             outcome.details,
             record.restarts,
+            outcome.cached_tokens,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, &job, changed);
@@ -242,7 +243,8 @@ fn job_ended(
         .prepare_cached(
             "UPDATE jobs SET state = ?3, completed_at = ?4, error = ?5, error_code = ?6, finish = ?7,
                     prompt_tokens = ?8, tokens_generated = coalesce(?9, tokens_generated),
-                    request = CASE WHEN ?10 THEN request END, output_kept = ?11, error_details = ?12
+                    request = CASE WHEN ?10 THEN request END, output_kept = ?11, error_details = ?12,
+                    cached_tokens = ?13
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
         )?
         .execute(params![
@@ -258,6 +260,7 @@ fn job_ended(
             keep_request,
             keep_output,
             columns.details,
+            columns.cached_tokens,
         ])?;
     if changed == 0 {
         return job_touched(db, epoch, job, changed);

@@ -16,6 +16,7 @@ use crate::{
 pub(super) struct Columns<'a> {
     pub(super) finish: Option<&'static str>,
     pub(super) prompt_tokens: Option<u32>,
+    pub(super) cached_tokens: Option<u32>,
     /// Tokens of the answer.
     pub(super) answer: Option<u32>,
     pub(super) code: Option<&'static str>,
@@ -30,6 +31,7 @@ impl<'a> Columns<'a> {
             Outcome::Complete { finish, usage } => Self {
                 finish: Some(finish.as_str()),
                 prompt_tokens: Some(usage.prompt_tokens),
+                cached_tokens: usage.cached_tokens,
                 answer: Some(usage.completion_tokens),
                 ..none
             },
@@ -48,6 +50,7 @@ impl<'a> Columns<'a> {
 pub(super) struct Stored {
     pub(super) finish: Option<String>,
     pub(super) prompt_tokens: Option<u32>,
+    pub(super) cached_tokens: Option<u32>,
     /// Tokens of the answer.
     pub(super) answer: u32,
     pub(super) code: Option<String>,
@@ -68,6 +71,7 @@ impl Stored {
                 usage: Usage {
                     prompt_tokens: self.prompt_tokens.unwrap_or_default(),
                     completion_tokens: self.answer,
+                    cached_tokens: self.cached_tokens,
                 },
             }),
             JobState::Failed => {

@@ -25,7 +25,7 @@ use crate::{
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
     queue_order, correlation_id, idempotency_key, numerics, restarts, task, max_tokens, deadline_ms, prefix, \
-    output_kept, taken_over, error_details";
+    output_kept, taken_over, error_details, cached_tokens";
 
 /// Reads the columns of a row in order.
 struct Fields<'a> {
@@ -126,7 +126,8 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let outline = outline(&mut fields)?;
     let (output_kept, taken_over) = (fields.get()?, fields.get()?);
     let (answer, details) = (tokens_generated, fields.get()?);
-    let stored = Stored { finish, prompt_tokens, answer, code, message, details };
+    let cached_tokens = fields.number_opt()?;
+    let stored = Stored { finish, prompt_tokens, cached_tokens, answer, code, message, details };
     let outcome = stored.outcome(state);
     let status = match outcome {
         None => JobStatus::Live(LiveJob::from_parts(worker, started_at)),

@@ -5,7 +5,7 @@ pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"rbee");
 
 /// Step *n* of the list migrates version *n* of the schema (`user_version`) to version *n* + 1.
 pub(super) const MIGRATIONS: &[&str] =
-    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, ANSWERS, RESTARTS, IDENTITY];
+    &[FIRST, POLICIES, TENANTS, WORKERS, OUTLINES, ANSWERS, RESTARTS, IDENTITY, CACHED_TOKENS];
 
 /// The tables of the first version.
 ///
@@ -106,6 +106,11 @@ const OUTLINES: &str = "
 /// How often in a row a job was taken over while it ran, without more of its answer recorded between the takeovers.
 const RESTARTS: &str = "
     ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+";
+
+/// Tokens of the prompt that were not computed; null if the engine does not report them.
+const CACHED_TOKENS: &str = "
+    ALTER TABLE jobs ADD COLUMN cached_tokens INTEGER;
 ";
 
 /// The identity of the database, and its stamp: see loss_mark.rs.

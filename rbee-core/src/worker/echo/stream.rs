@@ -222,6 +222,7 @@ impl EchoAnswer {
             return Some(Ok(Output::Metrics(Metrics {
                 prompt_tokens: self.prompt_tokens.saturating_add(self.position),
                 prefill: self.script.first_delay,
+                cached_tokens: None,
             })));
         }
         match self.stage {
@@ -352,7 +353,11 @@ impl EchoAnswer {
     }
 
     fn end(&self, finish: Finish) -> Output {
-        let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.position };
+        let usage = Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.position,
+            ..Usage::default()
+        };
         Output::End { finish, usage }
     }
 }

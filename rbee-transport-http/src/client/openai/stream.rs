@@ -12,9 +12,9 @@ use http::{Response, header};
 use rbee_core::{
     Error, ErrorKind, Finish, Output, Result, Usage, event::Logprobs, request::Sampling,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::{Body, Counted, Refusal, Slot, chain, logprobs::Received};
+use super::{Body, Counted, Refusal, Slot, chain, logprobs::Received, whole_number};
 use crate::{client::answer::content_type, wire::sse};
 
 /// The largest event, in bytes: a token, and the fields that a server puts around it.
@@ -27,6 +27,9 @@ struct Chunk {
     choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<Counted>,
+    /// Tokens of the prompt that llama.cpp's server had cached.
+    #[serde(default, rename = "timings", deserialize_with = "cache_n")]
+    cached_tokens: Option<u32>,
     #[serde(default)]
     error: Option<serde_json::Value>,
 }
@@ -41,6 +44,10 @@ struct Choice {
     finish_reason: Option<Box<str>>,
     #[serde(default)]
     logprobs: Option<Received>,
+}
+
+fn cache_n<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    whole_number(from, "cache_n")
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,6 +148,8 @@ struct Reader {
     has_logprobs: bool,
     finish: Option<Finish>,
     usage: Option<Counted>,
+    /// The cached tokens according to an event outside of its usage.
+    cached_tokens: Option<u32>,
 }
 
 impl Reader {
@@ -157,6 +166,7 @@ impl Reader {
             return Err(Error::new(ErrorKind::WorkerFault, message));
         }
         self.usage = chunk.usage.or(self.usage);
+        self.cached_tokens = chunk.cached_tokens.or(self.cached_tokens);
         // Only one choice was requested.
         let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
         let text = choice.text.or_else(|| choice.delta?.content);
@@ -211,7 +221,13 @@ impl Reader {
         for _ in self.tokens..all.min(self.tokens.saturating_add(MOST_SILENT)) {
             self.token("".into(), None);
         }
-        let usage = Usage { prompt_tokens: counted.prompt_tokens, completion_tokens: self.tokens };
+        let prompt_tokens = counted.prompt_tokens;
+        let cached = counted.cached_tokens.or(self.cached_tokens);
+        let usage = Usage {
+            prompt_tokens,
+            completion_tokens: self.tokens,
+            cached_tokens: cached.map(|tokens| tokens.min(prompt_tokens)),
+        };
         self.ready.push_back(Output::End { finish, usage });
         Ok(())
     }

@@ -14,7 +14,7 @@ use http::StatusCode;
 use rbee_core::{
     ClusterView, Error, ErrorKind, HiveId, ModelRef, Queen, Result,
     cluster::{HiveView, WorkerState},
-    models::{MemoryNeed, ModelSource},
+    models::{ModelOnDisk, ModelSource},
     queen::ModelDescription,
 };
 
@@ -97,7 +97,9 @@ pub(super) async fn show(
                 let models = shared.queen.models();
                 let described =
                     tokio::time::timeout(DESCRIBE_TIMEOUT, models.describe(&found.model)).await;
-                add_description(&mut found, described.ok().and_then(Result::ok));
+                if let Ok(Ok(described)) = described {
+                    add_description(&shared.queen, &mut found, described).await?;
+                }
             }
             found
         }
@@ -188,14 +190,18 @@ async fn details(queen: &Queen, entry: &CatalogEntry) -> Result<Option<ModelDeta
     let cluster = queen.cluster().await?;
     let mut held = cluster.hives().flat_map(|hive| hive.models.values());
     let held = held.find(|held| held.model.is_of(&named) && held.info.is_some());
-    let Some((held, info)) = held.and_then(|held| Some((held, held.info.as_deref()?))) else {
-        return Ok(None);
-    };
-    Ok(Some(ModelDetails {
-        digest: held.digest.map(|digest| digest.to_string()),
-        memory: info.memory(&MemoryNeed::default()),
-        info: info.clone(),
-    }))
+    match held {
+        Some(held) => details_of(queen, held).await,
+        None => Ok(None),
+    }
+}
+
+/// The description in the files of this model.
+async fn details_of(queen: &Queen, model: &ModelOnDisk) -> Result<Option<ModelDetails>> {
+    let Some(info) = model.info.as_deref() else { return Ok(None) };
+    let digest = model.digest.map(|digest| digest.to_string());
+    let memory = queen.models().memory(model).await?;
+    Ok(memory.map(|memory| ModelDetails { digest, memory, info: info.clone() }))
 }
 
 /// The model that this alias or reference stands for; asks no hub.
@@ -230,7 +236,7 @@ async fn unlisted(shared: &Inner, locality: &Locality, name: &str) -> Result<Cat
         kind: None,
         details: None,
     };
-    add_description(&mut entry, Some(described));
+    add_description(&shared.queen, &mut entry, described).await?;
     Ok(entry)
 }
 
@@ -245,15 +251,17 @@ async fn in_time<T>(name: &str, describing: impl Future<Output = Result<T>>) -> 
     })
 }
 
-fn add_description(entry: &mut CatalogEntry, described: Option<ModelDescription>) {
-    let Some(described) = described else { return };
+async fn add_description(
+    queen: &Queen,
+    entry: &mut CatalogEntry,
+    described: ModelDescription,
+) -> Result<()> {
     entry.bytes = entry.bytes.or(described.bytes);
     entry.kind = described.kind;
-    entry.details = described.info.as_deref().map(|info| ModelDetails {
-        digest: None,
-        memory: info.memory(&MemoryNeed::default()),
-        info: info.clone(),
-    });
+    let mut model = ModelOnDisk::new(described.model, described.bytes.unwrap_or_default());
+    model.info = described.info;
+    entry.details = details_of(queen, &model).await?;
+    Ok(())
 }
 
 fn absent(name: &str, hive: &HiveId) -> Error {

@@ -114,8 +114,8 @@ impl RunEntry {
         measurements::run_ended(end, took);
         let (job, correlation_id) = (self.key.0, self.correlation_id());
         match end {
-            Ok(Usage { prompt_tokens, completion_tokens }) => {
-                tracing::info!(%job, correlation_id, prompt_tokens, completion_tokens, ?took, "the run is complete");
+            Ok(Usage { prompt_tokens, completion_tokens, cached_tokens }) => {
+                tracing::info!(%job, correlation_id, prompt_tokens, cached_tokens, completion_tokens, ?took, "the run is complete");
             }
             Err(error) => {
                 tracing::warn!(%job, correlation_id, error = error.for_log(), ?took, "the run failed");

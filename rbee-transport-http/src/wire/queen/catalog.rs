@@ -56,7 +56,7 @@ pub struct ModelDetails {
     /// Architecture, parameters, context and so on.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub info: ModelInfo,
-    /// The memory that a worker of one slot is expected to take at the model's own context.
+    /// The memory that a worker is expected to take, and its slots.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub memory: MemoryEstimate,
 }

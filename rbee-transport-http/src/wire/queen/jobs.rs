@@ -167,4 +167,7 @@ pub struct Metrics {
     pub prompt_tokens: u32,
     /// How long the prompt took to compute.
     pub prefill_ms: f64,
+    /// Tokens among them that were not computed, because the worker had them cached; if its engine reports them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_tokens: Option<u32>,
 }

@@ -74,8 +74,11 @@ impl Peer {
         context: usize,
     ) -> Result<Self> {
         command.arg(model).args([threads, sequences, context].map(|number| number.to_string()));
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()?;
         let (to, from) = (child.stdin.take(), child.stdout.take());
         let (Some(to), Some(from)) = (to, from) else { return Err("no pipes".into()) };
         let mut peer =

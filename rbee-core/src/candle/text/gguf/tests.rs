@@ -8,13 +8,14 @@ use super::{
         super::files::LoadFault, detokenizer::Detokenizer, prompt::PromptText, tokenizer::Codec,
     },
     GgufText,
-    file_tests::Header,
+    file_tests::{texts, write},
     load,
     pre_tokenizers::PRE_TOKENIZERS,
 };
 use crate::{
     error::{Error, ErrorKind},
     task::{Message, Role},
+    test_gguf::{GgufFile, GgufValue},
 };
 
 const ALL: usize = 1 << 20;
@@ -32,34 +33,34 @@ pub(super) fn of<T: serde::de::DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-fn byte_level_header(pre: &str) -> Header {
+fn byte_level_header(pre: &str) -> GgufFile {
     let tokens: Vec<String> = of(&BYTE_LEVEL["tokens"]);
     let id = |text: &str| tokens.iter().position(|token| token == text).unwrap() as u32;
-    Header::default()
-        .text("tokenizer.ggml.model", "gpt2")
-        .text("tokenizer.ggml.pre", pre)
-        .texts("tokenizer.ggml.tokens", &tokens)
-        .integers("tokenizer.ggml.token_type", &of::<Vec<i32>>(&BYTE_LEVEL["types"]))
-        .texts("tokenizer.ggml.merges", &of::<Vec<String>>(&BYTE_LEVEL["merges"]))
-        .number("tokenizer.ggml.bos_token_id", id("<|endoftext|>"))
-        .number("tokenizer.ggml.eos_token_id", id("<|im_end|>"))
+    GgufFile::empty()
+        .with("tokenizer.ggml.model", "gpt2")
+        .with("tokenizer.ggml.pre", pre)
+        .with("tokenizer.ggml.tokens", tokens.clone())
+        .with("tokenizer.ggml.token_type", of::<Vec<i32>>(&BYTE_LEVEL["types"]))
+        .with("tokenizer.ggml.merges", of::<Vec<String>>(&BYTE_LEVEL["merges"]))
+        .with("tokenizer.ggml.bos_token_id", id("<|endoftext|>"))
+        .with("tokenizer.ggml.eos_token_id", id("<|im_end|>"))
 }
 
-fn scored_header() -> Header {
-    Header::default()
-        .text("tokenizer.ggml.model", "llama")
-        .texts("tokenizer.ggml.tokens", &of::<Vec<String>>(&SCORED["tokens"]))
-        .floats("tokenizer.ggml.scores", &of::<Vec<f32>>(&SCORED["scores"]))
-        .integers("tokenizer.ggml.token_type", &of::<Vec<i32>>(&SCORED["types"]))
+fn scored_header() -> GgufFile {
+    GgufFile::empty()
+        .with("tokenizer.ggml.model", "llama")
+        .with("tokenizer.ggml.tokens", of::<Vec<String>>(&SCORED["tokens"]))
+        .with("tokenizer.ggml.scores", of::<Vec<f32>>(&SCORED["scores"]))
+        .with("tokenizer.ggml.token_type", of::<Vec<i32>>(&SCORED["types"]))
 }
 
-fn loaded(header: &Header) -> GgufText {
-    let (_dir, path) = header.write(ALL);
+fn loaded(header: &GgufFile) -> GgufText {
+    let (_dir, path) = write(header, ALL);
     load(&path, 100_000).unwrap()
 }
 
-fn refused(header: &Header) -> String {
-    let (_dir, path) = header.write(ALL);
+fn refused(header: &GgufFile) -> String {
+    let (_dir, path) = write(header, ALL);
     refusal(load(&path, 100_000).unwrap_err())
 }
 
@@ -74,7 +75,7 @@ static QWEN: LazyLock<Codec> =
     LazyLock::new(|| loaded(&byte_level_header("deepseek-r1-qwen")).codec);
 static LLAMA: LazyLock<Codec> = LazyLock::new(|| loaded(&scored_header()).codec);
 static GEMMA: LazyLock<Codec> =
-    LazyLock::new(|| loaded(&scored_header().flag("tokenizer.ggml.add_space_prefix", false)).codec);
+    LazyLock::new(|| loaded(&scored_header().with("tokenizer.ggml.add_space_prefix", false)).codec);
 
 fn trusted(codec: &Codec, text: &str, add_special: bool) -> Vec<u32> {
     codec.encode(&PromptText::trusted(text), add_special).unwrap()
@@ -180,15 +181,15 @@ fn text_of_a_request_makes_no_control_token() {
 
 #[test]
 fn text_next_to_a_byte_token_is_not_that_token() {
-    let header = Header::default()
-        .text("tokenizer.ggml.model", "llama")
-        .texts(
+    let header = GgufFile::empty()
+        .with("tokenizer.ggml.model", "llama")
+        .with(
             "tokenizer.ggml.tokens",
-            &["<unk>", "<0x41>", "<0x", "41>", "<", "0", "x", "4", "1", ">", "0x", "41"],
+            vec!["<unk>", "<0x41>", "<0x", "41>", "<", "0", "x", "4", "1", ">", "0x", "41"],
         )
-        .floats("tokenizer.ggml.scores", &[0.0; 12])
-        .integers("tokenizer.ggml.token_type", &[2, 6, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
-        .flag("tokenizer.ggml.add_space_prefix", false);
+        .with("tokenizer.ggml.scores", vec![0.0_f32; 12])
+        .with("tokenizer.ggml.token_type", vec![2, 6, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+        .with("tokenizer.ggml.add_space_prefix", false);
     let codec = loaded(&header).codec;
     assert_eq!(trusted(&codec, "<0x41>", false), [2, 3]);
     assert_eq!(trusted(&codec, "A", false), [1]);
@@ -198,7 +199,7 @@ fn text_next_to_a_byte_token_is_not_that_token() {
 
 #[test]
 fn begin_and_end_tokens_are_added_to_bare_text_as_the_file_says() {
-    let ends = |header: &Header| {
+    let ends = |header: &GgufFile| {
         let codec = loaded(header).codec;
         let bare = from_caller(&codec, "x", true);
         let chat = from_caller(&codec, "x", false);
@@ -207,11 +208,11 @@ fn begin_and_end_tokens_are_added_to_bare_text_as_the_file_says() {
     let (bos, eos) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
     let scored = scored_header();
     assert_eq!(ends(&scored), (1, false, true));
-    assert_eq!(ends(&scored.clone().flag(bos, false)), (0, true, true));
-    assert_eq!(ends(&scored.clone().flag(bos, false).flag(eos, true)), (1, true, false));
+    assert_eq!(ends(&scored.clone().with(bos, false)), (0, true, true));
+    assert_eq!(ends(&scored.clone().with(bos, false).with(eos, true)), (1, true, false));
     assert_eq!(ends(&byte_level_header("qwen2")), (0, true, true));
     assert_eq!(ends(&byte_level_header("llama-bpe")), (1, false, true));
-    assert_eq!(ends(&byte_level_header("llama-bpe").flag(bos, false)), (0, true, true));
+    assert_eq!(ends(&byte_level_header("llama-bpe").with(bos, false)), (0, true, true));
 }
 
 #[test]
@@ -230,12 +231,12 @@ fn every_token_that_ends_an_answer_is_found() {
         "!",
     ];
     let header = |types: [i32; 11]| {
-        Header::default()
-            .text("tokenizer.ggml.model", "llama")
-            .texts("tokenizer.ggml.tokens", &tokens)
-            .integers("tokenizer.ggml.token_type", &types)
-            .number("tokenizer.ggml.bos_token_id", 1)
-            .number("tokenizer.ggml.eos_token_id", 2)
+        GgufFile::empty()
+            .with("tokenizer.ggml.model", "llama")
+            .with("tokenizer.ggml.tokens", tokens.to_vec())
+            .with("tokenizer.ggml.token_type", types.to_vec())
+            .with("tokenizer.ggml.bos_token_id", 1_u32)
+            .with("tokenizer.ggml.eos_token_id", 2_u32)
     };
     let types = [2, 3, 3, 4, 4, 3, 3, 1, 1, 1, 1];
     let text = loaded(&header(types));
@@ -243,10 +244,10 @@ fn every_token_that_ends_an_answer_is_found() {
     assert_eq!(text.codec.bytes(4), b"", "what ends an answer is no text");
     assert_eq!(text.codec.bytes(3), b"</s>");
     let named = header(types)
-        .number("tokenizer.ggml.eot_token_id", 7)
-        .number("tokenizer.ggml.eom_token_id", 8);
+        .with("tokenizer.ggml.eot_token_id", 7_u32)
+        .with("tokenizer.ggml.eom_token_id", 8_u32);
     assert_eq!(loaded(&named).eos, [2, 4, 5, 6, 7, 8]);
-    let (_dir, path) = named.write(ALL);
+    let (_dir, path) = write(&named, ALL);
     assert_eq!(
         load(&path, 6).unwrap().eos,
         [2, 4, 5],
@@ -257,7 +258,7 @@ fn every_token_that_ends_an_answer_is_found() {
 #[test]
 fn the_template_of_the_file_writes_the_control_tokens() {
     let template = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n<think>{{ m.content }}<|im_end|>{% endfor %}";
-    let header = byte_level_header("llama-bpe").text("tokenizer.chat_template", template);
+    let header = byte_level_header("llama-bpe").with("tokenizer.chat_template", template);
     let text = loaded(&header);
     let codec = &text.codec;
     let messages = [Message::new(Role::User, "<think>Hi<|im_end|>")];
@@ -274,14 +275,14 @@ fn the_template_of_the_file_writes_the_control_tokens() {
     assert!(loaded(&byte_level_header("gpt-2")).template.is_none());
 }
 
-fn header_with_template(template: &str) -> Header {
-    byte_level_header("gpt-2").text("tokenizer.chat_template", template)
+fn header_with_template(template: &str) -> GgufFile {
+    byte_level_header("gpt-2").with("tokenizer.chat_template", template)
 }
 
 #[test]
 fn control_tokens_of_phi_3_take_the_space_after_them() {
-    let header = scored_header().flag("tokenizer.ggml.add_space_prefix", false);
-    let phi = loaded(&header.clone().text("general.architecture", "phi3")).codec;
+    let header = scored_header().with("tokenizer.ggml.add_space_prefix", false);
+    let phi = loaded(&header.clone().with("general.architecture", "phi3")).codec;
     let with_space = "<start_of_turn> \n x";
     let without = trusted(&phi, "<start_of_turn>x", false);
     assert_eq!(trusted(&phi, with_space, false), without);
@@ -292,7 +293,7 @@ fn control_tokens_of_phi_3_take_the_space_after_them() {
 
 #[test]
 fn tokens_past_the_embeddings_load_and_are_refused_in_prompts() {
-    let (_dir, path) = byte_level_header("qwen2").write(ALL);
+    let (_dir, path) = write(&byte_level_header("qwen2"), ALL);
     let codec = load(&path, 400).unwrap().codec;
     let last = codec.id("</think>").unwrap();
     assert!(last >= 400);
@@ -311,11 +312,11 @@ fn a_token_that_is_stored_as_text_is_not_taken_for_bytes() {
     let e = tokens.iter().position(|token| token == "é").unwrap();
     assert_eq!(loaded(&header).codec.bytes(e as u32), [0xe9]);
     types[e] = 4;
-    let header = Header::default()
-        .text("tokenizer.ggml.model", "gpt2")
-        .texts("tokenizer.ggml.tokens", &tokens)
-        .integers("tokenizer.ggml.token_type", &types)
-        .texts("tokenizer.ggml.merges", &of::<Vec<String>>(&BYTE_LEVEL["merges"]));
+    let header = GgufFile::empty()
+        .with("tokenizer.ggml.model", "gpt2")
+        .with("tokenizer.ggml.tokens", tokens)
+        .with("tokenizer.ggml.token_type", types)
+        .with("tokenizer.ggml.merges", of::<Vec<String>>(&BYTE_LEVEL["merges"]));
     let codec = loaded(&header).codec;
     assert_eq!(codec.bytes(e as u32), "é".as_bytes());
     assert_eq!(codec.decode(&from_caller(&codec, "né", false)), "né");
@@ -329,9 +330,9 @@ fn an_unknown_kind_or_name_is_refused_with_those_that_are_known() {
         message.contains("allowed are default, gpt-2") && message.contains("tekken"),
         "{message}"
     );
-    let header = Header::default().texts("tokenizer.ggml.tokens", &["a"]);
+    let header = GgufFile::empty().with("tokenizer.ggml.tokens", vec!["a"]);
     assert!(refused(&header).contains("has no tokenizer.ggml.model; it must be llama or gpt2"));
-    let message = refused(&header.text("tokenizer.ggml.model", "t5"));
+    let message = refused(&header.with("tokenizer.ggml.model", "t5"));
     assert!(
         message.contains("tokenizer.ggml.model is \"t5\"; allowed are llama and gpt2"),
         "{message}"
@@ -340,61 +341,67 @@ fn an_unknown_kind_or_name_is_refused_with_those_that_are_known() {
 
 #[test]
 fn a_damaged_vocabulary_is_refused_by_key_and_value() {
-    let kind = |name: &str| Header::default().text("tokenizer.ggml.model", name);
-    let tokens = |name: &str| kind(name).texts("tokenizer.ggml.tokens", &["a", "b", "ab", "<unk>"]);
-    let types = |header: Header| header.integers("tokenizer.ggml.token_type", &[1, 1, 1, 2]);
+    let kind = |name: &str| GgufFile::empty().with("tokenizer.ggml.model", name);
+    let tokens =
+        |name: &str| kind(name).with("tokenizer.ggml.tokens", vec!["a", "b", "ab", "<unk>"]);
+    let types = |header: GgufFile| header.with("tokenizer.ggml.token_type", vec![1, 1, 1, 2]);
     let merges = |merge: &str| {
-        tokens("gpt2").text("tokenizer.ggml.pre", "gpt-2").texts("tokenizer.ggml.merges", &[merge])
+        tokens("gpt2")
+            .with("tokenizer.ggml.pre", "gpt-2")
+            .with("tokenizer.ggml.merges", vec![merge])
     };
     let cases = [
         (kind("llama"), "has no tokenizer.ggml.tokens"),
-        (kind("llama").texts::<&str>("tokenizer.ggml.tokens", &[]), "has no tokenizer.ggml.tokens"),
         (
-            kind("llama").integers("tokenizer.ggml.tokens", &[1]),
+            kind("llama").with("tokenizer.ggml.tokens", Vec::<&str>::new()),
+            "has no tokenizer.ggml.tokens",
+        ),
+        (
+            kind("llama").with("tokenizer.ggml.tokens", vec![1]),
             "tokenizer.ggml.tokens is a list of values of type 5",
         ),
-        (kind("llama").text("tokenizer.ggml.tokens", "a"), "tokenizer.ggml.tokens has type 8"),
+        (kind("llama").with("tokenizer.ggml.tokens", "a"), "tokenizer.ggml.tokens has type 8"),
         (
-            tokens("llama").texts("tokenizer.ggml.tokens", &["a"]),
+            tokens("llama").with("tokenizer.ggml.tokens", vec!["a"]),
             "value tokenizer.ggml.tokens is listed twice",
         ),
         (tokens("llama"), "no token for byte 0x00"),
         (
-            tokens("llama").floats("tokenizer.ggml.scores", &[1.0]),
+            tokens("llama").with("tokenizer.ggml.scores", vec![1.0_f32]),
             "tokenizer.ggml.scores has 1 values; it must have one for each of the 4",
         ),
         (
-            tokens("llama").integers("tokenizer.ggml.token_type", &[]),
+            tokens("llama").with("tokenizer.ggml.token_type", GgufValue::raw_array(5, 0, &[])),
             "tokenizer.ggml.token_type has 0 values",
         ),
         (
-            types(tokens("llama")).floats("tokenizer.ggml.scores", &[0.0, f32::NAN, 0.0, 0.0]),
+            types(tokens("llama")).with("tokenizer.ggml.scores", vec![0.0_f32, f32::NAN, 0.0, 0.0]),
             "the score of token 1 is not a number",
         ),
         (
             kind("llama")
-                .texts("tokenizer.ggml.tokens", &["a", "a"])
-                .number("tokenizer.ggml.unknown_token_id", 0),
+                .with("tokenizer.ggml.tokens", vec!["a", "a"])
+                .with("tokenizer.ggml.unknown_token_id", 0_u32),
             "tokens 0 and 1 are the same text",
         ),
         (
-            types(tokens("llama")).number("tokenizer.ggml.eos_token_id", 4),
+            types(tokens("llama")).with("tokenizer.ggml.eos_token_id", 4_u32),
             "tokenizer.ggml.eos_token_id is 4; allowed is the id of one of 4 tokens",
         ),
         (
-            types(tokens("llama")).text("tokenizer.ggml.bos_token_id", "a"),
+            types(tokens("llama")).with("tokenizer.ggml.bos_token_id", "a"),
             "tokenizer.ggml.bos_token_id is \"a\"; allowed",
         ),
         (
-            types(tokens("llama")).flag("tokenizer.ggml.add_bos_token", true),
+            types(tokens("llama")).with("tokenizer.ggml.add_bos_token", true),
             "tokenizer.ggml.add_bos_token is true, but there is no tokenizer.ggml.bos_token_id",
         ),
         (
-            types(tokens("llama")).number("tokenizer.ggml.add_eos_token", 1),
+            types(tokens("llama")).with("tokenizer.ggml.add_eos_token", 1_u32),
             "tokenizer.ggml.add_eos_token is 1; allowed are true and false",
         ),
         (
-            types(tokens("llama")).number("tokenizer.chat_template", 1),
+            types(tokens("llama")).with("tokenizer.chat_template", 1_u32),
             "tokenizer.chat_template is 1; allowed is a text",
         ),
         (tokens("gpt2"), "has no tokenizer.ggml.merges"),
@@ -405,21 +412,21 @@ fn a_damaged_vocabulary_is_refused_by_key_and_value() {
         (merges("ab"), "tokenizer.ggml.merges[0] is \"ab\""),
         (merges("b a"), "tokenizer.ggml.merges[0] is \"b a\""),
         (
-            merges("a b").texts("tokenizer.ggml.merges", &["a b"]),
+            merges("a b").with("tokenizer.ggml.merges", vec!["a b"]),
             "value tokenizer.ggml.merges is listed twice",
         ),
         (
-            kind("gpt2").texts("tokenizer.ggml.tokens", &["a", "b", "a"]),
+            kind("gpt2").with("tokenizer.ggml.tokens", vec!["a", "b", "a"]),
             "token 0 \"a\" is listed twice",
         ),
         (
-            kind("gpt2").texts("tokenizer.ggml.tokens", &[b"a".as_slice(), b"\xff"]),
+            kind("gpt2").with("tokenizer.ggml.tokens", texts(&[b"a".as_slice(), b"\xff"])),
             "token 1 \"\u{fffd}\" is not UTF-8",
         ),
         (
             kind("llama")
-                .texts("tokenizer.ggml.tokens", &[b"\xff"])
-                .integers("tokenizer.ggml.token_type", &[3]),
+                .with("tokenizer.ggml.tokens", texts(&[b"\xff"]))
+                .with("tokenizer.ggml.token_type", vec![3]),
             "token 0 \"\u{fffd}\" is not UTF-8",
         ),
     ];
@@ -432,7 +439,7 @@ fn a_damaged_vocabulary_is_refused_by_key_and_value() {
 
 #[test]
 fn a_vocabulary_that_lies_about_its_length_is_refused_before_memory_is_allocated() {
-    let base = Header::default().text("tokenizer.ggml.model", "llama");
+    let base = GgufFile::empty().with("tokenizer.ggml.model", "llama");
     for (key, kind) in [
         ("tokenizer.ggml.tokens", 8),
         ("tokenizer.ggml.merges", 8),
@@ -440,15 +447,16 @@ fn a_vocabulary_that_lies_about_its_length_is_refused_before_memory_is_allocated
         ("tokenizer.ggml.token_type", 5),
     ] {
         for length in [1 << 20, 1 << 40, u64::MAX / 4, u64::MAX] {
-            let message = refused(&base.clone().list(key, kind, length, &[0; 64]));
+            let list = GgufValue::raw_array(kind, length, &[0; 64]);
+            let message = refused(&base.clone().with(key, list));
             assert!(
                 message.contains("continues past the end of the file"),
                 "{key} {length}: {message}"
             );
         }
     }
-    let long = base.list("tokenizer.ggml.tokens", 8, 1, &(1_u64 << 50).to_le_bytes());
-    assert!(refused(&long).contains(
+    let long = GgufValue::raw_array(8, 1, &(1_u64 << 50).to_le_bytes());
+    assert!(refused(&base.with("tokenizer.ggml.tokens", long)).contains(
         "tokenizer.ggml.tokens[0] has 1125899906842624 bytes; allowed are at most 65536"
     ));
 }
@@ -484,17 +492,18 @@ fn a_control_token_that_is_very_long_is_refused() {
 
 #[test]
 fn a_file_that_is_cut_off_anywhere_is_refused() {
-    let header = Header::default()
-        .text("tokenizer.ggml.model", "llama")
-        .texts("tokenizer.ggml.tokens", &["<unk>", "b"])
-        .floats("tokenizer.ggml.scores", &[1.0, 2.0])
-        .integers("tokenizer.ggml.token_type", &[2, 1])
-        .number("tokenizer.ggml.bos_token_id", 1);
-    let whole = header.bytes().len();
-    let (_dir, path) = header.write(whole);
+    let header = GgufFile::empty()
+        .with("tokenizer.ggml.model", "llama")
+        .with("tokenizer.ggml.tokens", vec!["<unk>", "b"])
+        .with("tokenizer.ggml.scores", vec![1.0_f32, 2.0])
+        .with("tokenizer.ggml.token_type", vec![2, 1])
+        .with("tokenizer.ggml.bos_token_id", 1_u32);
+    // The last value is 1, in four bytes. The padding after it may be missing.
+    let whole = header.to_bytes().iter().rposition(|byte| *byte != 0).unwrap() + 4;
+    let (_dir, path) = write(&header, whole);
     assert!(load(&path, 2).is_ok());
     for most in 0..whole {
-        let (_dir, path) = header.write(most);
+        let (_dir, path) = write(&header, most);
         refusal(load(&path, 2).unwrap_err());
     }
 }
@@ -502,10 +511,10 @@ fn a_file_that_is_cut_off_anywhere_is_refused() {
 #[test]
 fn tokens_without_text_and_tokens_that_are_no_characters_load() {
     let tokens: [&[u8]; 6] = [b"<unk>", b"", b"", b"\xe2\x96", b"a\xff", b"x"];
-    let header = Header::default()
-        .text("tokenizer.ggml.model", "llama")
-        .texts("tokenizer.ggml.tokens", &tokens)
-        .integers("tokenizer.ggml.token_type", &[2, 1, 1, 1, 1, 1]);
+    let header = GgufFile::empty()
+        .with("tokenizer.ggml.model", "llama")
+        .with("tokenizer.ggml.tokens", texts(&tokens))
+        .with("tokenizer.ggml.token_type", vec![2, 1, 1, 1, 1, 1]);
     let codec = loaded(&header).codec;
     assert_eq!(codec.bytes(4), b"a\xff");
     assert_eq!(streamed(&codec, &[3, 4, 5]), "\u{fffd}a\u{fffd}x");

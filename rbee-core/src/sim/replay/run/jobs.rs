@@ -92,8 +92,11 @@ impl Running<'_> {
             resident.is_reporting = true;
             self.after(self.plan.settings.probe_interval, Event::Health { worker, hive });
         }
-        let usage =
-            Usage { prompt_tokens: arrival.job.prompt_tokens, completion_tokens: arrival.tokens };
+        let usage = Usage {
+            prompt_tokens: arrival.job.prompt_tokens,
+            completion_tokens: arrival.tokens,
+            ..Usage::default()
+        };
         let result = AttemptResult::Done { finish: Finish::Stop, usage };
         let end = AttemptEnd { result, produced: arrival.tokens, resumable: true };
         self.inputs.push_back(Input::AttemptEnded { lease, end });

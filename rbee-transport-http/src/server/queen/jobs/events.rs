@@ -108,6 +108,7 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
             let metrics = Metrics {
                 prompt_tokens: metrics.prompt_tokens,
                 prefill_ms: metrics.prefill.as_secs_f64() * 1e3,
+                cached_tokens: metrics.cached_tokens,
             };
             put_json(out, seq, job_event::METRICS, &metrics);
         }

@@ -31,7 +31,7 @@ use crate::{
     },
     wire::{
         OpenAiErrorBody,
-        openai::{DONE, StreamOptions, Usage},
+        openai::{DONE, PromptTokensDetails, StreamOptions, Usage},
         sse,
     },
 };
@@ -241,9 +241,16 @@ impl Chunks {
             // Writing to a growing buffer does not fail.
             let _ = write!(
                 self.buffer,
-                "{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{}}}}}\n\n",
+                "{{\"prompt_tokens\":{},\"completion_tokens\":{},\"total_tokens\":{}",
                 usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
             );
+            if let Some(PromptTokensDetails { cached_tokens }) = usage.prompt_tokens_details {
+                let _ = write!(
+                    self.buffer,
+                    ",\"prompt_tokens_details\":{{\"cached_tokens\":{cached_tokens}}}"
+                );
+            }
+            self.buffer.extend_from_slice(b"}}\n\n");
         }
         sse::put(&mut self.buffer, None, "", DONE.as_bytes());
     }
