@@ -28,7 +28,8 @@ pub(crate) fn measure(threads: usize) -> f64 {
 /// Reads all words, from several places by turns. The sums are independent, so that only the memory limits the speed.
 fn sum(words: &[u64], streams: usize) -> u64 {
     let length = words.len() / streams;
-    let pieces: Vec<_> = words.chunks_exact(length).map(|piece| piece.as_chunks::<32>().0).collect();
+    let pieces: Vec<_> =
+        words.chunks_exact(length).map(|piece| piece.as_chunks::<32>().0).collect();
     let mut sums = [0_u64; 32];
     for line in 0..length / 32 {
         for piece in &pieces {

@@ -465,9 +465,10 @@ fn a_vocabulary_that_lies_about_its_length_is_refused_before_memory_is_allocated
 fn a_vocabulary_of_too_many_values_is_refused_before_memory_is_allocated() {
     for key in ["tokenizer.ggml.tokens", "tokenizer.ggml.merges"] {
         let count = (1 << 22) + 1;
-        let header =
-            Header::default().text("tokenizer.ggml.model", "gpt2").list(key, 8, count, &[]);
-        let (_dir, path) = header.write(ALL);
+        let header = GgufFile::empty()
+            .with("tokenizer.ggml.model", "gpt2")
+            .with(key, GgufValue::raw_array(8, count, &[]));
+        let (_dir, path) = write(&header, ALL);
         // Texts without bytes; the file system stores none of them.
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(64 << 20).unwrap();
@@ -480,10 +481,10 @@ fn a_vocabulary_of_too_many_values_is_refused_before_memory_is_allocated() {
 #[test]
 fn a_control_token_that_is_very_long_is_refused() {
     let header = |length: usize| {
-        Header::default()
-            .text("tokenizer.ggml.model", "llama")
-            .texts("tokenizer.ggml.tokens", &["<unk>", &*"x".repeat(length)])
-            .integers("tokenizer.ggml.token_type", &[2, 3])
+        GgufFile::empty()
+            .with("tokenizer.ggml.model", "llama")
+            .with("tokenizer.ggml.tokens", vec!["<unk>".to_owned(), "x".repeat(length)])
+            .with("tokenizer.ggml.token_type", vec![2, 3])
     };
     loaded(&header(1_024));
     let message = refused(&header(1_025));
