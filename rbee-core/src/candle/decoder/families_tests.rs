@@ -16,7 +16,7 @@ use crate::{
     model_info::CachePool,
 };
 
-fn of_config(config: &Value, context: u32) -> Loaded<Description> {
+pub(super) fn of_config(config: &Value, context: u32) -> Loaded<Description> {
     let dir = test_files::file("config.json", config.to_string().as_bytes());
     let config = crate::model_info::families::read(&dir.path().join("config.json"))?;
     let whole = ConfigFields::new(Path::new("config.json"), &config);
@@ -32,11 +32,11 @@ fn of_config(config: &Value, context: u32) -> Loaded<Description> {
     Family::of_class(class).unwrap().describe(&Source::config(fields, &weights, context))
 }
 
-fn config(config: Value) -> Description {
+pub(super) fn config(config: Value) -> Description {
     of_config(&config, CachePool::DEFAULT_CONTEXT).unwrap()
 }
 
-fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Description> {
+pub(super) fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Description> {
     let values: BTreeMap<_, _> = test_files::values(values).into_iter().collect();
     let Some(crate::model_info::gguf::Value::Text(name)) = values.get("general.architecture")
     else {
@@ -49,7 +49,28 @@ fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Descripti
     Family::of_architecture(name).unwrap().describe(&source)
 }
 
-fn llama_32_1b() -> Value {
+/// The same with the contents of tensors.
+pub(super) fn of_file(
+    values: &Value,
+    tensors: &[test_files::Written],
+    context: u32,
+) -> Loaded<Description> {
+    let values = test_files::values(values);
+    let dir = test_files::file("bee.gguf", &test_files::gguf(&values, tensors));
+    let parts = crate::model_info::gguf::open_all(&test_files::path(&dir, "bee.gguf")).unwrap();
+    let weights = StoredWeights::gguf(parts).unwrap();
+    let values: BTreeMap<_, _> = values.into_iter().collect();
+    let Some(crate::model_info::gguf::Value::Text(name)) = values.get("general.architecture")
+    else {
+        panic!("{values:?}")
+    };
+    let object = object(&values, name);
+    let fields = ConfigFields::below(Path::new("bee.gguf"), format!("{name}."), &object);
+    let source = Source::metadata(fields, &values, name, &weights, context);
+    Family::of_architecture(name).unwrap().describe(&source)
+}
+
+pub(super) fn llama_32_1b() -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": false, "head_dim": 64,
         "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072,
@@ -63,7 +84,7 @@ fn llama_32_1b() -> Value {
 }
 
 /// The same object with these changes; `null` removes nothing, but is a value of its own.
-fn with(mut object: Value, changes: Value) -> Value {
+pub(super) fn with(mut object: Value, changes: Value) -> Value {
     for (key, value) in changes.as_object().unwrap() {
         object[key] = value.clone();
     }
@@ -79,7 +100,7 @@ fn llama_31_8b() -> Value {
     with(llama_32_1b(), changes)
 }
 
-fn qwen_25() -> Value {
+pub(super) fn qwen_25() -> Value {
     json!({
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 896,
         "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 21,
@@ -89,7 +110,7 @@ fn qwen_25() -> Value {
     })
 }
 
-fn qwen3_moe() -> Value {
+pub(super) fn qwen3_moe() -> Value {
     json!({
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "attention_bias": false,
         "decoder_sparse_step": 1, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048,
@@ -101,7 +122,7 @@ fn qwen3_moe() -> Value {
     })
 }
 
-fn gemma3_270m() -> Value {
+pub(super) fn gemma3_270m() -> Value {
     let kinds: Vec<_> = (1..=18)
         .map(|layer| if layer % 6 == 0 { "full_attention" } else { "sliding_attention" })
         .collect();
@@ -117,7 +138,7 @@ fn gemma3_270m() -> Value {
     })
 }
 
-fn phi3(extended: bool) -> Value {
+pub(super) fn phi3(extended: bool) -> Value {
     let plain = json!({
         "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "attention_bias": false, "hidden_act": "silu",
         "hidden_size": 3072, "intermediate_size": 8192, "max_position_embeddings": 4096,
@@ -139,7 +160,10 @@ fn phi3(extended: bool) -> Value {
 
 /// Compares some of the frequencies with those that the functions of transformers give.
 #[track_caller]
-fn assert_frequencies(rope: &rbee_decoder::architecture::Rope, expected: &[(usize, f32)]) {
+pub(super) fn assert_frequencies(
+    rope: &rbee_decoder::architecture::Rope,
+    expected: &[(usize, f32)],
+) {
     for (pair, expected) in expected {
         let found = rope.inverse_frequencies[*pair];
         assert!((found - expected).abs() <= 1e-6 * expected, "{pair}: {found} {expected}");
@@ -435,7 +459,7 @@ fn the_tensors_have_the_names_and_shapes_of_the_library() {
     assert_eq!(plan.layers[31].q.name, "model.layers.31.self_attn.q_proj.weight");
 }
 
-fn gemma3_gguf() -> Value {
+pub(super) fn gemma3_gguf() -> Value {
     json!({
         "general.architecture": "gemma3", "gemma3.context_length": 32768, "gemma3.embedding_length": 640,
         "gemma3.block_count": 18, "gemma3.feed_forward_length": 2048, "gemma3.attention.head_count": 4,
@@ -530,15 +554,7 @@ fn llama_in_gguf_rotates_neighbors_and_its_factors_are_tensors() {
         ),
         factors,
     ];
-    let values: Vec<_> = test_files::values(&values);
-    let dir = test_files::file("bee.gguf", &test_files::gguf(&values, &written));
-    let parts = crate::model_info::gguf::open_all(&test_files::path(&dir, "bee.gguf")).unwrap();
-    let weights = StoredWeights::gguf(parts).unwrap();
-    let values: BTreeMap<_, _> = values.into_iter().collect();
-    let object = object(&values, "llama");
-    let fields = ConfigFields::below(Path::new("bee.gguf"), "llama.".into(), &object);
-    let source = Source::metadata(fields, &values, "llama", &weights, CachePool::DEFAULT_CONTEXT);
-    let scaled = Family::of_architecture("llama").unwrap().describe(&source).unwrap().architecture;
+    let scaled = of_file(&values, &written, CachePool::DEFAULT_CONTEXT).unwrap().architecture;
     let expected: Vec<_> = plain.ropes[0]
         .inverse_frequencies
         .iter()
@@ -672,6 +688,10 @@ fn metadata_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
         ),
         (json!({"gemma3.rope.freq_base": 0.0}), "gemma3.rope.freq_base is 0.0;"),
         (json!({"gemma3.embedding_length": 641}), "token_embd.weight has shape [262144, 640]"),
+        (
+            json!({"gemma3.feed_forward_length": [2048, 4096]}),
+            "gemma3.feed_forward_length is [2048,4096]; allowed is 1 to 1048576",
+        ),
     ] {
         let error = of_metadata(&with(gemma3_gguf(), changes), &[embedding]).expect_err(said);
         assert!(error.to_string().contains(said), "{error}");
