@@ -34,5 +34,7 @@ mod tests {
         assert_eq!((top[0].id, &top[0].bytes, top[0].logprob), (Some(text), &None, -0.5));
         assert_eq!(top[0].text.as_bytes(), codec.token_bytes(text));
         assert_eq!(top[1], chosen);
+        let end = codec.id("<|end|>").unwrap();
+        assert_eq!(&*with_text(codec, end, &found).chosen.text, "<|end|>", "its name");
     }
 }

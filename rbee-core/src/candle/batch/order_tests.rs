@@ -94,7 +94,8 @@ fn different_prompts_do_not_wait_for_each_other() {
         bench.rows();
         let mut readers = requests.each_ref().map(|request| bench.join(request));
         bench.step();
-        assert_eq!(bench.script().steps[0].len(), 2, "{:?}", bench.script().steps);
+        let first = bench.script().steps[0].clone();
+        assert_eq!(first.len(), 2, "{first:?}");
         bench.finish(&mut readers.iter_mut().collect::<Vec<_>>());
         for (reader, request) in readers.iter().zip(&requests) {
             assert_eq!(reader.ids, request.expected());
