@@ -219,6 +219,12 @@ mod tests {
     }
 
     #[test]
+    fn scores_of_any_size_give_weights() {
+        let experts = selected(SPEC, &[1e30, 1e30, -1e30, 0.0]);
+        assert_eq!([&experts[0].1, &experts[1].1], [&[0.5], &[0.5]]);
+    }
+
+    #[test]
     fn equal_scores_select_the_experts_of_lower_index() {
         let experts = selected(SPEC, &[1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0]);
         let rows: Vec<&[u32]> = experts.iter().map(|(rows, _)| rows.as_slice()).collect();

@@ -413,3 +413,17 @@ fn every_instruction_set_gives_the_same_logits() {
         }
     }
 }
+
+#[test]
+fn a_cache_longer_than_the_model_does_not_make_its_texts_longer() {
+    let model = Architecture { positions: 40, ..plain("Llama") };
+    let weights = weights(&model, &[WeightType::F32]);
+    let shape = model.cache(CacheType::F16, BLOCKS);
+    let mut decoder = Decoder::new(Cpu::new(), model, weights, shape).unwrap();
+    let tokens = tokens(3, 41, 211);
+    let part =
+        |count: usize| Part { tokens: &tokens[..count], start: 0, blocks: &TABLE, logits: true };
+    assert!(decoder.step(&[part(40)], &mut Vec::new()).is_ok());
+    let error = decoder.step(&[part(41)], &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("ends at position 41 of 40"), "{error}");
+}

@@ -272,3 +272,7 @@ impl Generation {
 fn last_word(text: &Detokenizer) -> Finish {
     if text.stopped() { Finish::Stop } else { Finish::Length }
 }
+
+#[cfg(test)]
+#[path = "generate_tests.rs"]
+mod tests;

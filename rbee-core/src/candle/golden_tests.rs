@@ -176,6 +176,33 @@ fn a_configuration_without_common_keys_gives_the_same_tokens() {
     assert!(error.to_string().contains("config.json: architectures is missing"), "{error}");
 }
 
+#[test]
+fn the_tokenizer_says_which_token_ends_a_text_if_no_configuration_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in
+        ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    {
+        std::fs::copy(Path::new(DIR).join(file), dir.path().join(file)).unwrap();
+    }
+    let config = std::fs::read(Path::new(DIR).join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    config["eos_token_id"].take();
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    let vocabulary = &engine_of(dir.path()).frontend.vocabulary;
+    assert_eq!(vocabulary.eos, [vocabulary.codec.id("<|end|>").unwrap()]);
+}
+
+#[test]
+fn a_cache_of_8_bit_integers_is_refused_on_other_devices_than_the_processor() {
+    let mut options = CandleOptions::new("bee-tiny".parse().unwrap());
+    options.device = super::CandleDevice::Cuda(0);
+    options.cache_type = crate::models::CacheType::Q8;
+    let error = load(Path::new(DIR), &options, &Progress::ignore(), &|| false).map(drop);
+    let said = "cache_type is q8; allowed on cuda:0 are f32 and f16";
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(said), "{error}");
+}
+
 fn check(engine: CausalLm, cases: &[Case]) {
     let mut answers = Answers::of(engine);
     for case in cases {

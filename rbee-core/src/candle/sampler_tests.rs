@@ -209,6 +209,17 @@ fn presence_and_frequency_count_the_answer_alone_and_repetition_the_prompt_too()
 }
 
 #[test]
+fn a_penalty_never_makes_a_logit_infinite() {
+    for (penalty, logit) in [(0.5, f32::MAX), (10.0, f32::MIN)] {
+        let mut sampler = Sampler::new(&sampling(|s| s.repetition_penalty = penalty), 1, &[]);
+        sampler.note_prompt(&[0]);
+        let mut logits = [logit, 1.0];
+        sampler.adjust(&mut logits);
+        assert_eq!(logits, [logit, 1.0]);
+    }
+}
+
+#[test]
 fn end_tokens_wait_for_the_minimum_length_and_no_longer() {
     let waits = sampling(|s| (s.min_tokens, s.temperature) = (3, 0.0));
     let logits = [1.0, 9.0, 2.0, 8.0];

@@ -142,6 +142,36 @@ fn a_shared_cache_has_every_layer_of_as_many_tokens_as_the_rule_says() {
 }
 
 #[test]
+fn values_of_a_head_fill_whole_registers_in_a_shared_cache() {
+    let info = ModelInfo {
+        // Two heads of 40.
+        kv_cache: Some(KvCache { whole: 160, ..KvCache::default() }),
+        head_dim: Some(40),
+        context: None,
+        ..ModelInfo::read(bundled()).unwrap()
+    };
+    let kv = |info: &ModelInfo, kind| {
+        let pool = CachePool { kind, tokens: NonZeroU32::new(32) };
+        info.memory(&MemoryNeed { pool: Some(pool), ..MemoryNeed::default() }).kv_cache.unwrap()
+    };
+    // A key has 40 numbers, and a value takes the space of 48. Each has two scales of 2 bytes as 8-bit integers.
+    assert_eq!(kv(&info, CacheType::F32), 32 * 2 * 88 * 4);
+    assert_eq!(kv(&info, CacheType::F16), 32 * 2 * 88 * 2);
+    assert_eq!(kv(&info, CacheType::Q8), 32 * 2 * (88 + 2 * 2 * 2));
+    // Sizes that no file states, and that no model has.
+    let of = |whole, windowed, head_dim| {
+        let kv_cache = Some(KvCache { whole, windowed, window: 8 });
+        kv(&ModelInfo { kv_cache, head_dim, ..info.clone() }, CacheType::F16)
+    };
+    assert_eq!(of(256, 0, None), of(256, 0, Some(128)));
+    assert_eq!(of(100, 0, Some(40)), of(160, 0, Some(40)), "whole heads");
+    assert_eq!(of(0, 160, Some(40)), of(160, 0, Some(40)));
+    assert!(of(160, 0, Some(0)) > 0);
+    assert_eq!(CachePool::context(Some(u32::MAX), None), 1 << 20);
+    assert_eq!(CachePool::default().blocks(0, 0), 1);
+}
+
+#[test]
 fn configurations_of_many_kinds_are_understood() {
     let info = |config: Value| ModelInfo::read(model(&config).path()).unwrap();
     let gemma = info(json!({

@@ -312,6 +312,46 @@ fn segments_on_several_threads_change_no_bits() {
     }
 }
 
+/// The attention of the last token of the only sequence, whose other tokens are stored before.
+fn last(case: &Case) -> Vec<f32> {
+    let before = case.sequences[0].len - 1;
+    let mut cache = case.cache();
+    case.store(&mut cache, 0, before);
+    let mut outputs = [Vec::new()];
+    case.step(Isa::best(), &mut cache, &[(0, 1)], &mut [before], &mut outputs);
+    let [output] = outputs;
+    output
+}
+
+#[test]
+fn a_score_far_above_all_others_gives_its_value_alone_wherever_it_is() {
+    const LEN: usize = 1_060;
+    let mut case = Case::new(&mut Rng::new(16), CacheType::F32, spec(2, 1, 32), &[LEN]);
+    case.sequences[0].q.fill(30.0);
+    // In the first, another and the last block of a segment, and in each segment.
+    for hot in [3, 40, 511, 520, 1_030, LEN - 1] {
+        let sequence = &mut case.sequences[0];
+        for (position, key) in sequence.k.chunks_mut(32).enumerate() {
+            // The exponentials of the other scores, less the largest of them, are not small.
+            key.fill(if position == hot { 5.0 } else { -5.0 + position as f32 * 1e-3 });
+        }
+        let expected = [&sequence.v[hot * 32..][..32]; 2].concat();
+        assert_eq!(last(&case), expected, "{hot}");
+    }
+}
+
+#[test]
+fn nothing_before_a_window_is_read() {
+    let windowed = Attention { window: Some(20), ..spec(2, 1, 32) };
+    let mut case = Case::new(&mut Rng::new(17), CacheType::F32, windowed, &[60]);
+    let expected = last(&case);
+    let sequence = &mut case.sequences[0];
+    // The window begins in the middle of a block.
+    sequence.k[..40 * 32].fill(f32::NAN);
+    sequence.v[..40 * 32].fill(f32::NAN);
+    assert_eq!(bits(&last(&case)), bits(&expected));
+}
+
 #[test]
 fn a_step_that_does_not_fit_its_cache_is_refused() {
     let mut rng = Rng::new(15);

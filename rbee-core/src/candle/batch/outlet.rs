@@ -114,3 +114,47 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::slots::Slots, *};
+    use crate::event::{Finish, Metrics, Usage};
+
+    fn end() -> Output {
+        Output::End { finish: Finish::Stop, usage: Usage::default() }
+    }
+
+    #[test]
+    fn the_slot_is_free_before_the_reader_sees_the_end() {
+        let slots = Slots::new(1);
+        let (mut outlet, _outputs) = Outlet::new(slots.take().unwrap()).unwrap();
+        assert!(slots.take().is_none(), "there is only one");
+        outlet.close(Ok(end()));
+        assert_eq!(slots.busy(), 0);
+        drop(outlet);
+        assert_eq!(slots.busy(), 0, "it is released once");
+    }
+
+    #[test]
+    fn outputs_that_wait_for_their_reader_keep_their_order() {
+        let slots = Slots::new(1);
+        let (mut outlet, mut outputs) = Outlet::new(slots.take().unwrap()).unwrap();
+        for step in 1..=OUTPUTS as u32 {
+            outlet.heartbeat(HEARTBEAT * step);
+        }
+        let metrics = Output::Metrics(Metrics { prompt_tokens: 1, prefill: Duration::ZERO });
+        let token = Output::Token { id: Some(7), text: "a".into(), logprobs: None };
+        for output in [metrics.clone(), token.clone()] {
+            outlet.put(output, HEARTBEAT);
+        }
+        outlet.end(Ok(end()));
+        assert!(outlet.flush() && outlet.is_full(), "the channel is full of heartbeats");
+        for _ in 0..OUTPUTS {
+            assert_eq!(outputs.try_recv().unwrap().unwrap(), Output::Heartbeat);
+        }
+        assert!(!outlet.flush(), "all is sent");
+        let rest: Vec<Output> =
+            std::iter::from_fn(|| outputs.try_recv().ok()).map(Result::unwrap).collect();
+        assert_eq!(rest, [metrics, token, end()]);
+    }
+}

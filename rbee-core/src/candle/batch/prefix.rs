@@ -36,7 +36,7 @@ struct Node {
     children: usize,
     /// The blocks up to this one.
     depth: usize,
-    /// When it was used last.
+    /// When a sequence released it last.
     used: u64,
 }
 
@@ -122,7 +122,6 @@ impl PrefixCache {
                 None => chain.blocks.push(block),
             }
             chain.nodes.push(id);
-            self.touch(id);
             added += BLOCK;
         }
         added
@@ -178,7 +177,6 @@ impl PrefixCache {
                 }
             };
             chain.nodes.push(id);
-            self.touch(id);
         }
     }
 
@@ -202,7 +200,7 @@ impl PrefixCache {
         id
     }
 
-    /// Records a use.
+    /// Records the end of a use.
     fn touch(&mut self, id: NodeId) {
         let Some(node) = self.nodes.get_mut(&id) else {
             return;

@@ -87,6 +87,66 @@ fn what_a_faulty_run_has_computed_alone_is_not_used_again() {
     assert_eq!((cache.available(), cache.nodes.len(), cache.names.len()), (8, 0, 0));
 }
 
+#[test]
+fn a_prefix_that_is_released_last_is_kept_longest_although_it_was_begun_first() {
+    let mut cache = PrefixCache::new(4);
+    let [long, short] = [1, 2].map(|family| tokens(family, 1, 1));
+    let mut chain = Chain::default();
+    assert!(cache.reserve(&mut chain, long.len()));
+    cache.publish(None, &mut chain, &long, long.len());
+    compute(&mut cache, &short);
+    cache.release(&mut chain);
+    // One block more than the free ones.
+    compute(&mut cache, &tokens(3, 2, 1));
+    assert_eq!(compute(&mut cache, &long), 32);
+    assert_eq!(compute(&mut cache, &short), 0);
+}
+
+#[test]
+fn a_block_that_is_computed_in_part_is_not_replaced_by_a_cached_one() {
+    let mut cache = PrefixCache::new(8);
+    let all = tokens(1, 3, 1);
+    let mut chain = Chain::default();
+    assert!(cache.reserve(&mut chain, all.len()));
+    cache.publish(None, &mut chain, &all, 40);
+    let own = chain.blocks.clone();
+    compute(&mut cache, &all);
+    assert_eq!(cache.extend(None, &mut chain, &all, 40), 0);
+    assert_eq!(chain.blocks, own);
+    cache.publish(None, &mut chain, &all, 64);
+    assert_eq!(cache.extend(None, &mut chain, &all, 64), 32, "from the next whole block on");
+}
+
+#[test]
+fn a_faulty_run_takes_nothing_from_those_that_share_its_blocks() {
+    let mut cache = PrefixCache::new(8);
+    let healthy = tokens(1, 2, 1);
+    compute(&mut cache, &healthy);
+    let mut faulty = tokens(1, 1, 0);
+    faulty.extend(tokens(2, 2, 0));
+    let run = |cache: &mut PrefixCache| {
+        let mut chain = Chain::default();
+        assert_eq!(cache.extend(None, &mut chain, &faulty, 0), 32);
+        assert!(cache.reserve(&mut chain, faulty.len()));
+        cache.publish(None, &mut chain, &faulty, faulty.len());
+        chain
+    };
+    // The first block is also the beginning of a cached prefix.
+    let mut chain = run(&mut cache);
+    cache.discard(&mut chain);
+    assert_eq!((cache.available(), cache.nodes.len()), (8, 2));
+    // And of a run.
+    let mut other = Chain::default();
+    assert_eq!(cache.extend(None, &mut other, &healthy[..33], 0), 32);
+    let mut chain = run(&mut cache);
+    // Without what follows it: the block of the cached prefix is evicted.
+    compute(&mut cache, &tokens(3, 5, 0));
+    cache.discard(&mut chain);
+    assert!(other.nodes.iter().all(|node| cache.contains(*node)));
+    cache.release(&mut other);
+    assert_eq!(compute(&mut cache, &healthy[..33]), 32);
+}
+
 proptest! {
     /// Sequences of three families begin, grow and end at random.
     #[test]

@@ -393,5 +393,8 @@ pub(in crate::candle) fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 #[cfg(test)]
+#[path = "order_tests.rs"]
+mod order_tests;
+#[cfg(test)]
 #[path = "steps_tests.rs"]
 mod tests;

@@ -261,6 +261,7 @@ fn a_part_that_fails_ends_its_own_run_alone() {
         (Fault::Error, "the engine failed: out of order"),
         (Fault::Panic, "the engine panicked: the strings are tangled"),
         (Fault::NotANumber, "the model gave no number as the logit of token 0"),
+        (Fault::NoLogits, "the model gave logits of the wrong number"),
     ] {
         let mut bench = Bench::new(64);
         let requests = [1, 2, 3].map(|seed| request(seed, 50, 20));
@@ -318,6 +319,7 @@ fn a_run_without_outputs_has_a_heartbeat_after_every_long_step() {
     let steps = bench.script().steps.len();
     assert_eq!(reader.heartbeats, steps - 1, "all but the last one, which has a token");
     assert!(steps > 5);
+    assert_eq!(reader.metrics.unwrap().prefill, Duration::from_secs(20));
 }
 
 #[test]

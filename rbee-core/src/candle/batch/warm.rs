@@ -66,3 +66,44 @@ impl WarmKeys {
         Some(keys)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rbee_decoder::backend::BLOCK;
+
+    use super::{super::prefix::Chain, *};
+
+    /// Caches the blocks of a prompt, and returns the last one.
+    fn cached(cache: &mut PrefixCache, blocks: &[u32]) -> NodeId {
+        let tokens: Vec<u32> = blocks.iter().flat_map(|block| [*block; BLOCK]).collect();
+        let mut chain = Chain::default();
+        cache.extend(None, &mut chain, &tokens, 0);
+        assert!(cache.reserve(&mut chain, tokens.len()));
+        cache.publish(None, &mut chain, &tokens, tokens.len());
+        let end = *chain.nodes.last().unwrap();
+        cache.release(&mut chain);
+        end
+    }
+
+    #[test]
+    fn the_newest_512_keys_are_reported_in_ascending_order() {
+        let (mut cache, mut warm) = (PrefixCache::new(4), WarmKeys::default());
+        let end = cached(&mut cache, &[1]);
+        let keys: Vec<u64> = (0..600).rev().collect();
+        warm.record(&keys, end, &cache);
+        assert_eq!(warm.report(&cache), Some((0..512).collect()));
+    }
+
+    #[test]
+    fn a_key_of_prompts_with_nothing_in_common_is_not_reported_until_it_comes_again() {
+        let (mut cache, mut warm) = (PrefixCache::new(4), WarmKeys::default());
+        let (one, other) = (cached(&mut cache, &[1]), cached(&mut cache, &[2]));
+        warm.record(&[7], one, &cache);
+        warm.record(&[7], other, &cache);
+        assert_eq!(warm.report(&cache), Some(vec![]));
+        for end in [one, other, one] {
+            warm.record(&[7], end, &cache);
+        }
+        assert_eq!(warm.report(&cache), Some(vec![7]), "once");
+    }
+}

@@ -356,6 +356,33 @@ fn the_tokens_that_end_a_text_come_from_both_files() {
     assert_eq!(eos(), [1, 2, 7]);
 }
 
+#[test]
+fn a_model_that_also_sees_images_names_tokens_that_end_a_text_outside_of_its_text_part() {
+    let mut text = configs().remove(6);
+    let mut tensors = test_files::tensors(&plan_of(&text), WeightType::F16);
+    for tensor in &mut tensors {
+        tensor.name = tensor.name.replacen("model.", "language_model.model.", 1);
+    }
+    tensors.push(Written::new("vision_tower.x.weight", WeightType::F16, &[2, 2]));
+    text["eos_token_id"] = 3.into();
+    let config = json!({
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "eos_token_id": [1, 7],
+        "text_config": text,
+    });
+    let dir = test_files::directory(&config, &tensors);
+    assert_eq!(Checkpoint::open(dir.path(), None).unwrap().eos, [1, 3, 7]);
+}
+
+#[test]
+fn a_copy_of_tied_weights_is_left_out() {
+    let config = configs().remove(6);
+    let mut tensors = test_files::tensors(&plan_of(&config), WeightType::F16);
+    let before: usize = tensors.iter().map(|tensor| tensor.bytes.len()).sum();
+    tensors.push(Written::new("lm_head.weight", WeightType::F16, &[40, 32]));
+    let dir = test_files::directory(&config, &tensors);
+    assert_eq!(Checkpoint::open(dir.path(), None).unwrap().bytes(), before as u64);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
 

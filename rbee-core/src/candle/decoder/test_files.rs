@@ -77,11 +77,12 @@ pub(super) fn directory(config: &Value, tensors: &[Written]) -> tempfile::TempDi
     dir
 }
 
-/// The values of a GGUF file: integers, fractions, texts and truth values.
+/// The values of a GGUF file: integers, fractions, texts, truth values and lists of integers.
 pub(super) fn values(values: &Value) -> Vec<(String, gguf::Value)> {
     let value = |value: &Value| match value {
         Value::Bool(is) => gguf::Value::Bool(*is),
         Value::String(text) => gguf::Value::Text(text.clone()),
+        Value::Array(list) => gguf::Value::List(list.iter().filter_map(Value::as_u64).collect()),
         other => match other.as_u64() {
             Some(whole) => gguf::Value::Whole(whole),
             None => gguf::Value::Number(other.as_f64().unwrap_or(f64::NAN)),

@@ -199,6 +199,10 @@ impl Detokenizer {
 }
 
 #[cfg(test)]
+#[path = "detokenizer_tests.rs"]
+mod codec_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -322,6 +322,7 @@ fn log_probabilities_count_as_a_part_of_the_answer() {
     }
     let Output::Token { logprobs: Some(found), .. } = with_logprobs(1) else { panic!("none") };
     let each = found.memory_bytes();
+    assert_eq!(log.push(LeaseId(1), with_logprobs(1), each), Pushed::TooLong, "with its text");
     let most = 2 * (each + 1);
     assert_eq!(log.push(LeaseId(1), with_logprobs(1), most), Pushed::Written);
     assert_eq!(log.push(LeaseId(1), with_logprobs(2), most), Pushed::Written);

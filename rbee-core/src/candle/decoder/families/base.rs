@@ -253,3 +253,7 @@ pub(super) fn check_experts(source: &Source<'_>, architecture: &Architecture) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "base_tests.rs"]
+mod tests;

@@ -242,3 +242,7 @@ fn metadata_scaling(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "ropes_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ use crate::{
     model_info::CachePool,
 };
 
-fn of_config(config: &Value, context: u32) -> Loaded<Description> {
+pub(super) fn of_config(config: &Value, context: u32) -> Loaded<Description> {
     let dir = test_files::file("config.json", config.to_string().as_bytes());
     let config = crate::model_info::families::read(&dir.path().join("config.json"))?;
     let whole = ConfigFields::new(Path::new("config.json"), &config);
@@ -35,11 +35,11 @@ fn of_config(config: &Value, context: u32) -> Loaded<Description> {
     Family::of_class(class).unwrap().describe(&Source::config(fields, &weights, context))
 }
 
-fn config(config: Value) -> Description {
+pub(super) fn config(config: Value) -> Description {
     of_config(&config, CachePool::DEFAULT_CONTEXT).unwrap()
 }
 
-fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Description> {
+pub(super) fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Description> {
     let values: BTreeMap<_, _> = test_files::values(values).into_iter().collect();
     let Some(crate::model_info::gguf::Value::Text(name)) = values.get("general.architecture")
     else {
@@ -52,7 +52,28 @@ fn of_metadata(values: &Value, tensors: &[(&str, &[usize])]) -> Loaded<Descripti
     Family::of_architecture(name).unwrap().describe(&source)
 }
 
-fn llama_32_1b() -> Value {
+/// The same with the contents of tensors.
+pub(super) fn of_file(
+    values: &Value,
+    tensors: &[test_files::Written],
+    context: u32,
+) -> Loaded<Description> {
+    let values = test_files::values(values);
+    let dir = test_files::file("bee.gguf", &test_files::gguf(&values, tensors));
+    let parts = crate::model_info::gguf::open_all(&test_files::path(&dir, "bee.gguf")).unwrap();
+    let weights = StoredWeights::gguf(parts).unwrap();
+    let values: BTreeMap<_, _> = values.into_iter().collect();
+    let Some(crate::model_info::gguf::Value::Text(name)) = values.get("general.architecture")
+    else {
+        panic!("{values:?}")
+    };
+    let object = object(&values, name);
+    let fields = ConfigFields::below(Path::new("bee.gguf"), format!("{name}."), &object);
+    let source = Source::metadata(fields, &values, name, &weights, context);
+    Family::of_architecture(name).unwrap().describe(&source)
+}
+
+pub(super) fn llama_32_1b() -> Value {
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": false, "head_dim": 64,
         "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072,
@@ -66,7 +87,7 @@ fn llama_32_1b() -> Value {
 }
 
 /// The same object with these changes; `null` removes nothing, but is a value of its own.
-fn with(mut object: Value, changes: Value) -> Value {
+pub(super) fn with(mut object: Value, changes: Value) -> Value {
     for (key, value) in changes.as_object().unwrap() {
         object[key] = value.clone();
     }
@@ -82,7 +103,7 @@ fn llama_31_8b() -> Value {
     with(llama_32_1b(), changes)
 }
 
-fn qwen_25() -> Value {
+pub(super) fn qwen_25() -> Value {
     json!({
         "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 896,
         "intermediate_size": 4864, "max_position_embeddings": 32768, "max_window_layers": 21,
@@ -92,7 +113,7 @@ fn qwen_25() -> Value {
     })
 }
 
-fn qwen3_moe() -> Value {
+pub(super) fn qwen3_moe() -> Value {
     json!({
         "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "attention_bias": false,
         "decoder_sparse_step": 1, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048,
@@ -104,7 +125,7 @@ fn qwen3_moe() -> Value {
     })
 }
 
-fn gemma3_270m() -> Value {
+pub(super) fn gemma3_270m() -> Value {
     let kinds: Vec<_> = (1..=18)
         .map(|layer| if layer % 6 == 0 { "full_attention" } else { "sliding_attention" })
         .collect();
@@ -120,7 +141,17 @@ fn gemma3_270m() -> Value {
     })
 }
 
-fn phi3(extended: bool) -> Value {
+pub(super) fn gemma3_gguf() -> Value {
+    json!({
+        "general.architecture": "gemma3", "gemma3.context_length": 32768, "gemma3.embedding_length": 640,
+        "gemma3.block_count": 18, "gemma3.feed_forward_length": 2048, "gemma3.attention.head_count": 4,
+        "gemma3.attention.layer_norm_rms_epsilon": 1e-6, "gemma3.attention.key_length": 256,
+        "gemma3.attention.value_length": 256, "gemma3.rope.freq_base": 1000000.0,
+        "gemma3.attention.sliding_window": 512, "gemma3.attention.head_count_kv": 1,
+    })
+}
+
+pub(super) fn phi3(extended: bool) -> Value {
     let plain = json!({
         "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "attention_bias": false, "hidden_act": "silu",
         "hidden_size": 3072, "intermediate_size": 8192, "max_position_embeddings": 4096,
@@ -142,7 +173,10 @@ fn phi3(extended: bool) -> Value {
 
 /// Compares some of the frequencies with those that the functions of transformers give.
 #[track_caller]
-fn assert_frequencies(rope: &rbee_decoder::architecture::Rope, expected: &[(usize, f32)]) {
+pub(super) fn assert_frequencies(
+    rope: &rbee_decoder::architecture::Rope,
+    expected: &[(usize, f32)],
+) {
     for (pair, expected) in expected {
         let found = rope.inverse_frequencies[*pair];
         assert!((found - expected).abs() <= 1e-6 * expected, "{pair}: {found} {expected}");

@@ -4,7 +4,7 @@ use candle_core::Result;
 use rbee_decoder::{
     architecture::{Architecture, Experts},
     backend::CacheShape,
-    weights::{DecoderWeights, FeedForwardWeights},
+    weights::{DecoderWeights, FeedForwardWeights, GatedWeights},
 };
 
 use super::*;
@@ -112,6 +112,44 @@ fn weights_of_another_shape_are_refused() {
         (
             "Q2_K has blocks of 256",
             refusal(|_, weights| weights.layers[2].o.matrix.kind = WeightType::Q2K),
+        ),
+    ] {
+        assert!(got.contains(said), "{said}: {got}");
+    }
+}
+
+/// The same of a mixture of experts, with the index of a layer that has them.
+fn mixture_refusal(change: impl FnOnce(&mut Architecture, &mut DecoderWeights, usize)) -> String {
+    let cases = cases::all();
+    let case = cases.iter().find(|case| case.name == "qwen3-moe").unwrap();
+    let (mut architecture, mut weights) = safetensors(case, WeightType::F32);
+    let shape = architecture.cache(CacheType::F32, 1);
+    let layer = architecture.layers.iter().position(|layer| layer.experts).unwrap();
+    change(&mut architecture, &mut weights, layer);
+    format!("{:#}", Decoder::new(tensors(), architecture, weights, shape).unwrap_err())
+}
+
+fn experts(weights: &mut DecoderWeights, layer: usize) -> &mut Vec<GatedWeights> {
+    match &mut weights.layers[layer].feed_forward {
+        FeedForwardWeights::Experts { experts, .. } => experts,
+        dense @ FeedForwardWeights::Dense(_) => panic!("{dense:?}"),
+    }
+}
+
+#[test]
+fn a_mixture_with_other_experts_is_refused() {
+    for (said, got) in [
+        ("of 6 experts", mixture_refusal(|_, weights, layer| drop(experts(weights, layer).pop()))),
+        (
+            "the experts are missing",
+            mixture_refusal(|_, weights, layer| {
+                let expert = experts(weights, layer).remove(0);
+                weights.layers[layer].feed_forward = FeedForwardWeights::Dense(expert);
+            }),
+        ),
+        (
+            "there are experts",
+            mixture_refusal(|model, _, layer| model.layers[layer].experts = false),
         ),
     ] {
         assert!(got.contains(said), "{said}: {got}");

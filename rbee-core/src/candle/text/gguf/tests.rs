@@ -256,6 +256,36 @@ fn every_token_that_ends_an_answer_is_found() {
 }
 
 #[test]
+fn the_end_token_that_the_file_names_counts_whatever_its_text_and_token_2_if_it_names_none() {
+    let header = |types: [i32; 5]| {
+        Header::default()
+            .text("tokenizer.ggml.model", "llama")
+            .texts("tokenizer.ggml.tokens", &["<unk>", "<a>", "<b>", "c", "[EOS]"])
+            .integers("tokenizer.ggml.token_type", &types)
+    };
+    let eos = |header: &Header| loaded(header).eos;
+    assert_eq!(eos(&header([2, 3, 3, 1, 1])), [2]);
+    assert_eq!(eos(&header([2, 3, 1, 1, 1])), [0; 0], "the third token is text");
+    assert_eq!(eos(&header([2, 3, 3, 1, 3])), [2, 4]);
+    assert_eq!(eos(&header([2, 3, 3, 1, 1]).number("tokenizer.ggml.eos_token_id", 3)), [3]);
+}
+
+#[test]
+fn a_part_of_text_that_is_a_token_needs_no_merges_in_the_vocabularies_that_say_so() {
+    let ids = |pre: &str| {
+        let header = Header::default()
+            .text("tokenizer.ggml.model", "gpt2")
+            .text("tokenizer.ggml.pre", pre)
+            .texts("tokenizer.ggml.tokens", &["a", "b", "c", "ab", "abc"])
+            .texts("tokenizer.ggml.merges", &["a b"])
+            .flag("tokenizer.ggml.add_bos_token", false);
+        trusted(&loaded(&header).codec, "abc", true)
+    };
+    assert_eq!((ids("llama-bpe"), ids("gpt-2")), (vec![4], vec![3, 2]));
+    assert_eq!(ids(""), ids("default"), "old files have no name, or an empty one");
+}
+
+#[test]
 fn the_template_of_the_file_writes_the_control_tokens() {
     let template = "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n<think>{{ m.content }}<|im_end|>{% endfor %}";
     let header = byte_level_header("llama-bpe").with("tokenizer.chat_template", template);

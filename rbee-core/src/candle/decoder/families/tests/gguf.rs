@@ -2,16 +2,6 @@
 
 use super::*;
 
-pub(super) fn gemma3_gguf() -> Value {
-    json!({
-        "general.architecture": "gemma3", "gemma3.context_length": 32768, "gemma3.embedding_length": 640,
-        "gemma3.block_count": 18, "gemma3.feed_forward_length": 2048, "gemma3.attention.head_count": 4,
-        "gemma3.attention.layer_norm_rms_epsilon": 1e-6, "gemma3.attention.key_length": 256,
-        "gemma3.attention.value_length": 256, "gemma3.rope.freq_base": 1000000.0,
-        "gemma3.attention.sliding_window": 512, "gemma3.attention.head_count_kv": 1,
-    })
-}
-
 #[test]
 fn gguf_files_give_the_same_architectures_as_configurations() {
     let embedding = |vocab: usize, width: usize| ("token_embd.weight", [vocab, width]);
@@ -97,15 +87,7 @@ fn llama_in_gguf_rotates_neighbors_and_its_factors_are_tensors() {
         ),
         factors,
     ];
-    let values: Vec<_> = test_files::values(&values);
-    let dir = test_files::file("bee.gguf", &test_files::gguf(&values, &written));
-    let parts = crate::model_info::gguf::open_all(&test_files::path(&dir, "bee.gguf")).unwrap();
-    let weights = StoredWeights::gguf(parts).unwrap();
-    let values: BTreeMap<_, _> = values.into_iter().collect();
-    let object = object(&values, "llama");
-    let fields = ConfigFields::below(Path::new("bee.gguf"), "llama.".into(), &object);
-    let source = Source::metadata(fields, &values, "llama", &weights, CachePool::DEFAULT_CONTEXT);
-    let scaled = Family::of_architecture("llama").unwrap().describe(&source).unwrap().architecture;
+    let scaled = of_file(&values, &written, CachePool::DEFAULT_CONTEXT).unwrap().architecture;
     let expected: Vec<_> = plain.ropes[0]
         .inverse_frequencies
         .iter()

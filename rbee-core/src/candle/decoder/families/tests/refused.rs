@@ -126,6 +126,10 @@ fn metadata_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
         ),
         (json!({"gemma3.rope.freq_base": 0.0}), "gemma3.rope.freq_base is 0.0;"),
         (json!({"gemma3.embedding_length": 641}), "token_embd.weight has shape [262144, 640]"),
+        (
+            json!({"gemma3.feed_forward_length": [2048, 4096]}),
+            "gemma3.feed_forward_length is [2048,4096]; allowed is 1 to 1048576",
+        ),
     ] {
         let error = of_metadata(&with(gemma3_gguf(), changes), &[embedding]).expect_err(said);
         assert!(error.to_string().contains(said), "{error}");
