@@ -418,7 +418,7 @@ fn every_instruction_set_gives_the_same_logits() {
 fn a_cache_longer_than_the_model_does_not_make_its_texts_longer() {
     let model = Architecture { positions: 40, ..plain("Llama") };
     let weights = weights(&model, &[WeightType::F32]);
-    let shape = model.cache(CacheType::F16, BLOCKS);
+    let shape = CacheShape::of(&model, CacheType::F16, BLOCKS);
     let mut decoder = Decoder::new(Cpu::new(), model, weights, shape).unwrap();
     let tokens = tokens(3, 41, 211);
     let part =

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use rbee_decoder::matrix::{StoredMatrix, WeightType};
 
 use super::{
@@ -293,35 +294,35 @@ impl StoredWeights {
                 LoadFault::defect(path, format!("became shorter during the load, in tensor {name}"))
             };
             let length = usize::try_from(length).map_err(|_| cut())?;
-            let source = match residence {
-                Residence::Copied => None,
+            let mut place = match residence {
+                // The header was checked against the size of the file, so this is never more than that.
+                Residence::Copied => Place::Copy(map::zeroed(length).map_err(unreadable)?),
                 Residence::Mapped => {
                     if mapped.as_ref().is_none_or(|(file, _)| *file != stored.file) {
                         mapped = Some((stored.file, map::map(file).map_err(unreadable)?));
                     }
                     let start = usize::try_from(stored.offset).map_err(|_| cut())?;
-                    let end = start.checked_add(length);
+                    let end = start.checked_add(length).ok_or_else(cut)?;
                     let whole = mapped.as_ref().map(|(_, whole)| whole);
-                    let end = end.filter(|end| whole.is_some_and(|whole| *end <= whole.len()));
-                    let end = end.ok_or_else(cut)?;
-                    whole.map(|whole| whole.slice(start..end))
+                    let whole = whole.filter(|whole| end <= whole.len()).ok_or_else(cut)?;
+                    Place::Mapped(whole.slice(start..end))
                 }
             };
-            // The header was checked against the size of the file, so this is never more than that.
-            let mut copy = if source.is_none() { vec![0; length] } else { Vec::new() };
             let mut at = 0;
             while at < length {
                 let size = CHUNK_BYTES.min(length - at);
                 let offset = stored.offset + at as u64;
                 // Reading brings the pages into the system's cache with an error, not a signal, if the disk has one.
-                let chunk = match &source {
-                    None => copy.get_mut(at..at + size),
-                    Some(_) => scratch.get_mut(..size),
+                let chunk = match &mut place {
+                    Place::Copy(copy) => copy.get_mut(at..at + size),
+                    Place::Mapped(_) => scratch.get_mut(..size),
                 };
                 if let Some(chunk) = chunk {
                     read_at(file, offset, chunk).map_err(unreadable)?;
                 }
-                if let Some(mapped) = source.as_ref().and_then(|bytes| bytes.get(at..at + size)) {
+                if let Place::Mapped(bytes) = &place
+                    && let Some(mapped) = bytes.get(at..at + size)
+                {
                     let sum = mapped.iter().step_by(PAGE_BYTES).fold(0_u8, |sum, byte| sum ^ byte);
                     std::hint::black_box(sum);
                 }
@@ -331,12 +332,21 @@ impl StoredWeights {
                     return Err(LoadFault::GivenUp);
                 }
             }
-            let bytes = source.unwrap_or_else(|| copy.into());
+            let bytes = match place {
+                Place::Mapped(bytes) => bytes,
+                Place::Copy(copy) => Bytes::from_owner(copy).slice(..length),
+            };
             let loaded = LoadedTensor { kind: *kind, shape: stored.shape.clone(), bytes };
             tensors.insert(name.to_owned(), loaded);
         }
         Ok(LoadedWeights { path: self.path("").to_owned(), tensors })
     }
+}
+
+/// Where the bytes of a tensor are.
+enum Place {
+    Mapped(Bytes),
+    Copy(MmapMut),
 }
 
 /// Reads bytes at a place in a file.

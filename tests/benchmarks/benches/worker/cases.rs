@@ -97,7 +97,7 @@ mod rand_ids {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let bandwidth = bandwidth::measure(options.threads);
+    let bandwidth = bandwidth::measure(options.threads)?;
     println!("threads: {}, memory bandwidth: {:.1} GB/s", options.threads, bandwidth / 1e9);
     println!("tokens/s (tokens per CPU second), medians of {} rounds", options.rounds);
     let made = tempfile::tempdir()?;
@@ -113,6 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             model.bytes as f64 / 1e6,
             model.per_token as f64 / 1e6
         );
+        models::evict(&model.path)?;
         let mut peers = peers(&model.path, options.threads, model.is_llama)?;
         for peer in &peers {
             println!("{}: loaded in {:.2} s; {}", peer.name, peer.ready.loaded, peer.ready.system);
