@@ -129,7 +129,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             for round in 0..options.rounds {
                 let case = scene.case(round, model.vocab);
                 for ((peer, rounds), most) in peers.iter_mut().zip(&mut rounds).zip(&mut most) {
-                    let measured = peer.measure(&case)?;
+                    let mut measured = peer.measure(&case)?;
+                    measured.sequences = case.prompts.len() as u64;
                     *most = measured.memory.max(*most);
                     rounds.push(measured);
                 }

@@ -33,6 +33,9 @@ pub(crate) struct Measured {
     /// Prompt tokens that were computed, and the longest time of a prompt.
     pub(crate) prompt_tokens: u64,
     pub(crate) prompt_seconds: f64,
+    /// The sequences of the case.
+    #[serde(default)]
+    pub(crate) sequences: u64,
     /// Generated tokens, and the time from the first to the last.
     pub(crate) tokens: u64,
     pub(crate) seconds: f64,

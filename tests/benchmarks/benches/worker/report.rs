@@ -23,7 +23,7 @@ pub(crate) fn line(
     let share = match (scene.kind, engines.first()) {
         (Kind::Decode, Some(rounds)) => {
             // All sequences of a step read the weights together.
-            let passes = median(rounds, |m| m.tokens as f64 / m.wall) / scene.sequences as f64;
+            let passes = median(rounds, decode) / scene.sequences as f64;
             format!("{:.2}", passes * per_token as f64 / bandwidth)
         }
         _ => "-".to_owned(),
@@ -40,7 +40,7 @@ fn cell(kind: Kind, rounds: &[Measured]) -> String {
     let arrival = |m: &Measured| m.arrival.unwrap_or((f64::NAN, f64::NAN));
     match kind {
         Kind::Decode => {
-            let (wall, cpu) = (of(|m| m.tokens as f64 / m.wall), of(|m| m.tokens as f64 / m.cpu));
+            let (wall, cpu) = (of(decode), of(|m| m.tokens as f64 / m.cpu));
             format!("{wall:.1} ({cpu:.1})")
         }
         Kind::Prefill => {
@@ -55,6 +55,11 @@ fn cell(kind: Kind, rounds: &[Measured]) -> String {
             format!("{first:.0} ms, gap {gap:.0} ms")
         }
     }
+}
+
+/// Tokens per second after the first one of each sequence: until then a prompt is computed.
+fn decode(measured: &Measured) -> f64 {
+    (measured.tokens - measured.sequences) as f64 / measured.seconds
 }
 
 fn median(rounds: &[Measured], value: impl Fn(&Measured) -> f64) -> f64 {
