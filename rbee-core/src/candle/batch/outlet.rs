@@ -142,7 +142,7 @@ mod tests {
         for step in 1..=OUTPUTS as u32 {
             outlet.heartbeat(HEARTBEAT * step);
         }
-        let metrics = Output::Metrics(Metrics { prompt_tokens: 1, prefill: Duration::ZERO });
+        let metrics = Output::Metrics(Metrics { prompt_tokens: 1, ..Metrics::default() });
         let token = Output::Token { id: Some(7), text: "a".into(), logprobs: None };
         for output in [metrics.clone(), token.clone()] {
             outlet.put(output, HEARTBEAT);

@@ -123,7 +123,7 @@ fn mixture_refusal(change: impl FnOnce(&mut Architecture, &mut DecoderWeights, u
     let cases = cases::all();
     let case = cases.iter().find(|case| case.name == "qwen3-moe").unwrap();
     let (mut architecture, mut weights) = safetensors(case, WeightType::F32);
-    let shape = architecture.cache(CacheType::F32, 1);
+    let shape = CacheShape::of(&architecture, CacheType::F32, 1);
     let layer = architecture.layers.iter().position(|layer| layer.experts).unwrap();
     change(&mut architecture, &mut weights, layer);
     format!("{:#}", Decoder::new(tensors(), architecture, weights, shape).unwrap_err())

@@ -258,27 +258,27 @@ fn every_token_that_ends_an_answer_is_found() {
 #[test]
 fn the_end_token_that_the_file_names_counts_whatever_its_text_and_token_2_if_it_names_none() {
     let header = |types: [i32; 5]| {
-        Header::default()
-            .text("tokenizer.ggml.model", "llama")
-            .texts("tokenizer.ggml.tokens", &["<unk>", "<a>", "<b>", "c", "[EOS]"])
-            .integers("tokenizer.ggml.token_type", &types)
+        GgufFile::empty()
+            .with("tokenizer.ggml.model", "llama")
+            .with("tokenizer.ggml.tokens", vec!["<unk>", "<a>", "<b>", "c", "[EOS]"])
+            .with("tokenizer.ggml.token_type", types.to_vec())
     };
-    let eos = |header: &Header| loaded(header).eos;
+    let eos = |header: &GgufFile| loaded(header).eos;
     assert_eq!(eos(&header([2, 3, 3, 1, 1])), [2]);
     assert_eq!(eos(&header([2, 3, 1, 1, 1])), [0; 0], "the third token is text");
     assert_eq!(eos(&header([2, 3, 3, 1, 3])), [2, 4]);
-    assert_eq!(eos(&header([2, 3, 3, 1, 1]).number("tokenizer.ggml.eos_token_id", 3)), [3]);
+    assert_eq!(eos(&header([2, 3, 3, 1, 1]).with("tokenizer.ggml.eos_token_id", 3_u32)), [3]);
 }
 
 #[test]
 fn a_part_of_text_that_is_a_token_needs_no_merges_in_the_vocabularies_that_say_so() {
     let ids = |pre: &str| {
-        let header = Header::default()
-            .text("tokenizer.ggml.model", "gpt2")
-            .text("tokenizer.ggml.pre", pre)
-            .texts("tokenizer.ggml.tokens", &["a", "b", "c", "ab", "abc"])
-            .texts("tokenizer.ggml.merges", &["a b"])
-            .flag("tokenizer.ggml.add_bos_token", false);
+        let header = GgufFile::empty()
+            .with("tokenizer.ggml.model", "gpt2")
+            .with("tokenizer.ggml.pre", pre)
+            .with("tokenizer.ggml.tokens", vec!["a", "b", "c", "ab", "abc"])
+            .with("tokenizer.ggml.merges", vec!["a b"])
+            .with("tokenizer.ggml.add_bos_token", false);
         trusted(&loaded(&header).codec, "abc", true)
     };
     assert_eq!((ids("llama-bpe"), ids("gpt-2")), (vec![4], vec![3, 2]));

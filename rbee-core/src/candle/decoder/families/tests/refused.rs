@@ -1,6 +1,6 @@
 //! Descriptions that are refused.
 
-use super::{gguf::gemma3_gguf, *};
+use super::*;
 
 #[test]
 fn a_configuration_that_is_wrong_or_unknown_is_refused_by_key_and_value() {
