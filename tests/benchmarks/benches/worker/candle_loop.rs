@@ -42,7 +42,6 @@ fn measure(model: &mut ModelWeights, case: &Case) -> Result<Measured> {
         wall: begun.elapsed().as_secs_f64(),
         cpu: processor_time() - cpu,
         prompt_tokens: if case.warm { 1 } else { prompt.len() as u64 },
-        prompt_seconds: prefill.as_secs_f64(),
         tokens: case.count.into(),
         seconds: (begun.elapsed() - prefill).as_secs_f64(),
         ..Measured::default()

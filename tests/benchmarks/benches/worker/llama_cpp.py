@@ -98,7 +98,7 @@ def main() -> None:
         if case["arrival"]:
             first, gap = arrival(case["prompts"], case["count"], case["arrival"])
             answer = {"wall": time.monotonic() - begun, "cpu": time.process_time() - cpu, "prompt_tokens": 0}
-            answer |= {"prompt_seconds": 0.0, "tokens": 0, "seconds": 0.0, "arrival": [first, gap]}
+            answer |= {"tokens": 0, "seconds": 0.0, "arrival": [first, gap]}
             print(json.dumps(answer), file=answers, flush=True)
             continue
         results = generate(case["prompts"], case["count"])
@@ -108,7 +108,6 @@ def main() -> None:
             "wall": wall,
             "cpu": cpu,
             "prompt_tokens": sum(t["prompt_n"] for t in timings),
-            "prompt_seconds": max(t["prompt_ms"] for t in timings) / 1e3,
             "tokens": sum(t["predicted_n"] for t in timings),
             "seconds": max(t["predicted_ms"] for t in timings) / 1e3,
         }

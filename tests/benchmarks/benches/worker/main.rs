@@ -7,7 +7,7 @@
 //!
 //! `cargo xtask bench worker -- [--threads N] [--rounds N] [--model PATH] [--only-model] [CASE]`. The random models are
 //! made by the benchmark; `--model` is a GGUF file to measure as well, or with `--only-model` alone. llama.cpp is the
-//! Python package `xllamacpp`, which `cargo xtask` installs below `target`; without it its lines are missing.
+//! Python package `xllamacpp`, which `cargo xtask` installs below `target`; without it its column is missing.
 
 mod bandwidth;
 mod candle_loop;

@@ -30,9 +30,8 @@ pub(crate) struct Measured {
     pub(crate) wall: f64,
     /// The processor time of the engine's process, in seconds.
     pub(crate) cpu: f64,
-    /// Prompt tokens that were computed, and the longest time of a prompt.
+    /// Prompt tokens that were computed.
     pub(crate) prompt_tokens: u64,
-    pub(crate) prompt_seconds: f64,
     /// The sequences of the case.
     #[serde(default)]
     pub(crate) sequences: u64,
@@ -67,7 +66,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts an engine with this model; `None` if it cannot be started.
+    /// Starts an engine with this model.
     pub(crate) fn start(
         name: &'static str,
         mut command: Command,

@@ -78,7 +78,6 @@ async fn measure(worker: &Arc<dyn Worker>, case: &Case) -> Result<Measured> {
     };
     for one in &streams {
         measured.tokens += one.times.len() as u64;
-        measured.prompt_seconds = measured.prompt_seconds.max(one.prefill.as_secs_f64());
         let seconds = one.times.last().zip(one.times.first()).map(|(last, first)| *last - *first);
         measured.seconds = measured.seconds.max(seconds.unwrap_or_default().as_secs_f64());
     }
@@ -97,7 +96,6 @@ async fn measure(worker: &Arc<dyn Worker>, case: &Case) -> Result<Measured> {
 /// What one sequence did.
 struct Generated {
     prompt_tokens: u64,
-    prefill: Duration,
     /// The time of each token.
     times: Vec<Instant>,
 }
@@ -128,12 +126,11 @@ async fn generate(
         idempotency: None,
     });
     let mut outputs = worker.execute(Run { job, attempt: 1, resume }).await?;
-    let mut done = Generated { prompt_tokens: 0, prefill: Duration::ZERO, times: Vec::new() };
+    let mut done = Generated { prompt_tokens: 0, times: Vec::new() };
     while let Some(output) = outputs.next().await {
         match output? {
             Output::Metrics(metrics) => {
                 done.prompt_tokens = metrics.prompt_tokens.into();
-                done.prefill = metrics.prefill;
             }
             Output::Token { .. } => {
                 done.times.push(Instant::now());
