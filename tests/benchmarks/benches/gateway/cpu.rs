@@ -7,7 +7,7 @@ use crate::Result;
 /// The kernel counts in hundredths of a second on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A process id, with the one child process it may have (nginx's worker).
+/// A process id, with the processes that it has started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) u32);
 

@@ -14,8 +14,8 @@ use crate::{
     Result,
     cpu::{self, Process},
     load::Load,
-    middle::{Middle, Running},
-    upstream, whole,
+    middle::{Kind, Middle, Running},
+    scenes::whole, upstream,
 };
 
 /// The number of answers, and after how many of them the memory is read.
@@ -35,14 +35,14 @@ pub(crate) fn run() -> Result<()> {
     cpu::stay_beside();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        many_answers(&Middle::queen(&workers)?).await?;
-        slow_readers(&Middle::queen(&workers)?).await?;
-        many_connections(&Middle::queen(&workers)?).await
+        many_answers(&queen(&workers)?).await?;
+        slow_readers(&queen(&workers)?).await?;
+        many_connections(&queen(&workers)?).await
     })
 }
 
-fn process(queen: &Middle) -> Result<Process> {
-    Ok(queen.process().ok_or("the queen is a process")?)
+fn queen(workers: &Running) -> Result<Middle> {
+    Ok(Middle::start(Kind::Queen, workers, &[])?.ok_or("a queen needs nothing else")?)
 }
 
 fn mib(process: Process) -> Result<f64> {
@@ -54,14 +54,14 @@ async fn many_answers(queen: &Middle) -> Result<()> {
     let load = Load::new(&whole("", 64, ANSWERS), queen.address);
     for done in (STEP..=ANSWERS).step_by(STEP) {
         load.run(STEP).await?;
-        println!("  {done:>7} {:>8.1}", mib(process(queen)?)?);
+        println!("  {done:>7} {:>8.1}", mib(queen.process())?);
     }
     Ok(())
 }
 
 async fn slow_readers(queen: &Middle) -> Result<()> {
     println!("\n{READERS} streams of {TOKENS} tokens at once, which are not read for some time");
-    let process = process(queen)?;
+    let process = queen.process();
     println!("  before      {:>8.1} MiB", mib(process)?);
     let request = request(queen.address, TOKENS);
     let mut readers = Vec::new();
@@ -83,7 +83,7 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
 
 async fn many_connections(queen: &Middle) -> Result<()> {
     println!("\n{CONNECTIONS} idle connections");
-    let process = process(queen)?;
+    let process = queen.process();
     let before = mib(process)?;
     let mut idle = Vec::new();
     for _ in 0..CONNECTIONS {

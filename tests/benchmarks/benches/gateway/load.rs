@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{Result, Scene};
+use crate::{Result, scenes::Scene};
 
 /// The beginning of every token.
 pub(crate) const TOKEN: &[u8] = br#""content":"w"#;
@@ -25,6 +25,7 @@ pub(crate) struct Load {
     connections: usize,
     stream: bool,
     tokens: usize,
+    spread: Duration,
 }
 
 pub(crate) struct Measured {
@@ -58,6 +59,7 @@ impl Load {
             connections: scene.connections,
             stream: scene.stream,
             tokens: scene.tokens as usize,
+            spread: scene.spread,
         }
     }
 
@@ -71,14 +73,25 @@ impl Load {
             streams.push(stream);
         }
         let began = Instant::now();
-        let clients = streams.into_iter().map(|stream| self.client(stream, left.clone()));
+        let count = u32::try_from(streams.len())?;
+        let clients = streams.into_iter().zip(0..).map(|(stream, index)| {
+            // Not in the order of the connections, so that the starts do not follow each other everywhere.
+            let start = self.spread * (index * 37 % count) / count;
+            self.client(stream, start, left.clone())
+        });
         let mut firsts: Vec<Duration> =
             futures_util::future::try_join_all(clients).await?.into_iter().flatten().collect();
         firsts.sort_unstable();
         Ok(Measured { wall: began.elapsed(), firsts })
     }
 
-    async fn client(&self, mut stream: TcpStream, left: Arc<AtomicUsize>) -> Result<Vec<Duration>> {
+    async fn client(
+        &self,
+        mut stream: TcpStream,
+        start: Duration,
+        left: Arc<AtomicUsize>,
+    ) -> Result<Vec<Duration>> {
+        tokio::time::sleep(start).await;
         let mut firsts = Vec::new();
         let mut buffer = Vec::with_capacity(64 << 10);
         while left

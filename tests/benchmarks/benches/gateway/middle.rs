@@ -1,33 +1,26 @@
-//! The gateway between the clients and the workers.
+//! The gateways between the clients and the workers: each a process.
 
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::{Duration, Instant},
-};
-
-use rbee_core::{HiveId, Queen, Settings, SqliteRegistry, Worker};
-use rbee_transport_http::{
-    client::{Endpoint, HttpWorker},
-    dial::Tcp,
-    server,
 };
 
 use crate::{
     Result,
     cpu::{self, Process},
-    upstream::TOKEN,
+    scenes::Scene,
 };
 
 /// The time limit for a process to start listening.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A process of this benchmark; it is killed when this is dropped.
 pub(crate) struct Running {
     child: Child,
-    ports: Vec<u16>,
+    pub(crate) ports: Vec<u16>,
 }
 
 impl Drop for Running {
@@ -52,13 +45,69 @@ impl Running {
         let ports = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         Ok(Self { child, ports })
     }
+
+    /// Starts a process that will listen on this port, and waits for that.
+    fn start_on(command: &mut Command, port: u16) -> Result<Self> {
+        let running = Self { child: command.stdin(Stdio::null()).spawn()?, ports: vec![port] };
+        let began = Instant::now();
+        while std::net::TcpStream::connect(loopback(port)).is_err() {
+            if began.elapsed() > TIMEOUT {
+                return Err(format!("{command:?} does not listen").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(running)
+    }
 }
 
-/// One path to a worker.
+/// A kind of gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Nginx,
+    /// A second nginx: the control.
+    NginxAgain,
+    HyperProxy,
+    /// See [`crate::minimal`].
+    Minimal,
+    Queen,
+    VllmRouter,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Nginx,
+        Self::NginxAgain,
+        Self::HyperProxy,
+        Self::Minimal,
+        Self::Queen,
+        Self::VllmRouter,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::NginxAgain => "nginx again",
+            Self::HyperProxy => "hyper proxy",
+            Self::Minimal => "minimal durable",
+            Self::Queen => "queen",
+            Self::VllmRouter => "vllm-router",
+        }
+    }
+
+    /// True if it can do this.
+    pub(crate) fn plays(self, scene: &Scene) -> bool {
+        match self {
+            Self::Minimal => !scene.stream,
+            _ => true,
+        }
+    }
+}
+
+/// A gateway, running.
 pub(crate) struct Middle {
-    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
-    running: Option<Running>,
+    pub(crate) running: Running,
     _files: Option<tempfile::TempDir>,
 }
 
@@ -66,42 +115,54 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 impl Middle {
-    pub(crate) fn process(&self) -> Option<Process> {
-        self.running.as_ref().map(|running| Process(running.child.id()))
+    pub(crate) fn process(&self) -> Process {
+        Process(self.running.child.id())
     }
 
-    pub(crate) fn direct(workers: &Running) -> Self {
-        Self { name: "direct", address: loopback(workers.ports[2]), running: None, _files: None }
-    }
-
-    pub(crate) fn queen(workers: &Running) -> Result<Self> {
+    /// Starts it behind `wrapper`, if there is one: a program and its arguments. `None` if it is not installed.
+    pub(crate) fn start(kind: Kind, workers: &Running, wrapper: &[String]) -> Result<Option<Self>> {
+        let [fast, paced, openai] = workers.ports[..] else { return Err("three ports".into()) };
         let exe = std::env::current_exe()?;
-        let mut command = cpu::alone(exe.as_os_str());
-        command.arg("queen").args(workers.ports[..2].iter().map(u16::to_string));
-        let running = Running::start(&mut command)?;
-        Ok(Self {
-            name: "queen",
-            address: loopback(running.ports[0]),
-            running: Some(running),
-            _files: None,
-        })
+        let own = |arguments: &[&str], ports: &[u16]| {
+            let mut command = command(wrapper, &exe);
+            command.args(arguments).args(ports.iter().map(u16::to_string));
+            Self::own(kind, &mut command).map(Some)
+        };
+        match kind {
+            Kind::Nginx | Kind::NginxAgain => Self::nginx(kind, openai, wrapper),
+            Kind::HyperProxy => own(&["proxy"], &[openai]),
+            Kind::Minimal => own(&["minimal"], &[fast]),
+            Kind::Queen => own(&["queen"], &[fast, paced]),
+            Kind::VllmRouter => Self::vllm_router(openai, wrapper),
+        }
     }
 
-    /// nginx with one worker process, keep-alive connections on both sides, and no buffering.
-    pub(crate) fn nginx(workers: &Running) -> Result<Option<Self>> {
+    fn own(kind: Kind, command: &mut Command) -> Result<Self> {
+        let running = Running::start(command)?;
+        let port = *running.ports.first().ok_or("it did not say where it listens")?;
+        Ok(Self { kind, address: loopback(port), running, _files: None })
+    }
+
+    /// nginx with one process, keep-alive connections on both sides, and no buffering.
+    fn nginx(kind: Kind, upstream: u16, wrapper: &[String]) -> Result<Option<Self>> {
         if Command::new("nginx").arg("-v").output().is_err() {
             println!("nginx is not installed: its lines are missing");
             return Ok(None);
         }
         let files = tempfile::tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let configuration = files.path().join("nginx.conf");
-        let (upstream, at) = (workers.ports[2], files.path().display());
+        let at = files.path().display();
         let mut file = std::fs::File::create(&configuration)?;
         write!(
             file,
-            "daemon off; master_process on; worker_processes 1; pid {at}/pid; error_log {at}/error.log;
+            "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;
              events {{ worker_connections 4096; }}
              http {{
                  access_log off; keepalive_requests 1000000; tcp_nodelay on;
@@ -117,46 +178,34 @@ impl Middle {
                  }}
              }}"
         )?;
-        let mut command = cpu::alone("nginx".as_ref());
-        command.arg("-c").arg(&configuration).stdin(Stdio::null());
-        let running = Running { child: command.spawn()?, ports: vec![port] };
-        let began = Instant::now();
-        while std::net::TcpStream::connect(loopback(port)).is_err() {
-            if began.elapsed() > TIMEOUT {
-                return Err("nginx does not listen".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(Some(Self {
-            name: "nginx",
-            address: loopback(port),
-            running: Some(running),
-            _files: Some(files),
-        }))
+        let mut command = command(wrapper, Path::new("nginx"));
+        command.arg("-c").arg(&configuration);
+        let running = Running::start_on(&mut command, port)?;
+        Ok(Some(Self { kind, address: loopback(port), running, _files: Some(files) }))
+    }
+
+    /// The router of the vLLM project, as its Python package installs it.
+    fn vllm_router(upstream: u16, wrapper: &[String]) -> Result<Option<Self>> {
+        let Some(program) = std::env::var_os("VLLM_ROUTER") else {
+            println!("vllm-router is not installed: its lines are missing");
+            return Ok(None);
+        };
+        let port = free_port()?;
+        let mut command = command(wrapper, Path::new(&program));
+        command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(["--worker-urls", &format!("http://127.0.0.1:{upstream}")]);
+        command.args(["--policy", "round_robin", "--log-level", "error"]);
+        command.args(["--prometheus-host", "127.0.0.1", "--prometheus-port", &free_port()?.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let running = Running::start_on(&mut command, port)?;
+        Ok(Some(Self { kind: Kind::VllmRouter, address: loopback(port), running, _files: None }))
     }
 }
 
-/// A queen with a database file, in front of the two workers on these ports. Serves until it is killed.
-pub(crate) fn serve_queen(fast: &str, paced: &str) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let files = tempfile::tempdir()?;
-        let settings = Settings { queue_capacity: 100_000, ..Settings::default() };
-        let mut queen = Queen::builder()
-            .registry(SqliteRegistry::open(files.path().join("queen.db"))?)
-            .settings(settings);
-        for port in [fast, paced] {
-            let endpoint =
-                Endpoint::new(Arc::new(Tcp::loopback()), port.parse()?, Some(TOKEN.parse()?));
-            let worker = HttpWorker::connect(endpoint).await?;
-            assert_eq!(worker.info().hive, HiveId::local());
-            queen = queen.worker(worker);
-        }
-        let router = server::queen(queen.build().await?);
-        let listener = server::Server::bind("127.0.0.1:0".parse()?).await?;
-        println!("{}", listener.address().port());
-        std::io::stdout().flush()?;
-        listener.run(router, Default::default(), Duration::ZERO).await;
-        Ok(())
-    })
+/// The command for this program, behind a wrapper if there is one, else on a processor of its own.
+fn command(wrapper: &[String], program: &Path) -> Command {
+    let Some((first, rest)) = wrapper.split_first() else { return cpu::alone(program.as_os_str()) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program);
+    command
 }

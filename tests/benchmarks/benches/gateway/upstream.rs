@@ -5,7 +5,7 @@ use std::{convert::Infallible, io::Write, time::Duration};
 use axum::{
     Router,
     body::{Body, Bytes},
-    routing::post,
+    routing::{get, post},
 };
 use futures_util::{StreamExt, stream};
 use rbee_core::worker::EchoWorker;
@@ -34,7 +34,10 @@ pub(crate) fn serve() -> Result<()> {
         };
         let fast = server::worker(worker(FAST)?.build(), TOKEN.parse()?);
         let paced = server::worker(worker(PACED)?.token_delay(PACE).build(), TOKEN.parse()?);
-        let openai = Router::new().route("/v1/chat/completions", post(completions));
+        // vLLM's router asks for the health of its workers.
+        let openai = Router::new()
+            .route("/v1/chat/completions", post(completions))
+            .route("/health", get(async || ()));
         let mut ports = Vec::new();
         for router in [fast, paced, openai] {
             let server = server::Server::bind("127.0.0.1:0".parse()?).await?;
