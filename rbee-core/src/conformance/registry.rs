@@ -102,6 +102,7 @@ suite! {
         what_may_not_be_kept_is_erased;
     records:
         changes_are_written_in_their_order,
+        changes_together_do_what_they_do_one_by_one,
         changes_are_written_together_or_not_at_all,
         what_is_not_there_is_passed_over,
         a_record_without_changes_succeeds,

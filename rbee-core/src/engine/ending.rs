@@ -106,7 +106,8 @@ impl Engine {
         };
         ending.is_handed_in = true;
         let (outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
-        let used = entry.used(&outcome).unwrap_or(0);
+        // The store counts them for tenants only.
+        let used = entry.job.tenant.as_ref().and_then(|_| entry.used(&outcome)).unwrap_or(0);
         let n = self.number();
         self.storage.pending.insert(n, PendingWrite::End(id));
         let change = self.end_change(id, keep_output, outcome, used, now);

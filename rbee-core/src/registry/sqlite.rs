@@ -47,7 +47,6 @@ use self::{
     answers::Caller,
     backup::BackupThread,
     fault::Fault,
-    ops::Op,
     read::Readers,
     writer::{Message, Writer},
 };
@@ -212,11 +211,8 @@ impl Registry for SqliteRegistry {
     }
 
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
-        let ops: Vec<Op> = changes
-            .iter()
-            .map(Op::new)
-            .collect::<Result<_, _>>()
-            .map_err(|fault| fault.during(writer::RECORD, &self.path))?;
+        let ops =
+            ops::encode(changes).map_err(|fault| fault.during(writer::RECORD, &self.path))?;
         let message = |reply| {
             let caller = Caller::new(reply);
             Message::Record(writer::Record { epoch, ops, caller })

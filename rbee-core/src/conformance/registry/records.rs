@@ -3,7 +3,12 @@
 use futures_util::future::{join, join_all};
 
 use super::{Subject, samples::*};
-use crate::{event::Outcome, job::JobState, registry::Change};
+use crate::{
+    event::Outcome,
+    id::{JobId, WorkerId},
+    job::{JobState, LiveJob},
+    registry::Change,
+};
 
 /// The last of two contradicting changes counts.
 pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
@@ -32,6 +37,68 @@ pub async fn changes_are_written_in_their_order(store: &dyn Subject) {
         JobState::Running,
         "the changes of one record must be written in their order"
     );
+}
+
+/// In one record or in one each, the changes of a job have the same effect.
+pub async fn changes_together_do_what_they_do_one_by_one(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let (plain, mut with_chunks) = (job(1), job(2));
+    (with_chunks.chunks, with_chunks.tokens_generated) = (chunks(&["a"]), 1);
+    with_chunks.numerics = Some("before".into());
+    let mut was_running = job(3);
+    let worker = WorkerId::from_random_bits(7);
+    was_running.status = LiveJob::from_parts(Some(worker), Some(AT)).into();
+    for job in [plain, with_chunks, was_running] {
+        let start = |attempt: u128, numerics: &str| Change::JobRunning {
+            job: job.id,
+            worker: WorkerId::from_random_bits(attempt),
+            attempt: attempt as u32,
+            at: later(attempt as u64),
+            numerics: numerics.into(),
+        };
+        let requeued = || Change::JobRequeued { job: job.id, attempts: 1 };
+        let all = [
+            vec![queued(&job), start(1, "x")],
+            vec![queued(&job), start(1, "x"), start(2, "y")],
+            vec![queued(&job), tokens(job.id, 0, &["b"]), start(1, "x")],
+            vec![queued(&job), start(1, "x"), tokens(job.id, 0, &["b"]), requeued()],
+            vec![queued(&job), start(1, "x"), queued(&job), start(2, "y")],
+            vec![queued(&job), requeued(), start(1, "x")],
+            vec![queued(&job), start(1, "x"), ended(job.id, Outcome::Cancelled, later(9))],
+            vec![queued(&job), ended(job.id, Outcome::Cancelled, later(9)), start(1, "x")],
+        ];
+        for changes in all {
+            // The same for another job.
+            let twin = JobId::random();
+            let of_twin = changes.iter().map(|change| of(change, twin));
+            for change in of_twin {
+                record(&*registry, epoch, &[change]).await;
+            }
+            let own = JobId::random();
+            let together: Vec<Change> = changes.iter().map(|change| of(change, own)).collect();
+            record(&*registry, epoch, &together).await;
+            // It is stored already.
+            record(&*registry, epoch, &together[..1]).await;
+            let (mut one, other) = (stored_one(&*registry, own).await, stored_one(&*registry, twin).await);
+            one.id = twin;
+            assert_eq!(one, other, "the changes of one record must be as those of several: {changes:?}");
+        }
+    }
+}
+
+/// The same change of another job.
+fn of(change: &Change, job: JobId) -> Change {
+    let mut change = change.clone();
+    match &mut change {
+        Change::JobQueued(record) => record.id = job,
+        Change::JobRunning { job: id, .. }
+        | Change::JobTokens { job: id, .. }
+        | Change::JobRequeued { job: id, .. }
+        | Change::JobEnded { job: id, .. } => *id = job,
+        _ => {}
+    }
+    change
 }
 
 /// It checks whether the store can be written, and changes nothing.

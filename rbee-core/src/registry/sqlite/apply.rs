@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     fault::{Fault, Refusal},
-    ops::{Key, Op, Stretch, json, stored, stored_time},
+    ops::{JobStart, Key, Op, Stretch, json, stored, stored_time},
     outcome::Columns,
     rows, token_chunks,
 };
@@ -15,7 +15,7 @@ use crate::{
     event::Outcome,
     hive_address::HiveAddress,
     id::{Epoch, HiveId},
-    job::JobStatus,
+    job::{JobState, JobStatus},
     registry::{
         Change, HiveRecord, JobRecord, ModelRecord, POLICIES_KEPT, PolicyRecord, TenantRecord,
         WorkerRecord, rules,
@@ -26,9 +26,11 @@ use crate::{
 /// Writes one change, or returns the reason of the refusal. A change to a missing row is ignored.
 pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusal> {
     match op {
-        Op::JobQueued { record, request, chunks, vectors } => {
-            job_queued(db, epoch, record, request.as_deref(), chunks, vectors.as_deref())
+        Op::JobQueued { record, request, chunks, vectors, start } => {
+            let start = start.as_ref();
+            job_queued(db, epoch, (record, start), request.as_deref(), chunks, vectors.as_deref())
         }
+        Op::JobRunning { job, start } => job_running(db, epoch, job, start),
         Op::JobTokens { job, stretch } => job_tokens(db, epoch, job, stretch),
         Op::JobVectors { job, data } => job_vectors(db, epoch, job, data),
         Op::HivePut { record, capabilities, labels } => {
@@ -40,25 +42,6 @@ pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusa
 
 fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> {
     match change {
-        Change::JobRunning { job, worker, attempt, at, numerics } => {
-            let job = Key::new(job);
-            let changed = db
-                .prepare_cached(
-                    "UPDATE jobs SET state = 'running', worker_id = ?3, attempts = ?4,
-                            started_at = coalesce(started_at, ?5),
-                            numerics = CASE WHEN tokens_generated = 0 THEN ?6 ELSE numerics END
-                     WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
-                )?
-                .execute(params![
-                    job.as_str(),
-                    stored(epoch.0),
-                    Key::new(worker).as_str(),
-                    attempt,
-                    stored_time(*at),
-                    numerics,
-                ])?;
-            job_touched(db, epoch, &job, changed)
-        }
         Change::JobRequeued { job, attempts } => {
             let job = Key::new(job);
             let changed = db
@@ -108,22 +91,48 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
         Change::PolicyPut(record) => Ok(policy_put(db, record)?),
         // Encoded by their callers: see Op::new.
         Change::JobQueued(_)
+        | Change::JobRunning { .. }
         | Change::JobTokens { .. }
         | Change::JobVectors { .. }
         | Change::HivePut(_) => apply(db, epoch, &Op::new(change)?),
     }
 }
 
+fn job_running(db: &Connection, epoch: Epoch, job: &Key, start: &JobStart) -> Result<(), Refusal> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE jobs SET state = 'running', worker_id = ?3, attempts = ?4,
+                    started_at = coalesce(started_at, ?5),
+                    numerics = CASE WHEN tokens_generated = 0 THEN ?6 ELSE numerics END
+             WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
+        )?
+        .execute(params![
+            job.as_str(),
+            stored(epoch.0),
+            Key::new(start.worker).as_str(),
+            start.attempt,
+            stored_time(start.at),
+            start.numerics,
+        ])?;
+    job_touched(db, epoch, job, changed)
+}
+
 fn job_queued(
     db: &Connection,
     epoch: Epoch,
-    record: &JobRecord,
+    (record, start): (&JobRecord, Option<&JobStart>),
     request: Option<&str>,
     stretch: &Stretch,
     vectors: Option<&[u8]>,
 ) -> Result<(), Refusal> {
     let job = Key::new(record.id);
-    let worker = record.status.worker().map(Key::new);
+    let worker = start.map(|start| start.worker).or(record.status.worker()).map(Key::new);
+    let state = if start.is_some() { JobState::Running } else { record.status.state() };
+    let started_at = start.map(|start| start.at).or(record.status.started_at());
+    let numerics = match start {
+        Some(start) if stretch.end() == 0 => Some(&start.numerics),
+        _ => record.numerics.as_ref(),
+    };
     let ended = match &record.status {
         JobStatus::Live(_) => None,
         JobStatus::Ended(ended) => Some(ended),
@@ -150,22 +159,22 @@ fn job_queued(
             record.tenant.as_ref().map(|tenant| tenant.as_str()),
             record.model.as_str(),
             record.priority.as_str(),
-            record.status.state().as_str(),
+            state.as_str(),
             worker.as_ref().map(Key::as_str),
             stored_time(record.submitted_at),
-            record.status.started_at().map(stored_time),
+            started_at.map(stored_time),
             ended.map(|ended| stored_time(ended.completed_at)),
             outcome.message,
             outcome.code,
             outcome.finish,
-            record.attempts,
+            start.map_or(record.attempts, |start| start.attempt),
             outcome.prompt_tokens,
             tokens,
             stored(epoch.0),
             stored(record.order),
             record.correlation_id.as_str(),
             record.idempotency.as_ref().map(ToString::to_string),
-            record.numerics,
+            numerics,
             request,
             outline.map(|outline| if outline.embed { "embed" } else { "generate" }),
             outline.and_then(|outline| outline.max_tokens),
@@ -178,7 +187,8 @@ fn job_queued(
             outcome.cached_tokens,
         ])?;
     if changed == 0 {
-        return job_touched(db, epoch, &job, changed);
+        job_touched(db, epoch, &job, changed)?;
+        return start.map_or(Ok(()), |start| job_running(db, epoch, &job, start));
     }
     if let Some(data) = vectors {
         put_stretch(db, &job, token_chunks::VECTORS, data)?;

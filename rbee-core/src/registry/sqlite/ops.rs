@@ -1,21 +1,29 @@
 //! Changes in the form that the writer gets: the caller has done all expensive encoding.
 
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use super::{fault::Fault, token_chunks};
 use crate::{
+    id::WorkerId,
+    job::LiveJob,
     registry::{Change, HiveRecord, JobRecord, TokenChunk},
     time::WallTime,
 };
 
 /// One change, ready to be written.
 pub(super) enum Op {
-    /// The record contains neither request nor answer.
+    /// The record contains neither request nor answer. `start` is the first attempt, if it began in the same record: then
+    /// one statement writes both.
     JobQueued {
         record: Box<JobRecord>,
         request: Option<String>,
         chunks: Stretch,
         vectors: Option<Vec<u8>>,
+        start: Option<JobStart>,
+    },
+    JobRunning {
+        job: Key,
+        start: JobStart,
     },
     JobTokens {
         job: Key,
@@ -30,8 +38,16 @@ pub(super) enum Op {
         capabilities: String,
         labels: String,
     },
-    /// A change that needs no encoding: any but the four above.
+    /// A change that needs no encoding: any but those above.
     Plain(Change),
+}
+
+/// The start of an attempt.
+pub(super) struct JobStart {
+    pub(super) worker: WorkerId,
+    pub(super) attempt: u32,
+    pub(super) at: WallTime,
+    pub(super) numerics: Arc<str>,
 }
 
 /// A part of an answer: its position, the number of its token chunks, and their bytes.
@@ -56,6 +72,30 @@ impl Stretch {
     }
 }
 
+/// The changes of one record, in order. A start that follows its job becomes a part of the job's row.
+pub(super) fn encode(changes: &[Change]) -> Result<Vec<Op>, Fault> {
+    let mut ops: Vec<Op> = Vec::with_capacity(changes.len());
+    // The jobs that nothing has happened to since they were accepted in this record, and where they are.
+    let mut untouched = HashMap::new();
+    for change in changes {
+        let queued = change.job().and_then(|job| untouched.remove(&job));
+        let op = match (Op::new(change)?, queued.and_then(|at: usize| ops.get_mut(at))) {
+            (Op::JobRunning { start: begun, .. }, Some(Op::JobQueued { start, .. })) => {
+                *start = Some(begun);
+                continue;
+            }
+            (op, _) => op,
+        };
+        if let Change::JobQueued(record) = change
+            && record.status == LiveJob::queued().into()
+        {
+            untouched.insert(record.id, ops.len());
+        }
+        ops.push(op);
+    }
+    Ok(ops)
+}
+
 impl Op {
     pub(super) fn new(change: &Change) -> Result<Self, Fault> {
         Ok(match change {
@@ -67,6 +107,16 @@ impl Op {
                     .as_deref()
                     .map(|vectors| token_chunks::encode_vectors(vectors)),
                 record: Box::new(without_text(record)),
+                start: None,
+            },
+            Change::JobRunning { job, worker, attempt, at, numerics } => Self::JobRunning {
+                job: Key::new(job),
+                start: JobStart {
+                    worker: *worker,
+                    attempt: *attempt,
+                    at: *at,
+                    numerics: numerics.clone(),
+                },
             },
             Change::JobTokens { job, at, chunks } => {
                 Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, chunks) }
