@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The most unused connections that are kept.
-const MOST_IDLE: usize = 64;
+const MOST_IDLE: usize = 512;
 
 /// A daemon: its address, and the token it accepts. Clones share the pool of connections.
 #[derive(Clone)]

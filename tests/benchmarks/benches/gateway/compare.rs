@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    Result, cpu,
+    Plan, Result, cpu,
     load::Load,
-    middle::{Kind, Middle, Running},
-    scenes::{SCENES, Scene},
+    middle::{Middle, Running},
+    scenes::Scene,
 };
 
 /// One round of one gateway.
@@ -20,27 +20,20 @@ struct Round {
     memory_kib: u64,
 }
 
-/// Measures the cases and the gateways that contain one of the parts in `only`, or all.
-pub(crate) fn run(rounds: usize, only: &[String]) -> Result<()> {
+/// Measures the gateways of the plan in its cases.
+pub(crate) fn run(plan: &Plan) -> Result<()> {
     let workers = Running::upstream()?;
-    let contains = |name: &str| only.iter().any(|part| name.contains(part.as_str()));
-    let names_kinds = Kind::ALL.iter().any(|kind| contains(kind.name()));
-    let names_scenes = SCENES.iter().any(|scene| contains(scene.name));
     let mut middles = Vec::new();
-    for kind in Kind::ALL {
-        // All others are multiples of nginx.
-        let is_wanted = !names_kinds || kind == Kind::Nginx || contains(kind.name());
-        if is_wanted && let Some(middle) = Middle::start(kind, &workers, &[])? {
-            middles.push(middle);
-        }
+    for kind in &plan.kinds {
+        middles.extend(Middle::start(*kind, &workers, &[])?);
     }
     cpu::stay_beside();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    for scene in SCENES.iter().filter(|scene| !names_scenes || contains(scene.name)) {
+    for scene in &plan.scenes {
         let playing: Vec<&Middle> =
             middles.iter().filter(|middle| middle.kind.plays(scene)).collect();
         let mut measured = vec![Vec::new(); playing.len()];
-        for round in 0..=rounds {
+        for round in 0..=plan.rounds {
             for (middle, measured) in playing.iter().zip(&mut measured) {
                 let answers = if round == 0 { scene.answers / 4 } else { scene.answers };
                 let result = runtime.block_on(measure(middle, scene, answers))?;

@@ -4,18 +4,17 @@
 use std::{fs, path::Path, process::Command};
 
 use crate::{
-    Result,
+    Plan, Result,
     load::Load,
     middle::{Kind, Middle, Running},
-    scenes::{SCENES, Scene},
+    scenes::Scene,
 };
 
 /// Valgrind is about fifty times slower than the processor.
 const FEWER: usize = 10;
 
-/// Counts for the cases and the gateways that contain one of the parts in `only`, or all. The profiles stay in
-/// `target/tmp/callgrind`.
-pub(crate) fn run(only: &[String]) -> Result<()> {
+/// Counts for the gateways of the plan in its cases. The profiles stay in `target/tmp/callgrind`.
+pub(crate) fn run(plan: &Plan) -> Result<()> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         println!("valgrind is not installed: nothing is counted");
         return Ok(());
@@ -23,18 +22,15 @@ pub(crate) fn run(only: &[String]) -> Result<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("callgrind");
     fs::create_dir_all(&folder)?;
     let workers = Running::upstream()?;
-    let contains = |name: &str| only.iter().any(|part| name.contains(part.as_str()));
-    let names_kinds = Kind::ALL.iter().any(|kind| contains(kind.name()));
-    let names_scenes = SCENES.iter().any(|scene| contains(scene.name));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Python's interpreter is not what is measured.
-    let kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::NginxAgain | Kind::VllmRouter));
-    for kind in kinds.filter(|kind| !names_kinds || contains(kind.name())) {
-        for scene in SCENES.iter().filter(|scene| !names_scenes || contains(scene.name)) {
+    let is_counted = |kind: &&Kind| !matches!(kind, Kind::NginxAgain | Kind::VllmRouter);
+    for kind in plan.kinds.iter().copied().filter(|kind| is_counted(&kind)) {
+        for scene in &plan.scenes {
             if !kind.plays(scene) {
                 continue;
             }
-            let name = format!("{}.{}", kind.name(), scene.name).replace([' ', ','], "_");
+            let name = format!("{}.{}", kind.name(), scene.name).replace([' ', ',', '/'], "_");
             let file = folder.join(name);
             let Some(count) = runtime.block_on(count(kind, scene, &workers, &file))? else { continue };
             let units = if scene.stream { f64::from(scene.tokens) } else { 1.0 };

@@ -7,8 +7,8 @@
 //! gateway is the processor time of its process, as the kernel counts it; wall-clock times are measured by the clients.
 //! The rounds of all gateways alternate. nginx runs twice: the difference of the two is what the method cannot see.
 //!
-//! Arguments: `--rounds N`, and parts of the names of cases. `instructions` counts the instructions of a request with
-//! callgrind. `endurance` measures the queen's memory under many requests, slow readers and connections. Programs that
+//! Arguments: `--rounds N`, parts of the names of cases and gateways, and `--other PROGRAM`, another build of this
+//! benchmark whose queen takes part too. `instructions` counts the instructions of a request with callgrind. `endurance` measures the queen's memory under many requests, slow readers and connections. Programs that
 //! are not installed (nginx, vllm-router, valgrind) are left out. Linux only.
 
 mod compare;
@@ -25,6 +25,9 @@ mod upstream;
 
 use std::process::ExitCode;
 
+use middle::Kind;
+use scenes::{SCENES, Scene};
+
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 /// Rounds unless another number is given.
@@ -39,8 +42,8 @@ fn main() -> ExitCode {
         ["proxy", port] => proxy::serve(port),
         ["minimal", port] => minimal::serve(port),
         ["endurance", ..] => endurance::run(),
-        ["instructions", ref more @ ..] => read(more).and_then(|(_, only)| instructions::run(&only)),
-        ref more => read(more).and_then(|(rounds, only)| compare::run(rounds, &only)),
+        ["instructions", ref more @ ..] => read(more).and_then(|plan| instructions::run(&plan)),
+        ref more => read(more).and_then(|plan| compare::run(&plan)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,17 +54,34 @@ fn main() -> ExitCode {
     }
 }
 
-/// The number of rounds, and the parts of names that select cases and gateways.
-fn read(arguments: &[&str]) -> Result<(usize, Vec<String>)> {
-    let (mut rounds, mut only) = (ROUNDS, Vec::new());
+/// What is measured.
+struct Plan {
+    rounds: usize,
+    kinds: Vec<Kind>,
+    scenes: Vec<&'static Scene>,
+}
+
+fn read(arguments: &[&str]) -> Result<Plan> {
+    let (mut rounds, mut parts, mut kinds) = (ROUNDS, Vec::new(), Kind::ALL.to_vec());
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
         match *argument {
-            "--rounds" => rounds = arguments.next().ok_or("--rounds needs a number")?.parse()?,
+            "--rounds" => rounds = value()?.parse()?,
+            "--other" => kinds.push(Kind::OtherQueen(value()?.to_string().leak())),
             // Cargo passes it.
             "--bench" => {}
-            part => only.push(part.to_owned()),
+            part => parts.push(part.to_owned()),
         }
     }
-    Ok((rounds, only))
+    let contains = |name: &str| parts.iter().any(|part| name.contains(part.as_str()));
+    if kinds.iter().any(|kind| contains(kind.name())) {
+        // All others are multiples of nginx.
+        kinds.retain(|kind| *kind == Kind::Nginx || contains(kind.name()));
+    }
+    let mut scenes: Vec<_> = SCENES.iter().filter(|scene| contains(scene.name)).collect();
+    if scenes.is_empty() {
+        scenes = SCENES.iter().collect();
+    }
+    Ok(Plan { rounds, kinds, scenes })
 }

@@ -70,6 +70,8 @@ pub(crate) enum Kind {
     /// See [`crate::minimal`].
     Minimal,
     Queen,
+    /// The queen of another build of this benchmark.
+    OtherQueen(&'static str),
     VllmRouter,
 }
 
@@ -90,6 +92,7 @@ impl Kind {
             Self::HyperProxy => "hyper proxy",
             Self::Minimal => "minimal durable",
             Self::Queen => "queen",
+            Self::OtherQueen(path) => path,
             Self::VllmRouter => "vllm-router",
         }
     }
@@ -129,16 +132,17 @@ impl Middle {
     pub(crate) fn start(kind: Kind, workers: &Running, wrapper: &[String]) -> Result<Option<Self>> {
         let [fast, paced, openai] = workers.ports[..] else { return Err("three ports".into()) };
         let exe = std::env::current_exe()?;
-        let own = |arguments: &[&str], ports: &[u16]| {
-            let mut command = command(wrapper, &exe);
+        let own = |program: &Path, arguments: &[&str], ports: &[u16]| {
+            let mut command = command(wrapper, program);
             command.args(arguments).args(ports.iter().map(u16::to_string));
             Self::own(kind, &mut command).map(Some)
         };
         match kind {
             Kind::Nginx | Kind::NginxAgain => Self::nginx(kind, openai, wrapper),
-            Kind::HyperProxy => own(&["proxy"], &[openai]),
-            Kind::Minimal => own(&["minimal"], &[fast]),
-            Kind::Queen => own(&["queen"], &[fast, paced]),
+            Kind::HyperProxy => own(&exe, &["proxy"], &[openai]),
+            Kind::Minimal => own(&exe, &["minimal"], &[fast]),
+            Kind::Queen => own(&exe, &["queen"], &[fast, paced]),
+            Kind::OtherQueen(path) => own(Path::new(path), &["queen"], &[fast, paced]),
             Kind::VllmRouter => Self::vllm_router(openai, wrapper),
         }
     }

@@ -14,7 +14,7 @@ use crate::{Result, upstream::TOKEN};
 /// Serves with a database file, in front of the two workers on these ports, until it is killed.
 pub(crate) fn serve(options: &[&str], fast: &str, paced: &str) -> Result<()> {
     let _ = options;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let files = tempfile::tempdir()?;
         let settings = Settings { queue_capacity: 100_000, ..Settings::default() };
