@@ -1,9 +1,9 @@
 //! The durable registry: one SQLite file, one thread that writes, a few connections that read.
 //!
-//! Every record goes to the writer through a bounded channel, already encoded by its caller. The writer takes all
-//! queued records, writes them in one transaction and answers every caller after the commit: so a hundred callers share
-//! one commit, and each of them still gets only its own failure. The write-ahead log lets readers continue in the
-//! meantime.
+//! Every record is encoded by its caller. If nobody else writes, the caller writes it too. Else it goes to the writer's
+//! thread through a bounded channel: the thread takes all queued records, writes them in one transaction and answers
+//! every caller after the commit, so a hundred callers share one commit, and each of them still gets only its own
+//! failure. The write-ahead log lets readers continue in the meantime.
 
 mod answers;
 mod apply;
@@ -20,6 +20,7 @@ mod options;
 mod outcome;
 mod owner_lock;
 mod owners;
+mod queue;
 mod read;
 mod restore;
 mod rows;
@@ -41,14 +42,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use self::{
     answers::Caller,
     backup::BackupThread,
     fault::Fault,
+    queue::{Message, Queue, SharedWriter},
     read::Readers,
-    writer::{Message, Writer},
+    writer::{Record, Writer},
 };
 pub use self::{
     backup::BackupStatus,
@@ -62,9 +64,6 @@ use crate::{
     id::{Epoch, QueenId},
     registry::{PolicyFilter, PolicyRecord},
 };
-
-/// The most messages that wait for the writer; more callers wait until there is a free slot.
-const WAITING: usize = 256;
 
 /// A [`Registry`] in one SQLite database.
 ///
@@ -98,8 +97,9 @@ const WAITING: usize = 256;
 pub struct SqliteRegistry {
     path: Arc<Path>,
     /// `None` once the drop has begun.
-    queue: Option<mpsc::Sender<Message>>,
-    writer: Option<JoinHandle<()>>,
+    queue: Option<Queue>,
+    writer: Arc<SharedWriter>,
+    thread: Option<JoinHandle<()>>,
     readers: Readers,
     commits: Arc<AtomicU64>,
     lives: writer::Locks,
@@ -137,12 +137,15 @@ impl SqliteRegistry {
         let (connection, open) =
             migrate::open_writer(path, options.durability, options.busy_timeout)?;
         let path: Arc<Path> = path.into();
-        let (queue, inbox) = mpsc::channel(WAITING);
-        let writer = Writer::new(connection, path.clone(), options);
+        let (queue, inbox) = Queue::new();
+        let writer = Writer::new(connection, path.clone(), options)?;
         let (commits, lives) = (writer.commits(), writer.lives());
-        let writer = std::thread::Builder::new()
-            .name("rbee-registry".into())
-            .spawn(move || writer.run(inbox))?;
+        let writer = Arc::new(SharedWriter::new(writer, options.durability));
+        let thread = std::thread::Builder::new().name("rbee-registry".into());
+        let thread = thread.spawn({
+            let writer = writer.clone();
+            move || writer.run(inbox)
+        })?;
         let backups = options.backups.clone().map(|settings| {
             let (path, commits) = (path.clone(), commits.clone());
             let writer = queue.downgrade();
@@ -154,7 +157,8 @@ impl SqliteRegistry {
             _open: open,
             path,
             queue: Some(queue),
-            writer: Some(writer),
+            writer,
+            thread: Some(thread),
             commits,
             lives,
         })
@@ -169,7 +173,9 @@ impl SqliteRegistry {
         let stopped = || Fault::Stopped.during(operation, &self.path);
         let (reply, answer) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(message(reply)).await.map_err(|_| stopped())?;
+        if !queue.send(message(reply)).await {
+            return Err(stopped());
+        }
         answer.await.map_err(|_| stopped())?
     }
 
@@ -194,8 +200,8 @@ impl Drop for SqliteRegistry {
         self.backups = None;
         self.readers.close();
         self.queue = None;
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
         {
             tracing::error!(path = %self.path.display(), "the thread of the registry panicked");
         }
@@ -213,10 +219,14 @@ impl Registry for SqliteRegistry {
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
         let ops =
             ops::encode(changes).map_err(|fault| fault.during(writer::RECORD, &self.path))?;
-        let message = |reply| {
-            let caller = Caller::new(reply);
-            Message::Record(writer::Record { epoch, ops, caller })
-        };
+        let mut record = Record { epoch, ops };
+        if let Some(queue) = &self.queue {
+            record = match self.writer.write_at_once(queue, record) {
+                Ok(result) => return result,
+                Err(record) => record,
+            };
+        }
+        let message = |reply| Message::Record(record, Caller::new(reply));
         self.ask(writer::RECORD, message).await
     }
 

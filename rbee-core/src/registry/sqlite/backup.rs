@@ -20,14 +20,13 @@ use rusqlite::{
     Connection,
     backup::{Backup, StepResult},
 };
-use tokio::sync::mpsc::WeakSender;
 
 use super::{
     fault::Fault,
     file::{self, create_directory},
     loss_mark, migrate,
     options::Backups,
-    writer::Message,
+    queue::WeakQueue,
 };
 use crate::time::WallTime;
 
@@ -86,7 +85,7 @@ impl BackupThread {
         busy: Duration,
         settings: Backups,
         commits: Arc<AtomicU64>,
-        writer: WeakSender<Message>,
+        writer: WeakQueue,
     ) -> io::Result<Self> {
         let (stop, stopped) = std::sync::mpsc::sync_channel(0);
         let status = BackupStatus::default();
@@ -117,7 +116,7 @@ struct Worker {
     settings: Backups,
     status: BackupStatus,
     stopped: Receiver<()>,
-    writer: WeakSender<Message>,
+    writer: WeakQueue,
 }
 
 impl Worker {
@@ -133,9 +132,7 @@ impl Worker {
             let began = Instant::now();
             let made = self.make();
             // From now on the mark is newer than the copy, so that a backup that replaces the database is noticed.
-            if let Some(writer) = self.writer.upgrade() {
-                let _ = writer.blocking_send(Message::Mark);
-            }
+            self.writer.mark();
             let mut status = self.status.lock();
             match made {
                 Ok(Some((path, at))) => {

@@ -144,6 +144,11 @@ impl Fault {
         }
     }
 
+    /// True if another process holds the lock of the database.
+    pub(super) fn is_busy(&self) -> bool {
+        self.code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+    }
+
     /// True if the data to be written is wrong, and not the file: it fails each time, and other records do not.
     fn is_defect(&self) -> bool {
         use rusqlite::ErrorCode;

@@ -1,20 +1,18 @@
-//! The only thread that writes.
+//! The only connection that writes, and what it does.
 
 use std::{
     collections::HashMap,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use rusqlite::Connection;
-use tokio::sync::mpsc;
+use rusqlite::{Connection, hooks::Wal};
 
 use super::{
-    answers::{Answers, Caller, Reply, tell},
     apply,
     fault::{Fault, Refusal},
     loss_mark,
@@ -30,45 +28,19 @@ use crate::{
     time::WallTime,
 };
 
-/// The most waiting messages that are processed at once, unless half of the queue is more.
-const GROUP: usize = 32;
-
 /// The number of old jobs removed at once, which limits how long others wait for it.
 const PURGE: usize = 128;
 
+/// The number of pages in the log from which on they are copied into the database. SQLite's own default.
+const CHECKPOINT_PAGES: usize = 1_000;
+
 /// The name of the record operation in an error.
 pub(super) const RECORD: &str = "record changes in";
-
-/// A message to the writer.
-pub(super) enum Message {
-    Record(Record),
-    Open {
-        queen: QueenId,
-        lease: Duration,
-        reply: Reply<Snapshot>,
-    },
-    Renew {
-        epoch: Epoch,
-        reply: Reply<Snapshot>,
-    },
-    Release {
-        epoch: Epoch,
-        reply: Reply<()>,
-    },
-    /// Update the mark.
-    Mark,
-    #[cfg(test)]
-    Act {
-        act: Box<dyn FnOnce(&Connection) + Send>,
-        reply: Reply<()>,
-    },
-}
 
 /// The changes of one caller, written all or nothing.
 pub(super) struct Record {
     pub(super) epoch: Epoch,
     pub(super) ops: Vec<Op>,
-    pub(super) caller: Caller,
 }
 
 /// The heartbeat locks of the queens that opened here.
@@ -86,7 +58,10 @@ pub(super) struct Writer {
     keep_ended: Duration,
     lives: Locks,
     /// True if there may be jobs that are too old.
-    purging: bool,
+    pub(super) purging: bool,
+    busy_timeout: Duration,
+    /// The number of pages in the log.
+    log_pages: Arc<AtomicUsize>,
     commits: Arc<AtomicU64>,
     synchronous: &'static str,
     /// The time of the last write of the mark, and the number of commits at that time.
@@ -94,8 +69,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(db: Connection, path: Arc<Path>, options: &SqliteOptions) -> Self {
-        Self {
+    pub(super) fn new(
+        mut db: Connection,
+        path: Arc<Path>,
+        options: &SqliteOptions,
+    ) -> Result<Self, Fault> {
+        let log_pages = Arc::new(AtomicUsize::new(0));
+        let counter = log_pages.clone();
+        // It replaces SQLite's own rule, which would wait for the disk on the thread of a caller.
+        db.wal_hook(Some(move |_: &mut Wal, pages| {
+            counter.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(Self {
             db,
             path,
             clock: options.clock.clone(),
@@ -105,7 +91,14 @@ impl Writer {
             commits: Arc::default(),
             synchronous: options.durability.synchronous(),
             marked: (WallTime::default(), 0),
-        }
+            busy_timeout: options.busy_timeout,
+            log_pages,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.db
     }
 
     /// The counter of the transactions with records.
@@ -118,91 +111,61 @@ impl Writer {
         self.lives.clone()
     }
 
-    /// Runs until the registry is dropped and every accepted message is answered.
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>) {
-        let mut inbox = Vec::with_capacity(GROUP);
-        let mut records = Vec::with_capacity(GROUP);
-        loop {
-            let must_wait = !self.purging || !queue.is_empty() || queue.is_closed();
-            // At most half of a long queue, so that there is work while the answered callers prepare their next
-            // messages: after a group of all messages, the writer would wait for them.
-            let group = GROUP.max(queue.len() / 2);
-            if must_wait && queue.blocking_recv_many(&mut inbox, group) == 0 {
-                break;
-            }
-            for message in inbox.drain(..) {
-                if let Message::Record(record) = message {
-                    records.push(record);
-                } else {
-                    self.write(&mut records);
-                    self.answer(message);
-                }
-            }
-            self.write(&mut records);
-            if self.purging {
-                self.purge();
-            }
-        }
-    }
-
-    fn answer(&mut self, message: Message) {
-        match message {
-            Message::Record(record) => self.write(&mut vec![record]),
-            Message::Open { queen, lease, reply } => {
-                let opened = self.open(&queen, lease);
-                tell(reply, self.named(opened, "begin a run in"));
-            }
-            Message::Renew { epoch, reply } => {
-                let renewed = self.renew(epoch);
-                tell(reply, self.named(renewed, "renew a lease in"));
-            }
-            Message::Mark => self.mark_soon(),
-            Message::Release { epoch, reply } => {
-                let released = self.release(epoch);
-                tell(reply, self.named(released, "release a run in"));
-            }
-            #[cfg(test)]
-            Message::Act { act, reply } => {
-                act(&self.db);
-                tell(reply, Ok(()));
-            }
-        }
-    }
-
-    fn named<T>(&self, result: Result<T, Refusal>, operation: &str) -> Result<T> {
+    pub(super) fn named<T>(&self, result: Result<T, Refusal>, operation: &str) -> Result<T> {
         result.map_err(|refusal| refusal.during(operation, &self.path))
     }
 
-    /// Writes the records in one transaction and then answers all of their callers.
-    fn write(&self, records: &mut Vec<Record>) {
-        if records.is_empty() {
-            return;
-        }
-        let mut answers = Answers::default();
+    /// Writes the records in one transaction if it can. Returns the result of each.
+    pub(super) fn write(&self, records: &[Record]) -> Vec<Result<()>> {
         match self.commit(records) {
-            Ok(results) => {
-                for (record, result) in records.drain(..).zip(results) {
-                    answers.add(record.caller, result);
-                }
-            }
+            Ok(results) => results,
             // One record may contain data that the file cannot store; the other records must not fail because of it.
             Err(Failure::Statement(_)) if records.len() > 1 => {
-                for record in records.drain(..) {
-                    let alone = self.commit(std::slice::from_ref(&record));
-                    let result = alone
-                        .map_err(|failure| self.storage(failure))
-                        .and_then(|mut results| results.pop().unwrap_or(Ok(())));
-                    answers.add(record.caller, result);
-                }
+                records.iter().map(|record| self.write_one(record)).collect()
             }
             Err(failure) => {
                 let error = self.storage(failure);
-                for record in records.drain(..) {
-                    answers.add(record.caller, Err(error.clone()));
-                }
+                records.iter().map(|_| Err(error.clone())).collect()
             }
         }
-        answers.send();
+    }
+
+    fn write_one(&self, record: &Record) -> Result<()> {
+        let alone = self.commit(std::slice::from_ref(record));
+        let mut results = alone.map_err(|failure| self.storage(failure))?;
+        results.pop().unwrap_or(Ok(()))
+    }
+
+    /// Writes one record, but does not wait for another process that writes: then returns `None`.
+    pub(super) fn write_at_once(&self, record: &Record) -> Option<Result<()>> {
+        let patience = |time| self.db.busy_timeout(time).is_ok();
+        if !patience(Duration::ZERO) {
+            return None;
+        }
+        let written = self.commit(std::slice::from_ref(record));
+        patience(self.busy_timeout);
+        match written {
+            Err(Failure::Transaction(fault)) if fault.is_busy() => None,
+            Err(failure) => Some(Err(self.storage(failure))),
+            Ok(mut results) => Some(results.pop().unwrap_or(Ok(()))),
+        }
+    }
+
+    /// True if the log is long enough to be copied into the database.
+    pub(super) fn must_checkpoint(&self) -> bool {
+        self.log_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES
+    }
+
+    /// Copies the pages of the log into the database, as far as no reader needs the old ones. This waits for the disk.
+    pub(super) fn checkpoint(&self) {
+        let copied = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        match copied {
+            // The next record counts again.
+            Ok(()) => self.log_pages.store(0, Ordering::Relaxed),
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "the log is not copied into the database");
+            }
+        }
     }
 
     fn storage(&self, failure: Failure) -> Error {
@@ -250,7 +213,7 @@ impl Writer {
         applied
     }
 
-    fn open(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
+    pub(super) fn open(&mut self, queen: &QueenId, lease: Duration) -> Result<Snapshot, Refusal> {
         let snapshot = self.begin(queen, lease)?;
         // An epoch is assigned only after the mark contains it: an epoch that is assigned twice would fence the wrong
         // queen.
@@ -283,7 +246,7 @@ impl Writer {
     }
 
     /// The same if something was recorded since the last mark; a failure is retried the next time.
-    fn mark_soon(&mut self) {
+    pub(super) fn mark_soon(&mut self) {
         if self.commits.load(Ordering::Relaxed) == self.marked.1 {
             return;
         }
@@ -314,7 +277,7 @@ impl Writer {
         Ok(snapshot)
     }
 
-    fn renew(&mut self, epoch: Epoch) -> Result<Snapshot, Refusal> {
+    pub(super) fn renew(&mut self, epoch: Epoch) -> Result<Snapshot, Refusal> {
         let now = self.clock.now();
         let transaction = Transaction::begin(&self.db)?;
         let renewed = owners::renew(&self.db, epoch, now);
@@ -335,7 +298,7 @@ impl Writer {
         Ok(snapshot)
     }
 
-    fn release(&mut self, epoch: Epoch) -> Result<(), Refusal> {
+    pub(super) fn release(&mut self, epoch: Epoch) -> Result<(), Refusal> {
         let transaction = Transaction::begin(&self.db)?;
         owners::release(&self.db, epoch)?;
         transaction.commit()?;
@@ -358,7 +321,7 @@ impl Writer {
     }
 
     /// Removes a few of the jobs that are too old.
-    fn purge(&mut self) {
+    pub(super) fn purge(&mut self) {
         let keep = u64::try_from(self.keep_ended.as_millis()).unwrap_or(u64::MAX);
         let now = self.clock.now().as_millis();
         let before = WallTime::from_millis(now.saturating_sub(keep));

@@ -11,6 +11,9 @@
 //! benchmark whose queen takes part too. `instructions` counts the instructions of a request with callgrind. `endurance` measures the queen's memory under many requests, slow readers and connections. Programs that
 //! are not installed (nginx, vllm-router, valgrind) are left out. Linux only.
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod compare;
 mod cpu;
 mod endurance;
