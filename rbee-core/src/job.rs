@@ -48,6 +48,14 @@ pub struct Job {
     /// Its idempotency key: another submission with this key returns this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<Arc<Idempotency>>,
+    /// False if nobody reads the answer before its end. Then a worker may send several tokens together, which costs
+    /// less.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub streamed: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Job {

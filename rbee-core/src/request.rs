@@ -38,6 +38,7 @@ pub struct Request {
     timeout: Option<Duration>,
     deadline: Option<Duration>,
     detached: bool,
+    streamed: bool,
     correlation_id: Option<CorrelationId>,
     idempotency_key: Option<String>,
     /// Its index and the number of requests that share the key.
@@ -55,6 +56,7 @@ impl Request {
             timeout: None,
             deadline: None,
             detached: false,
+            streamed: true,
             correlation_id: None,
             idempotency_key: None,
             idempotency_part: None,
@@ -186,6 +188,13 @@ impl Request {
         self
     }
 
+    /// Whether somebody reads the answer while it is generated; true by default. Otherwise a worker may send several
+    /// tokens together: the answer costs less, and its events come in groups.
+    pub fn streamed(mut self, streamed: bool) -> Self {
+        self.streamed = streamed;
+        self
+    }
+
     /// Makes the job continue when its [`JobHandle`](crate::JobHandle) is dropped; the result is kept until the
     /// retention ends.
     pub fn detached(mut self) -> Self {
@@ -302,6 +311,7 @@ impl Request {
             timeout,
             deadline: self.deadline,
             detached: self.detached,
+            streamed: self.streamed,
             tenant: self.tenant,
             rank: 0,
             correlation_id: self.correlation_id.unwrap_or_else(CorrelationId::random),

@@ -90,6 +90,7 @@ fn run(prompt: &str, most: u32) -> Run {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     };
     Run { job: Arc::new(job), attempt: 1, resume: Resume::default() }
 }

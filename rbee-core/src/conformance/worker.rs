@@ -81,6 +81,7 @@ impl Subject {
             rank: 0,
             correlation_id: CorrelationId::random(),
             idempotency: None,
+            streamed: true,
         })
     }
 

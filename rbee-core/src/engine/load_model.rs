@@ -100,6 +100,7 @@ impl Engine {
             rank: 0,
             correlation_id: CorrelationId::of_job(id),
             idempotency: None,
+            streamed: true,
         };
         Ask::first(Arc::new(job), now, self.random.rng.next())
     }

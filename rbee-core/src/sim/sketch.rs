@@ -137,6 +137,7 @@ impl JobSketch {
             rank: 0,
             correlation_id: CorrelationId::new("simulated")?,
             idempotency: None,
+            streamed: true,
         })
     }
 }

@@ -28,6 +28,7 @@ fn job(task: Task, prefix: &[u64]) -> Job {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     }
 }
 

@@ -53,6 +53,7 @@ fn job(order: u64) -> JobRecord {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     };
     JobRecord::queued(request.into(), order, WallTime::now(), Epoch::default())
 }

@@ -43,6 +43,7 @@ fn ask() -> Ask {
             rank: 0,
             correlation_id: CorrelationId::new("test").unwrap(),
             idempotency: None,
+            streamed: true,
         }),
         now: Now::default(),
         random: 0,

@@ -201,6 +201,7 @@ pub fn job(task: Task, seed: u64) -> Arc<Job> {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     })
 }
 

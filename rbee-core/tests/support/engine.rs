@@ -52,6 +52,7 @@ pub fn job(n: u128, model: ModelRef) -> Job {
         rank: 0,
         correlation_id: CorrelationId::new("test").unwrap(),
         idempotency: None,
+        streamed: true,
     }
 }
 

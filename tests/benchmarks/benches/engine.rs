@@ -55,6 +55,7 @@ fn job(number: u128, model: &ModelRef) -> Arc<Job> {
         rank: 0,
         correlation_id: CorrelationId::new("benchmark").expect("well-formed"),
         idempotency: None,
+        streamed: true,
     })
 }
 

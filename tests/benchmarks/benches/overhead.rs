@@ -86,6 +86,7 @@ fn job(tokens: u32) -> Arc<Job> {
         rank: 0,
         correlation_id: rbee_core::CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     })
 }
 

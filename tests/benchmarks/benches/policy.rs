@@ -107,6 +107,7 @@ fn ask(model: ModelRef) -> Ask {
             rank: 0,
             correlation_id: CorrelationId::new("benchmark").expect("a proper name"),
             idempotency: None,
+            streamed: true,
         }),
         now: Now::default(),
         random: 0,

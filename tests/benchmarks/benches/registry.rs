@@ -47,6 +47,7 @@ fn job(order: u64) -> JobRecord {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     };
     JobRecord::queued(Arc::new(request), order, WallTime::now(), Epoch::default())
 }

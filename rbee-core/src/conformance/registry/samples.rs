@@ -63,6 +63,7 @@ pub(super) fn job(order: u64) -> JobRecord {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     };
     let outline = JobOutline {
         embed: order.is_multiple_of(2),

@@ -243,6 +243,7 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         rank: 0,
         correlation_id: CorrelationId::new("conformance").expect("letters"),
         idempotency: None,
+        streamed: true,
     };
     let attempts = random.below(3) as u32;
     let avoid: BTreeSet<WorkerId> =

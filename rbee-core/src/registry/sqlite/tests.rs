@@ -44,6 +44,7 @@ fn job(order: u64, prompt: &str) -> JobRecord {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     };
     JobRecord::queued(Arc::new(request), order, WallTime::from_millis(1), Epoch::default())
 }

@@ -283,6 +283,7 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
             rank: 0,
             correlation_id: fleet.correlation_id.clone(),
             idempotency: None,
+            streamed: true,
         }),
         now: Now { at: AT, wall: WallTime::from_millis(WALL.as_millis() + wall) },
         random: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),

@@ -99,6 +99,7 @@ pub(crate) fn ask(name: &str) -> Ask {
             rank: 0,
             correlation_id: CorrelationId::new("test").unwrap(),
             idempotency: None,
+            streamed: true,
         }),
         now: Now { at: Time::from_micros(1_000_000_000), wall: WallTime::from_millis(0) },
         random: 7,

@@ -117,10 +117,10 @@ async fn generate(
     let permit = body.into_permit();
     shared.check_model_of(&caller, &locality, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests);
-    let count = requests.len();
+    let (count, streamed) = (requests.len(), ask.stream.is_some());
     let requests = requests.into_iter().enumerate().map(|(at, request)| {
         let request = if shared.raw_completions { request.raw() } else { request };
-        key.mark(caller.mark(request), at, count).correlation_id(mark.clone())
+        key.mark(caller.mark(request), at, count).correlation_id(mark.clone()).streamed(streamed)
     });
     let handles = submit(&shared.queen, requests).await?;
     drop(permit);

@@ -186,6 +186,7 @@ fn execute(request: &Value) -> Result<Execute> {
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     };
     Ok(Execute { job: Arc::new(job), attempt: 1, resume: Resume::default() })
 }

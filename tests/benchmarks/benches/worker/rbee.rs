@@ -124,6 +124,7 @@ async fn generate(
         rank: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
+        streamed: true,
     });
     let mut outputs = worker.execute(Run { job, attempt: 1, resume }).await?;
     let mut done = Generated { prompt_tokens: 0, times: Vec::new() };
