@@ -60,7 +60,6 @@ fn job(order: u64) -> JobRecord {
         restarts: 0,
         correlation_id: CorrelationId::random(),
         idempotency: None,
-        streamed: true,
         owner: Epoch::default(),
         request: None,
         outline: None,

@@ -413,7 +413,6 @@ mod tests {
             restarts: 0,
             correlation_id: CorrelationId::random(),
             idempotency: None,
-            streamed: true,
             owner: epoch,
             request: None,
             outline: None,
