@@ -286,7 +286,7 @@ impl Queen {
         Now { at: time_since(self.shared.began), wall: WallTime::now() }
     }
 
-    /// Runs `inspect` on the engine, in the task of the driver.
+    /// Runs `inspect` on the engine.
     async fn inspect<T: Send + 'static>(
         &self,
         inspect: impl FnOnce(&Engine) -> T + Send + 'static,
@@ -388,6 +388,7 @@ impl Queen {
     #[cfg(feature = "test-util")]
     pub fn crash(&self) {
         self.shared.crashed.cancel();
+        self.shared.inbox.close();
         self.shared.kill.cancel();
     }
 }

@@ -236,7 +236,7 @@ impl QueenBuilder {
         let decisions = DecisionHistory::new(settings.decisions_kept);
         let began = Instant::now();
         let seed = self.seed.unwrap_or_else(super::fresh_seed);
-        let (inbox, envelopes) = Inbox::new();
+        let inbox = Inbox::new();
         let (kill, crashed) = (CancellationToken::new(), CancellationToken::new());
         let (writer, written) =
             Writer::start(registry.clone(), epoch, inbox.clone(), crashed.clone());
@@ -271,8 +271,9 @@ impl QueenBuilder {
             kill: kill.clone(),
             began,
         };
-        let driver = Driver::new(engine, envelopes, policy, shell).recorded_by(recorder);
-        tokio::spawn(kill.clone().run_until_cancelled_owned(driver.run()));
+        let driver = Driver::new(engine, policy, shell).recorded_by(recorder);
+        let run = inbox.clone().run(Box::new(driver));
+        tokio::spawn(kill.clone().run_until_cancelled_owned(run));
         tokio::spawn(kill.clone().run_until_cancelled_owned(monitor::own(
             registry.clone(),
             epoch,

@@ -1,4 +1,4 @@
-//! The one task that runs the engine: inputs in, effects out. It waits only for its inbox and the clock.
+//! Runs the engine: inputs in, effects out. Whoever sends a message runs it, one at a time: see [`inbox`](super::inbox).
 
 mod asking;
 mod commands;
@@ -10,8 +10,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     sync::Arc,
+    time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -23,7 +25,7 @@ use super::{
     attempt::{Attempt, AttemptTask},
     decision_history::{DecisionHistory, HistoryEntry},
     hive_tasks::{self, HiveTasks},
-    inbox::{AdmissionQuestion, Envelope, Envelopes, Inbox, Message, Submission},
+    inbox::{AdmissionQuestion, Handler, Inbox, Message, Rest, Submission},
     load_progress::LoadTracker,
     log::EventLog,
     logs::Logs,
@@ -54,9 +56,6 @@ use hives::Hive;
 
 pub(super) use freeze::interrupted;
 
-/// Envelopes that are handled before the effects of the first one are carried out.
-const TURN: usize = 256;
-
 /// What the driver shares with the tasks it starts.
 pub(super) struct DriverContext {
     pub(super) inbox: Inbox,
@@ -79,7 +78,6 @@ struct Submitter {
 
 pub(super) struct Driver {
     engine: Engine,
-    envelopes: Envelopes,
     policy: PolicyRunner,
     context: DriverContext,
     workers: HashMap<WorkerId, Arc<dyn Worker>>,
@@ -95,18 +93,47 @@ pub(super) struct Driver {
     is_drained: bool,
     /// Records the inputs of the engine and their effects.
     recorder: Option<RunRecorder<File>>,
+    /// The order to take the last turn, once it has come.
+    last: Option<Last>,
+    /// Empty between two messages.
+    effects: Vec<Effect>,
+}
+
+impl Handler for Driver {
+    fn handle(&mut self, message: Message) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.deal_with(message, &mut effects);
+        self.effects = effects;
+    }
+
+    fn tick(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.turn(Input::Tick, &mut effects);
+        self.effects = effects;
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let wake = self.engine.next_wake()?;
+        Some(self.context.began + Duration::from_micros(wake.as_micros()))
+    }
+
+    fn is_over(&self) -> bool {
+        self.last.is_some()
+    }
+
+    fn finish(self: Box<Self>, rest: Rest) -> BoxFuture<'static, ()> {
+        Box::pin(self.freeze(rest))
+    }
 }
 
 impl Driver {
     pub(super) fn new(
         engine: Engine,
-        envelopes: Envelopes,
         policy: PolicyRunner,
         context: DriverContext,
     ) -> Self {
         Self {
             engine,
-            envelopes,
             policy,
             context,
             workers: HashMap::new(),
@@ -120,6 +147,8 @@ impl Driver {
             drained: Vec::new(),
             is_drained: false,
             recorder: None,
+            last: None,
+            effects: Vec::new(),
         }
     }
 
@@ -127,32 +156,6 @@ impl Driver {
     pub(super) fn recorded_by(mut self, recorder: Option<RunRecorder<File>>) -> Self {
         self.recorder = recorder;
         self
-    }
-
-    pub(super) async fn run(mut self) {
-        let (mut envelopes, mut effects) = (Vec::new(), Vec::new());
-        loop {
-            let wake = self.engine.next_wake();
-            let wake = wake
-                .map(|at| self.context.began + std::time::Duration::from_micros(at.as_micros()));
-            let timer = async {
-                match wake {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                received = self.envelopes.recv_many(&mut envelopes, TURN) => if received == 0 { return },
-                () = timer => self.turn(Input::Tick, &mut effects),
-            }
-            let mut turn = envelopes.drain(..);
-            while let Some(Envelope { message, .. }) = turn.next() {
-                if let Some(last) = self.deal_with(message, &mut effects) {
-                    let rest: Vec<Envelope> = turn.collect();
-                    return self.freeze(last, rest, &mut effects).await;
-                }
-            }
-        }
     }
 
     fn now(&self) -> Now {
@@ -197,8 +200,7 @@ impl Driver {
         }
     }
 
-    /// Handles a message. Returns the last turn if it must be taken now.
-    fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) -> Option<Last> {
+    fn deal_with(&mut self, message: Message, effects: &mut Vec<Effect>) {
         match message {
             Message::Advised { ticket, advice, admission } => {
                 self.advised(ticket, advice, admission, effects);
@@ -264,9 +266,8 @@ impl Driver {
                 self.turn(Input::Tick, effects);
                 look(&self.engine);
             }
-            Message::Freeze { reply, why } => return Some(Last { reply, why }),
+            Message::Freeze { reply, why } => self.last = Some(Last { reply, why }),
         }
-        None
     }
 
     fn await_answer(&mut self, submission: Submission) -> crate::engine::Submission {

@@ -1,8 +1,17 @@
 //! The driver's inbox.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use futures_util::future::BoxFuture;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    time::Instant,
+};
 
 use super::{active_policy::PreparedPolicy, log::EventLog};
 use crate::{
@@ -18,6 +27,8 @@ use crate::{
 
 /// The most messages in the inbox whose senders can wait.
 const ROOM: usize = 4_096;
+/// The most messages that one sender handles before it goes on.
+const TURN: usize = 256;
 
 /// A job on its way to the driver.
 pub(super) struct Submission {
@@ -74,33 +85,90 @@ pub(super) enum Message {
     Freeze { reply: oneshot::Sender<Vec<Arc<dyn HiveBackend>>>, why: Error },
 }
 
-pub(super) struct Envelope {
-    pub(super) message: Message,
+/// A message in the inbox.
+struct Envelope {
+    message: Message,
     /// A permit for a place in the inbox, returned when the envelope is handled.
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// The driver's inbox: one channel, so that messages of one sender arrive in order. Senders that can wait do so while
-/// the inbox is full ([`send_when_room`](Self::send_when_room)). Those that cannot, because they are being dropped,
-/// send at once ([`send`](Self::send)): there is one such envelope for each attempt, question, record and handle, and
-/// their number is bounded already.
-#[derive(Clone, Debug)]
-pub(super) struct Inbox {
-    envelopes: mpsc::UnboundedSender<Envelope>,
-    room: Arc<Semaphore>,
+/// Handles the messages of an inbox, one after the other.
+pub(super) trait Handler: Send {
+    /// Handles one message.
+    fn handle(&mut self, message: Message);
+
+    /// The time is come that [`next_wake`](Self::next_wake) had named.
+    fn tick(&mut self);
+
+    /// When it wants to be called next, if no message comes before.
+    fn next_wake(&self) -> Option<Instant>;
+
+    /// True after a message that ends it.
+    fn is_over(&self) -> bool;
+
+    /// Ends. The messages that come in the meantime are in the inbox.
+    fn finish(self: Box<Self>, rest: Rest) -> BoxFuture<'static, ()>;
 }
 
-pub(super) type Envelopes = mpsc::UnboundedReceiver<Envelope>;
+/// The driver's inbox: one queue, so that messages of one sender are handled in order.
+///
+/// A message is handled at once, by its sender, unless another sender is at it: then that one handles it too. So a
+/// message costs no switch to another task or thread. A sender handles at most [`TURN`] messages; the task of the inbox
+/// ([`run`](Self::run)) handles the rest, and watches the clock.
+///
+/// Senders that can wait do so while there are too many messages ([`send_when_room`](Self::send_when_room)). Those that
+/// cannot, because they are being dropped, send at once ([`send`](Self::send)): there is one such message for each
+/// attempt, question, record and handle, and their number is bounded already.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    seat: Mutex<Seat>,
+    /// Wakes the task.
+    task: Notify,
+    room: Arc<Semaphore>,
+    /// Where everything is started that handling a message starts.
+    home: Handle,
+}
+
+struct Queue {
+    waiting: VecDeque<Envelope>,
+    is_closed: bool,
+}
+
+/// The place of the handler.
+#[derive(Default)]
+struct Seat {
+    handler: Option<Box<dyn Handler>>,
+    /// The time for which the task has set its timer.
+    timer: Option<Instant>,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}
 
 impl Inbox {
-    pub(super) fn new() -> (Self, Envelopes) {
-        let (envelopes, inbox) = mpsc::unbounded_channel();
-        (Self { envelopes, room: Arc::new(Semaphore::new(ROOM)) }, inbox)
+    /// An inbox whose messages wait until it [runs](Self::run), on the current runtime.
+    pub(super) fn new() -> Self {
+        let shared = Shared {
+            queue: Mutex::new(Queue { waiting: VecDeque::new(), is_closed: false }),
+            seat: Mutex::default(),
+            task: Notify::new(),
+            room: Arc::new(Semaphore::new(ROOM)),
+            home: Handle::current(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Sends at once. After the driver's end the message is lost, which does no harm.
     pub(super) fn send(&self, message: Message) {
-        let _ = self.envelopes.send(Envelope { message, _room: None });
+        self.shared.push(Envelope { message, _room: None });
     }
 
     pub(super) fn input(&self, input: Input) {
@@ -109,8 +177,11 @@ impl Inbox {
 
     /// Waits for a place in the inbox, then sends.
     pub(super) async fn send_when_room(&self, message: Message) -> Result<()> {
-        let room = self.room.clone().acquire_owned().await.map_err(|_| gone())?;
-        self.envelopes.send(Envelope { message, _room: Some(room) }).map_err(|_| gone())
+        let room = match self.shared.room.clone().try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => self.shared.room.clone().acquire_owned().await.map_err(|_| gone())?,
+        };
+        if self.shared.push(Envelope { message, _room: Some(room) }) { Ok(()) } else { Err(gone()) }
     }
 
     /// Sends a message that is answered, and waits for the answer.
@@ -122,6 +193,172 @@ impl Inbox {
         self.send_when_room(message(reply)).await?;
         answer.await.map_err(|_| gone())
     }
+
+    /// Takes no more messages, and drops those that wait.
+    #[cfg(feature = "test-util")]
+    pub(super) fn close(&self) {
+        drop(self.shared.close());
+    }
+
+    /// The task of the inbox. When it ends or is dropped, the handler is dropped, and the inbox takes no more messages.
+    pub(super) async fn run(self, handler: Box<dyn Handler>) {
+        let shared = self.shared;
+        lock(&shared.seat).handler = Some(handler);
+        let _end = CloseOnDrop(shared.clone());
+        loop {
+            shared.handle_all();
+            let wake = match shared.set_timer() {
+                // Whoever sent in the meantime has left it to this task.
+                Next::Timer(_) if !shared.is_empty() => continue,
+                Next::Timer(at) => at,
+                Next::Finish(handler) => return handler.finish(Rest(shared.clone())).await,
+                Next::Closed => return,
+            };
+            let timer = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shared.task.notified() => {}
+                () = timer => {
+                    let mut seat = lock(&shared.seat);
+                    if let Some(handler) = &mut seat.handler {
+                        handler.tick();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the task does next.
+enum Next {
+    /// It waits, until this time or longer.
+    Timer(Option<Instant>),
+    Finish(Box<dyn Handler>),
+    Closed,
+}
+
+impl Shared {
+    /// Returns false if the inbox is closed.
+    fn push(&self, envelope: Envelope) -> bool {
+        {
+            let mut queue = lock(&self.queue);
+            if queue.is_closed {
+                return false;
+            }
+            queue.waiting.push_back(envelope);
+        }
+        self.handle_all();
+        true
+    }
+
+    /// Returns the messages that wait. They must be dropped outside of the locks, because that may send.
+    fn close(&self) -> VecDeque<Envelope> {
+        let mut queue = lock(&self.queue);
+        queue.is_closed = true;
+        std::mem::take(&mut queue.waiting)
+    }
+
+    fn pop(&self) -> Option<Envelope> {
+        lock(&self.queue).waiting.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.queue).waiting.is_empty()
+    }
+
+    /// Handles the messages that wait, unless somebody is at it: whoever that is looks for more before it leaves.
+    fn handle_all(&self) {
+        while !self.is_empty() {
+            match self.seat.try_lock() {
+                Ok(mut seat) => {
+                    if !self.handle_some(&mut seat) {
+                        return;
+                    }
+                }
+                Err(TryLockError::WouldBlock) => return,
+                // It panicked, so nobody knows what it has done of its last message.
+                Err(TryLockError::Poisoned(seat)) => {
+                    seat.into_inner().handler = None;
+                    self.task.notify_one();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Returns false if the rest is for the task.
+    fn handle_some(&self, seat: &mut Seat) -> bool {
+        let Some(handler) = &mut seat.handler else {
+            self.task.notify_one();
+            return false;
+        };
+        let _home = self.home.enter();
+        for _ in 0..TURN {
+            if handler.is_over() {
+                break;
+            }
+            let Some(Envelope { message, .. }) = self.pop() else { break };
+            handler.handle(message);
+        }
+        let wake = handler.next_wake();
+        let is_sooner = wake.is_some_and(|wake| seat.timer.is_none_or(|timer| wake < timer));
+        let is_done = !handler.is_over() && self.is_empty();
+        if is_sooner || !is_done {
+            self.task.notify_one();
+        }
+        is_done
+    }
+
+    fn set_timer(&self) -> Next {
+        let mut seat = lock(&self.seat);
+        match &seat.handler {
+            None => Next::Closed,
+            Some(handler) if handler.is_over() => match seat.handler.take() {
+                Some(handler) => Next::Finish(handler),
+                None => Next::Closed,
+            },
+            Some(handler) => {
+                seat.timer = handler.next_wake();
+                Next::Timer(seat.timer)
+            }
+        }
+    }
+}
+
+/// Closes the inbox when its task ends or is dropped.
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        let left = self.0.close();
+        self.0.room.close();
+        let handler = lock(&self.0.seat).handler.take();
+        // Outside of the locks: what is dropped may send.
+        drop((left, handler));
+    }
+}
+
+/// The messages that come while the handler ends.
+pub(super) struct Rest(Arc<Shared>);
+
+impl Rest {
+    /// The next message; waits for it.
+    pub(super) async fn next(&self) -> Message {
+        loop {
+            if let Some(Envelope { message, .. }) = self.0.pop() {
+                return message;
+            }
+            self.0.task.notified().await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The error after the driver's end.

@@ -224,8 +224,10 @@ async fn a_hive_that_was_removed_while_the_store_was_away_stays_removed() {
     let first = queen().id(id()).registry(registry.clone()).hive(hive("a")).hive(hive("b"));
     let first = first.build().await.unwrap();
     fails.store(true, Ordering::SeqCst);
-    first.submit(request(1, 9)).await.unwrap_err();
     first.fleet().remove("a".parse().unwrap(), Duration::ZERO).await.unwrap();
+    while first.status().await.unwrap().store_fault.is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     fails.store(false, Ordering::SeqCst);
     until_written(&first).await;
     first.crash();

@@ -1,7 +1,5 @@
 //! Commands of operators, and the question to the policy where to load a model.
 
-use std::time::Duration;
-
 use super::{
     super::{
         load_progress::{Listener, Work},

@@ -19,23 +19,16 @@ impl Driver {
     /// Takes the last turn. The engine is frozen first, so that dropped attempts and handles do not look like ends of
     /// jobs. The records of this turn, and those on their way to the store before, are reported as they were written;
     /// only after that do all other callers get their answer.
-    pub(super) async fn freeze(
-        mut self,
-        Last { reply, why }: Last,
-        rest: Vec<Envelope>,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.turn(Input::Freeze, effects);
+    pub(super) async fn freeze(mut self: Box<Self>, rest: Rest) {
+        let Some(Last { reply, why }) = self.last.take() else { return };
+        let mut effects = std::mem::take(&mut self.effects);
+        self.turn(Input::Freeze, &mut effects);
         self.attempts.clear();
         self.hives.values().for_each(|hive| hive.watch.cancel());
-        for envelope in rest {
-            self.hear(envelope, effects);
-        }
         let until = Instant::now() + TIMEOUT;
         while self.engine.awaits_records() {
-            match tokio::time::timeout_at(until, self.envelopes.recv()).await {
-                Ok(Some(envelope)) => self.hear(envelope, effects),
-                Ok(None) => break,
+            match tokio::time::timeout_at(until, rest.next()).await {
+                Ok(message) => self.hear(message, &mut effects),
                 Err(_) => {
                     tracing::warn!("the store did not take the last changes within {TIMEOUT:?}");
                     break;
@@ -57,9 +50,9 @@ impl Driver {
         let _ = reply.send(hives.into_values().map(|hive| hive.backend).collect());
     }
 
-    /// Handles only answers of the store. Other senders learn from the drop of their envelope that nobody answers.
-    fn hear(&mut self, envelope: Envelope, effects: &mut Vec<Effect>) {
-        if let Message::Input(input @ Input::Recorded { .. }) = envelope.message {
+    /// Handles only answers of the store. Other senders learn from the drop of their message that nobody answers.
+    fn hear(&mut self, message: Message, effects: &mut Vec<Effect>) {
+        if let Message::Input(input @ Input::Recorded { .. }) = message {
             self.turn(input, effects);
         }
     }
