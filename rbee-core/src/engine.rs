@@ -14,7 +14,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use crate::{
     cluster::ClusterView,
     error::{Error, ErrorKind, Result},
     event::Outcome,
-    id::{Epoch, HiveId, JobId, LeaseId, TenantId, WorkerId},
+    id::{Epoch, HiveId, IdMap, JobId, LeaseId, TenantId, WorkerId},
     job::Job,
     model_ref::ModelRef,
     priority::Priority,
@@ -237,7 +237,7 @@ pub struct Engine {
     view: ClusterView,
     /// Used only for lookups, so its order does not matter. Boxed, so that a job's own memory stays near the memory
     /// allocated with it and is not spread over one table for all waiting jobs.
-    jobs: HashMap<JobId, Box<JobEntry>>,
+    jobs: IdMap<JobId, Box<JobEntry>>,
     /// The job that was submitted first, as of the last time this was asked.
     oldest: Option<JobId>,
     lanes: Lanes,
@@ -268,7 +268,7 @@ impl Engine {
             autoscaler: Autoscaler::new(&settings),
             config: Config::new(settings, epoch),
             view: ClusterView::default(),
-            jobs: HashMap::new(),
+            jobs: IdMap::default(),
             oldest: None,
             lanes: Lanes::default(),
             leases: Leases::default(),

@@ -1,6 +1,6 @@
 //! Identifiers of jobs, workers, hives, queens, tenants and leases.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ macro_rules! uuid_id {
         impl $name {
             /// A new random identifier (UUID version 4).
             pub fn random() -> Self {
-                Self(Uuid::new_v4())
+                Self(random_uuid())
             }
 
             /// An identifier from 128 bits that the caller chose; the version and variant bits of UUID v4 are set over
@@ -158,7 +158,7 @@ impl HiveId {
 impl QueenId {
     /// A new random identifier.
     pub fn random() -> Self {
-        Self(Uuid::new_v4().hyphenated().to_string().into())
+        Self(random_uuid().hyphenated().to_string().into())
     }
 }
 
@@ -170,9 +170,46 @@ impl CorrelationId {
 
     /// A new random identifier.
     pub fn random() -> Self {
-        Self(Uuid::new_v4().hyphenated().to_string().into())
+        Self(random_uuid().hyphenated().to_string().into())
     }
 }
+
+/// Random bytes of the operating system, which a thread gets many at a time: one system call for each would be a part of
+/// the cost of every request. A process that forks must not go on to use them in the child.
+struct RandomBytes {
+    bytes: [u8; 512],
+    /// The bytes before it are used up, and erased.
+    next: usize,
+}
+
+thread_local! {
+    static RANDOM: RefCell<RandomBytes> = const { RefCell::new(RandomBytes { bytes: [0; 512], next: 512 }) };
+}
+
+impl RandomBytes {
+    /// `None` if the operating system gives none.
+    fn take(&mut self) -> Option<[u8; 16]> {
+        if self.next >= self.bytes.len() {
+            getrandom::fill(&mut self.bytes).ok()?;
+            self.next = 0;
+        }
+        let used = self.bytes.get_mut(self.next..self.next + 16)?;
+        self.next += 16;
+        let taken = <[u8; 16]>::try_from(&*used).ok()?;
+        used.fill(0);
+        Some(taken)
+    }
+}
+
+/// A random UUID (version 4).
+pub(crate) fn random_uuid() -> Uuid {
+    let bytes = RANDOM.try_with(|random| random.borrow_mut().take()).ok().flatten();
+    bytes.map_or_else(Uuid::new_v4, |bytes| uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+/// A table by ids. Its hash function is fast and has a random seed; nobody outside chooses ids, so it need not resist
+/// chosen ones.
+pub(crate) type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// The right to one slot of one worker for one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -402,7 +402,7 @@ fn time_since(began: Instant) -> Time {
 }
 
 fn fresh_seed() -> u64 {
-    let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+    let (high, low) = crate::id::random_uuid().as_u64_pair();
     high ^ low
 }
 

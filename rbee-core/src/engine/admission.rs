@@ -39,7 +39,7 @@ struct Batch {
 pub(super) struct Admissions {
     candidates: BTreeMap<Ticket, Candidate>,
     /// Candidates that a submission waits for.
-    tickets: HashMap<JobId, Ticket>,
+    tickets: IdMap<JobId, Ticket>,
     batches: BTreeMap<u64, Batch>,
 }
 

@@ -3,10 +3,10 @@
 //! A job stores the keys of its own timers. A lookup by the job's id would hit a random place in memory for each job,
 //! which is expensive with a million waiting jobs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::{
-    id::{HiveId, JobId, LeaseId, WorkerId},
+    id::{HiveId, IdMap, JobId, LeaseId, WorkerId},
     model_ref::ModelRef,
     time::Time,
 };
@@ -69,7 +69,7 @@ pub(super) struct JobTimers([Option<TimerKey>; 5]);
 pub(super) struct Timers {
     queue: BTreeMap<TimerKey, Timer>,
     /// Used only for lookups, so its order does not matter.
-    due: HashMap<Timer, TimerKey>,
+    due: IdMap<Timer, TimerKey>,
     last: u64,
     /// The number of timers of the kind [`Timer::Settle`].
     settling: usize,

@@ -1,7 +1,7 @@
 //! The logs of all jobs, within a limit of memory and of time.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -9,16 +9,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::log::EventLog;
-use crate::{event::Started, id::JobId, registry::Snapshot, settings::Settings};
+use crate::{event::Started, id::{IdMap, JobId}, registry::Snapshot, settings::Settings};
 
 #[derive(Debug, Default)]
 struct Inner {
-    logs: HashMap<JobId, Arc<EventLog>>,
+    logs: IdMap<JobId, Arc<EventLog>>,
     /// Ended jobs, in the order in which they ended.
     ended: VecDeque<(Instant, JobId, usize)>,
     ended_bytes: usize,
     /// Logs that were read back from the store, as long as they have readers.
-    read_back: HashMap<JobId, Weak<EventLog>>,
+    read_back: IdMap<JobId, Weak<EventLog>>,
 }
 
 /// Logs of live jobs, and of ended ones as long as readers may come back for them.

@@ -1,7 +1,6 @@
 //! The usual interval between the heartbeats of a worker's streams, and the meaning of a longer silence.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +10,10 @@ use std::{
 
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::{id::WorkerId, settings::Settings};
+use crate::{
+    id::{IdMap, WorkerId},
+    settings::Settings,
+};
 
 /// A stream is suspected after a silence of this many usual gaps.
 const GAPS: u32 = 3;
@@ -41,7 +43,7 @@ impl Rhythm {
 
 /// The heartbeat intervals of all workers with a handle.
 #[derive(Debug, Default)]
-pub(super) struct Rhythms(HashMap<WorkerId, Rhythm>);
+pub(super) struct Rhythms(IdMap<WorkerId, Rhythm>);
 
 impl Rhythms {
     /// The intervals of this worker, and its usual gap, or else that of its peers.

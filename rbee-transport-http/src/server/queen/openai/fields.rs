@@ -141,14 +141,20 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// The most fields of an object that are compared with each other.
+const FEW: usize = 16;
+
 /// Keeps only the last of the fields with one name.
 fn last_of_each<'a>(Object(fields): Object<'a>) -> Vec<(Cow<'a, str>, &'a RawValue)> {
-    let mut seen = std::collections::HashSet::with_capacity(fields.len());
-    let is_last: Vec<bool> = fields.iter().rev().map(|(name, _)| seen.insert(name)).collect();
-    if is_last.iter().all(|last| *last) {
-        drop(seen);
+    // Of a few fields, comparing each with each is the fastest.
+    let is_repeated = |(at, (name, _)): (usize, &(Cow<'_, str>, _))| {
+        fields[..at].iter().any(|(before, _)| before == name)
+    };
+    if fields.len() <= FEW && !fields.iter().enumerate().any(is_repeated) {
         return fields;
     }
+    let mut seen = std::collections::HashSet::with_capacity(fields.len());
+    let is_last: Vec<bool> = fields.iter().rev().map(|(name, _)| seen.insert(name)).collect();
     drop(seen);
     fields
         .into_iter()
