@@ -244,6 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn random_ids_differ_on_all_threads_and_leave_no_bytes_behind() {
+        let ids = || (0..100).map(|_| random_uuid()).collect::<Vec<_>>();
+        let other = std::thread::spawn(ids);
+        let mut all = ids();
+        all.extend(other.join().unwrap());
+        assert!(all.iter().all(|id| id.get_version_num() == 4), "{all:?}");
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 200);
+        RANDOM.with_borrow(|random| {
+            assert!(random.bytes[..random.next].iter().all(|byte| *byte == 0));
+        });
+    }
+
+    #[test]
     fn a_bad_name_is_refused_with_the_name_in_the_message() {
         for bad in ["", "a b", "../etc", "é", &"x".repeat(65)] {
             assert_eq!(HiveId::new(bad).unwrap_err().kind(), ErrorKind::InvalidRequest, "{bad:?}");

@@ -71,8 +71,8 @@ pub(super) struct HistoryEntry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// The entries, in the order in which the questions were put.
-    kept: BTreeMap<u64, HistoryEntry>,
+    /// The entries, in the order in which the questions were put. Boxed, because a map moves its values often.
+    kept: BTreeMap<u64, Box<HistoryEntry>>,
     /// The number of the entry for each ticket of the engine.
     tickets: BTreeMap<Ticket, u64>,
     last: u64,
@@ -83,7 +83,7 @@ impl Inner {
     fn keep(&mut self, question: HistoryEntry, most: usize) -> u64 {
         self.last += 1;
         self.bytes += size(&question.ask);
-        self.kept.insert(self.last, question);
+        self.kept.insert(self.last, Box::new(question));
         while self.kept.len() > most || (self.bytes > MOST_BYTES && self.kept.len() > 1) {
             let Some((number, oldest)) = self.kept.pop_first() else { break };
             self.bytes -= size(&oldest.ask);
@@ -105,7 +105,7 @@ impl Inner {
     }
 
     fn find(&mut self, ticket: Ticket) -> Option<&mut HistoryEntry> {
-        self.kept.get_mut(self.tickets.get(&ticket)?)
+        self.kept.get_mut(self.tickets.get(&ticket)?).map(Box::as_mut)
     }
 }
 
@@ -160,7 +160,9 @@ impl DecisionHistory {
 
     /// The decisions about this job, in the order in which they were made.
     pub(super) fn of(&self, job: JobId) -> Vec<HistoryEntry> {
-        self.lock().kept.values().filter(|kept| kept.ask.job.id == job).cloned().collect()
+        let inner = self.lock();
+        let of_job = inner.kept.values().filter(|kept| kept.ask.job.id == job);
+        of_job.map(|kept| (**kept).clone()).collect()
     }
 
     /// The last question about each of at most `most` different jobs, the newest first.

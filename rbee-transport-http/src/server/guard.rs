@@ -272,6 +272,14 @@ pub(super) fn is_of_other_page(host: &str, headers: &HeaderMap) -> bool {
 
 /// True if this host, with or without a port, names this machine's loopback interface.
 pub(super) fn is_loopback_name(host: &str) -> bool {
+    // Most requests have one of these names, and need not be parsed.
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    if matches!(name, "127.0.0.1" | "localhost" | "[::1]") {
+        return true;
+    }
     !host.contains('@')
         && host.parse::<Authority>().is_ok_and(|given| is_loopback(&normal_host(given.host())))
 }
