@@ -6,12 +6,7 @@ mod effects;
 mod freeze;
 mod hives;
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs::File, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -127,11 +122,7 @@ impl Handler for Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
-        engine: Engine,
-        policy: PolicyRunner,
-        context: DriverContext,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, policy: PolicyRunner, context: DriverContext) -> Self {
         Self {
             engine,
             policy,

@@ -9,7 +9,12 @@ use std::{
 use tokio::time::Instant;
 
 use super::log::EventLog;
-use crate::{event::Started, id::{IdMap, JobId}, registry::Snapshot, settings::Settings};
+use crate::{
+    event::Started,
+    id::{IdMap, JobId},
+    registry::Snapshot,
+    settings::Settings,
+};
 
 #[derive(Debug, Default)]
 struct Inner {

@@ -217,8 +217,7 @@ impl Registry for SqliteRegistry {
     }
 
     async fn record(&self, epoch: Epoch, changes: &[Change]) -> Result<()> {
-        let ops =
-            ops::encode(changes).map_err(|fault| fault.during(writer::RECORD, &self.path))?;
+        let ops = ops::encode(changes).map_err(|fault| fault.during(writer::RECORD, &self.path))?;
         let mut record = Record { epoch, ops };
         if let Some(queue) = &self.queue {
             record = match self.writer.write_at_once(queue, record) {

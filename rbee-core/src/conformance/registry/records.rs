@@ -80,9 +80,13 @@ pub async fn changes_together_do_what_they_do_one_by_one(store: &dyn Subject) {
             record(&*registry, epoch, &together).await;
             // It is stored already.
             record(&*registry, epoch, &together[..1]).await;
-            let (mut one, other) = (stored_one(&*registry, own).await, stored_one(&*registry, twin).await);
+            let (mut one, other) =
+                (stored_one(&*registry, own).await, stored_one(&*registry, twin).await);
             one.id = twin;
-            assert_eq!(one, other, "the changes of one record must be as those of several: {changes:?}");
+            assert_eq!(
+                one, other,
+                "the changes of one record must be as those of several: {changes:?}"
+            );
         }
     }
 }

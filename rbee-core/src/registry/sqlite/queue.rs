@@ -151,7 +151,11 @@ impl SharedWriter {
     }
 
     /// Writes a record now, on this thread. Gives it back if it must go through the queue.
-    pub(super) fn write_at_once(&self, queue: &Queue, record: Record) -> Result<Result<()>, Record> {
+    pub(super) fn write_at_once(
+        &self,
+        queue: &Queue,
+        record: Record,
+    ) -> Result<Result<()>, Record> {
         if !self.at_once || !queue.is_idle() || self.is_slow() {
             return Err(record);
         }
@@ -162,7 +166,8 @@ impl SharedWriter {
         let began = Instant::now();
         let Some(result) = writer.write_at_once(&record) else { return Err(record) };
         if began.elapsed() > SLOW {
-            *self.slow_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(began + SLOW_FOR);
+            *self.slow_until.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(began + SLOW_FOR);
         }
         if writer.must_checkpoint() {
             // If there is no room, somebody else asks after a later record.

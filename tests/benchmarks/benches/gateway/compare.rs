@@ -72,11 +72,14 @@ fn report(scene: &Scene, playing: &[&Middle], measured: &[Vec<Round>]) {
     let units = if scene.stream { scene.answers * scene.tokens as usize } else { scene.answers };
     for (middle, rounds) in playing.iter().zip(measured) {
         let pairs = || rounds.iter().zip(base);
-        let ratio = spread(pairs().map(|(own, base)| own.cpu.as_secs_f64() / base.cpu.as_secs_f64()));
+        let ratio =
+            spread(pairs().map(|(own, base)| own.cpu.as_secs_f64() / base.cpu.as_secs_f64()));
         let rate = spread(rounds.iter().map(|own| scene.answers as f64 / own.wall.as_secs_f64()));
         let cpu = spread(rounds.iter().map(|own| own.cpu.as_secs_f64() * 1e6 / units as f64));
         let added = |of: fn(&Round) -> Duration| {
-            spread(pairs().map(|(own, base)| (of(own).as_secs_f64() - of(base).as_secs_f64()) * 1e3))
+            spread(
+                pairs().map(|(own, base)| (of(own).as_secs_f64() - of(base).as_secs_f64()) * 1e3),
+            )
         };
         let (p50, p99) = (added(|round| round.first_p50), added(|round| round.first_p99));
         let memory = spread(rounds.iter().map(|own| own.memory_kib as f64 / 1024.0));

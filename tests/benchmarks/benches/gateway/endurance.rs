@@ -15,7 +15,8 @@ use crate::{
     cpu::{self, Process},
     load::Load,
     middle::{Kind, Middle, Running},
-    scenes::whole, upstream,
+    scenes::whole,
+    upstream,
 };
 
 /// The number of answers, and after how many of them the memory is read.

@@ -32,7 +32,9 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
             }
             let name = format!("{}.{}", kind.name(), scene.name).replace([' ', ',', '/'], "_");
             let file = folder.join(name);
-            let Some(count) = runtime.block_on(count(kind, scene, &workers, &file))? else { continue };
+            let Some(count) = runtime.block_on(count(kind, scene, &workers, &file))? else {
+                continue;
+            };
             let units = if scene.stream { f64::from(scene.tokens) } else { 1.0 };
             println!("{:<16} {:<58} {:>8.1}k", kind.name(), scene.name, count / units / 1e3);
         }
@@ -59,7 +61,8 @@ async fn count(kind: Kind, scene: &Scene, workers: &Running, file: &Path) -> Res
     load.run(answers).await?;
     control(&["-d"], &process)?;
     // The dump has the number of the part in its name.
-    let part = file.with_file_name(format!("{}.1", file.file_name().unwrap_or_default().to_string_lossy()));
+    let part = file
+        .with_file_name(format!("{}.1", file.file_name().unwrap_or_default().to_string_lossy()));
     let text = fs::read_to_string(&part)?;
     let totals = text.lines().find_map(|line| line.strip_prefix("totals: "));
     let instructions: f64 = totals.ok_or("the profile has no total")?.trim().parse()?;

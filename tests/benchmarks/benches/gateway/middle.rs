@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -12,6 +13,7 @@ use crate::{
     Result,
     cpu::{self, Process},
     scenes::Scene,
+    upstream::{HIVE, TOKEN},
 };
 
 /// The time limit for a process to start listening.
@@ -69,7 +71,10 @@ pub(crate) enum Kind {
     HyperProxy,
     /// See [`crate::minimal`].
     Minimal,
+    /// A queen in a program of its own, as an application embeds it: without logs and metrics.
     Queen,
+    /// The program `queen-rbee` at this path, with logs in JSON and metrics.
+    Daemon(&'static str),
     /// The queen of another build of this benchmark.
     OtherQueen(&'static str),
     VllmRouter,
@@ -92,6 +97,7 @@ impl Kind {
             Self::HyperProxy => "hyper proxy",
             Self::Minimal => "minimal durable",
             Self::Queen => "queen",
+            Self::Daemon(_) => "queen-rbee",
             Self::OtherQueen(path) => path,
             Self::VllmRouter => "vllm-router",
         }
@@ -130,7 +136,9 @@ impl Middle {
 
     /// Starts it behind `wrapper`, if there is one: a program and its arguments. `None` if it is not installed.
     pub(crate) fn start(kind: Kind, workers: &Running, wrapper: &[String]) -> Result<Option<Self>> {
-        let [fast, paced, openai] = workers.ports[..] else { return Err("three ports".into()) };
+        let [fast, paced, openai, hive] = workers.ports[..] else {
+            return Err("the workers have four ports".into());
+        };
         let exe = std::env::current_exe()?;
         let own = |program: &Path, arguments: &[&str], ports: &[u16]| {
             let mut command = command(wrapper, program);
@@ -143,6 +151,9 @@ impl Middle {
             Kind::Minimal => own(&exe, &["minimal"], &[fast]),
             Kind::Queen => own(&exe, &["queen"], &[fast, paced]),
             Kind::OtherQueen(path) => own(Path::new(path), &["queen"], &[fast, paced]),
+            Kind::Daemon(program) => {
+                Self::daemon(kind, Path::new(program), hive, wrapper).map(Some)
+            }
             Kind::VllmRouter => Self::vllm_router(openai, wrapper),
         }
     }
@@ -151,6 +162,28 @@ impl Middle {
         let running = Running::start(command)?;
         let port = *running.ports.first().ok_or("it did not say where it listens")?;
         Ok(Self { kind, address: loopback(port), running, _files: None })
+    }
+
+    /// The daemon, with the hive on this port.
+    fn daemon(kind: Kind, program: &Path, hive: u16, wrapper: &[String]) -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let (port, at) = (free_port()?, files.path());
+        let token = at.join("hive.token");
+        std::fs::write(&token, TOKEN)?;
+        std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600))?;
+        let configuration = at.join("queen.yaml");
+        std::fs::write(
+            &configuration,
+            format!(
+                "listen_port: {port}\ndata_dir: data\nlog_format: json\nqueue_capacity: 100000\n\
+                 hives:\n  - {{id: {HIVE}, url: \"http://127.0.0.1:{hive}\", token_file: hive.token}}\n"
+            ),
+        )?;
+        let log = std::fs::File::create(at.join("log"))?;
+        let mut command = command(wrapper, program);
+        command.arg("--config").arg(&configuration).stderr(log);
+        let running = Running::start_on(&mut command, port)?;
+        Ok(Self { kind, address: loopback(port), running, _files: Some(files) })
     }
 
     /// nginx with one process, keep-alive connections on both sides, and no buffering.
@@ -199,7 +232,12 @@ impl Middle {
         command.args(["--host", "127.0.0.1", "--port", &port.to_string()]);
         command.args(["--worker-urls", &format!("http://127.0.0.1:{upstream}")]);
         command.args(["--policy", "round_robin", "--log-level", "error"]);
-        command.args(["--prometheus-host", "127.0.0.1", "--prometheus-port", &free_port()?.to_string()]);
+        command.args([
+            "--prometheus-host",
+            "127.0.0.1",
+            "--prometheus-port",
+            &free_port()?.to_string(),
+        ]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let running = Running::start_on(&mut command, port)?;
         Ok(Some(Self { kind: Kind::VllmRouter, address: loopback(port), running, _files: None }))

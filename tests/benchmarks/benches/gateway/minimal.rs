@@ -49,7 +49,8 @@ const TABLE: &str = "
 ";
 const INSERT: &str = "INSERT INTO jobs VALUES
     (?1, NULL, 'fast', 'interactive', 'running', '0', ?2, ?2, NULL, NULL, NULL, 1, NULL, 0, 1, ?2, ?3, ?4)";
-const UPDATE: &str = "UPDATE jobs SET state = 'complete', completed_at = ?2, finish = 'length', prompt_tokens = 5,
+const UPDATE: &str =
+    "UPDATE jobs SET state = 'complete', completed_at = ?2, finish = 'length', prompt_tokens = 5,
     tokens_generated = 16, request = NULL WHERE job_id = ?1 AND owner = 1 AND completed_at IS NULL";
 
 /// A row to write: of a new job with its request, or of one that has ended.
@@ -78,7 +79,9 @@ pub(crate) fn serve(port: &str) -> Result<()> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let gateway = Rc::new(Gateway {
-        client: Client::builder(TokioExecutor::new()).pool_max_idle_per_host(MOST_IDLE).build(connector),
+        client: Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(MOST_IDLE)
+            .build(connector),
         worker: format!("http://127.0.0.1:{port}{EXECUTE}"),
         rows: Rows::default(),
         database: Rc::new(database),

@@ -42,12 +42,7 @@ const fn fast(name: &'static str, connections: usize, answers: usize) -> Scene {
     Scene { name, model, stream: true, tokens: 64, connections, answers, spread }
 }
 
-const fn paced(
-    name: &'static str,
-    connections: usize,
-    answers: usize,
-    spread: Duration,
-) -> Scene {
+const fn paced(name: &'static str, connections: usize, answers: usize, spread: Duration) -> Scene {
     let model = upstream::PACED;
     Scene { name, model, stream: true, tokens: 64, connections, answers, spread }
 }

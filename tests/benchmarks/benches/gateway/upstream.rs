@@ -1,6 +1,6 @@
 //! The workers: the same words at the same speed, over rbee's protocol and over OpenAI's.
 
-use std::{convert::Infallible, io::Write, time::Duration};
+use std::{convert::Infallible, io::Write, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -8,7 +8,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_util::{StreamExt, stream};
-use rbee_core::worker::EchoWorker;
+use rbee_core::{HiveId, InProcessHive, worker::EchoWorker};
 use rbee_transport_http::server;
 
 use crate::Result;
@@ -24,7 +24,10 @@ pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef
 /// More than the number of connections.
 const SLOTS: u32 = 10_000;
 
-/// Serves until it is killed. Prints its ports on standard output: fast worker, paced worker, OpenAI's API.
+/// The name of the hive that has both workers.
+pub(crate) const HIVE: &str = "bench";
+
+/// Serves until it is killed. Prints its ports on standard output: fast worker, paced worker, OpenAI's API, hive.
 pub(crate) fn serve() -> Result<()> {
     crate::cpu::stay_beside();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -34,12 +37,18 @@ pub(crate) fn serve() -> Result<()> {
         };
         let fast = server::worker(worker(FAST)?.build(), TOKEN.parse()?);
         let paced = server::worker(worker(PACED)?.token_delay(PACE).build(), TOKEN.parse()?);
+        let id: HiveId = HIVE.parse()?;
+        let hive = InProcessHive::new()
+            .with_id(id.clone())
+            .with_worker(worker(FAST)?.hive(id.clone()).build())
+            .with_worker(worker(PACED)?.token_delay(PACE).hive(id).build());
+        let hive = server::hive(Arc::new(hive), TOKEN.parse()?);
         // vLLM's router asks for the health of its workers.
         let openai = Router::new()
             .route("/v1/chat/completions", post(completions))
             .route("/health", get(async || ()));
         let mut ports = Vec::new();
-        for router in [fast, paced, openai] {
+        for router in [fast, paced, openai, hive] {
             let server = server::Server::bind("127.0.0.1:0".parse()?).await?;
             ports.push(server.address().port().to_string());
             tokio::spawn(server.run(router, Default::default(), Duration::ZERO));
