@@ -9,6 +9,8 @@ mod http;
 #[cfg(feature = "https")]
 mod http_client;
 mod http_error;
+mod link;
+mod native;
 #[cfg(feature = "openai")]
 mod openai;
 mod pool;
@@ -26,6 +28,8 @@ pub use http::Endpoint;
 #[cfg(feature = "https")]
 pub use http_client::HttpClient;
 pub use http_error::HttpError;
+pub use link::LinkWorker;
+pub use native::worker;
 #[cfg(feature = "openai")]
 pub use openai::OpenAiWorker;
 #[cfg(feature = "https")]

@@ -6,7 +6,7 @@
 //!
 //! | what | client | server |
 //! |---|---|---|
-//! | [`Worker`](rbee_core::Worker) | [`client::HttpWorker`]; [`client::OpenAiWorker`] for other engines | [`server::worker`] |
+//! | [`Worker`](rbee_core::Worker) | [`client::LinkWorker`], and [`client::HttpWorker`] for servers without the framed link; [`client::OpenAiWorker`] for other engines | [`server::worker`] |
 //! | [`HiveBackend`](rbee_core::HiveBackend) | [`client::HttpHive`]; [`ProcessHive`], whose workers are processes; [`LocalHive`], a child daemon | [`server::hive`] |
 //! | [`Queen`](rbee_core::Queen) | any OpenAI client, and `rbee` | [`server::queen`] |
 //!
@@ -21,6 +21,12 @@ pub mod dial;
 mod engine_process;
 #[cfg(all(feature = "process", unix))]
 mod hive_files;
+#[cfg(any(feature = "client", feature = "server"))]
+#[cfg_attr(
+    not(all(feature = "client", feature = "server")),
+    allow(dead_code, unused_imports, reason = "each side uses its half")
+)]
+mod link;
 #[cfg(all(feature = "process", unix))]
 mod local_hive;
 #[cfg(all(feature = "process", unix))]

@@ -35,7 +35,7 @@ use crate::{
     wire::{LogStyle, engine::EngineCommand, hive::WorkerAddress},
 };
 use factory::ProcessFactory;
-use table::{Record, Table};
+use table::{Process, Record, Table};
 
 /// The name of the worker's program.
 const PROGRAM: &str = "llm-worker-rbee";
@@ -287,8 +287,9 @@ impl ProcessHive {
     pub async fn address(&self, id: WorkerId) -> Result<WorkerAddress> {
         let worker = self.books.worker(id).await?;
         let gone = || Error::new(ErrorKind::NotFound, format!("worker {id} has just ended"));
-        let Record { port, token, .. } = self.table.get(id).ok_or_else(gone)?.record;
-        Ok(WorkerAddress { info: WorkerInfo::clone(worker.info()), port, token })
+        let Process { record: Record { port, token, .. }, links, .. } =
+            self.table.get(id).ok_or_else(gone)?;
+        Ok(WorkerAddress { info: WorkerInfo::clone(worker.info()), port, token, links })
     }
 
     fn check(&self) -> Result<()> {

@@ -38,6 +38,7 @@ mod request_metrics;
 mod response;
 mod routes;
 mod shutdown_signal;
+mod takeover;
 #[cfg_attr(not(feature = "tls"), path = "server/no_tls.rs")]
 mod tls;
 mod worker;

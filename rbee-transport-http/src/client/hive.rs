@@ -22,7 +22,7 @@ use rbee_core::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{Endpoint, EventStream, HttpWorker};
+use super::{Endpoint, EventStream, native};
 use crate::wire::{
     self, ErrorInfo, ProgressBody, Shutdown,
     hive::{Health, Spawn, Stop, WorkerAddress, spawning},
@@ -105,7 +105,7 @@ impl HttpHive {
     fn worker_at(&self, address: WorkerAddress) -> Arc<dyn Worker> {
         let dial = self.endpoint.dial().clone();
         let endpoint = Endpoint::new(dial, address.port, Some(address.token));
-        Arc::new(HttpWorker::new(endpoint, Arc::new(address.info)))
+        native::worker(endpoint, Arc::new(address.info), &address.links)
     }
 
     /// Sends a request that is answered by progress events and a final event named `last`.

@@ -5,10 +5,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Body, answer::HttpAnswer, chain, connector::Connector, pool::Pool};
+use super::{Body, answer::HttpAnswer, chain, connector::Connector, dialled::Dialled, pool::Pool};
 use crate::{
     dial::Dial,
     token::{SharedToken, Token},
@@ -163,6 +165,55 @@ impl Endpoint {
             .body(Full::default())
             .map_err(internal)?;
         self.within(path, limit, self.exchange(request)).await
+    }
+
+    /// Opens a connection of its own, and switches it to this protocol. Also returns the bytes that have arrived.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`ErrorKind::HiveUnreachable`] if that takes longer than `limit`.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &'static str,
+        limit: Duration,
+    ) -> Result<(Dialled, Bytes)> {
+        self.within(path, limit, self.switch(path, protocol)).await
+    }
+
+    async fn switch(&self, path: &str, protocol: &'static str) -> Result<(Dialled, Bytes)> {
+        let mut request = self
+            .head(Method::POST, path, None)?
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, protocol)
+            .header(header::HOST, &*self.authority)
+            .body(Full::<Bytes>::default())
+            .map_err(internal)?;
+        // Only the pool shortens the address.
+        *request.uri_mut() = path.parse().map_err(internal)?;
+        let io = self.dial.dial(self.port).await.map_err(|cause| self.lost(cause))?;
+        let io = TokioIo::new(Dialled::direct(io));
+        let (mut sender, connection) =
+            http1::handshake(io).await.map_err(|cause| self.lost(cause))?;
+        // It ends with the upgrade, or when the sender is dropped.
+        tokio::spawn(connection.with_upgrades());
+        let response = sender.send_request(request).await.map_err(|cause| self.lost(cause))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = response.status();
+            let response = response.map(Body::new);
+            return Err(match status.is_success() {
+                true => {
+                    let message = format!("{} did not switch to {protocol}", self.authority);
+                    Error::new(ErrorKind::HiveUnreachable, message)
+                }
+                false => self.refusal(response).await,
+            });
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(|cause| self.lost(cause))?;
+        let parts = upgraded.downcast::<TokioIo<Dialled>>().map_err(|_| {
+            Error::new(ErrorKind::Internal, "the connection is not the one that was made")
+        })?;
+        Ok((parts.io.into_inner(), parts.read_buf))
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<HttpAnswer> {

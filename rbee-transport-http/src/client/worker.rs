@@ -66,12 +66,12 @@ impl HttpWorker {
     }
 }
 
-async fn ask(endpoint: &Endpoint) -> Result<Health> {
+pub(super) async fn ask(endpoint: &Endpoint) -> Result<Health> {
     endpoint.health::<Health>(HEALTH_TIMEOUT).await.map_err(unreachable)
 }
 
 /// The description and health of a worker that is ready.
-fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
+pub(super) fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
     match (health.phase, health.info, health.error) {
         (Phase::Ready, Some(info), _) => Ok((info, health.health.unwrap_or_default())),
         (Phase::Failed, _, Some(error)) => Err(error.into()),
@@ -88,7 +88,7 @@ fn ready(health: Health) -> Result<(WorkerInfo, WorkerHealth)> {
 
 /// A worker that does not respond is not there, so nothing has begun on it; errors that it responds with stay
 /// unchanged.
-fn unreachable(error: Error) -> Error {
+pub(super) fn unreachable(error: Error) -> Error {
     let message = match error.kind() {
         ErrorKind::HiveUnreachable => error.message().to_owned(),
         // The token was right when the worker started: another program listens there now.

@@ -14,7 +14,7 @@ use super::{
     table::{Process, Record, Table},
 };
 use crate::{
-    client::HttpWorker,
+    client,
     process::Running,
     wire::{
         self,
@@ -61,14 +61,20 @@ async fn one(
     let Some(running) = Running::found(record.process.clone()) else {
         return config.state_dir.remove(name);
     };
-    let process =
-        Process { endpoint: record.endpoint(), record, running, log: config.state_dir.log(name) };
+    let mut process = Process {
+        endpoint: record.endpoint(),
+        record,
+        running,
+        log: config.state_dir.log(name),
+        links: Vec::new(),
+    };
     let health = process.endpoint.get::<Health>(wire::HEALTH, ANSWER).await;
     match health {
-        Ok(Health { worker, phase: Phase::Ready, info: Some(info), .. })
+        Ok(Health { worker, phase: Phase::Ready, info: Some(info), links, .. })
             if worker == id && info.id == id && info.hive == config.id =>
         {
-            let worker = HttpWorker::new(process.endpoint.clone(), Arc::new(info));
+            let worker = client::worker(process.endpoint.clone(), Arc::new(info), &links);
+            process.links = links;
             let number = process.record.process.number();
             let worker = Measured::new(worker, number, machine.clone());
             if table.insert(process).is_ok() {

@@ -21,7 +21,7 @@ use super::{
     table::{Process, Record, Table},
 };
 use crate::{
-    client::HttpWorker,
+    client,
     process::{Running, free_port},
     token::Token,
     wire::{
@@ -206,7 +206,8 @@ impl ProcessFactory {
             token: start.token.clone(),
             spec: spec.clone(),
         };
-        let process = Process { endpoint: record.endpoint(), record, running, log };
+        let process =
+            Process { endpoint: record.endpoint(), record, running, log, links: Vec::new() };
         let loading = Loading { process, ready: false };
         // Recorded before it gets its order: if this process ends in between, the child sees the end of its input and
         // ends, or is found again.
@@ -239,7 +240,11 @@ impl ProcessFactory {
     }
 
     /// Waits until the process is a usable worker.
-    async fn ready(&self, process: &Process, progress: &Progress) -> Result<HttpWorker, Failure> {
+    async fn ready(
+        &self,
+        process: &Process,
+        progress: &Progress,
+    ) -> Result<Arc<dyn Worker>, Failure> {
         let became = tokio::select! {
             biased;
             ended = process.running.ended() => {
@@ -257,7 +262,7 @@ impl ProcessFactory {
         Ok(became)
     }
 
-    async fn answers(&self, process: &Process, progress: &Progress) -> Result<HttpWorker> {
+    async fn answers(&self, process: &Process, progress: &Progress) -> Result<Arc<dyn Worker>> {
         let (id, spec) = (process.record.id, &process.record.spec);
         let Config { answer_limit, load_limit, .. } = self.config;
         let began = Instant::now();
@@ -277,7 +282,7 @@ impl ProcessFactory {
                         Error::from,
                     ));
                 }
-                Ok(Health { phase: Phase::Ready, info: Some(info), .. }) => {
+                Ok(Health { phase: Phase::Ready, info: Some(info), links, .. }) => {
                     if (info.id, &info.hive, &info.model) != (id, &self.config.id, &spec.model) {
                         let message = format!(
                             "worker {id} of hive {} with {} describes itself as worker {} of hive {} with {}",
@@ -285,7 +290,9 @@ impl ProcessFactory {
                         );
                         return Err(Error::new(ErrorKind::WorkerFault, message));
                     }
-                    return Ok(HttpWorker::new(process.endpoint.clone(), Arc::new(info)));
+                    let worker = client::worker(process.endpoint.clone(), Arc::new(info), &links);
+                    self.table.offers(id, links);
+                    return Ok(worker);
                 }
                 Ok(health) => {
                     heard = Instant::now();

@@ -8,8 +8,6 @@ use rbee_core::{
 };
 use tokio::time::timeout;
 
-use crate::client::HttpWorker;
-
 /// How long the system may take to report the memory of a process.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -17,13 +15,13 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// the worker has started, and growth while it runs.
 #[derive(Debug)]
 pub(super) struct Measured {
-    worker: HttpWorker,
+    worker: Arc<dyn Worker>,
     process: Option<u32>,
     machine: Devices,
 }
 
 impl Measured {
-    pub(super) fn new(worker: HttpWorker, process: Option<u32>, machine: Devices) -> Self {
+    pub(super) fn new(worker: Arc<dyn Worker>, process: Option<u32>, machine: Devices) -> Self {
         Self { worker, process, machine }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Process {
     pub(super) running: Running,
     pub(super) endpoint: Endpoint,
     pub(super) log: LogFile,
+    /// The protocols of the framed link that it offers; empty until it is ready.
+    pub(super) links: Vec<String>,
 }
 
 impl Process {
@@ -125,6 +127,13 @@ impl Table {
             }
         });
         Ok(())
+    }
+
+    /// Records the protocols of the framed link that a process offers, once it is ready.
+    pub(super) fn offers(&self, id: WorkerId, links: Vec<String>) {
+        if let Some(process) = self.inner().processes.get_mut(&id) {
+            process.links = links;
+        }
     }
 
     /// Removes a process whose load has failed.

@@ -2,14 +2,14 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::CONNECTION};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -19,10 +19,18 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    connections::Connected, held_body::HeldBody, http2_refusal, limits::Limits, reach::Reach,
-    shutdown_signal::ShutdownSignal, tls::Acceptor, write_timeout::WriteTimeout,
+    connections::Connected,
+    held_body::HeldBody,
+    http2_refusal,
+    limits::Limits,
+    reach::Reach,
+    shutdown_signal::ShutdownSignal,
+    takeover::{TakenOver, Takeover},
+    tls::Acceptor,
+    write_timeout::WriteTimeout,
 };
 use crate::dial::Io;
 
@@ -61,6 +69,8 @@ impl Connection {
         let router = TowerToHyperService::new(self.router.clone());
         let (connected, shutdown, reach) =
             (self.connected.clone(), self.shutdown.clone(), self.reach);
+        let takeover = Takeover::default();
+        let taken_by = takeover.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let body_of = connected.clone();
             let served = connected.begin().map(|in_request| {
@@ -68,6 +78,7 @@ impl Connection {
                     request.map(|body| Body::new(RequestBody { body, connected: body_of }));
                 request.extensions_mut().insert(connected.cap());
                 request.extensions_mut().insert(reach);
+                request.extensions_mut().insert(taken_by.clone());
                 (hyper::service::Service::call(&router, request), in_request)
             });
             let shutdown = shutdown.clone();
@@ -76,7 +87,8 @@ impl Connection {
                     Some((answer, in_request)) => {
                         let mut answer: Response<Body> = answer.await?;
                         // The client learns in time that it must not use this connection again.
-                        if in_request.is_crowded() || shutdown.is_announced() {
+                        let is_taken_over = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+                        if !is_taken_over && (in_request.is_crowded() || shutdown.is_announced()) {
                             answer
                                 .headers_mut()
                                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -118,13 +130,37 @@ impl Connection {
         })
         .await;
         match ended {
-            Some(Ok(())) => {}
+            Some(Ok(())) => {
+                if let Some(protocol) = takeover.take() {
+                    let http1::Parts { io, read_buf: read, .. } = connection.into_parts();
+                    let (io, stop) = (Box::new(io.into_inner()), CancellationToken::new());
+                    let served = protocol(TakenOver { io, read, stop: stop.clone() });
+                    self.serve_taken_over(served, stop).await;
+                }
+            }
             Some(Err(error)) if error.is_parse_version_h2() => {
                 http2_refusal::refuse(connection.into_parts().io.into_inner()).await;
             }
             Some(Err(error)) => tracing::debug!(%error, "a connection ended"),
             None => tracing::debug!("a connection asked for nothing for too long"),
         }
+    }
+
+    /// Serves a connection that a handler has taken over, like a request that goes on.
+    async fn serve_taken_over(&self, served: impl Future<Output = ()>, stop: CancellationToken) {
+        // It is being closed to make room at the same moment.
+        let Some(_in_request) = self.connected.begin() else { return };
+        let mut served = pin!(served);
+        let mut listener = None;
+        std::future::poll_fn(|cx| {
+            // Before the check, so that a signal between the two is noticed.
+            listener.get_or_insert_with(|| self.shutdown.listen(cx.waker()));
+            if self.shutdown.is_sent() {
+                stop.cancel();
+            }
+            served.as_mut().poll(cx)
+        })
+        .await;
     }
 }
 

@@ -1,5 +1,8 @@
 //! A worker, exposed over HTTP.
 
+mod events;
+mod link;
+mod outputs;
 mod runs;
 
 use std::{
@@ -27,10 +30,11 @@ use crate::{
     token::Token,
     wire::{
         self, ErrorBody, Shutdown, sse,
-        worker::{Cancel, Cancelled, Execute, Health, Phase},
+        worker::{Cancel, Cancelled, Execute, Health, LINK_PROTOCOL, Phase},
     },
 };
-use runs::{Runs, body_of};
+use outputs::RunOutputs;
+use runs::Runs;
 
 /// The largest body of a request: a prompt, and the tokens of a long answer that is continued, with reserve.
 const MOST_BYTES: usize = 64 << 20;
@@ -135,6 +139,11 @@ impl WorkerServer {
         self
     }
 
+    /// The protocols of the framed link that it offers.
+    pub(super) fn links() -> Vec<String> {
+        vec![LINK_PROTOCOL.to_owned()]
+    }
+
     /// The routes, for callers with this token. A worker cannot be served without one: every client that reaches its
     /// port could run jobs on it, and end it.
     pub fn router(&self, token: Token) -> Router {
@@ -142,6 +151,7 @@ impl WorkerServer {
             .route(wire::HEALTH, get(health))
             .route(wire::worker::EXECUTE, post(execute))
             .route(wire::worker::CANCEL, post(cancel))
+            .route(wire::worker::LINK, post(link::open))
             .route(wire::LEASE, post(renew))
             .route(wire::SHUTDOWN, post(shutdown));
         let inner = self.inner.clone();
@@ -179,6 +189,7 @@ impl Inner {
             info: None,
             health: None,
             error: None,
+            links: WorkerServer::links(),
         };
         let worker = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             Loading::Under(progress) => {
@@ -213,10 +224,18 @@ impl Inner {
     }
 
     async fn execute(self: &Arc<Self>, request: Request) -> Result<Body> {
-        let worker = self.worker()?;
+        // Before the body, which may be long.
+        self.worker()?;
         let mark = request.extensions().get().cloned();
-        let run: Run = response::read_json::<Execute>(request, MOST_BYTES).await?.into();
-        let job = run.job.id;
+        let execute = response::read_json(request, MOST_BYTES).await?;
+        Ok(events::body_of(self.begin(execute, mark).await?))
+    }
+
+    /// Begins a run.
+    async fn begin(&self, execute: Execute, mark: Option<CorrelationId>) -> Result<RunOutputs> {
+        let worker = self.worker()?;
+        let run = Run::from(execute);
+        let (job, streamed) = (run.job.id, run.job.streamed);
         let mut entry = self.runs.begin(job, mark);
         let stream = tokio::select! {
             biased;
@@ -224,7 +243,7 @@ impl Inner {
             stream = worker.execute(run) => stream,
         };
         let stream = stream.inspect_err(|error| entry.tell(Err(error)))?;
-        Ok(body_of(entry, stream))
+        Ok(RunOutputs::new(entry, stream, streamed))
     }
 }
 

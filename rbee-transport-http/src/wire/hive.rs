@@ -168,6 +168,9 @@ pub struct WorkerAddress {
     pub port: u16,
     /// The token it accepts.
     pub token: Token,
+    /// The protocols of the framed link that it offers, as in its [`Health`](super::worker::Health::links).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
 }
 
 /// A model.

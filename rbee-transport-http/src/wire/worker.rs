@@ -16,6 +16,12 @@ use super::{ErrorInfo, LogStyle, ProgressBody, engine::EngineCommand};
 pub const EXECUTE: &str = "/v1/execute";
 /// `POST`: end a run ([`Cancel`]); idempotent.
 pub const CANCEL: &str = "/v1/cancel";
+/// `POST` with `Upgrade: rbee-link/1` ([`LINK_PROTOCOL`]): from then on the connection carries frames of many runs.
+pub const LINK: &str = "/v1/link";
+
+/// The protocol of the framed link in its first version, as it is named in [`Health::links`] and in the header
+/// `Upgrade`. See `docs/worker-protocol.md`.
+pub const LINK_PROTOCOL: &str = "rbee-link/1";
 
 /// Every method and path of a worker.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -25,6 +31,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", super::SHUTDOWN),
     ("POST", EXECUTE),
     ("POST", CANCEL),
+    ("POST", LINK),
 ];
 
 /// The order of a worker process: one line of JSON on its standard input, which no other process can read.
@@ -193,6 +200,9 @@ pub struct Health {
     /// Why its model could not be loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
+    /// The protocols of the framed link that it offers ([`LINK_PROTOCOL`]). Without one it is used over HTTP alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
 }
 
 #[cfg(test)]

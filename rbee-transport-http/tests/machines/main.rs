@@ -8,6 +8,7 @@ mod daemon_access;
 mod hive_owner;
 mod http_hive;
 mod http_models;
+mod link;
 #[cfg(feature = "openai")]
 mod openai_worker;
 #[cfg(unix)]

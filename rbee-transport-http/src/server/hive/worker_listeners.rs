@@ -79,7 +79,12 @@ impl Reach for WorkerListeners {
     async fn address(&self, worker: &Arc<dyn Worker>) -> Result<WorkerAddress> {
         let info = WorkerInfo::clone(worker.info());
         match self.open_now().get(&info.id) {
-            Some(door) => Ok(WorkerAddress { info, port: door.port, token: door.token.clone() }),
+            Some(door) => Ok(WorkerAddress {
+                info,
+                port: door.port,
+                token: door.token.clone(),
+                links: WorkerServer::links(),
+            }),
             None => {
                 let message = format!(
                     "worker {} has no port yet; it gets one when a queen claims the hive",

@@ -2,31 +2,20 @@
 
 use std::{
     collections::BTreeMap,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::body::Body;
-use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
-use rbee_core::{CorrelationId, Error, ErrorKind, JobId, Output, OutputStream, Result, Usage};
+use rbee_core::{CorrelationId, Error, ErrorKind, JobId, OutputStream, Result, Usage};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::server::measurements;
-use crate::wire::{
-    ErrorBody, sse,
-    worker::{End, Token, frame},
-};
 
 /// How long a cancelled run may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// Outputs that are available together are sent together, up to this many bytes.
-const MOST_TOGETHER: usize = 16 << 10;
 
-type Slot = Arc<Mutex<Option<OutputStream>>>;
+pub(super) type Slot = Arc<Mutex<Option<OutputStream>>>;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Runs(Arc<Mutex<Table>>);
@@ -97,9 +86,29 @@ impl Runs {
 }
 
 impl RunEntry {
+    /// The job of the run.
+    pub(super) fn job(&self) -> JobId {
+        self.key.0
+    }
+
+    /// When the run began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Waits until the run is cancelled.
-    pub(super) fn cancelled(&self) -> impl Future<Output = ()> {
+    pub(super) fn cancelled(&self) -> WaitForCancellationFutureOwned {
         self.handle.cancel.clone().cancelled_owned()
+    }
+
+    /// True if the run was cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.handle.cancel.is_cancelled()
+    }
+
+    /// The place of the run's stream, from which a cancellation takes it.
+    pub(super) fn stream(&self) -> &Slot {
+        &self.handle.stream
     }
 
     /// Records the end of the run.
@@ -149,127 +158,4 @@ impl Drop for RunEntry {
 /// The error that a cancelled run ends with.
 pub(super) fn cancelled(job: JobId) -> Error {
     Error::new(ErrorKind::Cancelled, format!("the run of job {job} was cancelled"))
-}
-
-/// The body that sends a run's outputs as they come. Dropping it ends the run.
-pub(super) fn body_of(entry: RunEntry, stream: OutputStream) -> Body {
-    *entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-    let cancelled = Box::pin(entry.handle.cancel.clone().cancelled_owned());
-    Body::from_stream(Frames {
-        entry: Some(entry),
-        cancelled,
-        buffer: BytesMut::new(),
-        spoke: false,
-    })
-}
-
-struct Frames {
-    entry: Option<RunEntry>,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-    buffer: BytesMut,
-    /// True if something was sent.
-    spoke: bool,
-}
-
-impl Frames {
-    /// Drops the run's stream, then its entry in the table.
-    fn end(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            drop(entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner).take());
-        }
-    }
-
-    /// Takes the available outputs.
-    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let Some(entry) = &mut self.entry else { return Poll::Ready(()) };
-            let mut slot = entry.handle.stream.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(stream) = slot.as_mut() else {
-                drop(slot);
-                put(&mut self.buffer, Err(cancelled(entry.key.0)));
-                self.end();
-                return Poll::Ready(());
-            };
-            let item = match stream.as_mut().poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(item) => item,
-            };
-            drop(slot);
-            let item = item.unwrap_or_else(|| {
-                let message = "the engine's stream broke off before its end";
-                Err(Error::new(ErrorKind::WorkerFault, message))
-            });
-            let is_output = !matches!(item, Ok(Output::Heartbeat));
-            if is_output && !std::mem::replace(&mut self.spoke, true) {
-                measurements::first_output(entry.began.elapsed());
-            }
-            let is_last = match &item {
-                Ok(Output::End { usage, .. }) => {
-                    entry.tell(Ok(*usage));
-                    true
-                }
-                Err(error) => {
-                    entry.tell(Err(error));
-                    true
-                }
-                Ok(_) => false,
-            };
-            put(&mut self.buffer, item);
-            if is_last {
-                self.end();
-                return Poll::Ready(());
-            }
-            if self.buffer.len() >= MOST_TOGETHER {
-                return Poll::Ready(());
-            }
-        }
-    }
-}
-
-impl Stream for Frames {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.entry.is_none() {
-            return Poll::Ready(None);
-        }
-        // Only to be woken: a cancelled run has no stream any more.
-        let _ = self.cancelled.as_mut().poll(cx);
-        let filled = self.fill(cx);
-        if filled.is_pending() && self.buffer.is_empty() {
-            return Poll::Pending;
-        }
-        Poll::Ready(Some(Ok(self.buffer.split().freeze())))
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn put(out: &mut BytesMut, item: Result<Output>) {
-    let (name, data) = match item {
-        Ok(Output::Token { id, text, logprobs }) => {
-            (frame::TOKEN, serde_json::to_vec(&Token { id, text: (&*text).into(), logprobs }))
-        }
-        Ok(Output::Vectors(vectors)) => (frame::VECTORS, serde_json::to_vec(&vectors)),
-        Ok(Output::Heartbeat) => (frame::HEARTBEAT, Ok(b"{}".to_vec())),
-        Ok(Output::Metrics(metrics)) => (frame::METRICS, serde_json::to_vec(&metrics)),
-        Ok(Output::End { finish, usage }) => {
-            (frame::END, serde_json::to_vec(&End { finish, usage }))
-        }
-        Err(error) => (frame::ERROR, serde_json::to_vec(&ErrorBody::for_queen(&error, None).error)),
-    };
-    match data {
-        Ok(data) => sse::put(out, None, name, &data),
-        // Vectors may contain values that JSON does not allow: then the reader gets an error.
-        Err(_) => sse::put(
-            out,
-            None,
-            frame::ERROR,
-            br#"{"code":"WORKER_FAULT","message":"an output is not JSON"}"#,
-        ),
-    }
 }
