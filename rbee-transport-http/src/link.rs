@@ -16,3 +16,6 @@ pub(crate) use frame::{
 pub(crate) use silence::{Silence, SilenceWatch};
 pub(crate) use tokens::{put_token, take_token};
 pub(crate) use vectors::{put_vectors, read_vectors};
+
+#[cfg(test)]
+mod tests;

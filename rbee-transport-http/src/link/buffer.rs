@@ -62,6 +62,12 @@ impl FrameBuffer {
         self.bytes.get(self.read + frame::KIND_AT).copied()
     }
 
+    /// The memory that it holds, in bytes.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn advance(&mut self) {
         self.bytes.advance(std::mem::take(&mut self.read));
     }

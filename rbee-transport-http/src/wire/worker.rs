@@ -209,6 +209,30 @@ pub struct Health {
 mod tests {
     use super::*;
 
+    /// The first JSON block with this label in the page about the protocol.
+    fn documented<T: serde::de::DeserializeOwned>(label: &str) -> T {
+        let page = include_str!("../../../docs/worker-protocol.md");
+        let block = page.split(&format!("```{label}\n")).nth(1).unwrap();
+        serde_json::from_str(block.split("```").next().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_bodies_on_the_page_about_the_protocol_are_understood() {
+        let execute: Execute = documented("json execute");
+        assert!(!execute.job.streamed && execute.resume.is_empty());
+        let health: Health = documented("json");
+        assert_eq!(health.links, [LINK_PROTOCOL]);
+        assert_eq!(health.info.unwrap().id, health.worker);
+    }
+
+    #[test]
+    fn the_health_of_a_worker_without_the_link_is_read_and_written() {
+        let older = r#"{"status":"ok","worker":"67e55044-10b1-426f-9247-bb680e5fe0c8","phase":"loading","progress":{"done":1}}"#;
+        let health: Health = serde_json::from_str(older).unwrap();
+        assert!(health.links.is_empty());
+        assert_eq!(serde_json::to_string(&health).unwrap(), older);
+    }
+
     #[test]
     fn the_end_of_a_worker_that_does_not_count_cached_tokens_is_read_and_written() {
         let older = r#"{"finish":"stop","usage":{"prompt_tokens":3,"completion_tokens":4}}"#;

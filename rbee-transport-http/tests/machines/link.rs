@@ -9,9 +9,18 @@ use rbee_core::{
     request::Prompt,
     worker::{EchoFault, EchoGate, EchoWorker},
 };
-use rbee_transport_http::{Token, client::LinkWorker, server};
+use rbee_transport_http::{
+    Token,
+    client::{self, LinkWorker},
+    server, wire,
+};
 
 use super::support::{Daemon, run, token};
+
+mod flow;
+mod loss;
+mod protocol;
+mod raw;
 
 async fn link(daemon: &Daemon) -> LinkWorker {
     LinkWorker::connect(daemon.endpoint(Some(token()))).await.unwrap()
@@ -138,6 +147,74 @@ async fn runs_on_one_link_get_their_own_answers() {
     for (number, answer) in answers.await.into_iter().enumerate() {
         assert_eq!(answer, EchoWorker::text(number as u64, 40));
     }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_worker_ends_its_run_alone() {
+    let gate = EchoGate::new();
+    let echo = EchoWorker::builder("echo".parse().unwrap()).slots(2).gate(&gate).build();
+    let daemon = serve(&echo).await;
+    let worker = link(&daemon).await;
+    let steady = worker.execute(run(4)).await.unwrap();
+    echo.inject(EchoFault::PanicInExecute, 1);
+    let error = worker.execute(run(4)).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WorkerFault);
+    until_active(&echo, 1).await;
+    gate.open();
+    assert_eq!(steady.map(Result::unwrap).count().await, 5);
+}
+
+#[tokio::test]
+async fn a_worker_without_the_link_is_used_over_http() {
+    let echo = EchoWorker::new("echo".parse().unwrap());
+    // As an older version, which has no such path.
+    let hide = |mut request: axum::extract::Request| async move {
+        if request.uri().path() == wire::worker::LINK {
+            *request.uri_mut() = "/no/such/path".parse().unwrap();
+        }
+        request
+    };
+    let router = axum::Router::new().fallback_service(server::worker(echo.clone(), token()));
+    let daemon = Daemon::serve(router.layer(axum::middleware::map_request(hide))).await;
+    let endpoint = daemon.endpoint(Some(token()));
+    let direct = LinkWorker::new(endpoint.clone(), echo.info().clone());
+    assert!(direct.execute(run(3)).await.is_err(), "the link is there");
+    for offered in [&[][..], &["rbee-link/9".to_owned()]] {
+        let worker = client::worker(endpoint.clone(), echo.info().clone(), offered);
+        assert_eq!(text(&worker, run(3)).await, EchoWorker::text(7, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_offers_the_link_is_used_over_it() {
+    let echo = EchoWorker::new("echo".parse().unwrap());
+    let daemon = serve(&echo).await;
+    let endpoint = daemon.endpoint(Some(token()));
+    let health: wire::worker::Health =
+        endpoint.get(wire::HEALTH, Duration::from_secs(10)).await.unwrap();
+    let worker = client::worker(endpoint, echo.info().clone(), &health.links);
+    assert!(format!("{worker:?}").starts_with("LinkWorker"), "{worker:?}");
+    assert_eq!(text(&worker, run(3)).await, EchoWorker::text(7, 3));
+}
+
+#[test]
+fn each_runtime_has_its_own_link() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (serving, first, second) = (
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap(),
+        runtime(),
+        runtime(),
+    );
+    let echo = EchoWorker::builder("echo".parse().unwrap()).slots(4).build();
+    let daemon = serving.block_on(serve(&echo));
+    let worker = serving.block_on(link(&daemon));
+    let expected = EchoWorker::text(7, 5);
+    assert_eq!(first.block_on(text(&worker, run(5))), expected);
+    assert_eq!(second.block_on(text(&worker, run(5))), expected);
+    // Its connection ends with it; the other one remains.
+    drop(first);
+    assert_eq!(second.block_on(text(&worker, run(5))), expected);
+    assert_eq!(runtime().block_on(text(&worker, run(5))), expected);
 }
 
 async fn text(worker: &impl Worker, run: Run) -> String {

@@ -161,3 +161,6 @@ impl Held {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
