@@ -125,7 +125,7 @@ async fn hives_and_workers_tell_their_metrics() {
     assert_eq!(worker["rbee_worker_slots_busy"], 0.0);
     assert!(worker["rbee_worker_tokens_total{kind=\"completion\"}"] > 5.0, "{worker:?}");
     assert_eq!(worker["rbee_worker_first_output_seconds_count"], 1.0);
-    for (program, route) in [(&hive, "/v1/workers"), (&worker, "/v1/execute")] {
+    for (program, route) in [(&hive, "/v1/workers"), (&worker, "/v1/link")] {
         let requests = format!("rbee_http_requests_total{{route=\"{route}\",method=\"POST\"");
         for family in ["rbee_build_info{version=", "process_resident_memory_bytes", &requests] {
             assert!(program.keys().any(|id| id.starts_with(family)), "{family}: {program:?}");
