@@ -141,7 +141,8 @@ impl Connection {
                 written?;
             }
             let has_room = was_full && !self.is_full();
-            if !has_read && !has_room && !(has_more && !self.is_full()) {
+            let goes_on = has_read || has_room || (has_more && !self.is_full());
+            if !goes_on {
                 break;
             }
         }
