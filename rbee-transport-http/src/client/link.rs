@@ -97,3 +97,6 @@ impl Worker for LinkWorker {
         self.http.health().await
     }
 }
+
+#[cfg(test)]
+mod tests;

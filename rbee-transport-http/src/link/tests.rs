@@ -114,7 +114,7 @@ proptest! {
 
     #[test]
     fn tokens_come_back_and_are_refused_if_they_are_cut(
-        tokens in proptest::collection::vec((any::<Option<u32>>(), ".{0,200}", proptest::option::of(logprobs())), 1..8),
+        tokens in proptest::collection::vec((any::<Option<u32>>(), ".{0,30}", proptest::option::of(logprobs())), 1..6),
     ) {
         let mut payload = BytesMut::new();
         let mut ends = Vec::new();

@@ -218,7 +218,9 @@ fn each_runtime_has_its_own_link() {
 }
 
 async fn text(worker: &impl Worker, run: Run) -> String {
-    let outputs: Vec<_> = worker.execute(run).await.unwrap().map(Result::unwrap).collect().await;
+    let answer =
+        async { worker.execute(run).await.unwrap().map(Result::unwrap).collect::<Vec<_>>().await };
+    let outputs = tokio::time::timeout(Duration::from_secs(30), answer).await.expect("an answer");
     assert!(matches!(outputs.last(), Some(Output::End { .. })));
     let texts = outputs.into_iter().filter_map(|output| match output {
         Output::Token { text, .. } => Some(String::from(text)),

@@ -292,3 +292,6 @@ fn malformed(Frame { kind, run, .. }: Frame<'_>) -> Error {
     let message = format!("a frame of kind {kind} for run {run} is malformed");
     Error::new(ErrorKind::InvalidRequest, message)
 }
+
+#[cfg(test)]
+mod tests;
