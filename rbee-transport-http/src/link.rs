@@ -4,6 +4,7 @@
 
 mod buffer;
 mod frame;
+mod run_map;
 mod silence;
 mod tokens;
 mod varint;
@@ -13,6 +14,7 @@ pub(crate) use buffer::FrameBuffer;
 pub(crate) use frame::{
     CONNECTION, Frame, MAX_FRAME_BYTES, begin, finish, kind, put, read_u32, set_run, split,
 };
+pub(crate) use run_map::RunMap;
 pub(crate) use silence::{Silence, SilenceWatch};
 pub(crate) use tokens::{put_token, take_token};
 pub(crate) use vectors::{put_vectors, read_vectors};

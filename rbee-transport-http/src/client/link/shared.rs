@@ -1,7 +1,6 @@
 //! The state that a link's task and the runs share.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
 };
@@ -15,7 +14,7 @@ use super::{
     stream::RunStream,
 };
 use crate::{
-    link::{self, FrameBuffer, kind},
+    link::{self, FrameBuffer, RunMap, kind},
     wire::worker::Execute,
 };
 
@@ -39,7 +38,7 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    runs: HashMap<u32, Arc<RunQueue>>,
+    runs: RunMap<Arc<RunQueue>>,
     /// The number of the last run.
     last: u32,
     /// Frames that are not sent yet.

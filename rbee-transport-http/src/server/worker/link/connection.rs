@@ -1,7 +1,6 @@
 //! The connection of a link: one task reads the client's frames, polls all runs, and writes what they have.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     dial::Io,
-    link::{self, Frame, FrameBuffer, Silence, SilenceWatch, kind},
+    link::{self, Frame, FrameBuffer, RunMap, Silence, SilenceWatch, kind},
     server::{response, takeover::TakenOver},
     wire::worker::Execute,
 };
@@ -42,7 +41,7 @@ pub(super) struct Connection {
     output: BytesMut,
     /// True if bytes were written since the last flush.
     is_unflushed: bool,
-    runs: HashMap<u32, LinkRun>,
+    runs: RunMap<LinkRun>,
     ready: Arc<ReadyRuns>,
     /// Runs that are polled when there is room in the output.
     turns: Vec<u32>,
@@ -78,7 +77,7 @@ impl Connection {
             input: FrameBuffer::new(&read),
             output: BytesMut::new(),
             is_unflushed: false,
-            runs: HashMap::new(),
+            runs: RunMap::default(),
             ready: Arc::default(),
             turns: Vec::new(),
             last: link::CONNECTION,
