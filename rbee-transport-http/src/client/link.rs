@@ -2,6 +2,7 @@
 
 mod connection;
 mod links;
+mod payload;
 mod queue;
 mod shared;
 mod stream;
@@ -14,11 +15,12 @@ use rbee_core::{
 };
 
 use super::{
-    Endpoint, HttpWorker, native,
+    Endpoint, HttpWorker,
     worker::{ask, ready},
 };
-use crate::wire::worker::{Execute, LINK_PROTOCOL};
+use crate::wire::worker::{Execute, LINK_PROTOCOL, offers_link};
 use links::Links;
+use stream::RunStream;
 
 /// A worker that is reached over the framed link: one connection carries all its runs, so a token costs less than with
 /// [`HttpWorker`]. The connection is opened with the first run, and again if it was lost; each tokio runtime has its
@@ -58,9 +60,9 @@ impl LinkWorker {
     /// As [`HttpWorker::connect`], and [`ErrorKind::Unsupported`] if it does not offer the framed link.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
         let health = ask(&endpoint).await?;
-        let offers_link = native::offers_link(&health.links);
+        let has_link = offers_link(&health.links);
         let info = ready(health)?.0;
-        if !offers_link {
+        if !has_link {
             let message = format!("worker {} does not offer {LINK_PROTOCOL}", info.id);
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
@@ -89,7 +91,7 @@ impl Worker for LinkWorker {
 
     async fn execute(&self, run: Run) -> Result<OutputStream> {
         let link = self.links.get().await?;
-        let stream = link.begin(&Execute::from(run)).await?;
+        let stream = RunStream::begin(link, &Execute::from(run)).await?;
         Ok(Box::pin(stream))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rbee_core::{Worker, WorkerInfo};
 
 use super::{Endpoint, HttpWorker, LinkWorker};
-use crate::wire::worker::LINK_PROTOCOL;
+use crate::wire::worker::offers_link;
 
 /// The worker behind this endpoint, with this description: a [`LinkWorker`] if it offers the framed link, else an
 /// [`HttpWorker`]. `links` is the list from its [`Health`](crate::wire::worker::Health::links).
@@ -26,9 +26,4 @@ pub fn worker(endpoint: Endpoint, info: Arc<WorkerInfo>, links: &[String]) -> Ar
         true => Arc::new(LinkWorker::new(endpoint, info)),
         false => Arc::new(HttpWorker::new(endpoint, info)),
     }
-}
-
-/// True if one of these protocols is the framed link that this client speaks.
-pub(super) fn offers_link(links: &[String]) -> bool {
-    links.iter().any(|link| link == LINK_PROTOCOL)
 }

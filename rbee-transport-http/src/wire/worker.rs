@@ -23,6 +23,12 @@ pub const LINK: &str = "/v1/link";
 /// `Upgrade`. See `docs/worker-protocol.md`.
 pub const LINK_PROTOCOL: &str = "rbee-link/1";
 
+/// True if one of these protocols is the framed link that this version speaks.
+#[cfg(feature = "client")]
+pub(crate) fn offers_link(links: &[String]) -> bool {
+    links.iter().any(|link| link == LINK_PROTOCOL)
+}
+
 /// Every method and path of a worker.
 pub const ROUTES: &[(&str, &str)] = &[
     ("GET", super::HEALTH),

@@ -5,18 +5,15 @@ use std::{
     task::Waker,
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use rbee_core::{Error, ErrorKind, Result};
 use tokio::sync::Notify;
 
 use super::{
+    payload::read_error,
     queue::{Lost, RunQueue},
-    stream::RunStream,
 };
-use crate::{
-    link::{self, FrameBuffer, RunMap, kind},
-    wire::worker::Execute,
-};
+use crate::link::{self, FrameBuffer, RunMap, kind};
 
 /// While there are this many unsent bytes, no new run is sent.
 const MOST_UNSENT: usize = 1 << 20;
@@ -72,31 +69,11 @@ impl Link {
         state.lost.is_none() && state.last < u32::MAX
     }
 
-    /// Begins a run, and waits until the worker has accepted it.
+    /// Sends the frame of a run, with the next number, once there is room.
     ///
     /// # Errors
-    /// The error with which the worker refuses it, or [`ErrorKind::WorkerUnreachable`] if the link is lost before it has
-    /// begun.
-    pub(super) async fn begin(self: &Arc<Self>, execute: &Execute) -> Result<RunStream> {
-        let mut frame = BytesMut::new();
-        let at = link::begin(&mut frame, kind::RUN, link::CONNECTION);
-        frame.put_u32_le(RunStream::CREDIT);
-        let mut json = frame.writer();
-        serde_json::to_writer(&mut json, execute).map_err(|cause| {
-            let message = format!("the run cannot be written: {cause}");
-            Error::new(ErrorKind::Internal, message).with_source(cause)
-        })?;
-        let mut frame = json.into_inner();
-        if !link::finish(&mut frame, at) {
-            let message = format!("the run is larger than {} bytes", link::MAX_FRAME_BYTES);
-            return Err(Error::new(ErrorKind::PayloadTooLarge, message));
-        }
-        let (run, queue) = self.send_run(frame).await?;
-        RunStream::new(self.clone(), run, queue).accepted().await
-    }
-
-    /// Sends the frame of a run, with the next number, once there is room.
-    async fn send_run(&self, mut frame: BytesMut) -> Result<(u32, Arc<RunQueue>)> {
+    /// [`ErrorKind::WorkerUnreachable`] if the link is lost.
+    pub(super) async fn send_run(&self, mut frame: BytesMut) -> Result<(u32, Arc<RunQueue>)> {
         loop {
             // Registered before the check, so that no notification is lost between the two.
             let mut has_room = std::pin::pin!(self.0.has_room.notified());
@@ -201,7 +178,7 @@ impl Shared {
         while let Some((frame, bytes)) = input.next_frame()? {
             if frame.run == link::CONNECTION {
                 if frame.kind == kind::ERROR {
-                    return Err(super::stream::read_error(frame.payload)?);
+                    return Err(read_error(frame.payload)?);
                 }
                 continue;
             }

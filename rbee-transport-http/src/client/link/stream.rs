@@ -7,13 +7,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::{BufMut, BytesMut};
 use futures_core::Stream;
 use rbee_core::{Error, ErrorKind, Output, Result};
 
-use super::{queue::RunQueue, shared::Link};
+use super::{
+    payload::{read_error, read_json},
+    queue::RunQueue,
+    shared::Link,
+};
 use crate::{
     link::{self, kind},
-    wire::{ErrorInfo, worker::End},
+    wire::worker::{End, Execute},
 };
 
 /// The outputs of a run. Dropping it cancels the run, if it has not ended.
@@ -37,7 +42,30 @@ impl RunStream {
     /// The credit of a run, in bytes: the most that the worker sends before the reader reads.
     pub(super) const CREDIT: u32 = 64 << 10;
 
-    pub(super) fn new(link: Arc<Link>, run: u32, queue: Arc<RunQueue>) -> Self {
+    /// Begins a run, and waits until the worker has accepted it.
+    ///
+    /// # Errors
+    /// The error with which the worker refuses it, or [`ErrorKind::WorkerUnreachable`] if the link is lost before it has
+    /// begun.
+    pub(super) async fn begin(link: Arc<Link>, execute: &Execute) -> Result<Self> {
+        let mut frame = BytesMut::new();
+        let at = link::begin(&mut frame, kind::RUN, link::CONNECTION);
+        frame.put_u32_le(Self::CREDIT);
+        let mut json = frame.writer();
+        serde_json::to_writer(&mut json, execute).map_err(|cause| {
+            let message = format!("the run cannot be written: {cause}");
+            Error::new(ErrorKind::Internal, message).with_source(cause)
+        })?;
+        let mut frame = json.into_inner();
+        if !link::finish(&mut frame, at) {
+            let message = format!("the run is larger than {} bytes", link::MAX_FRAME_BYTES);
+            return Err(Error::new(ErrorKind::PayloadTooLarge, message));
+        }
+        let (run, queue) = link.send_run(frame).await?;
+        Self::new(link, run, queue).accepted().await
+    }
+
+    fn new(link: Arc<Link>, run: u32, queue: Arc<RunQueue>) -> Self {
         Self {
             link,
             run,
@@ -55,7 +83,7 @@ impl RunStream {
     ///
     /// # Errors
     /// The error with which the worker refuses it, or [`ErrorKind::WorkerUnreachable`] if the link is lost before that.
-    pub(super) async fn accepted(mut self) -> Result<Self> {
+    async fn accepted(mut self) -> Result<Self> {
         loop {
             let (kind, payload) = std::future::poll_fn(|cx| self.poll_frame(cx)).await?;
             match kind {
@@ -185,19 +213,4 @@ impl Drop for RunStream {
     fn drop(&mut self) {
         self.link.forget(self.run);
     }
-}
-
-/// Reads the error of an `ERROR` frame.
-///
-/// # Errors
-/// [`ErrorKind::WorkerFault`] if it is malformed.
-pub(super) fn read_error(payload: &[u8]) -> Result<Error> {
-    read_json::<ErrorInfo>(payload).map(Error::from)
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T> {
-    serde_json::from_slice(payload).map_err(|cause| {
-        let message = format!("a frame of the worker is not understood: {cause}");
-        Error::new(ErrorKind::WorkerFault, message).with_source(cause)
-    })
 }

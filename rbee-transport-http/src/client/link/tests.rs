@@ -36,7 +36,7 @@ fn execute() -> Execute {
 fn begin(shared: &Shared, link: &Arc<Link>, bytes: &[u8]) -> (Option<Result<RunStream>>, bool) {
     let cx = &mut Context::from_waker(noop_waker_ref());
     let execute = execute();
-    let mut begun = std::pin::pin!(link.begin(&execute));
+    let mut begun = std::pin::pin!(RunStream::begin(link.clone(), &execute));
     assert!(begun.as_mut().poll(cx).is_pending());
     let goes_on = shared.dispatch(&mut FrameBuffer::new(bytes), &mut Vec::new()).is_ok();
     match begun.as_mut().poll(cx) {

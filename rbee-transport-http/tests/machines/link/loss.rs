@@ -34,7 +34,7 @@ enum Way {
     Open,
     /// The connections are closed, as if the other side had ended.
     Cut,
-    /// No bytes arrive any more, and nobody is told.
+    /// No bytes arrive any more, and no side sees an error.
     Silent,
 }
 

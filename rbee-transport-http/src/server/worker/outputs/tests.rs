@@ -60,8 +60,8 @@ async fn tokens_that_nobody_reads_come_together_when_the_oldest_is_due_or_at_the
         (10, end()),
     ];
     let found = timeline(outputs(&Runs::default(), script, false)).await;
-    let together = [(140, "a"), (140, "b"), (140, "c"), (180, "d"), (180, "e"), (180, "end")];
-    assert_eq!(found, expected(&together));
+    let batches = [(140, "a"), (140, "b"), (140, "c"), (180, "d"), (180, "e"), (180, "end")];
+    assert_eq!(found, expected(&batches));
 }
 
 #[tokio::test(start_paused = true)]
