@@ -280,7 +280,7 @@ impl Shared {
                     }
                 }
                 Err(TryLockError::WouldBlock) => return,
-                // It panicked, so nobody knows what it has done of its last message.
+                // It panicked, so what it has done of its last message is unknown.
                 Err(TryLockError::Poisoned(seat)) => {
                     seat.into_inner().handler = None;
                     self.task.notify_one();

@@ -76,10 +76,10 @@ pub async fn changes_together_do_what_they_do_one_by_one(store: &dyn Subject) {
                 record(&*registry, epoch, &[change]).await;
             }
             let own = JobId::random();
-            let together: Vec<Change> = changes.iter().map(|change| of(change, own)).collect();
-            record(&*registry, epoch, &together).await;
+            let batch: Vec<Change> = changes.iter().map(|change| of(change, own)).collect();
+            record(&*registry, epoch, &batch).await;
             // It is stored already.
-            record(&*registry, epoch, &together[..1]).await;
+            record(&*registry, epoch, &batch[..1]).await;
             let (mut one, other) =
                 (stored_one(&*registry, own).await, stored_one(&*registry, twin).await);
             one.id = twin;

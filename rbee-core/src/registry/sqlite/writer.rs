@@ -138,12 +138,12 @@ impl Writer {
 
     /// Writes one record, but does not wait for another process that writes: then returns `None`.
     pub(super) fn write_at_once(&self, record: &Record) -> Option<Result<()>> {
-        let patience = |time| self.db.busy_timeout(time).is_ok();
-        if !patience(Duration::ZERO) {
+        let set_timeout = |time| self.db.busy_timeout(time).is_ok();
+        if !set_timeout(Duration::ZERO) {
             return None;
         }
         let written = self.commit(std::slice::from_ref(record));
-        patience(self.busy_timeout);
+        set_timeout(self.busy_timeout);
         match written {
             Err(Failure::Transaction(fault)) if fault.is_busy() => None,
             Err(failure) => Some(Err(self.storage(failure))),

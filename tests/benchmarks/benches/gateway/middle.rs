@@ -73,6 +73,8 @@ pub(crate) enum Kind {
     Minimal,
     /// A queen in a program of its own, as an application embeds it: without logs and metrics.
     Queen,
+    /// The same, with the worker over HTTP with server-sent events.
+    QueenHttp,
     /// The program `queen-rbee` at this path, with logs in JSON and metrics.
     Daemon(&'static str),
     /// The queen of another build of this benchmark.
@@ -81,12 +83,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Nginx,
         Self::NginxAgain,
         Self::HyperProxy,
         Self::Minimal,
         Self::Queen,
+        Self::QueenHttp,
         Self::VllmRouter,
     ];
 
@@ -97,6 +100,7 @@ impl Kind {
             Self::HyperProxy => "hyper proxy",
             Self::Minimal => "minimal durable",
             Self::Queen => "queen",
+            Self::QueenHttp => "queen over HTTP",
             Self::Daemon(_) => "queen-rbee",
             Self::OtherQueen(path) => path,
             Self::VllmRouter => "vllm-router",
@@ -150,6 +154,7 @@ impl Middle {
             Kind::HyperProxy => own(&exe, &["proxy"], &[openai]),
             Kind::Minimal => own(&exe, &["minimal"], &[fast]),
             Kind::Queen => own(&exe, &["queen"], &[fast, paced]),
+            Kind::QueenHttp => own(&exe, &["queen", "http"], &[fast, paced]),
             Kind::OtherQueen(path) => own(Path::new(path), &["queen"], &[fast, paced]),
             Kind::Daemon(program) => {
                 Self::daemon(kind, Path::new(program), hive, wrapper).map(Some)

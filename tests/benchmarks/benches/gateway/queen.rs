@@ -4,7 +4,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use rbee_core::{HiveId, Queen, Settings, SqliteRegistry, Worker};
 use rbee_transport_http::{
-    client::{Endpoint, HttpWorker},
+    client::{Endpoint, HttpWorker, LinkWorker},
     dial::Tcp,
     server,
 };
@@ -13,7 +13,8 @@ use crate::{Result, upstream::TOKEN};
 
 /// Serves with a database file, in front of the two workers on these ports, until it is killed.
 pub(crate) fn serve(options: &[&str], fast: &str, paced: &str) -> Result<()> {
-    let _ = options;
+    // The same worker over events of HTTP instead of the link.
+    let over_http = options.contains(&"http");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let files = tempfile::tempdir()?;
@@ -24,7 +25,10 @@ pub(crate) fn serve(options: &[&str], fast: &str, paced: &str) -> Result<()> {
         for port in [fast, paced] {
             let endpoint =
                 Endpoint::new(Arc::new(Tcp::loopback()), port.parse()?, Some(TOKEN.parse()?));
-            let worker = HttpWorker::connect(endpoint).await?;
+            let worker: Arc<dyn Worker> = match over_http {
+                true => Arc::new(HttpWorker::connect(endpoint).await?),
+                false => Arc::new(LinkWorker::connect(endpoint).await?),
+            };
             assert_eq!(worker.info().hive, HiveId::local());
             queen = queen.worker(worker);
         }
