@@ -131,29 +131,6 @@ pub enum Change {
     PolicyPut(Box<PolicyRecord>),
 }
 
-impl Change {
-    /// The job that it is about.
-    pub(crate) const fn job(&self) -> Option<JobId> {
-        match self {
-            Self::JobQueued(record) => Some(record.id),
-            Self::JobRunning { job, .. }
-            | Self::JobRequeued { job, .. }
-            | Self::JobTokens { job, .. }
-            | Self::JobVectors { job, .. }
-            | Self::JobEnded { job, .. } => Some(*job),
-            Self::HivePut(_)
-            | Self::HiveGone(_)
-            | Self::ModelPut(_)
-            | Self::ModelGone { .. }
-            | Self::WorkerPut(_)
-            | Self::WorkerGone { .. }
-            | Self::TenantPut(_)
-            | Self::TenantGone(_)
-            | Self::PolicyPut(_) => None,
-        }
-    }
-}
-
 /// The state that a queen gets from the store when it opens the store, or takes over rows later.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {

@@ -5,12 +5,12 @@ mod dependencies;
 mod layers;
 mod metadata;
 mod purity;
+mod python_packages;
 mod source;
 mod steps;
 mod system;
 mod test;
 mod words;
-mod worker_bench;
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ Commands:
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
                  registry, replay, sandbox, worker.
                  ARGS go to `cargo bench`; after `--` to the benchmark itself. `worker` measures llama.cpp
-                 beside rbee's engine, which it installs with Python
+                 beside rbee's engine, `gateway` vLLM's router beside the queen; both are installed with Python
 
   layers [--summary]
                  Checks that modules use only lower layers; --summary shows which top-level modules use which
@@ -64,10 +64,21 @@ fn main() -> ExitCode {
         ["api", "--size"] => api::check_size(),
         ["layers", "--summary"] => layers::summary().map(|text| print!("{text}")),
         ["bench", ref more @ ..] => {
-            if let ["worker", ..] = more[..] {
-                worker_bench::prepare();
-            }
+            let mut built = Vec::new();
             let mut bench = Step::cargo("benchmarks", &["bench", "--package", "rbee-benchmarks"]);
+            match more.first() {
+                Some(&"worker") => python_packages::llama_cpp(),
+                Some(&"gateway") => {
+                    let daemon = ["build", "--release", "--package", "queen-rbee"];
+                    built.push(Step::cargo("the daemon of the benchmark", &daemon));
+                    let program = steps::root().join("target/release/queen-rbee");
+                    bench = bench.environment("QUEEN_RBEE", program.display().to_string());
+                    if let Some(router) = python_packages::vllm_router() {
+                        bench = bench.environment("VLLM_ROUTER", router.display().to_string());
+                    }
+                }
+                _ => {}
+            }
             if let [name, ref rest @ ..] = more[..]
                 && !name.starts_with('-')
             {
@@ -76,7 +87,8 @@ fn main() -> ExitCode {
             } else {
                 bench.arguments(more);
             }
-            steps::run(&[bench])
+            built.push(bench);
+            steps::run(&built)
         }
         [] => Err(format!("a command is missing\n\n{HELP}")),
         ref unknown => Err(format!(

@@ -28,7 +28,7 @@ pub(crate) struct Step {
 }
 
 enum Work {
-    Cargo { arguments: Vec<String>, environment: Vec<(&'static str, &'static str)> },
+    Cargo { arguments: Vec<String>, environment: Vec<(&'static str, String)> },
     Check(Box<dyn Fn() -> Result<(), Failure>>),
 }
 
@@ -57,9 +57,9 @@ impl Step {
     }
 
     /// Sets an environment variable for cargo.
-    pub(crate) fn environment(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(crate) fn environment(mut self, name: &'static str, value: impl Into<String>) -> Self {
         if let Work::Cargo { environment, .. } = &mut self.work {
-            environment.push((name, value));
+            environment.push((name, value.into()));
         }
         self
     }
@@ -78,7 +78,7 @@ impl Step {
         println!("$ {line}");
         let status = cargo()
             .args(arguments)
-            .envs(environment.iter().copied())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .status()
             .map_err(|cause| format!("cargo could not be started: {cause}"))?;
         if status.success() { Ok(()) } else { Err(format!("{status}; to see it again: {line}")) }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use super::{fault::Fault, token_chunks};
 use crate::{
-    id::WorkerId,
+    id::{JobId, WorkerId},
     job::LiveJob,
     registry::{Change, HiveRecord, JobRecord, TokenChunk},
     time::WallTime,
@@ -78,7 +78,7 @@ pub(super) fn encode(changes: &[Change]) -> Result<Vec<Op>, Fault> {
     // The jobs that nothing has happened to since they were accepted in this record, and where they are.
     let mut untouched = HashMap::new();
     for change in changes {
-        let queued = change.job().and_then(|job| untouched.remove(&job));
+        let queued = job_of(change).and_then(|job| untouched.remove(&job));
         let op = match (Op::new(change)?, queued.and_then(|at: usize| ops.get_mut(at))) {
             (Op::JobRunning { start: begun, .. }, Some(Op::JobQueued { start, .. })) => {
                 *start = Some(begun);
@@ -94,6 +94,27 @@ pub(super) fn encode(changes: &[Change]) -> Result<Vec<Op>, Fault> {
         ops.push(op);
     }
     Ok(ops)
+}
+
+/// The job that a change is about.
+const fn job_of(change: &Change) -> Option<JobId> {
+    match change {
+        Change::JobQueued(record) => Some(record.id),
+        Change::JobRunning { job, .. }
+        | Change::JobRequeued { job, .. }
+        | Change::JobTokens { job, .. }
+        | Change::JobVectors { job, .. }
+        | Change::JobEnded { job, .. } => Some(*job),
+        Change::HivePut(_)
+        | Change::HiveGone(_)
+        | Change::ModelPut(_)
+        | Change::ModelGone { .. }
+        | Change::WorkerPut(_)
+        | Change::WorkerGone { .. }
+        | Change::TenantPut(_)
+        | Change::TenantGone(_)
+        | Change::PolicyPut(_) => None,
+    }
 }
 
 impl Op {

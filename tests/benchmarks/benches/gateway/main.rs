@@ -7,8 +7,8 @@
 //! gateway is the processor time of its process, as the kernel counts it; wall-clock times are measured by the clients.
 //! The rounds of all gateways alternate. nginx runs twice: the difference of the two is what the method cannot see.
 //!
-//! Arguments: `--rounds N`, parts of the names of cases and gateways, `--daemon PROGRAM`, a `queen-rbee` that takes part
-//! too, and `--other PROGRAM`, another build of this benchmark whose queen takes part. `instructions` counts the instructions of a request with callgrind. `endurance` measures the queen's memory under many requests, slow readers and connections. Programs that
+//! Arguments: `--rounds N`, parts of the names of cases and gateways, and `--other PROGRAM`, another build of this
+//! benchmark whose queen takes part. `instructions` counts the instructions of a request with callgrind. `endurance` measures the queen's memory under many requests, slow readers and connections. Programs that
 //! are not installed (nginx, vllm-router, valgrind) are left out. Linux only.
 
 #[global_allocator]
@@ -72,7 +72,6 @@ fn read(arguments: &[&str]) -> Result<Plan> {
         match *argument {
             "--rounds" => rounds = value()?.parse()?,
             "--other" => kinds.push(Kind::OtherQueen(value()?.to_string().leak())),
-            "--daemon" => kinds.push(Kind::Daemon(value()?.to_string().leak())),
             // Cargo passes it.
             "--bench" => {}
             other if other.starts_with('-') => {

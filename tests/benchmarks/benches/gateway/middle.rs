@@ -75,21 +75,22 @@ pub(crate) enum Kind {
     Queen,
     /// The same, with the worker over HTTP with server-sent events.
     QueenHttp,
-    /// The program `queen-rbee` at this path, with logs in JSON and metrics.
-    Daemon(&'static str),
+    /// The program `queen-rbee`, with logs in JSON and metrics.
+    Daemon,
     /// The queen of another build of this benchmark.
     OtherQueen(&'static str),
     VllmRouter,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Nginx,
         Self::NginxAgain,
         Self::HyperProxy,
         Self::Minimal,
         Self::Queen,
         Self::QueenHttp,
+        Self::Daemon,
         Self::VllmRouter,
     ];
 
@@ -101,7 +102,7 @@ impl Kind {
             Self::Minimal => "minimal durable",
             Self::Queen => "queen",
             Self::QueenHttp => "queen over HTTP",
-            Self::Daemon(_) => "queen-rbee",
+            Self::Daemon => "queen-rbee",
             Self::OtherQueen(path) => path,
             Self::VllmRouter => "vllm-router",
         }
@@ -156,9 +157,7 @@ impl Middle {
             Kind::Queen => own(&exe, &["queen"], &[fast, paced]),
             Kind::QueenHttp => own(&exe, &["queen", "http"], &[fast, paced]),
             Kind::OtherQueen(path) => own(Path::new(path), &["queen"], &[fast, paced]),
-            Kind::Daemon(program) => {
-                Self::daemon(kind, Path::new(program), hive, wrapper).map(Some)
-            }
+            Kind::Daemon => Self::daemon(hive, wrapper),
             Kind::VllmRouter => Self::vllm_router(openai, wrapper),
         }
     }
@@ -170,7 +169,11 @@ impl Middle {
     }
 
     /// The daemon, with the hive on this port.
-    fn daemon(kind: Kind, program: &Path, hive: u16, wrapper: &[String]) -> Result<Self> {
+    fn daemon(hive: u16, wrapper: &[String]) -> Result<Option<Self>> {
+        let Some(program) = std::env::var_os("QUEEN_RBEE") else {
+            println!("QUEEN_RBEE names no program: the lines of the daemon are missing");
+            return Ok(None);
+        };
         let files = tempfile::tempdir()?;
         let (port, at) = (free_port()?, files.path());
         let token = at.join("hive.token");
@@ -185,10 +188,10 @@ impl Middle {
             ),
         )?;
         let log = std::fs::File::create(at.join("log"))?;
-        let mut command = command(wrapper, program);
+        let mut command = command(wrapper, Path::new(&program));
         command.arg("--config").arg(&configuration).stderr(log);
         let running = Running::start_on(&mut command, port)?;
-        Ok(Self { kind, address: loopback(port), running, _files: Some(files) })
+        Ok(Some(Self { kind: Kind::Daemon, address: loopback(port), running, _files: Some(files) }))
     }
 
     /// nginx with one process, keep-alive connections on both sides, and no buffering.
