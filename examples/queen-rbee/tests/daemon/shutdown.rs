@@ -64,6 +64,8 @@ impl Reader {
 fn story(seed: u64) -> Value {
     let mut story = chat("Tell me a long story about a bee.", 400);
     story["seed"] = json!(seed);
+    // So that none ends by itself before the queen does.
+    story["min_tokens"] = json!(400);
     story
 }
 
@@ -134,7 +136,7 @@ fn through(signal: &str, arguments: &[&str]) {
 
 #[test]
 fn a_shutdown_past_its_grace_loses_no_stream_and_runs_nothing_for_nobody() {
-    through("-TERM", &["--drain-grace", "100ms"]);
+    through("-TERM", &["--drain-grace", "10ms"]);
 }
 
 #[test]
