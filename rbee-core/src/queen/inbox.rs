@@ -279,13 +279,8 @@ impl Shared {
                         return;
                     }
                 }
-                Err(TryLockError::WouldBlock) => return,
-                // It panicked, so what it has done of its last message is unknown.
-                Err(TryLockError::Poisoned(seat)) => {
-                    seat.into_inner().handler = None;
-                    self.task.notify_one();
-                    return;
-                }
+                // A handler that panicked is dropped by the task.
+                Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return,
             }
         }
     }
@@ -297,6 +292,7 @@ impl Shared {
             return false;
         };
         let _home = self.home.enter();
+        let _notice = NotifyOnPanic(&self.task);
         for _ in 0..TURN {
             if handler.is_over() {
                 break;
@@ -314,7 +310,8 @@ impl Shared {
     }
 
     fn set_timer(&self) -> Next {
-        let mut seat = lock(&self.seat);
+        // What a handler that panicked has done of its last message is unknown.
+        let Ok(mut seat) = self.seat.lock() else { return Next::Closed };
         match &seat.handler {
             None => Next::Closed,
             Some(handler) if handler.is_over() => match seat.handler.take() {
@@ -325,6 +322,17 @@ impl Shared {
                 seat.timer = handler.next_wake();
                 Next::Timer(seat.timer)
             }
+        }
+    }
+}
+
+/// Wakes the task if the handler panics on the thread of a sender.
+struct NotifyOnPanic<'a>(&'a Notify);
+
+impl Drop for NotifyOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.notify_one();
         }
     }
 }
@@ -364,4 +372,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The error after the driver's end.
 pub(super) fn gone() -> Error {
     Error::new(ErrorKind::ShuttingDown, "the queen is gone")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Panics at the first message.
+    struct Broken(Option<oneshot::Sender<()>>);
+
+    impl Handler for Broken {
+        fn handle(&mut self, _: Message) {
+            panic!("a defect");
+        }
+        fn tick(&mut self) {}
+        fn next_wake(&self) -> Option<Instant> {
+            None
+        }
+        fn is_over(&self) -> bool {
+            self.0.is_none()
+        }
+        fn finish(self: Box<Self>, _: Rest) -> BoxFuture<'static, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_driver_that_panics_is_dropped_and_its_queen_is_gone() {
+        let inbox = Inbox::new();
+        let (held, dropped) = oneshot::channel();
+        let task = tokio::spawn(inbox.clone().run(Box::new(Broken(Some(held)))));
+        tokio::task::yield_now().await;
+        let sender = inbox.clone();
+        let sent = tokio::spawn(async move { sender.input(Input::Tick) });
+        assert!(sent.await.unwrap_err().is_panic());
+        task.await.unwrap();
+        dropped.await.unwrap_err();
+        let asked = inbox.ask(|drained| Message::Drain { drained }).await;
+        assert_eq!(asked.unwrap_err().kind(), ErrorKind::ShuttingDown);
+    }
 }
