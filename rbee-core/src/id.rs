@@ -25,6 +25,11 @@ macro_rules! uuid_id {
             pub fn from_random_bits(bits: u128) -> Self {
                 Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
             }
+
+            /// Its text, without an allocation and without the machinery of formatting.
+            pub(crate) fn text(&self) -> IdText {
+                IdText::new(&self.0)
+            }
         }
 
         impl fmt::Display for $name {
@@ -53,6 +58,23 @@ macro_rules! uuid_id {
             }
         }
     };
+}
+
+/// The text of a UUID.
+#[derive(Clone, Copy)]
+pub(crate) struct IdText([u8; uuid::fmt::Hyphenated::LENGTH]);
+
+impl IdText {
+    fn new(id: &Uuid) -> Self {
+        let mut text = Self([0; uuid::fmt::Hyphenated::LENGTH]);
+        id.hyphenated().encode_lower(&mut text.0);
+        text
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Only digits, letters and hyphens are written into it.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 uuid_id! {

@@ -107,9 +107,9 @@ impl Attempt {
         };
         let span = tracing::info_span!(
             "attempt",
-            job = %self.job.id,
-            correlation_id = %self.job.correlation_id,
-            worker = %self.worker.info().id,
+            job = self.job.id.text().as_str(),
+            correlation_id = self.job.correlation_id.as_str(),
+            worker = self.worker.info().id.text().as_str(),
             attempt = self.attempt,
         );
         let task = async move {

@@ -212,7 +212,7 @@ fn size(line: &LogLine) -> usize {
 #[derive(Clone, Debug, Default)]
 struct Fields {
     message: String,
-    others: BTreeMap<String, String>,
+    others: Vec<(&'static str, String)>,
 }
 
 impl Fields {
@@ -224,10 +224,11 @@ impl Fields {
         }
         match field.name() {
             "message" => self.message = value,
-            name if self.others.len() < MOST_FIELDS || self.others.contains_key(name) => {
-                self.others.insert(name.to_owned(), value);
-            }
-            _ => {}
+            name => match self.others.iter().position(|(known, _)| *known == name) {
+                Some(at) => self.others[at].1 = value,
+                None if self.others.len() < MOST_FIELDS => self.others.push((name, value)),
+                None => {}
+            },
         }
     }
 }
@@ -266,20 +267,26 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut all = Fields::default();
+        let mut all = BTreeMap::new();
         let spans = context.event_scope(event).into_iter().flat_map(|scope| scope.from_root());
+        let mut add = |fields: &Fields| {
+            let others = fields.others.iter();
+            all.extend(others.map(|(name, value)| ((*name).to_owned(), value.clone())));
+        };
         for span in spans {
             if let Some(fields) = span.extensions().get::<Fields>() {
-                all.others.extend(fields.others.clone());
+                add(fields);
             }
         }
-        event.record(&mut all);
+        let mut own = Fields::default();
+        event.record(&mut own);
+        add(&own);
         self.push(LogLine {
             at_ms: WallTime::now().as_millis(),
             level: event.metadata().level().as_str().to_ascii_lowercase(),
             target: event.metadata().target().to_owned(),
-            message: all.message,
-            fields: all.others,
+            message: own.message,
+            fields: all,
         });
     }
 }

@@ -7,14 +7,14 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     fault::{Fault, Refusal},
-    ops::{JobStart, Key, Op, Stretch, json, stored, stored_time},
+    ops::{JobStart, Op, Stretch, json, stored, stored_time},
     outcome::Columns,
     rows, token_chunks,
 };
 use crate::{
     event::Outcome,
     hive_address::HiveAddress,
-    id::{Epoch, HiveId},
+    id::{Epoch, HiveId, IdText},
     job::{JobState, JobStatus},
     registry::{
         Change, HiveRecord, JobRecord, ModelRecord, POLICIES_KEPT, PolicyRecord, TenantRecord,
@@ -43,7 +43,7 @@ pub(super) fn apply(db: &Connection, epoch: Epoch, op: &Op) -> Result<(), Refusa
 fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> {
     match change {
         Change::JobRequeued { job, attempts } => {
-            let job = Key::new(job);
+            let job = job.text();
             let changed = db
                 .prepare_cached(
                     "UPDATE jobs SET state = 'queued', worker_id = NULL, attempts = ?3
@@ -53,7 +53,7 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
             job_touched(db, epoch, &job, changed)
         }
         Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
-            let job = Key::new(job);
+            let job = job.text();
             job_ended(db, epoch, &job, outcome, (*at, *used_tokens), *keep_request, *keep_output)
         }
         Change::HiveGone(hive) => {
@@ -79,7 +79,7 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
                     "DELETE FROM workers WHERE hive_id = ?1 AND worker_id = ?3
                      AND EXISTS (SELECT 1 FROM hives WHERE hive_id = ?1 AND owner = ?2)",
                 )?
-                .execute(params![hive.as_str(), stored(epoch.0), Key::new(worker).as_str()])?;
+                .execute(params![hive.as_str(), stored(epoch.0), worker.text().as_str()])?;
             hive_touched(db, epoch, hive, changed)
         }
         Change::TenantPut(record) => Ok(tenant_put(db, record)?),
@@ -98,7 +98,12 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
     }
 }
 
-fn job_running(db: &Connection, epoch: Epoch, job: &Key, start: &JobStart) -> Result<(), Refusal> {
+fn job_running(
+    db: &Connection,
+    epoch: Epoch,
+    job: &IdText,
+    start: &JobStart,
+) -> Result<(), Refusal> {
     let changed = db
         .prepare_cached(
             "UPDATE jobs SET state = 'running', worker_id = ?3, attempts = ?4,
@@ -109,7 +114,7 @@ fn job_running(db: &Connection, epoch: Epoch, job: &Key, start: &JobStart) -> Re
         .execute(params![
             job.as_str(),
             stored(epoch.0),
-            Key::new(start.worker).as_str(),
+            start.worker.text().as_str(),
             start.attempt,
             stored_time(start.at),
             start.numerics,
@@ -125,8 +130,9 @@ fn job_queued(
     stretch: &Stretch,
     vectors: Option<&[u8]>,
 ) -> Result<(), Refusal> {
-    let job = Key::new(record.id);
-    let worker = start.map(|start| start.worker).or(record.status.worker()).map(Key::new);
+    let job = record.id.text();
+    let worker =
+        start.map(|start| start.worker).or(record.status.worker()).map(|worker| worker.text());
     let state = if start.is_some() { JobState::Running } else { record.status.state() };
     let started_at = start.map(|start| start.at).or(record.status.started_at());
     let numerics = match start {
@@ -160,7 +166,7 @@ fn job_queued(
             record.model.as_str(),
             record.priority.as_str(),
             state.as_str(),
-            worker.as_ref().map(Key::as_str),
+            worker.as_ref().map(IdText::as_str),
             stored_time(record.submitted_at),
             started_at.map(stored_time),
             ended.map(|ended| stored_time(ended.completed_at)),
@@ -196,7 +202,7 @@ fn job_queued(
     Ok(put_chunks(db, &job, stretch)?)
 }
 
-fn job_vectors(db: &Connection, epoch: Epoch, job: &Key, data: &[u8]) -> Result<(), Refusal> {
+fn job_vectors(db: &Connection, epoch: Epoch, job: &IdText, data: &[u8]) -> Result<(), Refusal> {
     let changed = db
         .prepare_cached(
             "INSERT INTO pieces (job_id, at, data)
@@ -208,7 +214,12 @@ fn job_vectors(db: &Connection, epoch: Epoch, job: &Key, data: &[u8]) -> Result<
     job_touched(db, epoch, job, changed)
 }
 
-fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Result<(), Refusal> {
+fn job_tokens(
+    db: &Connection,
+    epoch: Epoch,
+    job: &IdText,
+    stretch: &Stretch,
+) -> Result<(), Refusal> {
     let changed = db
         .prepare_cached(
             "UPDATE jobs SET tokens_generated = ?4, restarts = 0
@@ -221,14 +232,14 @@ fn job_tokens(db: &Connection, epoch: Epoch, job: &Key, stretch: &Stretch) -> Re
     Ok(put_chunks(db, job, stretch)?)
 }
 
-fn put_chunks(db: &Connection, job: &Key, stretch: &Stretch) -> Result<(), Fault> {
+fn put_chunks(db: &Connection, job: &IdText, stretch: &Stretch) -> Result<(), Fault> {
     if stretch.count > 0 {
         put_stretch(db, job, stretch.at.into(), &stretch.data)?;
     }
     Ok(())
 }
 
-fn put_stretch(db: &Connection, job: &Key, at: i64, data: &[u8]) -> Result<(), Fault> {
+fn put_stretch(db: &Connection, job: &IdText, at: i64, data: &[u8]) -> Result<(), Fault> {
     db.prepare_cached("INSERT INTO pieces (job_id, at, data) VALUES (?1, ?2, ?3)")?
         .execute(params![job.as_str(), at, data])?;
     Ok(())
@@ -237,7 +248,7 @@ fn put_stretch(db: &Connection, job: &Key, at: i64, data: &[u8]) -> Result<(), F
 fn job_ended(
     db: &Connection,
     epoch: Epoch,
-    job: &Key,
+    job: &IdText,
     outcome: &Outcome,
     (at, used_tokens): (WallTime, u64),
     keep_request: bool,
@@ -365,7 +376,7 @@ fn worker_put(db: &Connection, epoch: Epoch, record: &WorkerRecord) -> Result<()
         .execute(params![
             record.hive.as_str(),
             stored(epoch.0),
-            Key::new(record.worker).as_str(),
+            record.worker.text().as_str(),
             record.pinned,
             record.replica,
         ])?;
@@ -402,7 +413,7 @@ fn policy_put(db: &Connection, record: &PolicyRecord) -> Result<(), Fault> {
 }
 
 /// Checks the owner of a job after a statement changed no row.
-fn job_touched(db: &Connection, epoch: Epoch, job: &Key, changed: usize) -> Result<(), Refusal> {
+fn job_touched(db: &Connection, epoch: Epoch, job: &IdText, changed: usize) -> Result<(), Refusal> {
     if changed > 0 {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! Changes in the form that the writer gets: the caller has done all expensive encoding.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{fault::Fault, token_chunks};
 use crate::{
-    id::{JobId, WorkerId},
+    id::{IdText, JobId, WorkerId},
     job::LiveJob,
     registry::{Change, HiveRecord, JobRecord, TokenChunk},
     time::WallTime,
@@ -22,15 +22,15 @@ pub(super) enum Op {
         start: Option<JobStart>,
     },
     JobRunning {
-        job: Key,
+        job: IdText,
         start: JobStart,
     },
     JobTokens {
-        job: Key,
+        job: IdText,
         stretch: Stretch,
     },
     JobVectors {
-        job: Key,
+        job: IdText,
         data: Vec<u8>,
     },
     HivePut {
@@ -131,7 +131,7 @@ impl Op {
                 start: None,
             },
             Change::JobRunning { job, worker, attempt, at, numerics } => Self::JobRunning {
-                job: Key::new(job),
+                job: job.text(),
                 start: JobStart {
                     worker: *worker,
                     attempt: *attempt,
@@ -140,10 +140,10 @@ impl Op {
                 },
             },
             Change::JobTokens { job, at, chunks } => {
-                Self::JobTokens { job: Key::new(job), stretch: Stretch::new(*at, chunks) }
+                Self::JobTokens { job: job.text(), stretch: Stretch::new(*at, chunks) }
             }
             Change::JobVectors { job, vectors } => {
-                Self::JobVectors { job: Key::new(job), data: token_chunks::encode_vectors(vectors) }
+                Self::JobVectors { job: job.text(), data: token_chunks::encode_vectors(vectors) }
             }
             Change::HivePut(record) => Self::HivePut {
                 capabilities: json(&record.capabilities)?,
@@ -183,36 +183,6 @@ fn without_text(record: &JobRecord) -> JobRecord {
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Fault> {
     serde_json::to_string(value).map_err(|error| Fault::Io(error.into()))
-}
-
-/// The text of a UUID, without an allocation.
-#[derive(Clone, Copy)]
-pub(super) struct Key {
-    text: [u8; 36],
-    length: usize,
-}
-
-impl Key {
-    pub(super) fn new(id: impl std::fmt::Display) -> Self {
-        let mut key = Self { text: [0; 36], length: 0 };
-        // A UUID has 36 characters, so it fits.
-        let _ = write!(key, "{id}");
-        key
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[..self.length]).unwrap_or_default()
-    }
-}
-
-impl Write for Key {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.length + text.len();
-        let room = self.text.get_mut(self.length..end).ok_or(std::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
-    }
 }
 
 /// A number in SQLite's range: a value above 2^63 - 1, which does not occur in practice, becomes that maximum.

@@ -8,11 +8,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     ends,
     fault::{Fault, Refusal},
-    ops::{Key, stored, stored_time},
+    ops::{stored, stored_time},
     owner_lock, rows,
 };
 use crate::{
-    id::{Epoch, QueenId},
+    id::{Epoch, IdText, QueenId},
     job::JobState,
     registry::{Snapshot, rules},
     time::WallTime,
@@ -183,7 +183,7 @@ pub(super) fn purge(db: &Connection, before: WallTime, limit: usize) -> Result<b
     Ok(old.len() == limit)
 }
 
-impl rusqlite::ToSql for Key {
+impl rusqlite::ToSql for IdText {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         Ok(self.as_str().into())
     }

@@ -9,12 +9,7 @@ use std::{
 use rusqlite::{Connection, ToSql};
 use tokio::sync::Semaphore;
 
-use super::{
-    fault::Fault,
-    migrate,
-    ops::{Key, stored},
-    rows,
-};
+use super::{fault::Fault, migrate, ops::stored, rows};
 use crate::{
     error::Result,
     registry::{JobFilter, JobRecord, PolicyFilter, PolicyRecord},
@@ -121,7 +116,7 @@ impl Query {
             values: Vec::new(),
         };
         if let Some(id) = filter.id {
-            query.and("job_id = ?", [Key::new(id)]);
+            query.and("job_id = ?", [id.text()]);
         }
         if let Some(tenant) = &filter.tenant {
             query.and("tenant_id = ?", [tenant.as_str().to_owned()]);

@@ -7,7 +7,7 @@ use rusqlite::{
     types::{FromSql, ValueRef},
 };
 
-use super::{fault::Fault, ops::Key, ops::stored, outcome::Stored, token_chunks};
+use super::{fault::Fault, ops::stored, outcome::Stored, token_chunks};
 use crate::{
     hive_address::HiveAddress,
     id::{Epoch, HiveId},
@@ -202,7 +202,7 @@ pub(super) fn request(row: &Row<'_>, column: usize) -> Result<Option<Arc<Job>>, 
 pub(super) fn read_answer(db: &Connection, record: &mut JobRecord) -> Result<(), Fault> {
     let mut stretches =
         db.prepare_cached("SELECT at, data FROM pieces WHERE job_id = ?1 ORDER BY at")?;
-    let mut stretches = stretches.query([Key::new(record.id)])?;
+    let mut stretches = stretches.query([record.id.text()])?;
     while let Some(row) = stretches.next()? {
         let data = row.get_ref(1)?.as_blob().unwrap_or(&[0xff]);
         let is_sound = if row.get::<_, i64>(0)? == token_chunks::VECTORS {

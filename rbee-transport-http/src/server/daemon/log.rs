@@ -1,5 +1,8 @@
 //! The log of a daemon.
 
+#[cfg(feature = "json-logs")]
+mod json_fields;
+
 use std::io::{self, IsTerminal};
 
 use rbee_core::{Error, ErrorKind, Result};
@@ -40,6 +43,8 @@ impl LogStyle {
     {
         let targets = levels(&self.level)?;
         let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+        // One filter for both layers: a filter for each of them would be asked at every step of every span.
+        let subscriber = tracing_subscriber::registry().with(also).with(targets);
         let lines = match self.format {
             #[cfg(not(feature = "json-logs"))]
             LogFormat::Json => {
@@ -54,15 +59,13 @@ impl LogStyle {
                 .with_current_span(false)
                 .with_span_list(true)
                 .with_span_events(tracing_subscriber::fmt::format::FmtSpan::NONE)
+                .fmt_fields(json_fields::JsonFields)
                 .boxed(),
             LogFormat::Text => {
                 lines.with_ansi(io::stderr().is_terminal()).with_target(false).compact().boxed()
             }
         };
-        let subscriber = tracing_subscriber::registry()
-            .with(also.with_filter(targets.clone()))
-            .with(lines.with_filter(targets));
-        subscriber.try_init().map_err(taken)
+        subscriber.with(lines).try_init().map_err(taken)
     }
 
     /// Passes log lines to this layer from now on, and writes none.
@@ -73,9 +76,8 @@ impl LogStyle {
     where
         L: Layer<Registry> + Send + Sync + 'static,
     {
-        let subscriber =
-            tracing_subscriber::registry().with(kept.with_filter(levels(&self.level)?));
-        subscriber.try_init().map_err(taken)
+        let targets = levels(&self.level)?;
+        tracing_subscriber::registry().with(kept).with(targets).try_init().map_err(taken)
     }
 }
 
