@@ -16,6 +16,8 @@ mod openai;
 mod pool;
 #[cfg(feature = "https")]
 mod trust;
+#[cfg(feature = "tunnel")]
+mod tunnel;
 #[cfg(feature = "https")]
 mod url_connector;
 mod worker;
@@ -34,6 +36,8 @@ pub use native::worker;
 pub use openai::OpenAiWorker;
 #[cfg(feature = "https")]
 pub use trust::Trust;
+#[cfg(feature = "tunnel")]
+pub use tunnel::Tunnel;
 pub use worker::HttpWorker;
 
 /// The text of an error with its causes, which the errors of HTTP clients leave out.

@@ -1,8 +1,12 @@
 //! How the machine of a hive is reached: [`Dial`].
 
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::{fmt, io, sync::Arc};
 
 use async_trait::async_trait;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -13,7 +17,7 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 
-/// Connects to ports of one machine: over TCP, or through a channel of an SSH connection.
+/// Connects to ports of one machine: over TCP, to its sockets, or through a tunnel.
 #[async_trait]
 pub trait Dial: fmt::Debug + Send + Sync + 'static {
     /// Connects to this port.
@@ -70,5 +74,43 @@ impl Dial for Tcp {
 
     fn host(&self) -> &str {
         &self.0
+    }
+}
+
+/// Connects to Unix sockets in one directory of this machine: port 7 is the socket `7.sock`.
+///
+/// ```
+/// use std::path::Path;
+/// use rbee_transport_http::dial::Sockets;
+///
+/// let sockets = Sockets::new("/var/lib/rbee/hive");
+/// assert_eq!(sockets.path(7), Path::new("/var/lib/rbee/hive/7.sock"));
+/// ```
+#[cfg(unix)]
+#[derive(Clone, Debug)]
+pub struct Sockets(PathBuf);
+
+#[cfg(unix)]
+impl Sockets {
+    /// The sockets in this directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self(directory.into())
+    }
+
+    /// The path of the socket with this number.
+    pub fn path(&self, port: u16) -> PathBuf {
+        self.0.join(format!("{port}.sock"))
+    }
+}
+
+#[cfg(unix)]
+#[async_trait]
+impl Dial for Sockets {
+    async fn dial(&self, port: u16) -> io::Result<Box<dyn Io>> {
+        Ok(Box::new(UnixStream::connect(self.path(port)).await?))
+    }
+
+    fn host(&self) -> &str {
+        "localhost"
     }
 }

@@ -37,6 +37,8 @@ mod process_hive;
 pub mod server;
 mod tls_error;
 mod token;
+#[cfg(feature = "tunnel")]
+mod tunnel;
 pub mod wire;
 
 #[cfg(all(feature = "process", feature = "openai", unix))]

@@ -16,6 +16,7 @@ mod http2_refusal;
 mod lease;
 mod limits;
 mod listen;
+mod listener;
 mod logs;
 #[cfg_attr(not(feature = "metrics"), path = "server/no_measurements.rs")]
 mod measurements;
@@ -41,6 +42,8 @@ mod shutdown_signal;
 mod takeover;
 #[cfg_attr(not(feature = "tls"), path = "server/no_tls.rs")]
 mod tls;
+#[cfg(all(feature = "tunnel", unix))]
+mod tunnel;
 mod worker;
 mod write_timeout;
 

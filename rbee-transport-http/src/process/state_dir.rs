@@ -153,7 +153,7 @@ fn create_anew(path: &Path) -> io::Result<File> {
 fn is_ours(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
     matches!(name, "lock" | "models" | "workers" | "token" | "address")
-        || matches!(extension, Some("json" | "log" | "new" | "token"))
+        || matches!(extension, Some("json" | "log" | "new" | "sock" | "token"))
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -26,6 +25,7 @@ use super::{
     held_body::HeldBody,
     http2_refusal,
     limits::Limits,
+    listener::Accepted,
     reach::Reach,
     shutdown_signal::ShutdownSignal,
     takeover::{TakenOver, Takeover},
@@ -46,7 +46,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Serves it until it ends. If it is closed to make room for another one, this future is dropped.
-    pub(super) async fn serve(self, stream: TcpStream) {
+    pub(super) async fn serve(self, stream: Accepted) {
+        let stream = match stream {
+            Accepted::Tcp(stream, _) => stream,
+            Accepted::Local(stream) => return self.speak(stream).await,
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }

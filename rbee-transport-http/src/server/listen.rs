@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
     task::{Context, Poll},
@@ -11,22 +11,22 @@ use std::{
 
 use axum::Router;
 use rbee_core::{Error, ErrorKind, Result};
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::wire::ListenHost;
 
+#[cfg(unix)]
+use super::listener::SocketListener;
+#[cfg(all(feature = "tunnel", unix))]
+use super::tunnel::TunnelListener;
 use super::{
     accept_report::{AcceptReport, Event},
     connection::Connection,
     connections::{Caps, Connected, ConnectionTable, Full},
     descriptors,
     limits::Limits,
-    reach::Reach,
+    listener::{self, Accepted, Listener},
     shutdown_signal::ShutdownSignal,
     tls::TlsFiles,
 };
@@ -36,16 +36,15 @@ use super::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Connections that the operating system holds until they are accepted. With the 128 of the standard library, the
-/// system drops some of a burst, and their clients try again after a second.
-const BACKLOG: u32 = 1_024;
-
 /// How many ports are tried if the system chooses the port, and another program has it on the second address.
 const PORT_TRIES: usize = 16;
 
+/// The address of a server that listens on a Unix socket: nobody can connect to it.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// The listening sockets and the settings for their connections.
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     /// That of the first listener.
     address: SocketAddr,
     limits: Limits,
@@ -66,10 +65,40 @@ impl Server {
     /// # Errors
     /// [`ErrorKind::Config`] if that is not possible, for example because another program listens there.
     pub async fn bind(address: SocketAddr) -> Result<Self> {
-        let listener = listen(address).map_err(|cause| unusable(address, cause))?;
+        let listener = listener::listen(address).map_err(|cause| unusable(address, cause))?;
         let address = listener.local_addr().map_err(|cause| unusable(address, cause))?;
+        Ok(Self::on(Listener::Tcp(listener), address))
+    }
+
+    /// Listens on a Unix socket at this path, which only this user can reach. A socket that nobody listens on any more
+    /// is replaced. The socket is removed when this is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if that is not possible, for example because another program listens there or the path is
+    /// longer than a socket's path may be.
+    #[cfg(unix)]
+    pub fn bind_socket(path: &Path) -> Result<Self> {
+        let listener =
+            SocketListener::bind(path).map_err(|cause| unusable(path.display(), cause))?;
+        Ok(Self::on(Listener::Socket(listener), NO_ADDRESS))
+    }
+
+    /// Listens for [tunnels](crate::client::Tunnel) on a Unix socket at this path, as
+    /// [`bind_socket`](Self::bind_socket) does. The server serves those of their connections that are for port 0; the
+    /// others are connected to the sockets of workers.
+    ///
+    /// # Errors
+    /// As [`bind_socket`](Self::bind_socket).
+    #[cfg(all(feature = "tunnel", unix))]
+    pub fn bind_tunnel(path: &Path, workers: crate::dial::Sockets) -> Result<Self> {
+        let listener =
+            SocketListener::bind(path).map_err(|cause| unusable(path.display(), cause))?;
+        Ok(Self::on(Listener::Tunnel(TunnelListener::new(listener, workers)), NO_ADDRESS))
+    }
+
+    fn on(listener: Listener, address: SocketAddr) -> Self {
         let (limits, draining) = (Limits::default(), CancellationToken::new());
-        Ok(Self { listeners: vec![listener], address, limits, tls: None, draining })
+        Self { listeners: vec![listener], address, limits, tls: None, draining }
     }
 
     /// Listens on all addresses of this host, with the same port; port 0 lets the operating system choose one. If this
@@ -89,8 +118,8 @@ impl Server {
             let mut failed = None;
             for mut address in addresses {
                 address.set_port(server.address.port());
-                match listen(address) {
-                    Ok(listener) => server.listeners.push(listener),
+                match listener::listen(address) {
+                    Ok(listener) => server.listeners.push(Listener::Tcp(listener)),
                     Err(cause) if is_absent(&cause) => {
                         tracing::debug!(%address, %cause, "this machine does not have this address");
                     }
@@ -111,7 +140,7 @@ impl Server {
         }
     }
 
-    /// The address it listens on; of several the first.
+    /// The address it listens on; of several the first. A server on a Unix socket has none, and gives `127.0.0.1:0`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -189,8 +218,9 @@ impl Server {
             // Tasks that have ended are removed.
             while tasks.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, from)) => {
+                Ok(stream) => {
                     pause = ACCEPT_PAUSE;
+                    let from = stream.peer();
                     let Some(connected) = admit(&table, from, &mut report).await else { continue };
                     self.serve(stream, connected, &table, router, shutdown, tasks);
                 }
@@ -209,11 +239,7 @@ impl Server {
         }
     }
 
-    fn poll_accept(
-        &self,
-        turn: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    fn poll_accept(&self, turn: usize, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
         let first = turn % self.listeners.len();
         let (last, next) = self.listeners.split_at(first);
         for listener in next.iter().chain(last) {
@@ -227,7 +253,7 @@ impl Server {
 
     fn serve(
         &self,
-        stream: TcpStream,
+        stream: Accepted,
         connected: Arc<Connected>,
         table: &ConnectionTable,
         router: &Router,
@@ -241,7 +267,7 @@ impl Server {
             router: router.clone(),
             shutdown: shutdown.clone(),
             connected,
-            reach: Reach::of(self.address, stream.peer_addr().ok()),
+            reach: stream.reach(self.address),
         };
         let task = tasks.spawn(connection.serve(stream));
         table.served_by(&id, task);
@@ -263,16 +289,7 @@ impl Server {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // As the standard library does: a restarted daemon gets its port again at once.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn unusable(address: SocketAddr, cause: io::Error) -> Error {
+fn unusable(address: impl std::fmt::Display, cause: io::Error) -> Error {
     let message = format!("cannot listen on {address}: {cause}");
     Error::new(ErrorKind::Config, message).with_source(cause)
 }
@@ -289,27 +306,27 @@ fn is_absent(cause: &io::Error) -> bool {
 /// Admits a connection as soon as there is room. `None` if its peer has too many.
 async fn admit(
     table: &Arc<ConnectionTable>,
-    from: SocketAddr,
+    from: IpAddr,
     report: &mut AcceptReport,
 ) -> Option<Arc<Connected>> {
     let mut has_waited = false;
     loop {
         let now = Instant::now();
-        match table.admit(from.ip().into(), now) {
+        match table.admit(from.into(), now) {
             Ok((connected, closed)) => {
                 if let Some(why) = closed {
-                    report.note(Event::Closed(why, from.ip()));
+                    report.note(Event::Closed(why, from));
                 }
                 table.settled().await;
                 return Some(connected);
             }
             Err(Full::Peer) => {
-                report.note(Event::Refused(from.ip()));
+                report.note(Event::Refused(from));
                 return None;
             }
             Err(Full::All) => {
                 if !std::mem::replace(&mut has_waited, true) {
-                    report.note(Event::Waits(from.ip()));
+                    report.note(Event::Waits(from));
                 }
                 report.say(now, table.open(), table.caps().all);
                 table.changed().await;
