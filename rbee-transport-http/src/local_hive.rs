@@ -1,5 +1,8 @@
 //! [`LocalHive`]: this machine's hive, as a child daemon.
 
+#[cfg(feature = "tunnel")]
+mod socket_tunnel;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -19,9 +22,11 @@ use rbee_core::{
 use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
+#[cfg(feature = "tunnel")]
+use crate::client::Tunnel;
 use crate::{
     client::{Endpoint, HttpHive},
-    dial::Tcp,
+    dial::{Dial, Tcp},
     process::{Identity, Lock, Running, StateDir, free_port},
     process_hive::ProcessHive,
     token::Token,
@@ -33,6 +38,9 @@ const PROGRAM: &str = "rbee-hive";
 /// The name of its record in the state directory.
 const NAME: &str = "hive";
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// The name of its socket in the state directory.
+#[cfg(feature = "tunnel")]
+const SOCKET: &str = "hive.sock";
 /// How long a started daemon may take to respond.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval between two checks of a daemon that starts.
@@ -69,6 +77,9 @@ pub struct LocalHive {
     program: Option<PathBuf>,
     arguments: Vec<String>,
     lease: Duration,
+    /// The socket of the daemon, if it has one instead of a port.
+    #[cfg(feature = "tunnel")]
+    socket: Option<PathBuf>,
     up: Mutex<Option<Up>>,
     /// Held during a start or an end, so that there is one at a time.
     changing: tokio::sync::Mutex<()>,
@@ -88,6 +99,9 @@ struct Record {
     process: Identity,
     port: u16,
     token: Token,
+    /// Its program; records of older versions do not have it.
+    #[serde(default)]
+    program: PathBuf,
 }
 
 impl LocalHive {
@@ -100,6 +114,8 @@ impl LocalHive {
             program: None,
             arguments: Vec::new(),
             lease: Duration::from_secs(90),
+            #[cfg(feature = "tunnel")]
+            socket: None,
             up: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
         }
@@ -122,6 +138,43 @@ impl LocalHive {
     pub fn with_lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
+    }
+
+    /// Lets the daemon and its workers listen on Unix sockets in the state directory instead of ports of the loopback
+    /// interface. Only this user reaches them; [`socket`](Self::socket) is the daemon's.
+    #[cfg(feature = "tunnel")]
+    pub fn with_socket(mut self) -> Self {
+        self.socket = Some(self.path.join(SOCKET));
+        self
+    }
+
+    /// The path of the daemon's socket, which accepts [tunnels](crate::client::Tunnel), in a state directory.
+    #[cfg(feature = "tunnel")]
+    pub fn socket(state_dir: &Path) -> PathBuf {
+        state_dir.join(SOCKET)
+    }
+
+    /// [Starts](Self::start) the daemon, and leaves it to others: to a queen on another machine that reaches its socket.
+    /// One that runs another program is replaced; its workers continue.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    #[cfg(feature = "tunnel")]
+    pub async fn detach(self) -> Result<crate::wire::hive::Detached> {
+        self.state_dir.create()?;
+        let _lock = self.state_dir.lock()?;
+        let (running, hive, adopted) = match self.adopt(Some(&self.program()?)).await {
+            Some((running, hive)) => (running, hive, true),
+            None => self.run().await.map(|(running, hive)| (running, hive, false))?,
+        };
+        let process = running.identity().number().unwrap_or_default();
+        let gone = || {
+            let message = format!("hive {} has just ended", self.info.id);
+            Error::new(ErrorKind::HiveUnreachable, message)
+        };
+        let record: Record = self.state_dir.read(NAME).ok_or_else(gone)?;
+        let version = hive.health().await?.version;
+        Ok(crate::wire::hive::Detached { process, token: record.token, adopted, version })
     }
 
     /// Adopts the daemon that is alive, or runs one, without taking its lease for a queen.
@@ -148,7 +201,7 @@ impl LocalHive {
                 Arc::new(self.state_dir.lock()?)
             }
         };
-        let (running, hive) = match self.adopt().await {
+        let (running, hive) = match self.adopt(None).await {
             Some(found) => found,
             None => self.run().await?,
         };
@@ -173,8 +226,28 @@ impl LocalHive {
     }
 
     fn client(&self, port: u16, token: Token) -> Arc<HttpHive> {
-        let endpoint = Endpoint::new(Arc::new(Tcp::loopback()), port, Some(token));
+        let endpoint = Endpoint::new(self.dial(), port, Some(token));
         Arc::new(HttpHive::new(self.info.id.clone(), endpoint))
+    }
+
+    /// How the daemon and its workers are reached.
+    fn dial(&self) -> Arc<dyn Dial> {
+        #[cfg(feature = "tunnel")]
+        if let Some(socket) = &self.socket {
+            return Arc::new(socket_tunnel::SocketTunnel::new(socket.clone()));
+        }
+        Arc::new(Tcp::loopback())
+    }
+
+    /// The program of the daemon.
+    fn program(&self) -> Result<PathBuf> {
+        match &self.program {
+            Some(program) => Ok(program.clone()),
+            None => {
+                let own = std::env::current_exe();
+                Ok(own.map_err(|cause| wrong(Path::new(PROGRAM), cause))?.with_file_name(PROGRAM))
+            }
+        }
     }
 
     /// The directory with the daemon's records of its workers.
@@ -182,10 +255,16 @@ impl LocalHive {
         self.path.join("workers")
     }
 
-    /// The daemon that a previous queen started, if it is alive and responds.
-    async fn adopt(&self) -> Option<(Running, Arc<HttpHive>)> {
+    /// The daemon that a previous queen started, if it is alive and responds. If `program` is given, a daemon with
+    /// another one is killed; its workers continue, and the next daemon adopts them.
+    async fn adopt(&self, program: Option<&Path>) -> Option<(Running, Arc<HttpHive>)> {
         let record: Record = self.state_dir.read(NAME)?;
         let running = Running::found(record.process)?;
+        if program.is_some_and(|program| *program != record.program) {
+            tracing::info!(hive = %self.info.id, program = %record.program.display(), "a hive with another program is replaced");
+            running.end(Duration::ZERO).await;
+            return None;
+        }
         let hive = self.client(record.port, record.token);
         match timeout(ANSWER, hive.health()).await {
             Ok(Ok(_)) => {
@@ -201,14 +280,9 @@ impl LocalHive {
     }
 
     async fn run(&self) -> Result<(Running, Arc<HttpHive>)> {
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()
-                .map_err(|cause| wrong(Path::new(PROGRAM), cause))?
-                .with_file_name(PROGRAM),
-        };
+        let program = self.program()?;
         for _ in 0..PORT_TRIES {
-            let (port, token) = (free_port(HOST)?, Token::random()?);
+            let (port, token) = (self.free_port()?, Token::random()?);
             let running = self.spawn(&program, port, &token).await?;
             let hive = self.client(port, token);
             let ended = tokio::select! {
@@ -240,13 +314,9 @@ impl LocalHive {
         let output = log.create().map_err(|cause| wrong(log.path(), cause))?;
         let also = output.try_clone().map_err(|cause| wrong(log.path(), cause))?;
         let mut command = Command::new(program);
-        command.args(["--id", self.info.id.as_str(), "--host", &HOST.to_string()]);
-        command.args([
-            "--port",
-            &port.to_string(),
-            "--lease",
-            &self.lease.as_secs_f64().to_string(),
-        ]);
+        command.args(["--id", self.info.id.as_str()]);
+        command.args(["--lease", &self.lease.as_secs_f64().to_string()]);
+        self.listen(&mut command, port);
         command.args(["--token-file", "-", "--state-dir"]).arg(self.workers_dir());
         command.args(&self.arguments);
         command.stdin(Stdio::piped()).stdout(output).stderr(also).process_group(0);
@@ -257,7 +327,12 @@ impl LocalHive {
         let mut child = command.spawn().map_err(|cause| wrong(program, cause))?;
         let stdin = child.stdin.take();
         let running = Running::child(child).map_err(|cause| wrong(program, cause))?;
-        let record = Record { process: running.identity().clone(), port, token: token.clone() };
+        let record = Record {
+            process: running.identity().clone(),
+            port,
+            token: token.clone(),
+            program: program.to_owned(),
+        };
         // Recorded before it gets its token; without the token it does not start.
         if let Err(error) = self.state_dir.write(NAME, &record) {
             running.kill();
@@ -269,6 +344,25 @@ impl LocalHive {
             let _ = timeout(ANSWER, stdin.write_all(line.as_bytes())).await;
         }
         Ok(running)
+    }
+
+    /// A port for the daemon.
+    fn free_port(&self) -> Result<u16> {
+        #[cfg(feature = "tunnel")]
+        if self.socket.is_some() {
+            return Ok(Tunnel::HIVE_PORT);
+        }
+        free_port(HOST)
+    }
+
+    /// Adds the arguments that say where the daemon listens.
+    fn listen(&self, command: &mut Command, port: u16) {
+        #[cfg(feature = "tunnel")]
+        if let Some(socket) = &self.socket {
+            command.arg("--socket").arg(socket);
+            return;
+        }
+        command.args(["--host", &HOST.to_string(), "--port", &port.to_string()]);
     }
 
     async fn answers(&self, hive: &HttpHive) -> Result<()> {

@@ -30,6 +30,7 @@ use rbee_core::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
+    dial::Sockets,
     hive_files::HiveFiles,
     process::{Lock, StateDir},
     wire::{LogStyle, engine::EngineCommand, hive::WorkerAddress},
@@ -95,6 +96,8 @@ struct Config {
     /// What the worker's program reads; that of rbee's own if `None`.
     support: Option<EngineSupport>,
     bind: IpAddr,
+    /// True if workers listen on sockets in the state directory instead.
+    has_sockets: bool,
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
     cache: CachePool,
@@ -117,6 +120,7 @@ impl ProcessHive {
             engines: Vec::new(),
             support: None,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            has_sockets: false,
             threads: None,
             context: None,
             cache: CachePool::default(),
@@ -169,6 +173,17 @@ impl ProcessHive {
     /// Sets the address that workers listen on; 127.0.0.1 by default.
     pub fn with_bind(self, host: IpAddr) -> Self {
         self.changed(|config| config.bind = host)
+    }
+
+    /// Lets workers listen on Unix sockets in the state directory instead of an address: for a hive that is reached
+    /// through a [tunnel](crate::client::Tunnel). Only its user reaches them.
+    pub fn with_sockets(self) -> Self {
+        self.changed(|config| config.has_sockets = true)
+    }
+
+    /// Where the sockets of its workers are.
+    pub fn sockets(&self) -> Sockets {
+        Sockets::new(self.config.state_dir.directory())
     }
 
     /// Sets the threads that a worker computes with on the CPU; all cores by default.

@@ -20,7 +20,7 @@ use rbee_core::{
     models::{CachePool, CacheType, ModelStore, StoreOptions},
 };
 use rbee_transport_http::{
-    ProcessHive, SharedToken, Token, TokenFile,
+    LocalHive, ProcessHive, SharedToken, Token, TokenFile,
     server::{
         ByteSize, HumanDuration, ListenHost, LogFormat, LogStyle, allowed_values, hostname, quoted,
     },
@@ -73,6 +73,17 @@ pub(crate) struct Args {
         default_value_t = wire::HIVE_PORT
     )]
     pub(crate) port: u16,
+    /// Listen on this Unix socket, for a queen that comes through an SSH connection, instead of an address; the workers
+    /// listen on sockets in the state directory
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["host", "port"])]
+    pub(crate) socket: Option<PathBuf>,
+    /// Find the hive that runs in the state directory, or start one in the background that listens on a socket there;
+    /// print one line of JSON about it, and end. Arguments after -- are for that hive
+    #[arg(long, requires = "state_dir", conflicts_with = "relay")]
+    pub(crate) detach: bool,
+    /// Carry bytes between the standard input, the standard output, and the socket of the hive in the state directory
+    #[arg(long, requires = "state_dir")]
+    pub(crate) relay: bool,
     /// The directory for the state of its workers and its token; each hive needs its own. By default it is
     /// rbee/hives/NAME in the data directory, where queens of the same user find the token by themselves
     #[arg(long, env = "RBEE_HIVE_STATE_DIR", hide_env = true, value_name = "DIR")]
@@ -155,6 +166,9 @@ pub(crate) struct Args {
         default_value = "info"
     )]
     log_level: String,
+    /// Arguments for the hive that --detach starts
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    rest: Vec<String>,
 }
 
 /// The maximum size of a token, with room for a line end.
@@ -305,6 +319,9 @@ impl Args {
             .with_bind(self.host.ip())
             .with_log(self.log()?)
             .with_engines(self.engines()?);
+        if self.socket.is_some() {
+            hive = hive.with_sockets();
+        }
         if let Some(program) = &self.worker {
             hive = hive.with_program(program);
         }
@@ -316,6 +333,26 @@ impl Args {
         }
         hive = hive.with_cache(CachePool { tokens: self.cache_tokens, kind: self.cache_type });
         Ok(hive)
+    }
+
+    /// The hive that `--detach` starts or finds.
+    pub(crate) fn detached(&self) -> Result<LocalHive> {
+        let program =
+            std::env::current_exe().map_err(|cause| config(Path::new("rbee-hive"), cause))?;
+        let directory = self.state_dir.clone().unwrap_or_default();
+        let mut hive = LocalHive::new(self.id()?, directory)
+            .with_socket()
+            .with_program(program)
+            .with_arguments(self.rest.clone());
+        if let Some(lease) = self.lease {
+            hive = hive.with_lease(*lease);
+        }
+        Ok(hive)
+    }
+
+    /// The socket that `--relay` connects to.
+    pub(crate) fn relayed(&self) -> PathBuf {
+        LocalHive::socket(self.state_dir.as_deref().unwrap_or(Path::new("")))
     }
 
     fn id(&self) -> Result<HiveId> {

@@ -1,6 +1,7 @@
 //! The agent of one machine, as a daemon.
 
 mod args;
+mod background;
 mod token;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -23,12 +24,19 @@ fn main() -> ExitCode {
     let prepared = Args::of_process().and_then(|args| {
         args.check()?;
         args.log()?.start()?;
-        let token = args.token()?.map(SharedToken::from);
+        let token = match args.detach || args.relay {
+            true => None,
+            false => args.token()?.map(SharedToken::from),
+        };
         Ok((args, token))
     });
     let (ended, code) = match prepared {
         Ok((args, token)) => {
-            let ended = run(&args, token);
+            let ended = match (args.detach, args.relay) {
+                (true, _) => background::detach(&args),
+                (_, true) => background::relay(&args),
+                _ => run(&args, token),
+            };
             let code = ended.as_ref().err().map_or(0, exit_status);
             (ended, code)
         }
@@ -45,11 +53,19 @@ async fn run(args: &Args, given: Option<SharedToken>) -> Result<()> {
     raise_file_limit();
     let stop = stop_signal()?;
     token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
-    let server = Server::bind_host(args.host, args.port).await?;
     let hive = Arc::new(args.hive()?);
+    let server = match &args.socket {
+        Some(socket) => Server::bind_tunnel(socket, hive.sockets())?,
+        None => Server::bind_host(args.host, args.port).await?,
+    };
     hive.start().await?;
     let (token, _announced) = token::choose(given, &hive.hive_files(), server.address())?;
-    tracing::info!(hive = %hive.info().id, address = %server.address(), "ready");
+    match &args.socket {
+        Some(socket) => {
+            tracing::info!(hive = %hive.info().id, socket = %socket.display(), "ready");
+        }
+        None => tracing::info!(hive = %hive.info().id, address = %server.address(), "ready"),
+    }
     let mut host = HiveServer::with_reach(hive.clone(), hive);
     if let Some(lease) = args.lease {
         host = host.with_lease(Lease::new(*lease));

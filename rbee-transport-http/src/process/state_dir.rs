@@ -64,6 +64,10 @@ impl StateDir {
         super::LogFile::new(self.0.join(format!("{name}.log")))
     }
 
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
+    }
+
     /// The path of a file of this name in it that is not a process record.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)

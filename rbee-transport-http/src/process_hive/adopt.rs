@@ -59,6 +59,7 @@ async fn one(
         return;
     }
     let Some(running) = Running::found(record.process.clone()) else {
+        record.clean();
         return config.state_dir.remove(name);
     };
     let mut process = Process {
@@ -100,6 +101,7 @@ async fn one(
             };
             tracing::warn!(worker = %id, why, "a worker that is alive but does not respond is killed");
             process.running.end(Duration::ZERO).await;
+            process.record.clean();
             config.state_dir.remove(name);
         }
     }

@@ -3,7 +3,10 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -22,6 +25,7 @@ use super::{
 };
 use crate::{
     client,
+    dial::Sockets,
     process::{Running, free_port},
     token::Token,
     wire::{
@@ -45,6 +49,8 @@ pub(super) struct ProcessFactory {
     config: Config,
     table: Arc<Table>,
     devices: Devices,
+    /// The number of the next socket.
+    next_socket: AtomicU16,
 }
 
 /// A process that is not ready. It is killed if its load is abandoned.
@@ -151,7 +157,18 @@ const OWN_SLOTS: u32 = 8;
 
 impl ProcessFactory {
     pub(super) fn new(config: Config, table: Arc<Table>, devices: Devices) -> Self {
-        Self { config, table, devices }
+        Self { config, table, devices, next_socket: AtomicU16::new(1) }
+    }
+
+    /// The number of a socket that no worker has. It is given to no other worker before all other numbers.
+    fn free_socket(&self) -> Result<u16> {
+        let sockets = Sockets::new(self.config.state_dir.directory());
+        let next = || self.next_socket.fetch_add(1, Ordering::Relaxed);
+        let is_free = |port: &u16| *port > 0 && !sockets.path(*port).exists();
+        (0..=u16::MAX).map(|_| next()).find(is_free).ok_or_else(|| {
+            let message = format!("{} sockets are in use; stop some workers", u16::MAX);
+            Error::new(ErrorKind::Config, message)
+        })
     }
 
     /// Starts a process and writes its order to it.
@@ -164,7 +181,11 @@ impl ProcessFactory {
             spec: spec.clone(),
             devices,
             host: config.bind,
-            port: free_port(config.bind)?,
+            port: match config.has_sockets {
+                true => self.free_socket()?,
+                false => free_port(config.bind)?,
+            },
+            sockets: config.has_sockets.then(|| config.state_dir.directory().to_owned()),
             token: Token::random()?,
             lease_ms: u64::try_from(config.lease.as_millis()).unwrap_or(u64::MAX),
             engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
@@ -203,6 +224,7 @@ impl ProcessFactory {
             process: running.identity().clone(),
             host: start.host,
             port: start.port,
+            sockets: start.sockets.clone(),
             token: start.token.clone(),
             spec: spec.clone(),
         };

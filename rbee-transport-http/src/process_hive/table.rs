@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     client::Endpoint,
-    dial::Tcp,
+    dial::{Dial, Sockets, Tcp},
     process::{Identity, LogFile, Running, StateDir},
     token::Token,
 };
@@ -25,6 +26,8 @@ pub(super) struct Record {
     pub(super) process: Identity,
     pub(super) host: IpAddr,
     pub(super) port: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sockets: Option<PathBuf>,
     pub(super) token: Token,
     pub(super) spec: WorkerSpec,
 }
@@ -32,12 +35,25 @@ pub(super) struct Record {
 impl Record {
     /// The endpoint at which the hive itself reaches it.
     pub(super) fn endpoint(&self) -> Endpoint {
+        let endpoint =
+            |dial: Arc<dyn Dial>| Endpoint::new(dial, self.port, Some(self.token.clone()));
+        if let Some(directory) = &self.sockets {
+            return endpoint(Arc::new(Sockets::new(directory)));
+        }
         let host = match self.host {
             IpAddr::V4(any) if any.is_unspecified() => "127.0.0.1".to_owned(),
             IpAddr::V6(any) if any.is_unspecified() => "::1".to_owned(),
             host => host.to_string(),
         };
-        Endpoint::new(Arc::new(Tcp::new(host)), self.port, Some(self.token.clone()))
+        endpoint(Arc::new(Tcp::new(host)))
+    }
+
+    /// Removes what a process that was killed has left.
+    pub(super) fn clean(&self) {
+        if let Some(directory) = &self.sockets {
+            // A process that ended by itself has removed it.
+            let _ = std::fs::remove_file(Sockets::new(directory).path(self.port));
+        }
     }
 }
 
@@ -152,6 +168,7 @@ impl Table {
             inner.processes.remove(&id);
             inner.stopping.contains_key(&id)
         };
+        process.record.clean();
         self.state_dir.remove(&id.to_string());
         if asked {
             process.log.remove();

@@ -10,6 +10,8 @@ use rbee_core::{
 use tokio_util::sync::CancellationToken;
 
 use super::{HiveServer, Lease, Server, WorkerServer};
+#[cfg(unix)]
+use crate::dial::Sockets;
 use crate::{
     token::SharedToken,
     wire::worker::{EXIT_PORT_TAKEN, Start},
@@ -62,7 +64,16 @@ pub async fn run_worker(
     for directory in &start.file_roots {
         rbee_core::models::confine_model_files(directory);
     }
-    let server = Server::bind(SocketAddr::new(start.host, start.port)).await?;
+    let server = match &start.sockets {
+        #[cfg(unix)]
+        Some(directory) => Server::bind_socket(&Sockets::new(directory).path(start.port))?,
+        #[cfg(not(unix))]
+        Some(_) => {
+            let message = "this system has no Unix sockets; start the worker without `sockets`";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        None => Server::bind(SocketAddr::new(start.host, start.port)).await?,
+    };
     let lease = (start.lease_ms > 0).then(|| Lease::new(Duration::from_millis(start.lease_ms)));
     let host = WorkerServer::with_lease(start.id, lease);
     #[cfg(feature = "metrics")]
@@ -98,7 +109,7 @@ pub async fn run_worker(
         Some(Ok(worker)) => {
             let mut info = WorkerInfo::clone(worker.info());
             info.devices = start.spec.devices.clone();
-            info.url = Some(format!("http://{address}").into());
+            info.url = start.sockets.is_none().then(|| format!("http://{address}").into());
             host.ready(Arc::new(Exposed { worker, info: Arc::new(info) }));
             // Whoever reads this may ask at once.
             tracing::info!(worker = %start.id, model = %start.spec.model, %address, "ready");

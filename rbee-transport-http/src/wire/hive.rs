@@ -109,6 +109,19 @@ pub mod happening {
     pub const EXITED: &str = "exited";
 }
 
+/// A hive in the background: the line that `rbee-hive --detach` prints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detached {
+    /// The number of its process.
+    pub process: u32,
+    /// The token that it accepts.
+    pub token: Token,
+    /// True if it ran before.
+    pub adopted: bool,
+    /// The version of its program.
+    pub version: String,
+}
+
 /// The identity of a hive: the response to `GET /health` with its token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {

@@ -56,6 +56,10 @@ pub struct Start {
     pub host: IpAddr,
     /// The port to listen on. If another program has it, the process ends with [`EXIT_PORT_TAKEN`].
     pub port: u16,
+    /// A directory: then it listens on the Unix socket `PORT.sock` there, instead of an address, and only its user
+    /// reaches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<std::path::PathBuf>,
     /// The token to accept.
     pub token: crate::token::Token,
     /// How long it continues without a heartbeat, in milliseconds; 0 for ever.
