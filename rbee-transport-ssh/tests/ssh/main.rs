@@ -1,0 +1,8 @@
+//! Connections to a real `sshd`, which each test starts on a loopback port with keys of its own.
+
+mod host_keys;
+mod jump;
+mod lifetime;
+mod login;
+mod sessions;
+mod sshd;
