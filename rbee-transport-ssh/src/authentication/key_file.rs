@@ -94,7 +94,7 @@ pub(super) fn decrypt(text: &str, passphrase: &str) -> Result<PrivateKey, Locked
     use russh::keys::ssh_key;
     decode_secret_key(text, Some(passphrase)).map_err(|cause| match cause {
         Error::SshKey(ssh_key::Error::Crypto) | Error::Unpad(_) | Error::Pad(_) => Locked::WrongPassphrase,
-        Error::Pkcs8(_) | Error::KeyIsCorrupt | Error::Der(_) => Locked::WrongPassphrase,
+        Error::Pkcs8(_) | Error::Pkcs1(_) | Error::KeyIsCorrupt | Error::Der(_) => Locked::WrongPassphrase,
         other => Locked::Other(other.to_string()),
     })
 }
@@ -105,6 +105,9 @@ fn secret(text: Zeroizing<String>) -> Result<(Option<PublicKey>, Secret), String
     if let Some(reason) = public.as_ref().and_then(|key| unusable(&key.algorithm())) {
         return Ok((public, Secret::Unusable(reason)));
     }
+    if is_encrypted(&text) {
+        return Ok((public, Secret::Encrypted(Arc::new(text))));
+    }
     match decode_secret_key(&text, None) {
         Ok(key) => match unusable(&key.algorithm()) {
             Some(reason) => Ok((Some(key.public_key().clone()), Secret::Unusable(reason))),
@@ -113,6 +116,16 @@ fn secret(text: Zeroizing<String>) -> Result<(Option<PublicKey>, Secret), String
         Err(Error::KeyIsEncrypted) => Ok((public, Secret::Encrypted(Arc::new(text)))),
         Err(cause) => Err(format!("it is no private key that can be read: {cause}")),
     }
+}
+
+/// Returns true for encrypted formats that the library does not recognize as such without a passphrase.
+fn is_encrypted(text: &str) -> bool {
+    let is_putty = text.trim_start().starts_with("PuTTY-User-Key-File-");
+    let has_cipher = |line: &str| {
+        line.strip_prefix("Encryption:").is_some_and(|cipher| cipher.trim() != "none")
+    };
+    text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        || is_putty && text.lines().any(has_cipher)
 }
 
 /// Why keys of this type cannot sign here.

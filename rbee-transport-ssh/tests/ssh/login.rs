@@ -86,7 +86,7 @@ async fn a_key_without_a_public_part_asks_first_and_three_wrong_passphrases_are_
     let given = Given::new(&["a", "b", "c", "correct horse"]);
     options.passphrases = given.clone();
     let failure = failure(&config, &options).await;
-    assert_eq!(given.asked(), 3);
+    assert_eq!(given.asked(), 3, "{failure}");
     assert!(failure.to_string().contains("the passphrase was wrong 3 times"), "{failure}");
 
     options.passphrases = Given::new(&["correct horse"]);
