@@ -1,5 +1,7 @@
 //! Errors of the SSH library in words for people.
 
+use std::io;
+
 use russh::{AlgorithmKind, Error};
 
 /// Why a session ended.
@@ -37,9 +39,12 @@ pub(super) fn handshake(cause: &Error) -> String {
              this address (PerSourcePenalties, a firewall), or may be no SSH server"
                 .into()
         }
-        Error::IO(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
-            handshake(&Error::Disconnect)
-        }
+        Error::IO(cause) if is_closed(cause.kind()) => handshake(&Error::Disconnect),
         other => session(other),
     }
+}
+
+fn is_closed(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
 }

@@ -17,8 +17,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 async fn a_command_gets_its_input_and_returns_its_output_errors_and_status() {
     let sshd = Sshd::start();
     let connection = sshd.connect().await.unwrap();
-    let mut channel = connection.exec("sh").await.unwrap();
-    channel.write_all(b"read line; echo \"got $line\"; echo oops >&2; exit 7\nhello\n").await.unwrap();
+    let command = "read line; echo \"got $line\"; echo oops >&2; exit 7";
+    let mut channel = connection.exec(command).await.unwrap();
+    channel.write_all(b"hello\n").await.unwrap();
     let output = channel.output(1000).await.unwrap();
     assert_eq!(output.stdout, b"got hello\n");
     assert_eq!((output.stderr.as_str(), &output.status), ("oops\n", &ExitStatus::Code(7)));

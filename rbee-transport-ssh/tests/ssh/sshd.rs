@@ -7,7 +7,7 @@ use std::{
     fs::{self, Permissions},
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -18,7 +18,7 @@ use std::{
 use rbee_transport_ssh::{
     ConnectOptions, Connection, HostConfig, Passphrase, Passphrases, SshError,
 };
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 const PROGRAM: &str = "/usr/sbin/sshd";
@@ -194,11 +194,13 @@ impl Sshd {
 
     /// Stops the server and its sessions, as a machine that hangs.
     pub(crate) fn freeze(&self) {
-        kill_process_group(self.listener.pid(), Signal::STOP).unwrap();
+        for pid in self.listener.processes() {
+            let _ = kill_process(pid, Signal::STOP);
+        }
     }
 }
 
-/// The process that listens. Its sessions are in its process group.
+/// The process that listens.
 struct Listener {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -208,12 +210,33 @@ impl Listener {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
+
+    /// This process and all below it: each session has processes of its own.
+    fn processes(&self) -> Vec<Pid> {
+        let mut all: Vec<(i32, i32)> = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            // PID (NAME) STATE PARENT …, and the name may contain blanks.
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let (start, rest) = (stat.split(' ').next(), stat.rsplit(") ").next().unwrap());
+            let parent = rest.split(' ').nth(1).and_then(|parent| parent.parse().ok());
+            all.extend(start.and_then(|pid| pid.parse().ok()).zip(parent));
+        }
+        let mut found = vec![self.pid().as_raw_nonzero().get()];
+        let mut next = 0;
+        while let Some(parent) = found.get(next).copied() {
+            found.extend(all.iter().filter(|(_, above)| *above == parent).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        found.into_iter().filter_map(Pid::from_raw).collect()
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         // A stopped process takes no other signal.
-        let _ = kill_process_group(self.pid(), Signal::KILL);
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }
@@ -232,7 +255,6 @@ fn listen(directory: &Path, host_keys: &[Key], lines: &[&str]) -> (Listener, u16
         let mut child = Command::new(PROGRAM)
             .args(["-D", "-e", "-f"])
             .arg(&config)
-            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
