@@ -48,7 +48,8 @@ pub(crate) async fn authenticate<H: Handler>(
     passphrases: &dyn Passphrases,
     ended: &(dyn Fn() -> Option<String> + Sync),
 ) -> Result<String, SshError> {
-    let mut run = Run { config, passphrases, ended, attempts: Vec::new(), accepted: Vec::new(), rsa: None };
+    let mut run =
+        Run { config, passphrases, ended, attempts: Vec::new(), accepted: Vec::new(), rsa: None };
     // This is how a client learns what the server accepts. It is not counted.
     let asked = timeout(ANSWER_LIMIT, handle.authenticate_none(&config.user)).await;
     match asked.map_err(|_| run.silent())? {
@@ -88,8 +89,14 @@ pub(crate) async fn authenticate<H: Handler>(
 /// A key to try.
 enum Candidate {
     /// The agent's identity, with a certificate from a file.
-    Agent { position: usize, certificate: Option<Certificate> },
-    File { index: usize, certificate: Option<Certificate> },
+    Agent {
+        position: usize,
+        certificate: Option<Certificate>,
+    },
+    File {
+        index: usize,
+        certificate: Option<Certificate>,
+    },
 }
 
 /// All keys in the order in which they are tried.
@@ -105,23 +112,30 @@ fn candidates(files: &[KeyFile], agent: Option<&Agent>, identities_only: bool) -
     for file in files {
         if let Some(position) = position(file) {
             named.push(position);
-            found.extend(each(file).into_iter().map(|certificate| Candidate::Agent { position, certificate }));
+            found.extend(
+                each(file)
+                    .into_iter()
+                    .map(|certificate| Candidate::Agent { position, certificate }),
+            );
         }
     }
     let count = agent.map_or(0, |agent| agent.identities.len());
-    let is_named_certificate = |position: usize| match agent.and_then(|agent| agent.identities.get(position)) {
-        Some(AgentIdentity::Certificate { certificate, .. }) => files.iter().any(|file| {
-            file.public.as_ref().is_some_and(|key| key.key_data() == certificate.public_key())
-        }),
-        _ => false,
-    };
+    let is_named_certificate =
+        |position: usize| match agent.and_then(|agent| agent.identities.get(position)) {
+            Some(AgentIdentity::Certificate { certificate, .. }) => files.iter().any(|file| {
+                file.public.as_ref().is_some_and(|key| key.key_data() == certificate.public_key())
+            }),
+            _ => false,
+        };
     let others = (0..count).filter(|position| {
         !named.contains(position) && (!identities_only || is_named_certificate(*position))
     });
     found.extend(others.map(|position| Candidate::Agent { position, certificate: None }));
     for (index, file) in files.iter().enumerate() {
         if position(file).is_none() {
-            found.extend(each(file).into_iter().map(|certificate| Candidate::File { index, certificate }));
+            found.extend(
+                each(file).into_iter().map(|certificate| Candidate::File { index, certificate }),
+            );
         }
     }
     found
@@ -147,7 +161,8 @@ impl Run<'_> {
     }
 
     fn accepts_keys(&self) -> bool {
-        self.accepted.is_empty() || self.accepted.iter().any(|method| method == <&str>::from(&MethodKind::PublicKey))
+        self.accepted.is_empty()
+            || self.accepted.iter().any(|method| method == <&str>::from(&MethodKind::PublicKey))
     }
 
     fn note(&mut self, what: impl Into<String>, reason: impl Into<String>) {
@@ -184,7 +199,8 @@ impl Run<'_> {
             self.note(path.display().to_string(), reason);
         }
         if files.is_empty() && !missing.is_empty() {
-            let names: Vec<String> = missing.iter().map(|path| path.display().to_string()).collect();
+            let names: Vec<String> =
+                missing.iter().map(|path| path.display().to_string()).collect();
             self.note("key files", format!("none of these exists: {}", names.join(" ")));
         }
         files
@@ -223,7 +239,8 @@ impl Run<'_> {
             AgentIdentity::Certificate { certificate, .. } => Some(certificate.clone()),
             AgentIdentity::PublicKey { .. } => None,
         });
-        self.offer(handle, what.trim().into(), key, certificate, Source::Agent { agent, identity }).await
+        self.offer(handle, what.trim().into(), key, certificate, Source::Agent { agent, identity })
+            .await
     }
 
     async fn try_file<H: Handler>(
@@ -254,11 +271,8 @@ impl Run<'_> {
                 }
             },
         };
-        let source = Source::File {
-            path: &file.path,
-            secret: &file.secret,
-            passphrases: self.passphrases,
-        };
+        let source =
+            Source::File { path: &file.path, secret: &file.secret, passphrases: self.passphrases };
         self.offer(handle, what, key, certificate, source).await
     }
 
@@ -331,9 +345,10 @@ impl Run<'_> {
         }
         let hash = match timeout(ANSWER_LIMIT, handle.best_supported_rsa_hash()).await {
             Ok(Ok(Some(Some(hash)))) => Ok(hash),
-            Ok(Ok(Some(None))) => {
-                Err("the server takes RSA keys only with SHA-1, which is not safe; use an ed25519 key".into())
-            }
+            Ok(Ok(Some(None))) => Err(
+                "the server takes RSA keys only with SHA-1, which is not safe; use an ed25519 key"
+                    .into(),
+            ),
             // Servers that do not say it are old, and SHA-256 is what they may know.
             Ok(Ok(None)) => Ok(HashAlg::Sha256),
             Ok(Err(_)) | Err(_) => Err("the session ended".into()),

@@ -150,7 +150,8 @@ impl Channel {
 
     /// The end of what the command has written to its standard error output so far, at most 64 KiB.
     pub fn stderr(&self) -> String {
-        self.state.with(|facts| String::from_utf8_lossy(facts.stderr.make_contiguous()).into_owned())
+        self.state
+            .with(|facts| String::from_utf8_lossy(facts.stderr.make_contiguous()).into_owned())
     }
 
     /// Waits until the command has ended, and throws away what it still writes.

@@ -31,7 +31,8 @@ const MOST_HOPS: usize = 8;
 /// How long the files may take; they can be on a slow network.
 const FILES_LIMIT: Duration = Duration::from_secs(20);
 /// The key files of a person who names none.
-const DEFAULT_IDENTITIES: [&str; 5] = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
+const DEFAULT_IDENTITIES: [&str; 5] =
+    ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"];
 /// Default key files of types that rbee does not have. `ssh -G` lists them.
 const OLD_IDENTITIES: [&str; 2] = ["~/.ssh/id_xmss", "~/.ssh/id_dsa"];
 
@@ -246,8 +247,7 @@ async fn read(
         ..Settings::default()
     };
     let (host, file, user) = (target.host().to_owned(), options.file.clone(), user.clone());
-    let reading =
-        task::spawn_blocking(move || file::read(&host, file.as_deref(), &user, settings));
+    let reading = task::spawn_blocking(move || file::read(&host, file.as_deref(), &user, settings));
     match time::timeout(FILES_LIMIT, reading).await {
         Ok(Ok(result)) => result,
         Ok(Err(cause)) => Err(system("ssh_config", std::io::Error::other(cause))),
@@ -272,12 +272,15 @@ fn build(
         }
     };
     if settings.proxy_use_fdpass == Some(true) {
-        return Err(wrong("ProxyUseFdpass")("it is not supported; use a ProxyCommand without it".into()));
+        return Err(wrong("ProxyUseFdpass")(
+            "it is not supported; use a ProxyCommand without it".into(),
+        ));
     }
     let host_name = match &settings.host_name {
         Some(name) => expand::host_name(name, target.host()).map_err(wrong("HostName"))?,
         None => target.host().to_owned(),
-    };
+    }
+    .to_ascii_lowercase();
     let port = settings.port.unwrap_or(22);
     let remote_user = settings.user.clone().unwrap_or_else(|| user.name.clone());
     let tokens = Tokens {
@@ -292,10 +295,11 @@ fn build(
         let named = values.iter().filter(|value| *value != "none");
         named.map(|value| tokens.path(value).map_err(wrong(keyword))).collect()
     };
-    let known_hosts = |keyword, values: Option<&[String]>, directory: &Path, names: [&str; 2]| match values {
-        Some(values) => paths(keyword, values),
-        None => Ok(names.iter().map(|name| directory.join(name)).collect()),
-    };
+    let known_hosts =
+        |keyword, values: Option<&[String]>, directory: &Path, names: [&str; 2]| match values {
+            Some(values) => paths(keyword, values),
+            None => Ok(names.iter().map(|name| directory.join(name)).collect()),
+        };
     let ssh = user.home.join(".ssh");
     let mut identities = settings.identity_files.clone();
     if identities.is_empty() {

@@ -171,7 +171,9 @@ impl Connection {
             Err(_) => Err(self.timeout("the start of a command")),
             Ok(Ok(Ok(()))) => Ok(channel),
             Ok(Ok(Err(_))) => {
-                let reason = "the account may not run commands; check its login shell and ForceCommand".into();
+                let reason =
+                    "the account may not run commands; check its login shell and ForceCommand"
+                        .into();
                 Err(self.refused(what(), reason))
             }
             Ok(Err(_)) if self.is_closed() => Err(self.ended()),
@@ -313,9 +315,10 @@ impl Refused {
             // OpenSSH's answer to a session above MaxSessions; a port that does not answer has another text.
             ChannelOpenFailure::ConnectFailed => (description == "open failed", ""),
             ChannelOpenFailure::ResourceShortage => (true, ""),
-            ChannelOpenFailure::AdministrativelyProhibited => {
-                (false, " (its sshd_config forbids it: AllowTcpForwarding, DisableForwarding, PermitOpen)")
-            }
+            ChannelOpenFailure::AdministrativelyProhibited => (
+                false,
+                " (its sshd_config forbids it: AllowTcpForwarding, DisableForwarding, PermitOpen)",
+            ),
             ChannelOpenFailure::UnknownChannelType => (false, " (it does not support this)"),
             ChannelOpenFailure::Other { .. } => (false, ""),
         };

@@ -25,7 +25,9 @@ pub enum SshError {
         reason: String,
     },
     /// A file with host keys that exists and cannot be used.
-    #[error("the host keys in {path} cannot be read: {reason}; without them no server can be trusted")]
+    #[error(
+        "the host keys in {path} cannot be read: {reason}; without them no server can be trusted"
+    )]
     HostKeyFile {
         /// The file.
         path: PathBuf,
@@ -216,7 +218,8 @@ impl fmt::Display for UnknownHostKey {
                 fingerprint.file_word()
             )?;
         } else {
-            formatter.write_str(". Other keys are recorded for it, and the server has none of them: ")?;
+            formatter
+                .write_str(". Other keys are recorded for it, and the server has none of them: ")?;
             list(formatter, others.iter().map(|(key, place)| format!("{key} ({place})")))?;
             write!(
                 formatter,
@@ -304,9 +307,13 @@ impl fmt::Display for AuthenticationFailure {
             formatter.write_str(", and nothing could be tried")?;
         } else {
             formatter.write_str(". Tried: ")?;
-            list(formatter, attempts.iter().map(|attempt| format!("{}: {}", attempt.what, attempt.reason)))?;
+            list(
+                formatter,
+                attempts.iter().map(|attempt| format!("{}: {}", attempt.what, attempt.reason)),
+            )?;
         }
-        let takes_keys = accepted_methods.is_empty() || accepted_methods.iter().any(|method| method == "publickey");
+        let takes_keys = accepted_methods.is_empty()
+            || accepted_methods.iter().any(|method| method == "publickey");
         if takes_keys {
             write!(
                 formatter,

@@ -134,7 +134,8 @@ impl KnownHosts {
     /// # Ok::<(), rbee_transport_ssh::SshError>(())
     /// ```
     pub fn read(files: &[PathBuf], revoked: Option<&Path>) -> Result<Self, SshError> {
-        let failed = |path: &Path, reason: String| SshError::HostKeyFile { path: path.into(), reason };
+        let failed =
+            |path: &Path, reason: String| SshError::HostKeyFile { path: path.into(), reason };
         let mut known = Self { files: files.to_vec(), ..Self::default() };
         for path in files {
             match contents(path) {
@@ -267,8 +268,7 @@ impl KnownHosts {
     /// The line that revokes a key for this host, with or without its port.
     fn revoked(&self, name: &LookupName, key: &KeyData) -> Option<HostKeyPlace> {
         let mut lines = self.marked(Marker::Revoked).filter(|line| line.key == *key);
-        let fits =
-            |names: &Names| name.is_in(names) || name.is_in_without_port(names);
+        let fits = |names: &Names| name.is_in(names) || name.is_in_without_port(names);
         lines.find(|line| fits(&line.names)).map(|line| line.place.clone())
     }
 }
@@ -301,7 +301,8 @@ pub(crate) fn record(
         match current.check(name, key) {
             Verdict::Known(_) => Ok(true),
             Verdict::Changed { .. } | Verdict::Revoked(_) => {
-                Err("another program has recorded something else for this host; connect again".into())
+                Err("another program has recorded something else for this host; connect again"
+                    .into())
             }
             _ => Ok(false),
         }

@@ -34,7 +34,6 @@ mod progress;
 mod socket;
 mod target;
 
-
 pub use channel::{Channel, ExitStatus, Output};
 pub use config::{AddressFamily, ConfigOptions, ConfigSource, HostConfig};
 pub use connection::{ConnectOptions, Connection};

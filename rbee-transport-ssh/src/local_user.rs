@@ -19,7 +19,8 @@ impl LocalUser {
     /// Returns `None` if the name or the home directory is unknown.
     pub(crate) fn current() -> Option<Self> {
         let uid = rustix::process::getuid().as_raw();
-        let row = fs::read_to_string("/etc/passwd").ok().and_then(|table| row(&table, |_, id| id == uid));
+        let row =
+            fs::read_to_string("/etc/passwd").ok().and_then(|table| row(&table, |_, id| id == uid));
         let (name, home) = match row {
             Some(row) => row,
             None => {

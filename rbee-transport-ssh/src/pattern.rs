@@ -47,11 +47,28 @@ mod tests {
 
     #[test]
     fn stars_and_question_marks_fit_as_in_a_shell() {
-        let fit = [("*", ""), ("*", "a"), ("a*c", "abbc"), ("a*b*c", "aXbYbc"), ("?.lan", "a.lan"), ("**a", "ba"), ("", "")];
+        let fit = [
+            ("*", ""),
+            ("*", "a"),
+            ("a*c", "abbc"),
+            ("a*b*c", "aXbYbc"),
+            ("?.lan", "a.lan"),
+            ("**a", "ba"),
+            ("", ""),
+        ];
         for (pattern, text) in fit {
             assert!(fits(pattern, text), "{pattern} {text}");
         }
-        let differ = [("a", "b"), ("a", ""), ("?", ""), ("a*c", "ab"), ("*.lan", "lan"), ("a?", "a"), ("", "a"), ("[a]", "a")];
+        let differ = [
+            ("a", "b"),
+            ("a", ""),
+            ("?", ""),
+            ("a*c", "ab"),
+            ("*.lan", "lan"),
+            ("a?", "a"),
+            ("", "a"),
+            ("[a]", "a"),
+        ];
         for (pattern, text) in differ {
             assert!(!fits(pattern, text), "{pattern} {text}");
         }

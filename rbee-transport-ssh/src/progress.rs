@@ -66,7 +66,11 @@ pub(crate) struct RunningStep<'a> {
 }
 
 impl<'a> RunningStep<'a> {
-    pub(crate) fn start(progress: Option<&'a dyn Progress>, host: &'a str, step: ConnectStep) -> Self {
+    pub(crate) fn start(
+        progress: Option<&'a dyn Progress>,
+        host: &'a str,
+        step: ConnectStep,
+    ) -> Self {
         if let Some(progress) = progress {
             progress.event(&ConnectEvent::Started { host: host.into(), step });
         }

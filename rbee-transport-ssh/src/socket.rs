@@ -37,7 +37,11 @@ impl Socket {
         Self { stream, end: Box::pin(end.cancelled_owned()), limit, timer: None }
     }
 
-    fn check<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn check<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.timer = None;
             return result;

@@ -141,7 +141,9 @@ fn checked<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
         return Err(format!("{what} has {} bytes; at most {MOST_BYTES} are allowed", name.len()));
     }
     if name.starts_with('-') {
-        return Err(format!("{what} must not begin with \"-\", because ssh would take it for an option"));
+        return Err(format!(
+            "{what} must not begin with \"-\", because ssh would take it for an option"
+        ));
     }
     let is_bad = |character: &char| {
         character.is_whitespace() || character.is_control() || SHELL_CHARACTERS.contains(character)

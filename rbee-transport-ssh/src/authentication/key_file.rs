@@ -7,9 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use russh::keys::{
-    Algorithm, Certificate, Error, PrivateKey, PublicKey, decode_secret_key,
-};
+use russh::keys::{Algorithm, Certificate, Error, PrivateKey, PublicKey, decode_secret_key};
 use zeroize::Zeroizing;
 
 /// The most bytes of a key file.
@@ -67,7 +65,9 @@ impl KeyFile {
             secret,
             certificates: Vec::new(),
         };
-        if let Some(certificate) = certificate.ok().and_then(|text| Certificate::from_openssh(text.trim()).ok()) {
+        if let Some(certificate) =
+            certificate.ok().and_then(|text| Certificate::from_openssh(text.trim()).ok())
+        {
             key.add_certificate(&certificate);
         }
         Ok(Some(key))
@@ -93,8 +93,12 @@ pub(super) fn certificate(path: &Path) -> Result<Certificate, String> {
 pub(super) fn decrypt(text: &str, passphrase: &str) -> Result<PrivateKey, Locked> {
     use russh::keys::ssh_key;
     decode_secret_key(text, Some(passphrase)).map_err(|cause| match cause {
-        Error::SshKey(ssh_key::Error::Crypto) | Error::Unpad(_) | Error::Pad(_) => Locked::WrongPassphrase,
-        Error::Pkcs8(_) | Error::Pkcs1(_) | Error::KeyIsCorrupt | Error::Der(_) => Locked::WrongPassphrase,
+        Error::SshKey(ssh_key::Error::Crypto) | Error::Unpad(_) | Error::Pad(_) => {
+            Locked::WrongPassphrase
+        }
+        Error::Pkcs8(_) | Error::Pkcs1(_) | Error::KeyIsCorrupt | Error::Der(_) => {
+            Locked::WrongPassphrase
+        }
         other => Locked::Other(other.to_string()),
     })
 }
@@ -121,9 +125,8 @@ fn secret(text: Zeroizing<String>) -> Result<(Option<PublicKey>, Secret), String
 /// Returns true for encrypted formats that the library does not recognize as such without a passphrase.
 fn is_encrypted(text: &str) -> bool {
     let is_putty = text.trim_start().starts_with("PuTTY-User-Key-File-");
-    let has_cipher = |line: &str| {
-        line.strip_prefix("Encryption:").is_some_and(|cipher| cipher.trim() != "none")
-    };
+    let has_cipher =
+        |line: &str| line.strip_prefix("Encryption:").is_some_and(|cipher| cipher.trim() != "none");
     text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----")
         || is_putty && text.lines().any(has_cipher)
 }
@@ -140,7 +143,8 @@ fn unusable(algorithm: &Algorithm) -> Option<String> {
 }
 
 fn public(text: &str) -> Option<PublicKey> {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let line =
+        text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
     PublicKey::from_openssh(line).ok()
 }
 
@@ -158,7 +162,8 @@ fn text_of(path: &Path, is_private: bool) -> io::Result<Zeroizing<String>> {
         return Err(io::Error::other("it is no file"));
     }
     // The buffer does not grow while it is read, so no copy stays behind.
-    let mut text = Zeroizing::new(String::with_capacity(metadata.len().min(MOST_BYTES) as usize + 1));
+    let mut text =
+        Zeroizing::new(String::with_capacity(metadata.len().min(MOST_BYTES) as usize + 1));
     (&file).take(MOST_BYTES).read_to_string(&mut text)?;
     #[cfg(unix)]
     if is_private && public(&text).is_none() {

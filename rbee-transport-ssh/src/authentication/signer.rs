@@ -98,7 +98,9 @@ pub(super) async fn private(
         let asking = timeout(PASSPHRASE_LIMIT, passphrases.passphrase(path, attempt));
         let passphrase = match asking.await {
             Ok(Some(passphrase)) => passphrase,
-            Ok(None) if attempt == 1 => return Err("it is encrypted, and there is no passphrase".into()),
+            Ok(None) if attempt == 1 => {
+                return Err("it is encrypted, and there is no passphrase".into());
+            }
             Ok(None) => return Err("the passphrase is wrong".into()),
             Err(_) => {
                 let limit = PASSPHRASE_LIMIT.as_secs();
@@ -111,7 +113,9 @@ pub(super) async fn private(
         match decrypting.await {
             Ok(Ok(key)) => return Ok(Arc::new(key)),
             Ok(Err(Locked::WrongPassphrase)) => {}
-            Ok(Err(Locked::Other(reason))) => return Err(format!("it cannot be decrypted: {reason}")),
+            Ok(Err(Locked::Other(reason))) => {
+                return Err(format!("it cannot be decrypted: {reason}"));
+            }
             Err(_) => return Err("it cannot be decrypted".into()),
         }
     }
@@ -135,9 +139,7 @@ async fn sign(
         Ok(message)
     });
     match signing.await {
-        Ok(result) => {
-            result.map_err(|cause: ssh_key::Error| format!("it cannot sign: {cause}"))
-        }
+        Ok(result) => result.map_err(|cause: ssh_key::Error| format!("it cannot sign: {cause}")),
         Err(_) => Err("it cannot sign".into()),
     }
 }

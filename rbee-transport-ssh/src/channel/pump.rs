@@ -45,7 +45,11 @@ enum End {
 }
 
 impl Pump {
-    pub(super) async fn run(mut self, channel: russh::Channel<Msg>, outgoing: mpsc::Receiver<Bytes>) {
+    pub(super) async fn run(
+        mut self,
+        channel: russh::Channel<Msg>,
+        outgoing: mpsc::Receiver<Bytes>,
+    ) {
         let (mut reading, writing) = channel.split();
         let dropped = self.end.clone();
         let end = tokio::select! {
@@ -62,7 +66,8 @@ impl Pump {
             ));
         }
         if end == Some(End::Lost) {
-            let is_over = self.state.with(|facts| facts.status.is_some()) && self.to_reader.is_none();
+            let is_over =
+                self.state.with(|facts| facts.status.is_some()) && self.to_reader.is_none();
             if !is_over {
                 self.fail(io::ErrorKind::ConnectionReset, "the SSH connection ended".into());
             }

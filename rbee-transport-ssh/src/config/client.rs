@@ -69,7 +69,9 @@ pub(super) async fn read(
     };
     let (status, text, said) = time::timeout(LIMIT, run)
         .await
-        .map_err(|_| wrong(format!("it took longer than {} s; see what Match exec runs", LIMIT.as_secs())))?
+        .map_err(|_| {
+            wrong(format!("it took longer than {} s; see what Match exec runs", LIMIT.as_secs()))
+        })?
         .map_err(|cause| wrong(format!("its output cannot be read: {cause}")))?;
     match status {
         None => Err(wrong(format!("its output has more than {MOST_OUTPUT} bytes"))),
@@ -78,7 +80,8 @@ pub(super) async fn read(
             Err(wrong(format!("{} ({status})", said.trim())))
         }
         Some(_) => {
-            let text = String::from_utf8(text).map_err(|_| wrong("its output is not in UTF-8".into()))?;
+            let text =
+                String::from_utf8(text).map_err(|_| wrong("its output is not in UTF-8".into()))?;
             settings(&text).map(Some).map_err(wrong)
         }
     }
@@ -104,7 +107,9 @@ fn settings(text: &str) -> Result<Settings, String> {
         settings.set(&keyword, &values).map_err(|reason| format!("{keyword}: {reason}"))?;
     }
     if settings.host_name.is_none() {
-        return Err("its output has no host name; this client is too old (OpenSSH 6.8 is needed)".into());
+        return Err(
+            "its output has no host name; this client is too old (OpenSSH 6.8 is needed)".into()
+        );
     }
     Ok(settings)
 }

@@ -75,11 +75,7 @@ pub(super) fn host_name(text: &str, original_host: &str) -> Result<String, Strin
     })
 }
 
-fn substitute(
-    text: &str,
-    allowed: &str,
-    value: impl Fn(char) -> String,
-) -> Result<String, String> {
+fn substitute(text: &str, allowed: &str, value: impl Fn(char) -> String) -> Result<String, String> {
     let mut result = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
@@ -91,9 +87,14 @@ fn substitute(
             Some(token) if allowed.contains(token) => result += value(token).as_str(),
             Some(token) => {
                 let known: Vec<String> = allowed.chars().map(|token| format!("%{token}")).collect();
-                return Err(format!("{text:?} has the token %{token}; known here are {}", known.join(" ")));
+                return Err(format!(
+                    "{text:?} has the token %{token}; known here are {}",
+                    known.join(" ")
+                ));
             }
-            None => return Err(format!("{text:?} ends with a lone %; write %% for a percent sign")),
+            None => {
+                return Err(format!("{text:?} ends with a lone %; write %% for a percent sign"));
+            }
         }
     }
     Ok(result)
@@ -103,8 +104,9 @@ fn variables(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Stri
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) =
-            after.split_once('}').ok_or_else(|| format!("{text:?}: the brace of ${{ is not closed"))?;
+        let (name, after) = after
+            .split_once('}')
+            .ok_or_else(|| format!("{text:?}: the brace of ${{ is not closed"))?;
         let value = lookup(name)
             .ok_or_else(|| format!("{text:?}: the environment variable {name:?} is not set"))?;
         result += before;
@@ -142,7 +144,10 @@ mod tests {
             ("~", "/home/ada"),
             ("~ada/x", "/home/ada/x"),
             ("/~/x", "/~/x"),
-            ("%d/%i/%k/%n/%p/%r/%u/%L/%l/100%%", "/home/ada/7/gpu-key/gpu/2222/bob/ada/desk/desk.lan/100%"),
+            (
+                "%d/%i/%k/%n/%p/%r/%u/%L/%l/100%%",
+                "/home/ada/7/gpu-key/gpu/2222/bob/ada/desk/desk.lan/100%",
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(path(text).unwrap(), expected, "{text}");

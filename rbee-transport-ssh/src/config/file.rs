@@ -163,7 +163,9 @@ impl Reader<'_> {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => {
                 self.user.home.join(rest.trim_start_matches('/'))
             }
-            Some(_) => return Err(format!("Include {pattern:?}: write the whole path of the directory")),
+            Some(_) => {
+                return Err(format!("Include {pattern:?}: write the whole path of the directory"));
+            }
         };
         let options = glob::MatchOptions {
             case_sensitive: true,

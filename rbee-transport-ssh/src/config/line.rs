@@ -101,8 +101,11 @@ mod tests {
         ];
         for (line, keyword, arguments) in cases {
             let directive = read(line).unwrap().unwrap();
-            assert_eq!((directive.keyword.as_str(), directive.arguments.as_slice()), (keyword, arguments
-                .iter().map(ToString::to_string).collect::<Vec<_>>().as_slice()), "{line}");
+            assert_eq!(
+                (directive.keyword.as_str(), directive.arguments.as_slice()),
+                (keyword, arguments.iter().map(ToString::to_string).collect::<Vec<_>>().as_slice()),
+                "{line}"
+            );
         }
         for nothing in ["", "  \t\r\n", "# Port 22", "  #"] {
             assert_eq!(read(nothing).unwrap(), None);

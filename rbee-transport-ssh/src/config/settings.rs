@@ -85,7 +85,9 @@ impl Settings {
             "proxyusefdpass" => first(&mut self.proxy_use_fdpass, flag(one(values)?)?),
             "revokedhostkeys" => first(&mut self.revoked_host_keys, one(values)?.into()),
             "serveralivecountmax" => first(&mut self.server_alive_count, number(one(values)?)?),
-            "serveraliveinterval" => first(&mut self.server_alive_interval, duration(one(values)?)?),
+            "serveraliveinterval" => {
+                first(&mut self.server_alive_interval, duration(one(values)?)?)
+            }
             "user" => first(&mut self.user, one(values)?.into()),
             "userknownhostsfile" => first(&mut self.user_known_hosts, some(values)?.to_vec()),
             _ => {}
@@ -167,7 +169,8 @@ fn duration(value: &str) -> Result<Option<Duration>, String> {
             Some('w') => 604_800,
             Some(_) => return Err(wrong()),
         };
-        seconds = count.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
+        seconds =
+            count.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
         rest = after.as_str();
     }
     // The limit of OpenSSH.

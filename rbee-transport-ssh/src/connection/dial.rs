@@ -53,11 +53,15 @@ pub(super) async fn tcp(config: &HostConfig, limit: Duration) -> Result<TcpStrea
         }
     }
     if addresses.is_empty() {
-        return Err(unreachable("it has no address of the kind that AddressFamily asks for".into()));
+        return Err(unreachable(
+            "it has no address of the kind that AddressFamily asks for".into(),
+        ));
     }
     let from = match &config.bind_address {
         Some(text) => Some(text.parse::<IpAddr>().map_err(|_| {
-            unreachable(format!("BindAddress {text:?} is no address of this machine; write the address"))
+            unreachable(format!(
+                "BindAddress {text:?} is no address of this machine; write the address"
+            ))
         })?),
         None => None,
     };

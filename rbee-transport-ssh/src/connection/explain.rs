@@ -7,7 +7,9 @@ use russh::{AlgorithmKind, Error};
 /// Why a session ended.
 pub(super) fn session(cause: &Error) -> String {
     match cause {
-        Error::KeepaliveTimeout => "the machine answers no keep-alive messages; it is off, stopped or cut off".into(),
+        Error::KeepaliveTimeout => {
+            "the machine answers no keep-alive messages; it is off, stopped or cut off".into()
+        }
         Error::HUP | Error::Disconnect => "the server closed it".into(),
         Error::IO(cause) => cause.to_string(),
         Error::NoCommonAlgo { kind, ours, theirs } => {

@@ -107,7 +107,11 @@ impl From<russh::Error> for SessionError {
 impl Handler for ClientHandler {
     type Error = SessionError;
 
-    async fn auth_banner(&mut self, banner: &str, _session: &mut Session) -> Result<(), SessionError> {
+    async fn auth_banner(
+        &mut self,
+        banner: &str,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
         self.reports.with(|facts| {
             let room = MOST_BANNER.saturating_sub(facts.banner.len());
             facts.banner += banner.get(..banner.floor_char_boundary(room)).unwrap_or_default();
@@ -115,12 +119,12 @@ impl Handler for ClientHandler {
         Ok(())
     }
 
-    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, SessionError> {
-        let fingerprint = self
-            .trust
-            .check(key)
-            .await
-            .map_err(|cause| SessionError::Refused(Box::new(cause)))?;
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> Result<bool, SessionError> {
+        let fingerprint =
+            self.trust.check(key).await.map_err(|cause| SessionError::Refused(Box::new(cause)))?;
         self.reports.with(|facts| facts.host_key = Some(fingerprint));
         Ok(true)
     }
@@ -149,7 +153,10 @@ impl Handler for ClientHandler {
         Ok(())
     }
 
-    async fn disconnected(&mut self, reason: DisconnectReason<SessionError>) -> Result<(), SessionError> {
+    async fn disconnected(
+        &mut self,
+        reason: DisconnectReason<SessionError>,
+    ) -> Result<(), SessionError> {
         match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
                 self.reports.ends(format!("the server ended it: {}", info.message.trim()));

@@ -78,13 +78,11 @@ async fn open_hop(
     step.finish(reports.host_key().map(|key| key.to_string()).unwrap_or_default());
 
     let step = RunningStep::start(progress, &config.target, ConnectStep::Authentication);
-    let used = authentication::authenticate(
-        &mut handle,
-        &config,
-        options.passphrases.as_ref(),
-        &|| reports.end(),
-    )
-    .await?;
+    let used =
+        authentication::authenticate(&mut handle, &config, options.passphrases.as_ref(), &|| {
+            reports.end()
+        })
+        .await?;
     step.finish(used);
     let opening = Mutex::new(refusals);
     let _carrier = carrier.keep();

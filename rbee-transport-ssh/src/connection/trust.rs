@@ -4,9 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use russh::{
     Preferred,
-    keys::{
-        Algorithm, EcdsaCurve, HashAlg, PublicKeyOrCertificate, ssh_key::public::KeyData,
-    },
+    keys::{Algorithm, EcdsaCurve, HashAlg, PublicKeyOrCertificate, ssh_key::public::KeyData},
 };
 use tokio::task;
 
@@ -41,7 +39,8 @@ pub(super) struct Trust {
 impl Trust {
     /// Reads the files with host keys.
     pub(super) async fn read(config: &Arc<HostConfig>, accept_new: bool) -> Result<Self, SshError> {
-        let name = LookupName::new(&config.host_name, config.port, config.host_key_alias.as_deref());
+        let name =
+            LookupName::new(&config.host_name, config.port, config.host_key_alias.as_deref());
         let files: Vec<_> =
             config.user_known_hosts.iter().chain(&config.global_known_hosts).cloned().collect();
         let revoked = config.revoked_host_keys.clone();
@@ -68,11 +67,18 @@ impl Trust {
             true => HOST_KEYS.to_vec(),
             false => Vec::new(),
         };
-        Preferred { key: first.into(), host_key_certificates: certificates.into(), ..Preferred::DEFAULT }
+        Preferred {
+            key: first.into(),
+            host_key_certificates: certificates.into(),
+            ..Preferred::DEFAULT
+        }
     }
 
     /// Accepts a host key or refuses it.
-    pub(super) async fn check(&self, shown: &PublicKeyOrCertificate) -> Result<Fingerprint, SshError> {
+    pub(super) async fn check(
+        &self,
+        shown: &PublicKeyOrCertificate,
+    ) -> Result<Fingerprint, SshError> {
         let (verdict, key) = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
                 (self.known.check(&self.name, key.key_data()), key.key_data().clone())
@@ -102,12 +108,14 @@ impl Trust {
                     unusable: unusable.map(ToString::to_string).collect(),
                 })))
             }
-            Verdict::Changed { recorded } => Err(SshError::HostKeyChanged(Box::new(ChangedHostKey {
-                target,
-                host,
-                fingerprint,
-                recorded,
-            }))),
+            Verdict::Changed { recorded } => {
+                Err(SshError::HostKeyChanged(Box::new(ChangedHostKey {
+                    target,
+                    host,
+                    fingerprint,
+                    recorded,
+                })))
+            }
             Verdict::Revoked(place) => Err(SshError::HostKeyRevoked { host, fingerprint, place }),
             Verdict::InvalidCertificate(place, reason) => {
                 Err(SshError::HostCertificate { host, place, reason })

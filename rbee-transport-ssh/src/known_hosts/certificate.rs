@@ -10,11 +10,7 @@ use crate::pattern;
 ///
 /// # Errors
 /// Why it is not valid for this host.
-pub(super) fn check(
-    certificate: &Certificate,
-    host: &str,
-    now: SystemTime,
-) -> Result<(), String> {
+pub(super) fn check(certificate: &Certificate, host: &str, now: SystemTime) -> Result<(), String> {
     if certificate.cert_type() != CertType::Host {
         return Err("it is a certificate of a user, not of a host".into());
     }
@@ -37,7 +33,5 @@ pub(super) fn check(
         return Err(format!("it expired {} s ago", now - certificate.valid_before()));
     }
     let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
-    certificate
-        .validate_at(now, [&authority])
-        .map_err(|_| "its signature is wrong".into())
+    certificate.validate_at(now, [&authority]).map_err(|_| "its signature is wrong".into())
 }

@@ -54,7 +54,8 @@ async fn accept_new_records_a_key_once_for_its_owner_alone_and_accepts_it_from_t
 }
 
 #[tokio::test]
-async fn a_recorded_name_is_hashed_if_the_configuration_says_so_and_follows_a_line_without_an_end() {
+async fn a_recorded_name_is_hashed_if_the_configuration_says_so_and_follows_a_line_without_an_end()
+{
     let sshd = Sshd::start();
     sshd.set_known_hosts("# a comment without an end");
     let mut config = sshd.config();

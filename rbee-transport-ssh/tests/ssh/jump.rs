@@ -23,7 +23,8 @@ fn three_machines() -> (Sshd, Sshd, Sshd, tempfile::TempDir) {
             text += &format!("  ProxyJump {jump}\n");
         }
     }
-    text += &format!("Host *\n  User {}\n  IdentityAgent none\n  GlobalKnownHostsFile none\n", user());
+    text +=
+        &format!("Host *\n  User {}\n  IdentityAgent none\n  GlobalKnownHostsFile none\n", user());
     std::fs::write(directory.path().join("config"), text).unwrap();
     (first, second, last, directory)
 }
@@ -41,13 +42,15 @@ async fn two_jump_hosts_lead_to_a_machine_and_each_checks_its_own_host_key() {
             connection.config().jump.iter().map(|hop| hop.target.as_str()).collect();
         assert_eq!(hops, ["first", "second"]);
         assert_eq!(connection.host_key().unwrap().sha256(), last.host_keys[0].fingerprint());
-        let output = connection.exec("echo $SSH_CONNECTION").await.unwrap().output(200).await.unwrap();
+        let output =
+            connection.exec("echo $SSH_CONNECTION").await.unwrap().output(200).await.unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.trim().ends_with(&format!("127.0.0.1 {}", last.port)), "{text}");
     }
 
     second.set_known_hosts("");
-    let cause = Connection::connect(&target, &options, &ConnectOptions::default()).await.unwrap_err();
+    let cause =
+        Connection::connect(&target, &options, &ConnectOptions::default()).await.unwrap_err();
     let SshError::Jump { target, cause } = &cause else { panic!("{cause}") };
     assert_eq!(target, "last");
     let SshError::HostKeyUnknown(unknown) = &**cause else { panic!("{cause}") };

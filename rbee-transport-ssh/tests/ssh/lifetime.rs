@@ -32,7 +32,10 @@ async fn a_server_that_says_nothing_is_given_up_and_its_connection_is_closed() {
     assert!(matches!(cause, SshError::Handshake { .. }), "{cause}");
     assert!(cause.to_string().contains("silent for 0.5 s"), "{cause}");
     let mut said = Vec::new();
-    timeout(LIMIT, stream.read_to_end(&mut said)).await.expect("the connection stays open").unwrap();
+    timeout(LIMIT, stream.read_to_end(&mut said))
+        .await
+        .expect("the connection stays open")
+        .unwrap();
     assert!(said.starts_with(b"SSH-2.0-"));
 }
 
@@ -50,14 +53,18 @@ async fn a_server_that_stops_within_the_key_exchange_is_given_up_and_its_connect
     let (result, mut stream) = tokio::join!(connecting, accepting);
     assert!(matches!(result.unwrap_err(), SshError::Handshake { .. }));
     let mut said = Vec::new();
-    timeout(LIMIT, stream.read_to_end(&mut said)).await.expect("the connection stays open").unwrap();
+    timeout(LIMIT, stream.read_to_end(&mut said))
+        .await
+        .expect("the connection stays open")
+        .unwrap();
 }
 
 #[tokio::test]
 async fn what_is_no_ssh_server_and_what_closes_at_once_are_named_so() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = HostConfig::new("127.0.0.1", listener.local_addr().unwrap().port(), "ada");
-    for (answer, reason) in [("", "MaxStartups"), ("x\r\n".repeat(2000).as_str(), "no SSH server")] {
+    for (answer, reason) in [("", "MaxStartups"), ("x\r\n".repeat(2000).as_str(), "no SSH server")]
+    {
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read_u8().await;

@@ -32,7 +32,9 @@ async fn used_key(config: &HostConfig, options: &ConnectOptions) -> String {
     connection.close().await;
     let events = events.lock().unwrap();
     let used = events.iter().find_map(|event| match event {
-        ConnectEvent::Finished { step: ConnectStep::Authentication, detail, .. } => Some(detail.clone()),
+        ConnectEvent::Finished { step: ConnectStep::Authentication, detail, .. } => {
+            Some(detail.clone())
+        }
         _ => None,
     });
     used.unwrap()
@@ -76,7 +78,10 @@ async fn a_key_without_a_public_part_asks_first_and_three_wrong_passphrases_are_
     // An encrypted PEM file shows nothing of the key.
     let key = Key::with_passphrase(directory, "id_pem", "ecdsa", "correct horse");
     let file = key.path.to_str().unwrap();
-    crate::sshd::run("ssh-keygen", &["-p", "-m", "PKCS8", "-P", "correct horse", "-N", "correct horse", "-f", file]);
+    crate::sshd::run(
+        "ssh-keygen",
+        &["-p", "-m", "PKCS8", "-P", "correct horse", "-N", "correct horse", "-f", file],
+    );
     sshd.authorize(&key.public());
     std::fs::remove_file(with_suffix(&key.path, ".pub")).unwrap();
     let mut config = sshd.config();
@@ -135,12 +140,8 @@ fn fido_key() -> String {
     fn string(bytes: &[u8]) -> Vec<u8> {
         [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
     }
-    let public = [
-        string(b"sk-ssh-ed25519@openssh.com"),
-        string(&[7; 32]),
-        string(b"ssh:"),
-    ]
-    .concat();
+    let public =
+        [string(b"sk-ssh-ed25519@openssh.com"), string(&[7; 32]), string(b"ssh:")].concat();
     let handle = [&[1_u8][..], &string(b"handle"), &string(b""), &string(b"comment")].concat();
     let mut private = [&[0; 8][..], &public, &handle].concat();
     private.extend((1..=8).take((8 - private.len() % 8) % 8));
@@ -185,7 +186,10 @@ async fn the_agent_is_asked_first_for_the_keys_that_the_configuration_names() {
     // The private key is with the agent alone: the configuration names the public one.
     config.identity_files = vec![with_suffix(&sshd.client_key.path, ".pub")];
     let used = used_key(&config, &ConnectOptions::default()).await;
-    assert!(used.starts_with("agent key ssh-ed25519 SHA256:") && used.ends_with("id_client"), "{used}");
+    assert!(
+        used.starts_with("agent key ssh-ed25519 SHA256:") && used.ends_with("id_client"),
+        "{used}"
+    );
 
     // Without a name, the keys of strangers use the tries up.
     config.identity_files.clear();
@@ -245,7 +249,10 @@ async fn a_certificate_of_the_user_logs_in_from_a_file_and_with_a_key_of_the_age
         config.identity_agent = Some(agent.socket.clone());
         config.certificate_files = vec![elsewhere];
         let used = used_key(&config, &ConnectOptions::default()).await;
-        assert!(used.starts_with("agent key") && used.ends_with("with certificate \"me\""), "{used}");
+        assert!(
+            used.starts_with("agent key") && used.ends_with("with certificate \"me\""),
+            "{used}"
+        );
     }
 }
 
@@ -260,7 +267,10 @@ async fn a_server_that_takes_passwords_alone_is_named_so_and_gets_none() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_more_than_a_key_is_named_so() {
-    let sshd = Sshd::with_lines(&["AuthenticationMethods publickey,password", "PasswordAuthentication yes"]);
+    let sshd = Sshd::with_lines(&[
+        "AuthenticationMethods publickey,password",
+        "PasswordAuthentication yes",
+    ]);
     let failure = failure(&sshd.config(), &ConnectOptions::default()).await;
     assert!(failure.to_string().contains("the server asks for more than a key"), "{failure}");
 }

@@ -56,7 +56,12 @@ impl Key {
     }
 
     /// Makes an encrypted key.
-    pub(crate) fn with_passphrase(directory: &Path, name: &str, kind: &str, passphrase: &str) -> Self {
+    pub(crate) fn with_passphrase(
+        directory: &Path,
+        name: &str,
+        kind: &str,
+        passphrase: &str,
+    ) -> Self {
         let path = directory.join(name);
         let file = path.to_str().unwrap();
         // Few rounds, because the tests decrypt in debug builds.
