@@ -239,8 +239,14 @@ impl Run<'_> {
             AgentIdentity::Certificate { certificate, .. } => Some(certificate.clone()),
             AgentIdentity::PublicKey { .. } => None,
         });
-        self.offer(handle, what.trim().into(), key, certificate, Source::Agent { agent, identity })
-            .await
+        self.offer(
+            handle,
+            what.trim().into(),
+            key,
+            certificate,
+            Source::Agent { agent, identity: Box::new(identity) },
+        )
+        .await
     }
 
     async fn try_file<H: Handler>(

@@ -38,7 +38,7 @@ const BINARY_REVOCATIONS: &[u8] = b"SSHKRL\n\0";
 /// Read are plain and hashed names, `[host]:port`, patterns with `*`, `?` and `!`, `@revoked` and `@cert-authority`. A
 /// line that cannot be used is left out and reported ([`unusable`](Self::unusable)); the others stay valid.
 #[derive(Clone, Debug, Default)]
-pub struct KnownHosts {
+pub(crate) struct KnownHosts {
     lines: Vec<HostKeyLine>,
     unusable: Vec<UnusableLine>,
     files: Vec<PathBuf>,
@@ -46,11 +46,11 @@ pub struct KnownHosts {
 
 /// A line that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnusableLine {
+pub(crate) struct UnusableLine {
     /// The line.
-    pub place: HostKeyPlace,
+    pub(crate) place: HostKeyPlace,
     /// Why it cannot be used.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl fmt::Display for UnusableLine {
@@ -125,15 +125,7 @@ impl KnownHosts {
     ///
     /// # Errors
     /// [`SshError::HostKeyFile`] if a file exists and cannot be read. `revoked` must exist.
-    ///
-    /// ```
-    /// use rbee_transport_ssh::KnownHosts;
-    ///
-    /// let known = KnownHosts::read(&["/no/such/file".into()], None)?;
-    /// assert!(known.unusable().is_empty());
-    /// # Ok::<(), rbee_transport_ssh::SshError>(())
-    /// ```
-    pub fn read(files: &[PathBuf], revoked: Option<&Path>) -> Result<Self, SshError> {
+    pub(crate) fn read(files: &[PathBuf], revoked: Option<&Path>) -> Result<Self, SshError> {
         let failed =
             |path: &Path, reason: String| SshError::HostKeyFile { path: path.into(), reason };
         let mut known = Self { files: files.to_vec(), ..Self::default() };
@@ -157,7 +149,7 @@ impl KnownHosts {
     }
 
     /// The lines that were left out.
-    pub fn unusable(&self) -> &[UnusableLine] {
+    pub(crate) fn unusable(&self) -> &[UnusableLine] {
         &self.unusable
     }
 

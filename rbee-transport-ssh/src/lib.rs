@@ -42,7 +42,6 @@ pub use error::{
     UnknownHostKey,
 };
 pub use fingerprint::Fingerprint;
-pub use known_hosts::{KnownHosts, UnusableLine};
 pub use passphrases::{NoPassphrases, Passphrase, Passphrases};
 pub use progress::{ConnectEvent, ConnectStep, Progress};
 pub use target::SshTarget;

@@ -41,7 +41,7 @@ pub(super) struct KeySigner<'a> {
 }
 
 pub(super) enum Source<'a> {
-    Agent { agent: &'a mut Agent, identity: AgentIdentity },
+    Agent { agent: &'a mut Agent, identity: Box<AgentIdentity> },
     File { path: &'a Path, secret: &'a Secret, passphrases: &'a dyn Passphrases },
 }
 

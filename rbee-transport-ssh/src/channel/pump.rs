@@ -3,7 +3,7 @@
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client::Msg};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig, client::Msg};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -88,7 +88,8 @@ impl Pump {
         while let Some(message) = channel.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
-                    if !self.deliver(data).await {
+                    let is_taken = self.deliver(data).await;
+                    if !is_taken {
                         return End::Stalled;
                     }
                 }
@@ -159,9 +160,22 @@ async fn write(channel: &ChannelWriteHalf<Msg>, mut outgoing: mpsc::Receiver<Byt
     std::future::pending().await
 }
 
-fn signal(signal: &russh::Sig) -> String {
-    match signal {
-        russh::Sig::Custom(name) => name.clone(),
-        known => format!("{known:?}"),
-    }
+/// The name of a signal as it is on the wire.
+fn signal(signal: &Sig) -> String {
+    let name = match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => name,
+    };
+    name.into()
 }
