@@ -34,6 +34,9 @@ use signer::{KeySigner, SignError, Source};
 /// How long the server may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
+/// What OpenSSH's server says at its limit, `MaxAuthTries`.
+const TOO_MANY: &str = "Too many authentication failures";
+
 /// Authenticates, and returns the key that was accepted, for display.
 ///
 /// `ended` returns why the session has ended, if it has. The order is that of OpenSSH: keys of the agent that
@@ -48,17 +51,24 @@ pub(crate) async fn authenticate<H: Handler>(
     passphrases: &dyn Passphrases,
     ended: &(dyn Fn() -> Option<String> + Sync),
 ) -> Result<String, SshError> {
-    let mut run =
-        Run { config, passphrases, ended, attempts: Vec::new(), accepted: Vec::new(), rsa: None };
+    let mut run = Run {
+        config,
+        passphrases,
+        ended,
+        attempts: Vec::new(),
+        accepted: Vec::new(),
+        rsa: None,
+        is_refused: false,
+    };
     // This is how a client learns what the server accepts. It is not counted.
     let asked = timeout(ANSWER_LIMIT, handle.authenticate_none(&config.user)).await;
     match asked.map_err(|_| run.silent())? {
         Ok(AuthResult::Success) => return Ok("none asked for".into()),
         Ok(AuthResult::Failure { remaining_methods, .. }) => run.learn(&remaining_methods),
-        Err(_) => return Err(run.failed(ended())),
+        Err(_) => return Err(run.failed()),
     }
-    if !run.accepts_keys() {
-        return Err(run.failed(ended()));
+    if !run.accepts_keys() || ended().is_some() {
+        return Err(run.failed());
     }
     let mut files = run.key_files().await;
     let mut agent = run.agent(handle).await;
@@ -76,14 +86,11 @@ pub(crate) async fn authenticate<H: Handler>(
         if let Some(used) = used {
             return Ok(used);
         }
-        if let Some(reason) = ended() {
-            return Err(run.failed(Some(reason)));
-        }
-        if !run.accepts_keys() {
+        if !run.accepts_keys() || ended().is_some() {
             break;
         }
     }
-    Err(run.failed(None))
+    Err(run.failed())
 }
 
 /// A key to try.
@@ -149,6 +156,8 @@ struct Run<'a> {
     attempts: Vec<AuthenticationAttempt>,
     /// The methods that the server accepts.
     accepted: Vec<String>,
+    /// A key was refused.
+    is_refused: bool,
     /// The hash for RSA, once the server was asked: the error is the reason to use no RSA keys.
     rsa: Option<Result<HashAlg, String>>,
 }
@@ -169,8 +178,16 @@ impl Run<'_> {
         self.attempts.push(AuthenticationAttempt { what: what.into(), reason: reason.into() });
     }
 
-    fn failed(&mut self, ended_early: Option<String>) -> SshError {
-        let ended_early = ended_early.map(|reason| match reason.contains("Too many authentication failures") {
+    /// The error at the end. A connection that breaks off before a key is refused says nothing of the keys.
+    fn failed(&mut self) -> SshError {
+        let ended_early = (self.ended)();
+        if let Some(reason) = &ended_early
+            && !self.is_refused
+            && !reason.contains(TOO_MANY)
+        {
+            return SshError::Closed { host: self.config.target.clone(), reason: reason.clone() };
+        }
+        let ended_early = ended_early.map(|reason| match reason.contains(TOO_MANY) {
             true => format!(
                 "{reason}; name the right key by IdentityFile and set IdentitiesOnly yes, so that it is tried first"
             ),
@@ -329,12 +346,14 @@ impl Run<'_> {
             Ok(AuthResult::Success) => return Ok(Some(what)),
             Ok(AuthResult::Failure { remaining_methods, partial_success }) => {
                 self.learn(&remaining_methods);
-                let reason = match partial_success {
-                    true => "it is accepted, and the server asks for more than a key",
-                    false => match (self.ended)() {
-                        Some(_) => "the session ended",
-                        None => "not accepted",
-                    },
+                let reason = match (partial_success, (self.ended)()) {
+                    (true, _) => "it is accepted, and the server asks for more than a key",
+                    // The library reports the end of the session as a refusal.
+                    (false, Some(_)) => "the session ended",
+                    (false, None) => {
+                        self.is_refused = true;
+                        "not accepted"
+                    }
                 };
                 self.note(what, reason);
             }

@@ -164,7 +164,8 @@ impl Channel {
         self.state.with(|facts| facts.status.clone()).unwrap_or(ExitStatus::Unknown)
     }
 
-    /// Ends the input of the command and collects all that it writes, with at most `most` bytes of standard output.
+    /// Ends the input of the command and collects all that it writes, with at most `most` bytes of standard output. It
+    /// waits for as long as the command runs.
     ///
     /// # Errors
     /// [`io::ErrorKind::FileTooLarge`] if there is more, and the error of the connection.

@@ -30,6 +30,7 @@ mod known_hosts;
 mod local_user;
 mod passphrases;
 mod pattern;
+mod printable;
 mod progress;
 mod socket;
 mod target;

@@ -34,6 +34,8 @@ pub(super) fn read(
 ) -> Result<Settings, SshError> {
     let mut reader = Reader { host, user, settings, ignored: Vec::new(), files: 0 };
     match file {
+        // As with `ssh -F none`.
+        Some(file) if file == Path::new("none") => {}
         Some(file) => {
             let origin = Origin { directory: user.home.join(".ssh"), must_be_private: false };
             let text = text_of(file, false).map_err(|reason| at_file(file, reason))?;

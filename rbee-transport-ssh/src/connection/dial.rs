@@ -12,13 +12,14 @@ use tokio::{
     io::AsyncReadExt,
     net::{TcpSocket, TcpStream, lookup_host},
     process::{Child, Command},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 
 use crate::{
     config::{AddressFamily, HostConfig},
     error::SshError,
+    printable::printable,
     socket::Io,
 };
 
@@ -26,6 +27,8 @@ use crate::{
 const STAGGER: Duration = Duration::from_millis(250);
 /// The most addresses that are tried.
 const MOST_ADDRESSES: usize = 16;
+/// How long a proxy may take to say why it ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The bytes of a proxy's messages that are kept.
 const MOST_MESSAGES: usize = 4096;
 
@@ -127,15 +130,18 @@ async fn connect(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStr
 
 /// A running `ProxyCommand`. It is killed when this is dropped.
 pub(super) struct Proxy {
-    pub(super) messages: Arc<Mutex<Vec<u8>>>,
+    messages: Arc<Mutex<Vec<u8>>>,
+    /// Ends when all messages were read.
+    listening: JoinHandle<()>,
     _child: Child,
 }
 
 impl Proxy {
-    /// What the command has said so far, for an error.
-    pub(super) fn said(&self) -> String {
+    /// What the command has said, for an error. If it has closed its output, it is given a moment to say why.
+    pub(super) async fn said(&mut self) -> String {
+        let _ = timeout(LAST_WORDS, &mut self.listening).await;
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&messages).trim().to_owned()
+        printable(&String::from_utf8_lossy(&messages))
     }
 }
 
@@ -157,7 +163,7 @@ pub(super) fn proxy(config: &HostConfig, command: &str) -> Result<(Box<dyn Io>, 
     let messages = Arc::new(Mutex::new(Vec::new()));
     let kept = messages.clone();
     // It ends with the command.
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         let mut buffer = [0; 1024];
         while let Ok(count @ 1..) = errors.read(&mut buffer).await {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,5 +171,5 @@ pub(super) fn proxy(config: &HostConfig, command: &str) -> Result<(Box<dyn Io>, 
             kept.extend_from_slice(&buffer[..count.min(room)]);
         }
     });
-    Ok((Box::new(tokio::io::join(output, input)), Proxy { messages, _child: child }))
+    Ok((Box::new(tokio::io::join(output, input)), Proxy { messages, listening, _child: child }))
 }

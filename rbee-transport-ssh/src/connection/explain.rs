@@ -4,6 +4,8 @@ use std::io;
 
 use russh::{AlgorithmKind, Error};
 
+use crate::printable::printable;
+
 /// Why a session ended.
 pub(super) fn session(cause: &Error) -> String {
     match cause {
@@ -23,7 +25,7 @@ pub(super) fn session(cause: &Error) -> String {
             format!(
                 "the server knows no algorithm for {what} that rbee accepts; it has {}, and rbee has {}; update its \
                  SSH server, or allow one of these algorithms there",
-                theirs.join(", "),
+                printable(&theirs.join(", ")),
                 ours.join(", ")
             )
         }

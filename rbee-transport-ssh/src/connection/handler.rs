@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::{
-    ChannelId, ChannelOpenFailure,
-    client::{DisconnectReason, Handler, Session},
+    Channel, ChannelId, ChannelOpenFailure,
+    client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session},
     keys::PublicKeyOrCertificate,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{error::SshError, fingerprint::Fingerprint};
+use crate::{error::SshError, fingerprint::Fingerprint, printable::printable};
 
 use super::{explain, trust::Trust};
 
@@ -149,7 +149,84 @@ impl Handler for ClientHandler {
         _session: &mut Session,
     ) -> Result<(), SessionError> {
         // Nobody waits for it if the queue is full.
-        let _ = self.reports.refusals.try_send(Refusal { description: description.into() });
+        let _ = self.reports.refusals.try_send(Refusal { description: printable(description) });
+        Ok(())
+    }
+
+    // A server has no reason to open a channel to a client that has not asked for one. Dropping the handle refuses it.
+
+    async fn server_channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _channel: Channel<Msg>,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _address: &str,
+        _port: u32,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _address: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _address: &str,
+        _port: u32,
+        _from: &str,
+        _from_port: u32,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _path: &str,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _path: &str,
+        _reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), SessionError> {
         Ok(())
     }
 
@@ -159,7 +236,7 @@ impl Handler for ClientHandler {
     ) -> Result<(), SessionError> {
         match reason {
             DisconnectReason::ReceivedDisconnect(info) => {
-                self.reports.ends(format!("the server ended it: {}", info.message.trim()));
+                self.reports.ends(format!("the server ended it: {}", printable(&info.message)));
                 Ok(())
             }
             DisconnectReason::Error(SessionError::Ssh(cause)) => {

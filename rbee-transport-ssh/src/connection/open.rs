@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use russh::{Preferred, cipher, client, client::Handle};
+use russh::{Preferred, SshId, cipher, client, client::Handle};
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,9 @@ use super::{
     handler::{ClientHandler, Reports, SessionError},
     trust::Trust,
 };
+
+/// What servers see and log.
+const CLIENT: &str = concat!("SSH-2.0-rbee_", env!("CARGO_PKG_VERSION"));
 
 /// The ciphers, the best first: AES-GCM is by far the fastest on processors with AES instructions.
 const CIPHERS: [cipher::Name; 3] =
@@ -62,7 +65,7 @@ async fn open_hop(
     let limit = config.connect_timeout.unwrap_or(options.connect_timeout);
     let step = RunningStep::start(progress, &config.target, ConnectStep::HostKey);
     let trust = Trust::read(&config, options.accept_new).await?;
-    let (stream, carrier) = stream(&config, previous, limit).await?;
+    let (stream, mut carrier) = stream(&config, previous, limit).await?;
 
     let (reports, refusals) = Reports::new();
     let client = Arc::new(settings(&config, options, &trust));
@@ -72,9 +75,10 @@ async fn open_hop(
     let end = abort.clone().drop_guard();
     let socket = Socket::new(stream, silence, abort.clone());
     let handler = ClientHandler { reports: reports.clone(), trust };
-    let mut handle = handshake(&config, client, socket, handler, limit)
-        .await
-        .map_err(|cause| carrier.explain(cause))?;
+    let mut handle = match handshake(&config, client, socket, handler, limit).await {
+        Ok(handle) => handle,
+        Err(cause) => return Err(carrier.explain(cause).await),
+    };
     step.finish(reports.host_key().map(|key| key.to_string()).unwrap_or_default());
 
     let step = RunningStep::start(progress, &config.target, ConnectStep::Authentication);
@@ -100,10 +104,10 @@ enum Carrier {
 
 impl Carrier {
     /// Adds what a proxy said.
-    fn explain(&self, cause: SshError) -> SshError {
+    async fn explain(&mut self, cause: SshError) -> SshError {
         match (self, cause) {
             (Self::Process(proxy), SshError::Handshake { host, reason }) => {
-                let said = match proxy.said() {
+                let said = match proxy.said().await {
                     said if said.is_empty() => "nothing".into(),
                     said => format!("{said:?}"),
                 };
@@ -163,6 +167,7 @@ async fn handshake(
 fn settings(config: &HostConfig, options: &ConnectOptions, trust: &Trust) -> client::Config {
     let interval = config.keep_alive_interval.unwrap_or(options.keep_alive_interval);
     client::Config {
+        client_id: SshId::Standard(CLIENT.into()),
         preferred: Preferred { cipher: (&CIPHERS[..]).into(), ..trust.preferred() },
         keepalive_interval: Some(interval),
         keepalive_max: config.keep_alive_max.clamp(1, 1000) as usize,

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::keys::{Algorithm, Certificate, HashAlg, ssh_key::certificate::CertType};
 
-use crate::pattern;
+use crate::{pattern, printable::printable};
 
 /// Checks a certificate whose authority is trusted.
 ///
@@ -17,10 +17,13 @@ pub(super) fn check(certificate: &Certificate, host: &str, now: SystemTime) -> R
     let principals = certificate.valid_principals();
     let fits = |principal: &String| pattern::fits(&principal.to_ascii_lowercase(), host);
     if !principals.is_empty() && !principals.iter().any(fits) {
-        return Err(format!("it is for {}, not for {host}", principals.join(", ")));
+        return Err(format!("it is for {}, not for {host}", printable(&principals.join(", "))));
     }
     if let Some((name, _)) = certificate.critical_options().iter().next() {
-        return Err(format!("it has the critical option {name:?}, which a host has not"));
+        return Err(format!(
+            "it has the critical option {:?}, which a host has not",
+            printable(name)
+        ));
     }
     if certificate.signature().algorithm() == (Algorithm::Rsa { hash: None }) {
         return Err("it is signed with SHA-1, which is not safe".into());

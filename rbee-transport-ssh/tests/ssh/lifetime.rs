@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rbee_transport_ssh::{ConnectOptions, Connection, HostConfig, SshError};
+use rbee_transport_ssh::{AddressFamily, ConnectOptions, Connection, HostConfig, SshError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -83,6 +83,28 @@ async fn what_is_no_ssh_server_and_what_closes_at_once_are_named_so() {
     let config = HostConfig::new("no-such-host.invalid", 22, "ada");
     let cause = Connection::open(&config, &ConnectOptions::default()).await.unwrap_err();
     assert!(cause.to_string().contains("its name cannot be looked up"), "{cause}");
+}
+
+#[tokio::test]
+async fn the_addresses_of_a_name_are_tried_from_the_address_and_in_the_family_that_are_set() {
+    let sshd = Sshd::start();
+    let mut config = sshd.config();
+    config.host_key_alias = Some(sshd.name());
+    // It can be ::1 as well, where nothing listens.
+    config.host_name = "localhost".into();
+    Connection::open(&config, &ConnectOptions::default()).await.unwrap();
+    config.address_family = AddressFamily::Inet;
+    config.bind_address = Some("127.0.0.7".into());
+    Connection::open(&config, &ConnectOptions::default()).await.unwrap();
+    assert!(sshd.log().contains("from 127.0.0.7 port"), "{}", sshd.log());
+
+    config.bind_address = Some("eth0".into());
+    let cause = Connection::open(&config, &ConnectOptions::default()).await.unwrap_err();
+    assert!(cause.to_string().contains("BindAddress \"eth0\""), "{cause}");
+    config.host_name = "127.0.0.1".into();
+    config.address_family = AddressFamily::Inet6;
+    let cause = Connection::open(&config, &ConnectOptions::default()).await.unwrap_err();
+    assert!(cause.to_string().contains("AddressFamily"), "{cause}");
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! Authentication.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rbee_transport_ssh::{
-    AuthenticationFailure, ConnectEvent, ConnectOptions, ConnectStep, Connection, HostConfig,
-    SshError,
+    AuthenticationFailure, ConfigOptions, ConnectEvent, ConnectOptions, ConnectStep, Connection,
+    HostConfig, Passphrase, Passphrases, SshError, SshTarget,
 };
 
-use crate::sshd::{Agent, Given, Key, Sshd, set_mode, user, with_suffix};
+use crate::sshd::{Agent, Dropbear, Given, Key, Sshd, set_mode, user, with_suffix};
 
 /// The failure of an authentication.
 async fn failure(config: &HostConfig, options: &ConnectOptions) -> AuthenticationFailure {
@@ -199,6 +202,36 @@ async fn the_agent_is_asked_first_for_the_keys_that_the_configuration_names() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_off_is_no_refusal_and_the_limit_of_the_server_is_one() {
+    let sshd = Sshd::with_lines(&["MaxAuthTries 1"]);
+    let mut config = sshd.config();
+    config.identity_files = vec![Key::new(sshd.directory.path(), "id_stranger", "ed25519").path];
+    let failure = failure(&config, &ConnectOptions::default()).await;
+    assert!(failure.to_string().contains("IdentitiesOnly yes"), "{failure}");
+
+    let encrypted = Key::with_passphrase(sshd.directory.path(), "id_mine", "ed25519", "x");
+    sshd.authorize(&encrypted.public());
+    config.identity_files = vec![encrypted.path];
+    let sshd = Mutex::new(Some(sshd));
+    let mut options = ConnectOptions::default();
+    options.passphrases = Arc::new(Ending(sshd));
+    let cause = Connection::open(&config, &options).await.unwrap_err();
+    assert!(matches!(cause, SshError::Closed { .. }), "{cause}");
+    assert!(cause.is_transient());
+}
+
+/// Ends the server instead of giving a passphrase.
+struct Ending(Mutex<Option<Sshd>>);
+
+#[async_trait::async_trait]
+impl Passphrases for Ending {
+    async fn passphrase(&self, _key_file: &Path, _attempt: u32) -> Option<Passphrase> {
+        drop(self.0.lock().unwrap().take());
+        Some(Passphrase::new("x".into()))
+    }
+}
+
+#[tokio::test]
 async fn identities_only_offers_no_other_keys_of_the_agent() {
     let sshd = Sshd::start();
     let directory = sshd.directory.path();
@@ -292,12 +325,25 @@ async fn the_steps_and_the_banner_are_reported() {
         };
         seen.lock().unwrap().push(line);
     }));
-    let connection = Connection::open(&sshd.config(), &options).await.unwrap();
+    let config = directory.path().join("config");
+    let text = format!(
+        "Host gpu\n  HostName 127.0.0.1\n  Port {}\n  IdentityFile {}\n  IdentityAgent none\n  UserKnownHostsFile {}\n",
+        sshd.port,
+        sshd.client_key.path.display(),
+        sshd.path("known_hosts").display(),
+    );
+    std::fs::write(&config, text).unwrap();
+    let target: SshTarget = "gpu".parse().unwrap();
+    let config = ConfigOptions::file(config);
+    let connection = Connection::connect(&target, &config, &options).await.unwrap();
+    assert_eq!(connection.host(), "gpu");
     let host_key = connection.host_key().unwrap();
     assert_eq!(host_key.sha256(), sshd.host_keys[0].fingerprint());
     assert_eq!(
         *events.lock().unwrap(),
         [
+            "started Configuration".to_owned(),
+            format!("finished Configuration {}@127.0.0.1:{}", user(), sshd.port),
             "started HostKey".to_owned(),
             format!("finished HostKey ssh-ed25519 {}", host_key.sha256()),
             "started Authentication".to_owned(),
@@ -307,4 +353,24 @@ async fn the_steps_and_the_banner_are_reported() {
     assert!(connection.banner().starts_with("Authorized users only.\n"));
     assert_eq!(connection.banner().len(), 16 << 10);
     assert!(connection.server().starts_with("SSH-2.0-OpenSSH"), "{}", connection.server());
+}
+
+#[tokio::test]
+async fn another_kind_of_server_has_its_host_key_checked_and_refuses_a_stranger() {
+    let directory = tempfile::tempdir().unwrap();
+    let dropbear = Dropbear::start(directory.path());
+    let mut config = HostConfig::new("127.0.0.1", dropbear.port, user());
+    config.user_known_hosts = vec![directory.path().join("known_hosts")];
+    config.identity_files = vec![
+        Key::new(directory.path(), "id_rsa", "rsa").path,
+        Key::new(directory.path(), "id_ed25519", "ed25519").path,
+    ];
+    let cause = Connection::open(&config, &ConnectOptions::default()).await.unwrap_err();
+    assert!(matches!(cause, SshError::HostKeyUnknown(_)), "{cause}");
+    let mut options = ConnectOptions::default();
+    options.accept_new = true;
+    let failure = failure(&config, &options).await;
+    let reasons: Vec<&str> =
+        failure.attempts.iter().map(|attempt| attempt.reason.as_str()).collect();
+    assert_eq!(reasons[1..], ["not accepted", "not accepted"], "{failure}");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod host_keys;
+mod hostile;
 mod jump;
 mod lifetime;
 mod login;

@@ -19,7 +19,7 @@ struct Needed {
     why: &'static str,
 }
 
-const NEEDED: [Needed; 3] = [
+const NEEDED: [Needed; 4] = [
     Needed {
         names: &["chromium", "chromium-browser", "google-chrome"],
         package: "chromium",
@@ -34,6 +34,11 @@ const NEEDED: [Needed; 3] = [
         names: &["/usr/sbin/sshd"],
         package: "openssh-server",
         why: "SSH is tested against a real server",
+    },
+    Needed {
+        names: &["/usr/sbin/dropbear"],
+        package: "dropbear-bin",
+        why: "SSH is tested against another kind of server",
     },
 ];
 
