@@ -15,10 +15,11 @@ use crate::{
 };
 
 /// The crates: name, sources, listing.
-const CRATES: [(&str, &str, &str); 3] = [
+const CRATES: [(&str, &str, &str); 4] = [
     ("rbee_core", "rbee-core/src", "docs/api/rbee-core.txt"),
     ("rbee_decoder", "rbee-core/decoder/src", "docs/api/rbee-decoder.txt"),
     ("rbee_transport_http", "rbee-transport-http/src", "docs/api/rbee-transport-http.txt"),
+    ("rbee_transport_ssh", "rbee-transport-ssh/src", "docs/api/rbee-transport-ssh.txt"),
 ];
 
 /// The maximum number of items at the root of `rbee_core`, without its public modules.

@@ -30,10 +30,11 @@ use order::Order;
 const PAGE: &str = "docs/architecture.md";
 
 /// The crates that have layers: name and sources.
-const CRATES: [(&str, &str); 3] = [
+const CRATES: [(&str, &str); 4] = [
     ("rbee-core", "rbee-core/src"),
     ("rbee-decoder", "rbee-core/decoder/src"),
     ("rbee-transport-http", "rbee-transport-http/src"),
+    ("rbee-transport-ssh", "rbee-transport-ssh/src"),
 ];
 
 /// The maximum number of references to print for each pair of modules.

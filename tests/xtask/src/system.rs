@@ -1,6 +1,9 @@
 //! What the tests need from the system in addition to a toolchain: checked, and installed if possible.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use crate::steps::Failure;
 
@@ -9,14 +12,14 @@ const SKIP: &str = "RBEE_SKIP_CLIENTS";
 
 /// A program that the tests run.
 struct Needed {
-    /// Its names; any of them is enough.
+    /// Its names, or its path if it is in no directory of `PATH`; any of them is enough.
     names: &'static [&'static str],
     /// The Debian package that contains it.
     package: &'static str,
     why: &'static str,
 }
 
-const NEEDED: [Needed; 2] = [
+const NEEDED: [Needed; 4] = [
     Needed {
         names: &["chromium", "chromium-browser", "google-chrome"],
         package: "chromium",
@@ -26,6 +29,16 @@ const NEEDED: [Needed; 2] = [
         names: &["openssl"],
         package: "openssl",
         why: "TLS is tested with the certificates that people make",
+    },
+    Needed {
+        names: &["/usr/sbin/sshd"],
+        package: "openssh-server",
+        why: "SSH is tested against a real server",
+    },
+    Needed {
+        names: &["/usr/sbin/dropbear"],
+        package: "dropbear-bin",
+        why: "SSH is tested against another kind of server",
     },
 ];
 
@@ -45,6 +58,10 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 fn answers(program: &str) -> bool {
+    // sshd has no option that only prints its version.
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
     // openssl has its version as a command.
     ["--version", "version"].iter().any(|asked| {
         let mut command = Command::new(program);

@@ -1,0 +1,11 @@
+//! Connections to a real `sshd`, which each test starts on a loopback port with keys of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod host_keys;
+mod hostile;
+mod jump;
+mod lifetime;
+mod login;
+mod sessions;
+mod sshd;
