@@ -1,0 +1,4 @@
+//! Deployments to this system, by real shells.
+
+mod local;
+mod probing;
