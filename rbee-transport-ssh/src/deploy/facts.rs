@@ -108,11 +108,6 @@ impl MachineFacts {
     pub fn has_nvidia(&self) -> bool {
         !self.gpus.is_empty()
     }
-
-    /// Returns true if it has this tool.
-    pub(super) fn has(&self, tool: &str) -> bool {
-        self.tools.contains(tool)
-    }
 }
 
 /// `Linux on aarch64 with glibc 2.31`

@@ -39,6 +39,12 @@ pub(super) struct LocalExec {
 
 impl LocalExec {
     pub(super) fn new(home: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let user = home.metadata().unwrap().uid();
+        for other in ["/var/tmp", "/dev/shm"].map(|base| format!("{base}/rbee-{user}")) {
+            let why = "a deployment there is preferred to the home directories of these tests";
+            assert!(!Path::new(&other).exists(), "remove {other}: {why}");
+        }
         Self {
             home: home.into(),
             shell: "/bin/sh".into(),
@@ -97,6 +103,7 @@ impl Exec for LocalExec {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .kill_on_drop(true)
             .spawn()?;
         let mut stderr = child.stderr.take().unwrap();
         let stderr = tokio::spawn(async move {
@@ -140,8 +147,12 @@ impl LocalSession {
         self.stdin = None;
         self.stdout = None;
         self.cut.lock().unwrap().extend(self.child.take());
-        io::Error::new(io::ErrorKind::ConnectionReset, "the connection was cut")
+        was_cut()
     }
+}
+
+fn was_cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the connection was cut")
 }
 
 impl AsyncRead for LocalSession {
@@ -152,7 +163,7 @@ impl AsyncRead for LocalSession {
     ) -> Poll<io::Result<()>> {
         match &mut self.stdout {
             Some(stdout) => Pin::new(stdout).poll_read(context, buffer),
-            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            None => Poll::Ready(Err(was_cut())),
         }
     }
 }
@@ -195,7 +206,7 @@ impl Session for LocalSession {
     async fn end(mut self: Box<Self>) -> io::Result<SessionEnd> {
         self.stdin = None;
         let Some(child) = &mut self.child else {
-            return Err(io::ErrorKind::ConnectionReset.into());
+            return Err(was_cut());
         };
         if let Some(stdout) = &mut self.stdout {
             tokio::io::copy(stdout, &mut tokio::io::sink()).await?;
