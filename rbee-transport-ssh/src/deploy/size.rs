@@ -13,7 +13,7 @@ impl fmt::Display for Size {
             return write!(formatter, "{} bytes", self.0);
         };
         let whole = self.0 >> shift;
-        let tenths = ((self.0 >> (shift - 10)) & 0x3ff) * 10 >> 10;
+        let tenths = (((self.0 >> (shift - 10)) & 0x3ff) * 10) >> 10;
         match (whole, tenths) {
             (0..=9, 1..) => write!(formatter, "{whole}.{tenths} {unit}"),
             _ => write!(formatter, "{whole} {unit}"),

@@ -96,3 +96,37 @@ pub(super) fn hash_file(path: &Path) -> io::Result<(Digest, u64)> {
         size += count as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_file_that_was_changed_is_not_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut bytes = vec![7; 3 * CHUNK];
+        std::fs::write(&path, &bytes).unwrap();
+        let (hash, size) = hash_file(&path).unwrap();
+        assert_eq!((hash, size), (Digest::of(&bytes), bytes.len() as u64));
+        let sent = std::sync::Mutex::new(Vec::new());
+        let record = |count| sent.lock().unwrap().push(count);
+        let mut source = FileSource::open(&path, hash, &record).await.unwrap();
+        let mut given = Vec::new();
+        while let Some(chunk) = source.next().await.unwrap() {
+            given.extend(chunk);
+            source.sent();
+        }
+        assert_eq!(given, bytes);
+        assert_eq!(*sent.lock().unwrap(), [1, 2, 3].map(|count| (count * CHUNK) as u64));
+
+        bytes[0] = 8;
+        std::fs::write(&path, &bytes).unwrap();
+        let mut source = FileSource::open(&path, hash, &|_| {}).await.unwrap();
+        assert!(source.next().await.unwrap().is_some());
+        assert!(source.next().await.unwrap().is_some());
+        let error = source.next().await.unwrap_err();
+        assert!(matches!(error, DeployError::LocalProgram { .. }), "{error}");
+        assert!(source.next().await.unwrap().is_none());
+    }
+}

@@ -116,32 +116,49 @@ async fn only_the_file_that_differs_is_sent() {
     assert_eq!(installed, fs::read("/bin/date").unwrap());
 }
 
+/// Cuts the connection after so many bytes of a session, and deploys again.
+async fn cut(after: usize, programs: &TestPrograms, path: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let mut exec = LocalExec::new(home.path());
+    exec.path = path.into();
+    let facts = probe(&exec, None, &()).await.unwrap();
+    let chosen = programs.programs().choose(&facts).unwrap();
+    exec.cut_after = Some(after);
+    let error = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap_err();
+    assert!(matches!(error, DeployError::Session { .. }), "{error}");
+    assert!(error.is_transient() && error.to_string().contains("was cut"), "{error}");
+    exec.wait_for_cut().await;
+    let left = versions(home.path());
+    assert!(left.is_empty(), "{left:?} after {after} bytes");
+    exec.cut_after = None;
+    let facts = probe(&exec, None, &()).await.unwrap();
+    let installed = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap();
+    assert_eq!(versions(home.path()), [chosen.directory_name.as_str()]);
+    assert_eq!(installed.sent_bytes, chosen.size());
+    for file in &chosen.files {
+        let there = fs::read(installed.program(&file.name)).unwrap();
+        assert_eq!(there, fs::read(&file.path).unwrap());
+    }
+}
+
 #[tokio::test]
 async fn an_upload_that_is_cut_at_any_point_leaves_nothing_and_the_next_one_succeeds() {
     let programs = TestPrograms::new();
-    let file = size_of("/bin/true") as usize;
-    for after in [0, 100, 4000, 9000, 12_000, file / 2, file, file + 9000] {
-        let home = tempfile::tempdir().unwrap();
-        let mut exec = LocalExec::new(home.path());
-        let facts = probe(&exec, None, &()).await.unwrap();
-        let chosen = programs.programs().choose(&facts).unwrap();
-        exec.cut_after = Some(after);
-        let result = install(&exec, &facts, &chosen, "queen-1", &()).await;
-        let Err(error) = result else {
-            assert!(after > file, "it was cut after {after} bytes, and nothing was missing");
-            continue;
-        };
-        assert!(matches!(error, DeployError::Session { .. }), "{error}");
-        assert!(error.is_transient() && error.to_string().contains("was cut"), "{error}");
-        exec.wait_for_cut().await;
-        assert!(versions(home.path()).is_empty(), "after {after}: {:?}", versions(home.path()));
-
-        exec.cut_after = None;
-        let facts = probe(&exec, None, &()).await.unwrap();
-        let installed = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap();
-        assert_eq!(versions(home.path()), [chosen.directory_name.clone()]);
-        assert!(installed.sent_bytes > 0);
+    // The last one cuts the second file, which is larger.
+    let (script, file) = (5000, size_of("/bin/true") as usize);
+    for after in [0, 100, script, 2 * script, file / 2, file, file + 2 * script] {
+        cut(after, &programs, "/usr/bin:/bin").await;
     }
+}
+
+#[tokio::test]
+async fn a_cut_is_noticed_by_the_size_on_a_machine_that_cannot_compute_hashes() {
+    let bin = tempfile::tempdir().unwrap();
+    fs::write(bin.path().join("sha256sum"), "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(bin.path().join("sha256sum"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let programs = TestPrograms::new();
+    cut(size_of("/bin/true") as usize, &programs, &path).await;
 }
 
 #[tokio::test]
@@ -215,7 +232,7 @@ async fn a_version_with_a_damaged_file_is_replaced() {
         let again = deploy(&exec, &programs.options(), &()).await.unwrap();
         assert_eq!(again.installed.sent_bytes, size_of("/bin/true"), "damage {damage}");
         assert_eq!(fs::read(&path).unwrap(), fs::read("/bin/true").unwrap());
-        assert_eq!(versions(home.path()), [first.programs.directory_name.clone()]);
+        assert_eq!(versions(home.path()), [first.programs.directory_name.as_str()]);
         let found = names(Path::new(&first.installed.directory));
         assert_eq!(found, ["files", "llm-worker-rbee", "rbee-hive"]);
     }
