@@ -70,7 +70,7 @@ impl Token {
 
     /// True if this is the token. Takes the same time wherever the two differ.
     pub fn matches(&self, given: &str) -> bool {
-        self.0.as_bytes().ct_eq(given.as_bytes()).into()
+        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(given.as_bytes()))
     }
 }
 
@@ -138,6 +138,11 @@ impl fmt::Debug for Token {
 pub struct SharedToken(Arc<RwLock<Token>>);
 
 impl SharedToken {
+    /// No token yet: nothing matches it, and a request with it is refused, until it is [replaced](Self::replace).
+    pub fn pending() -> Self {
+        Self::from(Token(Box::default()))
+    }
+
     /// True if this is the current token. Takes the same time wherever the two differ.
     pub fn matches(&self, given: &str) -> bool {
         self.with(|token| token.matches(given))

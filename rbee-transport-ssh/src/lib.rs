@@ -24,8 +24,10 @@ mod authentication;
 mod channel;
 mod config;
 mod connection;
+pub mod deploy;
 mod error;
 mod fingerprint;
+mod hive;
 mod known_hosts;
 mod local_user;
 mod passphrases;
@@ -43,6 +45,7 @@ pub use error::{
     UnknownHostKey,
 };
 pub use fingerprint::Fingerprint;
+pub use hive::{SshHive, SshEvent, SshProgress, SshStep};
 pub use passphrases::{NoPassphrases, Passphrase, Passphrases};
 pub use progress::{ConnectEvent, ConnectStep, Progress};
 pub use target::SshTarget;

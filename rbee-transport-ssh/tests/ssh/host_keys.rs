@@ -125,7 +125,7 @@ async fn an_old_and_a_new_key_of_one_type_are_both_accepted() {
     let sshd = Sshd::start();
     let old = Key::new(sshd.directory.path(), "old", "ed25519");
     let (old, new) = (sshd.known_hosts_line(&old), sshd.known_hosts_line(&sshd.host_keys[0]));
-    for lines in [old.clone() + &new, new + &old] {
+    for lines in [old.clone() + new.as_str(), new + old.as_str()] {
         sshd.set_known_hosts(&lines);
         sshd.connect().await.unwrap();
     }

@@ -295,11 +295,12 @@ fn configuration(directory: &Path, host_keys: &[Key], lines: &[&str], port: u16)
         text += &format!("HostKey {}\n", key.path.display());
     }
     let directory = directory.display();
-    text + &format!(
+    text += &format!(
         "ListenAddress 127.0.0.1:{port}\nAuthorizedKeysFile {directory}/authorized_keys\nPidFile none\nUsePAM no\n\
          StrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nUseDNS no\nLogLevel VERBOSE\nMaxStartups 100\n"
-    )
+    );
+    text
 }
 
 /// A server of another kind. It lets in whom the files of the user let in, so the tests have no key for it.

@@ -1,0 +1,30 @@
+state=$root/hives/$hive
+others=
+for h in "$root"/hives/*/; do
+	h=${h%/}
+	[ -d "$h" ] && [ "$h" != "$state" ] && others=${h##*/}
+done
+if [ -z "$others" ]; then
+	find_process "$root/versions"
+	if [ -n "$process" ]; then
+		say in_use "$process"
+		say end 1
+		exit 0
+	fi
+fi
+for f in "$state"/* "$state"/.[!.]*; do
+	if [ "$f" = "$state/models" ] && [ "$models" != 1 ]; then
+		[ ! -d "$f" ] || say kept "the models were not to be removed=$f"
+		continue
+	fi
+	drop "$f"
+done
+rmdir "$state" 2>/dev/null && say removed "0 $state"
+if [ -z "$others" ]; then
+	drop "$root/versions"
+elif [ -d "$root/versions" ]; then
+	say kept "the hive $others may use it=$root/versions"
+fi
+rmdir "$root/hives" 2>/dev/null && say removed "0 $root/hives"
+rmdir "$root" 2>/dev/null && say removed "0 $root"
+say end 1
