@@ -82,7 +82,8 @@ impl SshHive {
     pub fn new(id: HiveId, target: SshTarget) -> Self {
         let link = Arc::new(Link::new(&id));
         let token = SharedToken::pending();
-        let endpoint = Endpoint::new(link.clone(), Tunnel::HIVE_PORT, None).with_token(token.clone());
+        let endpoint =
+            Endpoint::new(link.clone(), Tunnel::HIVE_PORT, None).with_token(token.clone());
         let mut info = HiveInfo::http(id.clone(), target.host(), 0);
         info.address = HiveAddress::Network {
             ssh_host: target.host().to_owned(),
@@ -168,8 +169,7 @@ impl SshHive {
     /// [`ErrorKind::HiveUnreachable`] if it can be tried again later, [`ErrorKind::Config`] otherwise.
     pub async fn look(&self) -> Result<MachineFacts> {
         let connection = self.connection().await.map_err(|error| self.refused(&error))?;
-        let facts =
-            deploy::probe(&connection, self.directory.as_deref(), &self.reporter()).await;
+        let facts = deploy::probe(&connection, self.directory.as_deref(), &self.reporter()).await;
         connection.close().await;
         facts.map_err(|error| self.failed(&error))
     }
@@ -257,7 +257,8 @@ impl SshHive {
                 // a server may allow one session at a time.
                 deploy::start_only(connection, &installed, &hive).await?;
                 let keep = installed.directory.rsplit('/').next().unwrap_or_default();
-                deploy::remove_old_versions(connection, &installed.root, &[keep], &reporter).await?;
+                deploy::remove_old_versions(connection, &installed.root, &[keep], &reporter)
+                    .await?;
             }
             let (tunnel, token) = self.start(connection, &installed, &hive).await?;
             Ok((installed, tunnel, token))

@@ -45,7 +45,7 @@ pub use error::{
     UnknownHostKey,
 };
 pub use fingerprint::Fingerprint;
-pub use hive::{SshHive, SshEvent, SshProgress, SshStep};
+pub use hive::{SshEvent, SshHive, SshProgress, SshStep};
 pub use passphrases::{NoPassphrases, Passphrase, Passphrases};
 pub use progress::{ConnectEvent, ConnectStep, Progress};
 pub use target::SshTarget;

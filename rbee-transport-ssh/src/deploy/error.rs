@@ -111,7 +111,9 @@ pub enum DeployError {
         reason: String,
     },
     /// The programs that were on the machine are not there any more.
-    #[error("the programs in {directory} are not there any more; they are copied again when the machine is added again")]
+    #[error(
+        "the programs in {directory} are not there any more; they are copied again when the machine is added again"
+    )]
     Gone {
         /// The directory on the machine.
         directory: String,

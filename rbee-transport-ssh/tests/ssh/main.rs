@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod hive;
 mod host_keys;
 mod hostile;
 mod jump;
