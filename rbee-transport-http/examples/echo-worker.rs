@@ -48,6 +48,11 @@ impl WorkerFactory for Echo {
 }
 
 fn main() -> ExitCode {
+    // It can stand in for a deployed worker, whose version is asked for.
+    if std::env::args().nth(1).is_some_and(|argument| argument == "--version") {
+        println!("echo-worker {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let done = Start::read(std::io::stdin().lock()).and_then(run);
     done.map_or_else(|error| exit_status(&error).into(), |()| ExitCode::SUCCESS)
 }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -12,36 +11,15 @@ use rbee_core::{
     ErrorKind, HiveBackend, Queen, Request, WorkerId, WorkerSpec, conformance, hive::Progress,
     id::Epoch,
 };
-use rbee_end_to_end::built;
-use rbee_transport_ssh::{
-    ConfigOptions, SshEvent, SshHive, SshStep,
-    deploy::{DeployStep, Programs},
-};
+use rbee_transport_ssh::{ConfigOptions, SshEvent, SshHive, SshStep, deploy::DeployStep};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sshd::{Sshd, user};
+use crate::{
+    programs,
+    sshd::{Sshd, user},
+};
 
-const PROGRAMS: [&str; 2] = ["rbee-hive", "llm-worker-rbee"];
 const GRACE: Duration = Duration::from_secs(5);
-
-/// A directory with the programs of this build, without the symbols for debuggers.
-fn programs() -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ssh-programs");
-    fs::create_dir_all(&directory).unwrap();
-    for name in PROGRAMS {
-        let (source, target) = (built(name), directory.join(name));
-        let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
-        if modified(&target) >= modified(&source) {
-            continue;
-        }
-        // Other tests may do the same at this moment.
-        let new = directory.join(format!("{name}.{}", std::process::id()));
-        let strip = Command::new("strip").arg("-o").arg(&new).arg(&source).status();
-        assert!(strip.unwrap().success(), "strip is a part of binutils");
-        fs::rename(new, target).unwrap();
-    }
-    directory
-}
 
 /// A machine with a server, and a directory for rbee on it. Processes that are left there are killed at the end.
 struct Machine {
@@ -81,11 +59,9 @@ impl Machine {
     }
 
     fn hive(&self) -> SshHive {
-        let found =
-            Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(programs());
         SshHive::new("box".parse().unwrap(), "box".parse().unwrap())
             .with_config(self.config())
-            .with_programs(Arc::new(found))
+            .with_programs(programs::real())
             .with_directory(self.root().to_str().unwrap())
             .with_arguments(["--threads", "1"].map(str::to_owned))
             .with_lease(Duration::from_secs(60))

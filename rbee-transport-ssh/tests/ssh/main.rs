@@ -8,5 +8,7 @@ mod hostile;
 mod jump;
 mod lifetime;
 mod login;
+mod machines;
+mod programs;
 mod sessions;
 mod sshd;

@@ -1,0 +1,40 @@
+//! The programs that are put on machines.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use rbee_end_to_end::{built, built_example};
+use rbee_transport_ssh::deploy::Programs;
+
+/// Those of this build.
+pub(crate) fn real() -> Arc<Programs> {
+    in_directory("ssh-programs", built("llm-worker-rbee"))
+}
+
+/// The same with a worker without a model. One with a model named `…-ticks` emits a token every 20 ms.
+pub(crate) fn with_echo_worker() -> Arc<Programs> {
+    in_directory("ssh-echo-programs", built_example("rbee-transport-http", "echo-worker"))
+}
+
+/// Copies without the symbols for debuggers, which are most of these files.
+fn in_directory(name: &str, worker: PathBuf) -> Arc<Programs> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&directory).unwrap();
+    for (name, source) in [("rbee-hive", built("rbee-hive")), ("llm-worker-rbee", worker)] {
+        let target = directory.join(name);
+        let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+        if modified(&target) >= modified(&source) {
+            continue;
+        }
+        // Other tests may do the same at this moment.
+        let new = directory.join(format!("{name}.{}", std::process::id()));
+        let strip = Command::new("strip").arg("-o").arg(&new).arg(&source).status();
+        assert!(strip.unwrap().success(), "strip is a part of binutils");
+        fs::rename(new, target).unwrap();
+    }
+    Arc::new(Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(directory))
+}
