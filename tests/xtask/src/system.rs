@@ -19,7 +19,7 @@ struct Needed {
     why: &'static str,
 }
 
-const NEEDED: [Needed; 4] = [
+const NEEDED: [Needed; 7] = [
     Needed {
         names: &["chromium", "chromium-browser", "google-chrome"],
         package: "chromium",
@@ -39,6 +39,21 @@ const NEEDED: [Needed; 4] = [
         names: &["/usr/sbin/dropbear"],
         package: "dropbear-bin",
         why: "SSH is tested against another kind of server",
+    },
+    Needed {
+        names: &["ip"],
+        package: "iproute2",
+        why: "machines are made of network namespaces",
+    },
+    Needed {
+        names: &["pkill"],
+        package: "procps",
+        why: "programs on such machines are killed",
+    },
+    Needed {
+        names: &["strip"],
+        package: "binutils",
+        why: "programs are copied to such machines without their symbols",
     },
 ];
 
@@ -62,8 +77,8 @@ fn answers(program: &str) -> bool {
     if program.starts_with('/') {
         return Path::new(program).exists();
     }
-    // openssl has its version as a command.
-    ["--version", "version"].iter().any(|asked| {
+    // openssl has its version as a command, and ip as a short flag.
+    ["--version", "version", "-V"].iter().any(|asked| {
         let mut command = Command::new(program);
         command.arg(asked).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
