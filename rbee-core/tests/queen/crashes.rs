@@ -23,7 +23,7 @@ use tokio::{sync::Notify, task::JoinSet};
 enum Moment {
     /// Right before this write, counted from 0.
     Before(usize),
-    /// Right after it, when nobody knows of it yet.
+    /// Right after it, before anything follows from it.
     After(usize),
 }
 
@@ -88,7 +88,7 @@ impl Registry for Doomed {
     }
 }
 
-/// What a client was told.
+/// What a client got.
 #[derive(Clone, Debug, Default)]
 struct Told(Arc<Mutex<(Option<JobId>, Seen)>>);
 
@@ -147,7 +147,7 @@ impl Client {
         }
     }
 
-    /// Checks what the client was told by the first queen, and reads the rest from the second.
+    /// Checks what the client got from the first queen, and reads the rest from the second.
     async fn check(self, second: &Queen, worker: &EchoWorker, moment: Moment) {
         let (job, mut seen) = std::mem::take(&mut *self.told.lock());
         let what = format!("killed {moment:?}, job of seed {}", self.seed);
@@ -180,7 +180,7 @@ impl Client {
         } else {
             let mut rest = match second.attach(job, seen.seqs.last().copied()).await {
                 Ok(rest) => rest,
-                // It had ended, and nobody said that he would come back for the answer.
+                // It had ended, and such an answer is not kept.
                 Err(error) => {
                     assert!(self.is_bound, "{what}: {error}");
                     assert_eq!(error.kind(), ErrorKind::NotFound, "{what}: {error}");

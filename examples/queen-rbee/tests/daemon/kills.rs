@@ -22,7 +22,7 @@ const TOKENS: u32 = 40;
 /// The most lines that all clients have read before a kill: a few answers of each.
 const MOST_LINES: u64 = 5_000;
 
-/// What a client was told of one job.
+/// What a client got of one job.
 #[derive(Default)]
 struct Told {
     /// The number of the last event.
