@@ -35,6 +35,8 @@ const PACE: Duration = Duration::from_millis(100);
 /// Readers that read nothing for some time, and the tokens written to each.
 const READERS: usize = 1_000;
 const TOKENS: usize = 4_000;
+/// One of the jobs that have not ended.
+const LIVE_JOBS: &str = "/v1/jobs?state=queued,running&limit=1";
 /// The connections that a server accepts at once, if it may open enough files. While the last sixteenth of them is in
 /// use, it ends each connection with its answer.
 const MOST_CONNECTIONS: usize = 10_000;
@@ -163,6 +165,18 @@ async fn slow_readers(queen: &Middle) -> Result<()> {
         reader.write_all(&request).await?;
         readers.push(reader);
     }
+    // Each has begun, and the worker has sent all of each.
+    for reader in &readers {
+        tokio::time::timeout(TIMEOUT, reader.readable()).await??;
+    }
+    let began = Instant::now();
+    let mut list = TcpStream::connect(queen.address).await?;
+    while !get(&mut list, LIVE_JOBS).await?.contains(r#""data":[]"#) {
+        if began.elapsed() > TIMEOUT {
+            return Err("not all jobs have ended".into());
+        }
+        tokio::time::sleep(PACE).await;
+    }
     let highest = stable_memory(process).await?;
     let each = each(before, highest, READERS);
     println!("  unread      {highest:>8.1} MiB at most, {each:.1} KiB each");
@@ -222,16 +236,27 @@ fn most_connections() -> Result<usize> {
 /// A connection on which one request was answered.
 async fn idle_connection(address: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET /health HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    get(&mut stream, "/health").await?;
+    Ok(stream)
+}
+
+/// The body of the answer to a request, as text.
+async fn get(stream: &mut TcpStream, path: &str) -> Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    // The body is one line of JSON in braces.
-    while !answer.ends_with(b"}") {
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.ok_or("an answer without a length")?.parse()? {
+                return Ok(body.to_owned());
+            }
+        }
         if stream.read_buf(&mut answer).await? == 0 {
             return Err(format!("broke off: {}", String::from_utf8_lossy(&answer)).into());
         }
     }
-    Ok(stream)
 }
 
 fn is_open(stream: &TcpStream) -> bool {
