@@ -132,7 +132,8 @@ pub struct Settings {
     pub owner_lease: Duration,
     /// How long the events of an ended job stay in memory for readers that reconnect. 10 minutes.
     pub events_kept: Duration,
-    /// The memory for the events of all jobs, in bytes; events of ended jobs are dropped first, the oldest first. 64
+    /// The memory for the events of ended jobs, in bytes; the oldest are dropped first. Readers that have not read all
+    /// events of their jobs may hold eight times as much in addition; beyond that, those of the oldest jobs break off. 64
     /// MiB.
     pub events_bytes: usize,
     /// The longest answer of one job, in bytes, with its log probabilities; a worker that generates more text is at fault.

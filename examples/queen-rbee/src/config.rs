@@ -303,7 +303,7 @@ pub struct Config {
     /// How long the events of an ended job stay in memory
     #[arg(long, value_name = "DURATION")]
     pub events_kept: HumanDuration,
-    /// Memory for the events of all jobs
+    /// Memory for the events of ended jobs
     #[arg(long, value_name = "SIZE")]
     pub events_bytes: ByteSize,
     /// The largest answer of one job

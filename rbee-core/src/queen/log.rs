@@ -313,6 +313,23 @@ impl EventLog {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// True if it is held by more than its readers and this many others.
+    pub(super) fn is_held_by_others(self: &Arc<Self>, others: usize) -> bool {
+        let readers = self.lock().readers.len();
+        Arc::strong_count(self) > readers + others
+    }
+
+    /// Drops the events of a job that has ended: readers that have not read all of them get this error.
+    pub(super) fn discard(&self, why: Error) {
+        let mut inner = self.lock();
+        let Inner { started, tenant, readers, next_reader, .. } = std::mem::take(&mut *inner);
+        let interrupted = Some(why);
+        *inner = Inner { started, tenant, readers, next_reader, interrupted, ..Inner::default() };
+        let wakers = inner.wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// The vectors of the answer, if there are any.
     pub(super) fn vectors(&self) -> Option<Arc<Vec<Vec<f32>>>> {
         self.lock().vectors.clone()

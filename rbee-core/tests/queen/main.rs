@@ -8,6 +8,7 @@ mod hub;
 #[path = "../support/queen.rs"]
 mod queen_support;
 
+mod crashes;
 mod faults;
 mod fleet;
 mod idempotency;

@@ -56,14 +56,17 @@ impl Connection {
         }
         match self.tls.clone() {
             None => self.speak(stream).await,
-            Some(tls) => {
-                let shaken = tls.accept(stream);
-                match tokio::time::timeout(self.limits.handshake_timeout, shaken).await {
-                    Ok(Ok(stream)) => self.speak(stream).await,
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!("a TLS handshake took too long"),
-                }
-            }
+            // Apart, because its state is large, and would be a part of every connection.
+            Some(tls) => Box::pin(self.speak_tls(tls, stream)).await,
+        }
+    }
+
+    async fn speak_tls(&self, tls: Acceptor, stream: TcpStream) {
+        let shaken = tls.accept(stream);
+        match tokio::time::timeout(self.limits.handshake_timeout, shaken).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
@@ -139,11 +142,12 @@ impl Connection {
                     let http1::Parts { io, read_buf: read, .. } = connection.into_parts();
                     let (io, stop) = (Box::new(io.into_inner()), CancellationToken::new());
                     let served = protocol(TakenOver { io, read, stop: stop.clone() });
-                    self.serve_taken_over(served, stop).await;
+                    Box::pin(self.serve_taken_over(served, stop)).await;
                 }
             }
             Some(Err(error)) if error.is_parse_version_h2() => {
-                http2_refusal::refuse(connection.into_parts().io.into_inner()).await;
+                let io = connection.into_parts().io.into_inner();
+                Box::pin(http2_refusal::refuse(io)).await;
             }
             Some(Err(error)) => tracing::debug!(%error, "a connection ended"),
             None => tracing::debug!("a connection asked for nothing for too long"),

@@ -19,7 +19,9 @@ use super::support::{Daemon, run, token};
 
 mod flow;
 mod loss;
+mod pipes;
 mod protocol;
+mod queen;
 mod raw;
 
 async fn link(daemon: &Daemon) -> LinkWorker {
@@ -93,6 +95,19 @@ async fn cancelling_over_http_ends_the_run_of_a_link() {
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(stream.next().await.is_none());
     assert!(!worker.cancel(job).await.unwrap());
+
+    // Also a run that the worker has not accepted yet.
+    echo.inject(EchoFault::HangInExecute, 1);
+    let run = super::support::run(4);
+    let job = run.job.id;
+    let begun = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.execute(run).await.map(drop) }
+    });
+    until_active(&echo, 1).await;
+    assert!(worker.cancel(job).await.unwrap());
+    assert_eq!(echo.active(), 0);
+    assert_eq!(begun.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
 }
 
 #[tokio::test]

@@ -152,6 +152,29 @@ async fn events_resume_while_the_job_runs() {
 }
 
 #[tokio::test]
+async fn a_long_answer_is_written_in_small_parts_as_its_reader_reads() {
+    // Plus the event that goes beyond it.
+    const PART: usize = (16 << 10) + 1_000;
+    let hall = Hall::new().await;
+    for is_chat in [true, false] {
+        let fields = json!({"max_tokens": 4_000, "stream": is_chat.then_some(true)});
+        let begun = match is_chat {
+            true => request(Method::POST, "/v1/chat/completions", Some(chat(fields))),
+            false => events_after(&hall.submit(json!({"max_tokens": 4_000})).await, None),
+        };
+        let mut body = hall.begin(begun).await.into_body();
+        // Nobody has read anything, and the worker is done.
+        hall.quiet().await;
+        let mut bytes = 0;
+        while let Some(part) = next(&mut body).await {
+            assert!(part.len() <= PART, "{} bytes at once", part.len());
+            bytes += part.len();
+        }
+        assert!(bytes > 10 * PART, "{bytes}");
+    }
+}
+
+#[tokio::test]
 async fn a_place_in_the_events_that_is_no_number_is_refused() {
     let hall = Hall::new().await;
     let job = hall.submit(json!({})).await;

@@ -22,6 +22,8 @@ mod gated;
 #[cfg(target_os = "linux")]
 mod guarded;
 #[cfg(target_os = "linux")]
+mod kills;
+#[cfg(target_os = "linux")]
 mod limits;
 #[cfg(target_os = "linux")]
 mod metrics;

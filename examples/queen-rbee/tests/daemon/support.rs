@@ -175,16 +175,40 @@ fn send(
     body: Option<&str>,
     headers: &[(&str, &str)],
 ) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    try_send(address, method, path, body, headers).unwrap()
+}
+
+fn try_send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: Option<&str>,
+    headers: &[(&str, &str)],
+) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
     let body = body.unwrap_or_default();
     head += &format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all((head + body).as_bytes()).unwrap();
-    stream
+    stream.write_all((head + body).as_bytes())?;
+    Ok(stream)
+}
+
+/// Sends a request to a queen that may be gone, and returns the response as it arrives. `after` is the number of the
+/// last event that was read.
+pub(crate) fn try_open(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+    after: Option<&str>,
+) -> std::io::Result<BufReader<TcpStream>> {
+    let headers: Vec<_> = after.iter().map(|after| ("last-event-id", *after)).collect();
+    let body = body.map(Value::to_string);
+    try_send(address, method, path, body.as_deref(), &headers).map(BufReader::new)
 }
 
 /// One request on a connection of its own: the status and the body.

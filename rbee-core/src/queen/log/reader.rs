@@ -17,9 +17,10 @@ use crate::{
 
 /// The events of a job, from the reader's start to the one terminal event.
 ///
-/// A slow reader delays nobody; dropping it cancels nothing. In only one case there is no terminal event: the queen
-/// shuts down, or loses the job to another queen, before the job has ended. Then [`interruption`](Self::interruption)
-/// says so.
+/// A slow reader delays nobody; dropping it cancels nothing. There is no terminal event if the queen shuts down, or loses
+/// the job to another queen, before the job has ended, or if the reader is so slow that the events of the ended job are
+/// no longer in memory ([`events_bytes`](crate::Settings::events_bytes)). Then [`interruption`](Self::interruption) says
+/// so.
 #[derive(Debug)]
 pub struct JobEvents {
     log: Arc<EventLog>,
@@ -33,6 +34,11 @@ pub struct JobEvents {
 impl JobEvents {
     pub(super) fn new(log: Arc<EventLog>, next: u64, reader: u64) -> Self {
         Self { log, next, measured: 0, reader, done: false, interruption: None }
+    }
+
+    #[cfg(test)]
+    pub(in crate::queen) fn log(&self) -> &Arc<EventLog> {
+        &self.log
     }
 
     /// The next event, or `None` after the terminal one, or if the events [broke off](Self::interruption).

@@ -101,6 +101,17 @@ fn a_reader_that_waits_is_woken_by_whatever_comes_next() {
 }
 
 #[test]
+fn readers_that_are_gone_take_no_memory() {
+    let log = Arc::new(EventLog::default());
+    let _stays = log.read(None);
+    let before = log.bytes();
+    for _ in 0..1_000 {
+        drop(log.read(None));
+    }
+    assert_eq!(log.bytes(), before);
+}
+
+#[test]
 fn an_answer_that_is_too_long_is_not_written() {
     let log = EventLog::default();
     log.begin(LeaseId(1), STARTED);

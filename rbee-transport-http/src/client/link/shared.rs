@@ -69,11 +69,15 @@ impl Link {
         state.lost.is_none() && state.last < u32::MAX
     }
 
-    /// Sends the frame of a run, with the next number, once there is room.
+    /// Sends the frame of a run with this credit, with the next number, once there is room.
     ///
     /// # Errors
     /// [`ErrorKind::WorkerUnreachable`] if the link is lost.
-    pub(super) async fn send_run(&self, mut frame: BytesMut) -> Result<(u32, Arc<RunQueue>)> {
+    pub(super) async fn send_run(
+        &self,
+        mut frame: BytesMut,
+        credit: u32,
+    ) -> Result<(u32, Arc<RunQueue>)> {
         loop {
             // Registered before the check, so that no notification is lost between the two.
             let mut has_room = std::pin::pin!(self.0.has_room.notified());
@@ -90,7 +94,7 @@ impl Link {
                     })?;
                     state.last = run;
                     link::set_run(&mut frame, run);
-                    let queue = Arc::<RunQueue>::default();
+                    let queue = Arc::new(RunQueue::new(credit));
                     state.runs.insert(run, queue.clone());
                     if state.unsent.is_empty() {
                         state.unsent = frame;
@@ -109,7 +113,8 @@ impl Link {
     pub(super) fn send_credit(&self, run: u32, bytes: u32) {
         let mut state = self.0.lock();
         // A run that has ended needs none.
-        if state.runs.contains_key(&run) {
+        if let Some(queue) = state.runs.get(&run) {
+            queue.add_credit(bytes);
             link::put(&mut state.unsent, kind::CREDIT, run, &bytes.to_le_bytes());
             wake(state);
         }
@@ -171,8 +176,8 @@ impl Shared {
     /// Hands the frames that have arrived to their runs. Appends the readers that wait to `readers`.
     ///
     /// # Errors
-    /// [`ErrorKind::WorkerFault`] for a frame whose length is not allowed; the error of the connection, if the worker sends
-    /// one.
+    /// [`ErrorKind::WorkerFault`] for a frame whose length is not allowed, or that is beyond the credit of its run; the error
+    /// of the connection, if the worker sends one.
     pub(super) fn dispatch(&self, input: &mut FrameBuffer, readers: &mut Vec<Waker>) -> Result<()> {
         let mut state = self.lock();
         while let Some((frame, bytes)) = input.next_frame()? {
@@ -184,7 +189,12 @@ impl Shared {
             }
             // Of a run that was cancelled.
             let Some(queue) = state.runs.get(&frame.run) else { continue };
-            readers.extend(queue.push(bytes));
+            let Ok(reader) = queue.push(frame, bytes) else {
+                let message =
+                    format!("the worker has sent more than the credit of run {}", frame.run);
+                return Err(Error::new(ErrorKind::WorkerFault, message));
+            };
+            readers.extend(reader);
             if matches!(frame.kind, kind::END | kind::ERROR) {
                 state.runs.remove(&frame.run);
             }

@@ -61,7 +61,7 @@ impl RunStream {
             let message = format!("the run is larger than {} bytes", link::MAX_FRAME_BYTES);
             return Err(Error::new(ErrorKind::PayloadTooLarge, message));
         }
-        let (run, queue) = link.send_run(frame).await?;
+        let (run, queue) = link.send_run(frame, Self::CREDIT).await?;
         Self::new(link, run, queue).accepted().await
     }
 
@@ -77,6 +77,12 @@ impl RunStream {
             is_accepted: false,
             is_over: false,
         }
+    }
+
+    /// The bytes of the frames that have arrived and are held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.frames.len() + self.queue.held()
     }
 
     /// Waits until the worker has accepted the run.

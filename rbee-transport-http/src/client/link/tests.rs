@@ -90,6 +90,73 @@ fn credit_is_returned_as_the_reader_reads_and_not_before() {
 }
 
 #[test]
+fn runs_wait_while_the_connection_takes_nothing() {
+    const RUNS: usize = 40;
+    const PROMPT: usize = 100 << 10;
+    let mut json = serde_json::to_value(execute()).unwrap();
+    json["job"]["task"]["generate"]["prompt"] = serde_json::json!({"text": "x".repeat(PROMPT)});
+    let execute: Execute = serde_json::from_value(json).unwrap();
+    let (shared, link) = link();
+    let cx = &mut Context::from_waker(noop_waker_ref());
+    let mut begun: Vec<_> =
+        (0..RUNS).map(|_| Box::pin(RunStream::begin(link.clone(), &execute))).collect();
+    let mut sent = 0;
+    while sent < RUNS {
+        for run in &mut begun {
+            assert!(run.as_mut().poll(cx).is_pending());
+        }
+        let mut unsent = BytesMut::new();
+        shared.take_unsent(&mut unsent, &noop_waker());
+        // A megabyte, and the frame that goes beyond it.
+        assert!(unsent.len() < (1 << 20) + PROMPT + 1_000, "{} bytes are unsent", unsent.len());
+        let mut frames = FrameBuffer::new(&unsent);
+        while let Some((frame, _)) = frames.next_frame().unwrap() {
+            sent += 1;
+            assert_eq!((frame.kind, frame.run as usize), (kind::RUN, sent));
+        }
+        assert!(!unsent.is_empty(), "{sent} runs are sent, and the others wait");
+    }
+}
+
+#[test]
+fn a_worker_that_sends_more_than_the_credit_of_a_run_loses_the_link() {
+    let token = |run: u32, bytes: usize| {
+        let mut frame = BytesMut::new();
+        let at = link::begin(&mut frame, kind::TOKENS, run);
+        link::put_token(&mut frame, None, &"x".repeat(bytes), None);
+        assert!(link::finish(&mut frame, at));
+        frame
+    };
+    let (shared, link) = link();
+    let mut bytes = BytesMut::new();
+    put(&mut bytes, kind::ACCEPTED, 1, b"");
+    // What takes no credit is not kept, however often it comes: only the first of these.
+    for _ in 0..100_000 {
+        put(&mut bytes, kind::ACCEPTED, 1, b"and more");
+        put(&mut bytes, 99, 1, b"of a newer version");
+    }
+    let (begun, goes_on) = begin(&shared, &link, &bytes);
+    let mut stream = begun.unwrap().ok().unwrap();
+    assert!(goes_on && stream.held() < 1_000, "{} bytes are held", stream.held());
+    // The last frame may be larger than the rest of the credit.
+    let credit = RunStream::CREDIT as usize;
+    let first = token(1, 10);
+    for frame in [&first, &token(1, 2 * credit)] {
+        shared.dispatch(&mut FrameBuffer::new(frame), &mut Vec::new()).unwrap();
+    }
+    let next = shared.dispatch(&mut FrameBuffer::new(&first), &mut Vec::new()).unwrap_err();
+    assert_eq!(next.kind(), ErrorKind::WorkerFault);
+    assert!(next.message().contains("credit"), "{next}");
+    // With the credit that is returned it may go on.
+    let taken = std::iter::from_fn(|| match super::tests::next(&mut stream) {
+        Poll::Ready(Some(Ok(Output::Token { .. }))) => Some(()),
+        _ => None,
+    });
+    assert_eq!(taken.count(), 2);
+    shared.dispatch(&mut FrameBuffer::new(&first), &mut Vec::new()).unwrap();
+}
+
+#[test]
 fn a_run_that_has_ended_is_not_cancelled_and_gets_no_credit() {
     let (shared, link) = link();
     let mut bytes = BytesMut::new();
@@ -106,6 +173,36 @@ fn a_run_that_has_ended_is_not_cancelled_and_gets_no_credit() {
     assert!(matches!(next(&mut stream), Poll::Ready(None)));
     drop(stream);
     assert_eq!(sent(&shared), []);
+}
+
+#[test]
+fn what_has_arrived_before_a_link_is_lost_is_read_and_an_end_among_it_stands() {
+    let end = br#"{"finish":"stop","usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
+    for has_ended in [true, false] {
+        let (shared, link) = link();
+        let mut bytes = BytesMut::new();
+        put(&mut bytes, kind::ACCEPTED, 1, b"");
+        let (begun, _) = begin(&shared, &link, &bytes);
+        let mut stream = begun.unwrap().ok().unwrap();
+        bytes.clear();
+        let at = link::begin(&mut bytes, kind::TOKENS, 1);
+        link::put_token(&mut bytes, Some(1), "a", None);
+        assert!(link::finish(&mut bytes, at));
+        if has_ended {
+            put(&mut bytes, kind::END, 1, end);
+        }
+        shared.dispatch(&mut FrameBuffer::new(&bytes), &mut Vec::new()).unwrap();
+        shared.lose("the worker has closed the connection");
+        assert!(matches!(next(&mut stream), Poll::Ready(Some(Ok(Output::Token { .. })))));
+        match next(&mut stream) {
+            Poll::Ready(Some(Ok(Output::End { .. }))) => assert!(has_ended),
+            Poll::Ready(Some(Err(error))) => {
+                assert!(!has_ended && error.kind() == ErrorKind::WorkerLost, "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(next(&mut stream), Poll::Ready(None)));
+    }
 }
 
 #[test]

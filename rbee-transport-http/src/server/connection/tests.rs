@@ -1,8 +1,15 @@
 //! How long a connection is kept, and how it ends. The clock only moves when a test moves it.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use axum::routing::get;
+use futures_util::{StreamExt, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::{Instant, sleep},
@@ -22,12 +29,16 @@ struct Client {
 
 impl Client {
     fn of(table: &Arc<ConnectionTable>) -> Self {
+        Self::served_by(Router::new().route("/", get(|| async { "honey" })), table)
+    }
+
+    fn served_by(router: Router, table: &Arc<ConnectionTable>) -> Self {
         let shutdown = Arc::new(ShutdownSignal::default());
         let (connected, _) = table.admit(Peer::Loopback, Instant::now()).unwrap();
         let connection = Connection {
             limits: Limits::default(),
             tls: None,
-            router: Router::new().route("/", get(|| async { "honey" })),
+            router,
             shutdown: shutdown.clone(),
             connected,
             reach: Reach::Loopback,
@@ -139,4 +150,56 @@ async fn an_offer_to_upgrade_to_http_2_is_answered_in_http_1_1() {
     let (said, _) = client.rest().await;
     let said = String::from_utf8(said).unwrap();
     assert!(said.starts_with("HTTP/1.1 200") && said.ends_with("honey"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_holds_little_of_its_answer_and_nothing_once_it_is_gone() {
+    const PART: usize = 16 << 10;
+    for goes_away in [true, false] {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = taken.clone();
+        let endless = move || {
+            let counter = counter.clone();
+            let part = move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from(vec![b'x'; PART]))
+            };
+            async { Body::from_stream(stream::repeat_with(part).take(1_000)) }
+        };
+        let router = Router::new().route("/", get(endless));
+        let mut client = Client::served_by(router, &table(100));
+        client.stream.write_all(REQUEST).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        // At most 64 KiB in the pipe, as many in the buffer of the connection, and a part that was larger than the rest.
+        let held = taken.load(Ordering::Relaxed) * PART;
+        assert!((64 << 10..=144 << 10).contains(&held), "{held} bytes");
+        assert_eq!(Arc::strong_count(&taken), 3, "the router, this test, and the answer");
+        let began = Instant::now();
+        let stays = (!goes_away).then_some(client);
+        let limit =
+            if goes_away { Duration::from_millis(200) } else { Limits::default().write_timeout };
+        while Arc::strong_count(&taken) > 2 {
+            assert!(began.elapsed() <= limit, "goes away: {goes_away}");
+            sleep(Duration::from_millis(1)).await;
+        }
+        drop(stays);
+    }
+}
+
+#[tokio::test]
+async fn the_state_of_a_connection_is_small() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (connected, _) = table(1).admit(Peer::Loopback, Instant::now()).unwrap();
+    let connection = Connection {
+        limits: Limits::default(),
+        tls: None,
+        router: Router::new(),
+        shutdown: Arc::default(),
+        connected,
+        reach: Reach::Loopback,
+    };
+    // What only few connections need is in allocations of its own.
+    let bytes = size_of_val(&connection.serve(stream));
+    assert!(bytes <= 2_048, "{bytes} bytes");
 }

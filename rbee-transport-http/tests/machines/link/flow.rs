@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::support::{Daemon, run, token},
     link,
-    raw::{ACCEPTED, CANCEL, RawLink, frame, run_frame},
+    raw::{ACCEPTED, CANCEL, ERROR, RawLink, TOKENS, frame, run_frame},
 };
 
 /// The text of each token, in bytes.
@@ -151,6 +151,24 @@ async fn a_client_that_reads_nothing_can_cancel_its_run() {
     let _unread = worker.execute(run).await.unwrap();
     assert!(worker.cancel(job).await.unwrap());
     assert_eq!(chatter.active(), 0);
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_without_credit_ends_with_an_error() {
+    let chatter = Chatter::new();
+    let daemon = Daemon::serve(server::worker(chatter.clone(), token())).await;
+    let mut link = RawLink::open(&daemon).await;
+    let run = seeded(1, 1_000_000);
+    let job = run.job.id;
+    link.send(&run_frame(1, run, 1)).await;
+    assert_eq!(link.next().await.unwrap().0, ACCEPTED);
+    assert_eq!(link.next().await.unwrap().0, TOKENS);
+    let worker = LinkWorker::connect(daemon.endpoint(Some(token()))).await.unwrap();
+    assert!(worker.cancel(job).await.unwrap());
+    assert_eq!(chatter.active(), 0);
+    let (kind, number, payload) = link.next().await.unwrap();
+    assert_eq!((kind, number), (ERROR, 1));
+    assert!(String::from_utf8(payload).unwrap().contains("CANCELLED"));
 }
 
 /// Counts the connections that it makes.

@@ -1,90 +1,29 @@
 //! Links that are lost, and links of workers that stop.
 
 use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures_util::{StreamExt, future::join_all};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rbee_core::{
-    ErrorKind, Worker, async_trait,
+    ErrorKind, Worker,
     worker::{EchoGate, EchoWorker},
 };
 use rbee_transport_http::{
     client::{Endpoint, LinkWorker},
-    dial::{Dial, Io, Tcp},
+    dial::Tcp,
     server::{self, Server},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     super::support::{run, token},
-    link, serve,
+    link,
+    pipes::{Pipes, Way},
+    serve,
 };
-
-/// What happens to the bytes on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Open,
-    /// The connections are closed, as if the other side had ended.
-    Cut,
-    /// No bytes arrive any more, and no side sees an error.
-    Silent,
-}
-
-/// Connections in memory to a router that hyper serves without rbee's own server.
-#[derive(Debug)]
-struct Pipes {
-    router: axum::Router,
-    dials: AtomicUsize,
-    way: watch::Sender<Way>,
-}
-
-impl Pipes {
-    fn new(router: axum::Router) -> Arc<Self> {
-        Arc::new(Self { router, dials: AtomicUsize::new(0), way: watch::Sender::new(Way::Open) })
-    }
-
-    fn worker(self: &Arc<Self>, echo: &EchoWorker) -> LinkWorker {
-        let endpoint = Endpoint::new(self.clone(), 1, Some(token()));
-        LinkWorker::new(endpoint, echo.info().clone())
-    }
-}
-
-#[async_trait]
-impl Dial for Pipes {
-    async fn dial(&self, _: u16) -> io::Result<Box<dyn Io>> {
-        self.dials.fetch_add(1, Ordering::SeqCst);
-        let (near, mut way_out) = tokio::io::duplex(4_096);
-        let (mut way_in, far) = tokio::io::duplex(4_096);
-        let service = TowerToHyperService::new(self.router.clone());
-        let served = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(far), service)
-            .with_upgrades();
-        tokio::spawn(served);
-        let mut way = self.way.subscribe();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = tokio::io::copy_bidirectional(&mut way_out, &mut way_in) => return,
-                _ = way.wait_for(|way| *way != Way::Open) => {}
-            }
-            if *way.borrow() == Way::Silent {
-                let _ = way.wait_for(|way| *way == Way::Cut).await;
-            }
-        });
-        Ok(Box::new(near))
-    }
-
-    fn host(&self) -> &'static str {
-        "pipes"
-    }
-}
 
 #[tokio::test]
 async fn a_lost_connection_ends_each_of_its_runs_and_the_next_run_opens_another() {

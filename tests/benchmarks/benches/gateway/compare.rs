@@ -7,6 +7,7 @@ use crate::{
     load::Load,
     middle::{Middle, Running},
     scenes::Scene,
+    upstream,
 };
 
 /// One round of one gateway.
@@ -22,7 +23,7 @@ struct Round {
 
 /// Measures the gateways of the plan in its cases.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
-    let workers = Running::upstream()?;
+    let workers = Running::upstream(upstream::PACE)?;
     let mut middles = Vec::new();
     for kind in &plan.kinds {
         middles.extend(Middle::start(*kind, &workers, &[])?);

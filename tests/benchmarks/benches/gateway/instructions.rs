@@ -8,6 +8,7 @@ use crate::{
     load::Load,
     middle::{Kind, Middle, Running},
     scenes::Scene,
+    upstream,
 };
 
 /// Valgrind is about fifty times slower than the processor.
@@ -21,7 +22,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("callgrind");
     fs::create_dir_all(&folder)?;
-    let workers = Running::upstream()?;
+    let workers = Running::upstream(upstream::PACE)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Python's interpreter is not what is measured.
     let is_counted = |kind: &&Kind| !matches!(kind, Kind::NginxAgain | Kind::VllmRouter);

@@ -68,9 +68,7 @@ impl Load {
         let left = Arc::new(AtomicUsize::new(answers));
         let mut streams = Vec::new();
         for _ in 0..self.connections {
-            let stream = TcpStream::connect(self.address).await?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
+            streams.push(self.connect().await?);
         }
         let began = Instant::now();
         let count = u32::try_from(streams.len())?;
@@ -83,6 +81,12 @@ impl Load {
             futures_util::future::try_join_all(clients).await?.into_iter().flatten().collect();
         firsts.sort_unstable();
         Ok(Measured { wall: began.elapsed(), firsts })
+    }
+
+    async fn connect(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     async fn client(
@@ -120,6 +124,10 @@ impl Load {
                 return Err(format!("{given} tokens of {}: {answer}", self.tokens).into());
             }
             firsts.push(first.unwrap_or_else(|| asked.elapsed()));
+            // A server with little room for connections ends them with their answers.
+            if is_last(&buffer) {
+                stream = self.connect().await?;
+            }
         }
         Ok(firsts)
     }
@@ -135,4 +143,10 @@ impl Load {
             None => answer.ends_with(b"\r\n0\r\n\r\n"),
         }
     }
+}
+
+/// True if the server ends the connection with this answer.
+fn is_last(answer: &[u8]) -> bool {
+    let head = memchr::memmem::find(answer, b"\r\n\r\n").unwrap_or_default();
+    memchr::memmem::find(&answer[..head], b"connection: close").is_some()
 }

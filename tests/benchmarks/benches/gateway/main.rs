@@ -8,7 +8,8 @@
 //! The rounds of all gateways alternate. nginx runs twice: the difference of the two is what the method cannot see.
 //!
 //! Arguments: `--rounds N`, parts of the names of cases and gateways, and `--other PROGRAM`, another build of this
-//! benchmark whose queen takes part. `instructions` counts the instructions of a request with callgrind. `endurance` measures the queen's memory under many requests, slow readers and connections. Programs that
+//! benchmark whose queen takes part. `instructions` counts the instructions of a request with callgrind. `endurance` measures
+//! the queen's memory under many requests, open streams, readers that do not read, and connections. Programs that
 //! are not installed (nginx, vllm-router, valgrind) are left out. Linux only.
 
 #[global_allocator]
@@ -26,7 +27,7 @@ mod queen;
 mod scenes;
 mod upstream;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use middle::Kind;
 use scenes::{SCENES, Scene};
@@ -40,7 +41,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let role: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match role[..] {
-        ["upstream"] => upstream::serve(),
+        ["upstream", pace] => pace
+            .parse()
+            .map_err(Into::into)
+            .and_then(|millis| upstream::serve(Duration::from_millis(millis))),
         ["queen", ref options @ .., fast, paced] => queen::serve(options, fast, paced),
         ["proxy", port] => proxy::serve(port),
         ["minimal", port] => minimal::serve(port),

@@ -33,9 +33,10 @@ impl Drop for Running {
 }
 
 impl Running {
-    pub(crate) fn upstream() -> Result<Self> {
+    /// The workers; the paced ones take this long for a token.
+    pub(crate) fn upstream(pace: Duration) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        Self::start(command.arg("upstream"))
+        Self::start(command.arg("upstream").arg(pace.as_millis().to_string()))
     }
 
     /// Starts a process that prints the ports it listens on.

@@ -15,10 +15,11 @@ use crate::Result;
 
 /// Answers at once.
 pub(crate) const FAST: &str = "fast";
-/// Returns a token every 10 ms.
+/// Returns a token every 10 ms, unless the process is started with another pace.
 pub(crate) const PACED: &str = "paced";
 
-const PACE: Duration = Duration::from_millis(10);
+/// The time between two tokens of the paced workers.
+pub(crate) const PACE: Duration = Duration::from_millis(10);
 /// What the workers accept.
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// More than the number of connections.
@@ -27,8 +28,9 @@ const SLOTS: u32 = 10_000;
 /// The name of the hive that has both workers.
 pub(crate) const HIVE: &str = "bench";
 
-/// Serves until it is killed. Prints its ports on standard output: fast worker, paced worker, OpenAI's API, hive.
-pub(crate) fn serve() -> Result<()> {
+/// Serves until it is killed, with this time between two tokens of the paced workers. Prints its ports on standard
+/// output: fast worker, paced worker, OpenAI's API, hive.
+pub(crate) fn serve(pace: Duration) -> Result<()> {
     crate::cpu::stay_beside();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -36,16 +38,16 @@ pub(crate) fn serve() -> Result<()> {
             Ok::<_, rbee_core::Error>(EchoWorker::builder(model.parse()?).slots(SLOTS))
         };
         let fast = server::worker(worker(FAST)?.build(), TOKEN.parse()?);
-        let paced = server::worker(worker(PACED)?.token_delay(PACE).build(), TOKEN.parse()?);
+        let paced = server::worker(worker(PACED)?.token_delay(pace).build(), TOKEN.parse()?);
         let id: HiveId = HIVE.parse()?;
         let hive = InProcessHive::new()
             .with_id(id.clone())
             .with_worker(worker(FAST)?.hive(id.clone()).build())
-            .with_worker(worker(PACED)?.token_delay(PACE).hive(id).build());
+            .with_worker(worker(PACED)?.token_delay(pace).hive(id).build());
         let hive = server::hive(Arc::new(hive), TOKEN.parse()?);
         // vLLM's router asks for the health of its workers.
         let openai = Router::new()
-            .route("/v1/chat/completions", post(completions))
+            .route("/v1/chat/completions", post(move |body| completions(body, pace)))
             .route("/health", get(async || ()));
         let mut ports = Vec::new();
         for router in [fast, paced, openai, hive] {
@@ -69,7 +71,7 @@ data: [DONE]
 
 "#;
 
-async fn completions(body: Bytes) -> axum::response::Response {
+async fn completions(body: Bytes, pace: Duration) -> axum::response::Response {
     let request: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let tokens = request["max_tokens"].as_u64().unwrap_or(16) as usize;
     let is_paced = request["model"] == PACED;
@@ -77,7 +79,7 @@ async fn completions(body: Bytes) -> axum::response::Response {
     let built = if request["stream"] == true {
         let frames = stream::iter(0..tokens).then(move |index| async move {
             if is_paced && index > 0 {
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(pace).await;
             }
             Ok::<_, Infallible>(Bytes::from_static(CHUNK))
         });
