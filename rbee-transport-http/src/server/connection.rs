@@ -18,6 +18,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -49,7 +50,8 @@ impl Connection {
     pub(super) async fn serve(self, stream: Accepted) {
         let stream = match stream {
             Accepted::Tcp(stream, _) => stream,
-            Accepted::Local(stream) => return self.speak(stream).await,
+            // Apart, because its state would be a part of every connection.
+            Accepted::Local(stream) => return Box::pin(self.speak(stream)).await,
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");

@@ -27,9 +27,10 @@ Commands:
                  licenses, layers, purity, words, the public API, lints, documentation, tests
   bench [NAME] [ARGS]
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
-                 registry, replay, sandbox, worker.
+                 registry, replay, sandbox, tunnel, worker.
                  ARGS go to `cargo bench`; after `--` to the benchmark itself. `worker` measures llama.cpp
-                 beside rbee's engine, `gateway` vLLM's router beside the queen; both are installed with Python
+                 beside rbee's engine, `gateway` vLLM's router beside the queen; both are installed with Python.
+                 `tunnel` measures SSH beside TCP on a machine in a network namespace, so it needs root
 
   layers [--summary]
                  Checks that modules use only lower layers; --summary shows which top-level modules use which
@@ -76,6 +77,14 @@ fn main() -> ExitCode {
                     if let Some(router) = python_packages::vllm_router() {
                         bench = bench.environment("VLLM_ROUTER", router.display().to_string());
                     }
+                }
+                Some(&"tunnel") => {
+                    let hive = ["build", "--release", "--package", "rbee-hive"];
+                    built.push(Step::cargo("the hive of the benchmark", &hive));
+                    let worker = ["build", "--release", "--package", "rbee-transport-http"];
+                    let mut worker = Step::cargo("the worker of the benchmark", &worker);
+                    worker.arguments(&["--example", "echo-worker"]);
+                    built.push(worker);
                 }
                 _ => {}
             }

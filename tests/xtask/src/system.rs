@@ -40,16 +40,8 @@ const NEEDED: [Needed; 7] = [
         package: "dropbear-bin",
         why: "SSH is tested against another kind of server",
     },
-    Needed {
-        names: &["ip"],
-        package: "iproute2",
-        why: "machines are made of network namespaces",
-    },
-    Needed {
-        names: &["pkill"],
-        package: "procps",
-        why: "programs on such machines are killed",
-    },
+    Needed { names: &["ip"], package: "iproute2", why: "machines are made of network namespaces" },
+    Needed { names: &["pkill"], package: "procps", why: "programs on such machines are killed" },
     Needed {
         names: &["strip"],
         package: "binutils",
