@@ -189,7 +189,8 @@ async fn a_client_that_reads_nothing_holds_little_of_its_answer_and_nothing_once
 #[tokio::test]
 async fn the_state_of_a_connection_is_small() {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let (connected, _) = table(1).admit(Peer::Loopback, Instant::now()).unwrap();
     let connection = Connection {
         limits: Limits::default(),
@@ -200,6 +201,6 @@ async fn the_state_of_a_connection_is_small() {
         reach: Reach::Loopback,
     };
     // What only few connections need is in allocations of its own.
-    let bytes = size_of_val(&connection.serve(stream));
+    let bytes = size_of_val(&connection.serve(Accepted::Tcp(stream, address)));
     assert!(bytes <= 2_048, "{bytes} bytes");
 }

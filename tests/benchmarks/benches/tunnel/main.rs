@@ -13,11 +13,10 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all};
 use rbee_core::{
-    CorrelationId, HiveBackend, Job, JobId, ModelRef, Output, Priority, Run, Worker, WorkerId,
-    WorkerSpec,
+    CorrelationId, HiveBackend, InProcessHive, Job, JobId, ModelRef, Output, Priority, Run, Worker,
+    WorkerId, WorkerSpec,
     hive::{ModelHost, ModelOrigin, Progress},
     id::Epoch,
-    models,
     request::{Prompt, Sampling, Task},
     worker::Resume,
 };
@@ -211,7 +210,7 @@ async fn spawned(
 
 /// The bytes per second of a copy.
 async fn copied(hive: &dyn HiveBackend, model: &ModelRef) -> Result<f64> {
-    let files = models::files_at(model, Progress::ignore()).await?;
+    let files = InProcessHive::new().files(model).await?;
     let began = Instant::now();
     let held = hive.provision(model, ModelOrigin::Files(files), Progress::ignore()).await?;
     Ok(held.bytes as f64 / began.elapsed().as_secs_f64())
