@@ -49,3 +49,8 @@ pub use hive::{SshEvent, SshHive, SshProgress, SshStep};
 pub use passphrases::{NoPassphrases, Passphrase, Passphrases};
 pub use progress::{ConnectEvent, ConnectStep, Progress};
 pub use target::SshTarget;
+
+/// Compiles the example on the page about machines by SSH.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/ssh.md")]
+struct SshPage;
