@@ -174,7 +174,7 @@ async fn jump_hosts_are_resolved_by_themselves_and_the_first_by_its_own_jump_hos
     let files = Files::new(&[(
         "config",
         "Host gpu\n  ProxyJump bob@second:7,[::1]:8,ssh://third\nHost second\n  HostName second.lan\n  ProxyJump first\n\
-         Host third\n  HostName third.lan\n  ProxyJump ignored\n  ProxyCommand ignored\nHost first\n  User carl\n  ProxyCommand nc %h %p\n",
+         Host third\n  HostName third.lan\n  ProxyCommand ignored\nHost ::1\n  ProxyJump ignored\nHost first\n  User carl\n  ProxyCommand nc %h %p\n",
     )]);
     let config = files.both("gpu").await;
     let hops: Vec<(&str, &str, u16)> = config

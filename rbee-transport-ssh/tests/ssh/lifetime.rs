@@ -126,18 +126,26 @@ async fn keep_alive_messages_notice_a_machine_that_hangs() {
 async fn a_machine_that_hangs_while_much_is_sent_to_it_is_noticed_and_the_writer_gets_an_error() {
     let sshd = Sshd::start();
     let connection = Connection::open(&sshd.config(), &hasty()).await.unwrap();
-    let mut channel = connection.exec("cat >/dev/null").await.unwrap();
+    // So many that their windows hold more than the buffers of the system, and the session waits for the socket.
+    let mut channels = Vec::new();
+    for _ in 0..9 {
+        channels.push(connection.exec("cat >/dev/null").await.unwrap());
+    }
     sshd.freeze();
-    let sending = async {
-        let bytes = vec![0; 1 << 20];
-        loop {
-            if let Err(cause) = channel.write_all(&bytes).await {
-                return cause;
+    let mut writers = tokio::task::JoinSet::new();
+    for mut channel in channels {
+        writers.spawn(async move {
+            let bytes = vec![0; 1 << 20];
+            loop {
+                if let Err(cause) = channel.write_all(&bytes).await {
+                    return cause;
+                }
             }
-        }
-    };
-    let cause = timeout(LIMIT, sending).await.expect("the writer waits");
-    assert_eq!(cause.kind(), std::io::ErrorKind::ConnectionReset, "{cause}");
+        });
+    }
+    while let Some(cause) = timeout(LIMIT, writers.join_next()).await.expect("a writer waits") {
+        assert_eq!(cause.unwrap().kind(), std::io::ErrorKind::ConnectionReset);
+    }
     let cause = timeout(LIMIT, connection.closed()).await.expect("it was not noticed");
     assert!(matches!(cause, SshError::Closed { .. }), "{cause}");
 }

@@ -218,6 +218,18 @@ async fn a_connection_that_breaks_off_is_no_refusal_and_the_limit_of_the_server_
     let cause = Connection::open(&config, &options).await.unwrap_err();
     assert!(matches!(cause, SshError::Closed { .. }), "{cause}");
     assert!(cause.is_transient());
+
+    // A server that ends the connection after it has refused a key would do it again.
+    let sshd = Sshd::start();
+    let mut config = sshd.config();
+    let directory = tempfile::tempdir().unwrap();
+    let stranger = Key::new(directory.path(), "id_stranger", "ed25519");
+    let encrypted = Key::with_passphrase(directory.path(), "id_mine", "ed25519", "x");
+    sshd.authorize(&encrypted.public());
+    config.identity_files = vec![stranger.path, encrypted.path];
+    options.passphrases = Arc::new(Ending(Mutex::new(Some(sshd))));
+    let cause = Connection::open(&config, &options).await.unwrap_err();
+    assert!(matches!(cause, SshError::Authentication(_)), "{cause}");
 }
 
 /// Ends the server instead of giving a passphrase.
@@ -236,9 +248,10 @@ async fn identities_only_offers_no_other_keys_of_the_agent() {
     let sshd = Sshd::start();
     let directory = sshd.directory.path();
     let stranger = Key::new(directory, "id_stranger", "ed25519");
-    let agent = Agent::start(directory, &[&sshd.client_key]);
+    let agent = Agent::start(directory, &[&stranger, &sshd.client_key]);
     let mut config = sshd.config();
     config.identity_agent = Some(agent.socket.clone());
+    // It is with the agent and in the file, and is offered once.
     config.identity_files = vec![stranger.path.clone()];
     config.identities_only = true;
     let failure = failure(&config, &ConnectOptions::default()).await;
