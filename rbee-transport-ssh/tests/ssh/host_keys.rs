@@ -4,7 +4,10 @@ use std::fs;
 
 use rbee_transport_ssh::{ConnectOptions, Connection, HostConfig, SshError};
 
-use crate::sshd::{Key, Sshd, SshdOptions, mode, run, with_suffix};
+use crate::{
+    keys::{Key, mode, run, with_suffix},
+    sshd::{Sshd, SshdOptions},
+};
 
 async fn error(config: &HostConfig, options: &ConnectOptions) -> SshError {
     match Connection::open(config, options).await {
@@ -36,7 +39,7 @@ async fn an_unknown_key_is_refused_with_its_fingerprint_and_nothing_is_sent() {
     assert!(text.contains("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"), "{text}");
     assert!(text.contains("--accept-new"), "{text}");
     assert!(text.contains("known_hosts:1: "), "{text}");
-    assert!(!sshd.log().contains(&crate::sshd::user()), "a user name was sent: {}", sshd.log());
+    assert!(!sshd.log().contains(&crate::keys::user()), "a user name was sent: {}", sshd.log());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use rbee_transport_ssh::{
     ConfigOptions, ConfigSource, ConnectOptions, Connection, SshError, SshTarget,
 };
 
-use crate::sshd::{Sshd, user};
+use crate::{keys::user, sshd::Sshd};
 
 /// Two jump hosts and a machine, and the configuration of a person who names them.
 fn three_machines() -> (Sshd, Sshd, Sshd, tempfile::TempDir) {

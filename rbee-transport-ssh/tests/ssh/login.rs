@@ -11,7 +11,11 @@ use rbee_transport_ssh::{
     HostConfig, Passphrase, Passphrases, SshError, SshTarget,
 };
 
-use crate::sshd::{Agent, Dropbear, Given, Key, Sshd, set_mode, user, with_suffix};
+use crate::{
+    dropbear::Dropbear,
+    keys::{Agent, Given, Key, set_mode, user, with_suffix},
+    sshd::Sshd,
+};
 
 /// The failure of an authentication.
 async fn failure(config: &HostConfig, options: &ConnectOptions) -> AuthenticationFailure {
@@ -81,7 +85,7 @@ async fn a_key_without_a_public_part_asks_first_and_three_wrong_passphrases_are_
     // An encrypted PEM file shows nothing of the key.
     let key = Key::with_passphrase(directory, "id_pem", "ecdsa", "correct horse");
     let file = key.path.to_str().unwrap();
-    crate::sshd::run(
+    crate::keys::run(
         "ssh-keygen",
         &["-p", "-m", "PKCS8", "-P", "correct horse", "-N", "correct horse", "-f", file],
     );
@@ -258,6 +262,9 @@ async fn identities_only_offers_no_other_keys_of_the_agent() {
     assert_eq!(failure.attempts.len(), 1, "{failure}");
     config.identities_only = false;
     assert!(used_key(&config, &ConnectOptions::default()).await.starts_with("agent key"));
+    drop(agent);
+    let _agent = Agent::start(directory, &[&stranger]);
+    assert_eq!(self::failure(&config, &ConnectOptions::default()).await.attempts.len(), 1);
 }
 
 #[tokio::test]

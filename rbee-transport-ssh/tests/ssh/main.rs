@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dropbear;
 mod host_keys;
 mod hostile;
 mod jump;
+mod keys;
 mod lifetime;
 mod login;
 mod sessions;
