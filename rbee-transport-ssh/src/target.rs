@@ -156,6 +156,8 @@ fn checked<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::SshTarget;
 
     fn parts(text: &str) -> (Option<String>, String, Option<u16>) {
@@ -221,5 +223,17 @@ mod tests {
         }
         let long = "x".repeat(256);
         assert!(long.parse::<SshTarget>().unwrap_err().to_string().contains("at most 255"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_refused_or_is_the_same_target_when_it_is_written_and_read_again(
+            text in "(ssh://)?([-a-z%@:\\[\\]. ]{0,6}@)?[-a-z0-9:.\\[\\]%/$é]{0,12}(:[0-9]{0,6})?",
+        ) {
+            if let Ok(target) = text.parse::<SshTarget>() {
+                prop_assert!(!target.host().starts_with('-'));
+                prop_assert_eq!(target.to_string().parse::<SshTarget>().unwrap(), target);
+            }
+        }
     }
 }
