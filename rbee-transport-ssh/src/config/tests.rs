@@ -243,6 +243,13 @@ async fn match_is_left_to_the_client_and_refused_by_line_without_one() {
     assert_eq!(files.resolve("a", ConfigSource::Automatic).await.unwrap().user, "late");
     let error = files.resolve("a", ConfigSource::Files).await.unwrap_err().to_string();
     assert!(error.contains("config:3: Match is supported only where the program ssh"), "{error}");
+    let files = Files::new(&[(
+        "config",
+        "Host a\n  CanonicalizeHostname no\nHost b\n  CanonicalizeHostname yes\n",
+    )]);
+    files.both("a").await;
+    let error = files.resolve("b", ConfigSource::Files).await.unwrap_err().to_string();
+    assert!(error.contains("config:4: CanonicalizeHostname is supported only where"), "{error}");
 }
 
 #[tokio::test]
