@@ -153,7 +153,9 @@ impl HostConfig {
     /// Reads what `ssh_config` says about a machine and about the jump hosts on the way to it.
     ///
     /// Used are the keywords of the fields of this type, with `Host`, `Include` and `Match`. Other keywords are
-    /// ignored, as far as they do not decide where a connection goes: `ProxyUseFdpass` is refused.
+    /// ignored, as far as they do not decide where a connection goes: `ProxyUseFdpass` is refused. Whether unknown host
+    /// keys are accepted does not depend on `StrictHostKeyChecking`, but on
+    /// [`ConnectOptions::accept_new`](crate::ConnectOptions::accept_new).
     ///
     /// # Errors
     /// [`SshError::Config`] with the file and line or the message of the SSH client.

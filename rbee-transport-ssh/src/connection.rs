@@ -50,7 +50,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct ConnectOptions {
-    /// Accept and record the host key of a machine that has none recorded. A changed key is refused in any case.
+    /// Accept and record the host key of a machine that has none recorded, and of its jump hosts. A changed or revoked
+    /// key is refused in any case.
     pub accept_new: bool,
     /// Who knows the passphrases of key files.
     pub passphrases: Arc<dyn Passphrases>,

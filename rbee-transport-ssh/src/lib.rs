@@ -6,7 +6,7 @@
 //! ```no_run
 //! use rbee_transport_ssh::{ConnectOptions, Connection, ConfigOptions, HostConfig, SshTarget};
 //!
-//! # async fn example() -> Result<(), rbee_transport_ssh::SshError> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let target: SshTarget = "gpu-box".parse()?;
 //! let config = HostConfig::resolve(&target, &ConfigOptions::default()).await?;
 //! let connection = Connection::open(&config, &ConnectOptions::default()).await?;

@@ -7,8 +7,10 @@ use crate::error::SshError;
 /// The most bytes of a host name (DNS allows 253) and of a user name.
 const MOST_BYTES: usize = 255;
 /// Characters that have a meaning in a shell. A name can end up in a `ProxyCommand`, so they are refused.
-const SHELL_CHARACTERS: &[char] =
-    &['\'', '`', '"', '$', '\\', ';', '&', '<', '>', '|', '(', ')', '{', '}', '*', '?', '!', '#'];
+const SHELL_CHARACTERS: &[char] = &[
+    '\'', '`', '"', '$', '\\', ';', '&', '<', '>', '|', '(', ')', '{', '}', '[', ']', '*', '?',
+    '!', '#',
+];
 
 /// A machine as a person names it for `ssh`: an alias of `ssh_config`, `user@host`, `user@host:port`, an IPv6 address
 /// (in brackets if a port follows), or a URL `ssh://user@host:port`.
@@ -81,6 +83,9 @@ fn parse(text: &str) -> Result<SshTarget, String> {
     };
     let (host, port) = host_and_port(rest)?;
     let host = checked("the host name", host)?;
+    if host.contains(':') && !is_ipv6(host) {
+        return Err(format!("{host:?} is no IPv6 address"));
+    }
     if host.contains('/') {
         return Err("a host name has no \"/\"".into());
     }
@@ -112,9 +117,7 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), String> {
     match text.split_once(':') {
         None => Ok((text, None)),
         Some((_, rest)) if rest.contains(':') => {
-            // An address may end with the name of an interface: `fe80::1%eth0`.
-            let address = text.split('%').next().unwrap_or_default();
-            if address.parse::<Ipv6Addr>().is_ok() {
+            if is_ipv6(text) {
                 return Ok((text, None));
             }
             Err("it has more than one \":\" and is no IPv6 address; write user@host:port, or \
@@ -123,6 +126,11 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), String> {
         }
         Some((host, digits)) => Ok((host, Some(port(digits)?))),
     }
+}
+
+/// Returns true for an IPv6 address, which may end with the name of an interface: `fe80::1%eth0`.
+fn is_ipv6(text: &str) -> bool {
+    text.split('%').next().unwrap_or_default().parse::<Ipv6Addr>().is_ok()
 }
 
 fn port(digits: &str) -> Result<u16, String> {
@@ -156,6 +164,8 @@ fn checked<'a>(what: &str, name: &'a str) -> Result<&'a str, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::SshTarget;
 
     fn parts(text: &str) -> (Option<String>, String, Option<u16>) {
@@ -210,6 +220,9 @@ mod tests {
             ("gpu:", "\"\" is no port"),
             ("[::1", "closing bracket"),
             ("[::1]22", "write [address]:port"),
+            ("[:]", "\":\" is no IPv6 address"),
+            ("[[]", "must not contain '['"),
+            ("ada@gpu]", "must not contain ']'"),
             ("a:b:c", "no IPv6 address"),
             ("ssh://gpu/home", "no path"),
             ("ssh://a%20b@gpu", "percent-encoding"),
@@ -221,5 +234,17 @@ mod tests {
         }
         let long = "x".repeat(256);
         assert!(long.parse::<SshTarget>().unwrap_err().to_string().contains("at most 255"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_refused_or_is_the_same_target_when_it_is_written_and_read_again(
+            text in "(ssh://)?([-a-z%@:\\[\\]. ]{0,6}@)?[-a-z0-9:.\\[\\]%/$é]{0,12}(:[0-9]{0,6})?",
+        ) {
+            if let Ok(target) = text.parse::<SshTarget>() {
+                prop_assert!(!target.host().starts_with('-'));
+                prop_assert_eq!(target.to_string().parse::<SshTarget>().unwrap(), target);
+            }
+        }
     }
 }

@@ -134,28 +134,37 @@ impl Reader<'_> {
                         }
                     }
                 }
-                "ignoreunknown" if applies => {
-                    let patterns = arguments.iter().flat_map(|list| list.split(','));
-                    self.ignored.extend(patterns.map(str::to_ascii_lowercase));
-                }
-                _ if !keywords::is_known(&keyword) => {
-                    if !pattern::fits_list(self.ignored.iter().map(String::as_str), &keyword) {
-                        return Err(wrong(format!(
-                            "{keyword:?} is no keyword of ssh_config; remove it, or name it in IgnoreUnknown before"
-                        )));
-                    }
-                }
-                _ if applies => self
-                    .settings
-                    .set(&keyword, &arguments)
-                    .map_err(|reason| wrong(format!("{keyword}: {reason}")))?,
-                // Wrong values are reported whatever the host.
-                _ => Settings::default()
-                    .set(&keyword, &arguments)
-                    .map_err(|reason| wrong(format!("{keyword}: {reason}")))?,
+                _ => self.set(&keyword, &arguments, applies).map_err(wrong)?,
             }
         }
         Ok(())
+    }
+
+    /// Sets a keyword, if its block is for this host. Wrong values are reported whatever the host.
+    fn set(&mut self, keyword: &str, arguments: &[String], applies: bool) -> Result<(), String> {
+        if keyword == "ignoreunknown" && applies {
+            let patterns = arguments.iter().flat_map(|list| list.split(','));
+            self.ignored.extend(patterns.map(str::to_ascii_lowercase));
+            return Ok(());
+        }
+        if !keywords::is_known(keyword) {
+            let is_ignored = pattern::fits_list(self.ignored.iter().map(String::as_str), keyword);
+            return match is_ignored {
+                true => Ok(()),
+                false => Err(format!(
+                    "{keyword:?} is no keyword of ssh_config; remove it, or name it in IgnoreUnknown before"
+                )),
+            };
+        }
+        let canonical = arguments.first().map_or("no", String::as_str);
+        if keyword == "canonicalizehostname" && applies && !["no", "false"].contains(&canonical) {
+            return Err("CanonicalizeHostname is supported only where the program ssh is installed; install an \
+                        OpenSSH client, or write whole names"
+                .into());
+        }
+        let mut other = Settings::default();
+        let settings = if applies { &mut self.settings } else { &mut other };
+        settings.set(keyword, arguments).map_err(|reason| format!("{keyword}: {reason}"))
     }
 
     /// The files that fit a pattern, in alphabetical order.

@@ -79,6 +79,8 @@ fn is_blank(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -112,6 +114,23 @@ mod tests {
         }
         for open in ["Host \"a", "Host 'a", "\"Port 22"] {
             assert!(read(open).unwrap_err().contains("not closed"), "{open}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_arguments_are_read_as_they_were(
+            arguments in prop::collection::vec("[a-z \"'\\\\#=\t]{0,8}", 1..4),
+            any in ".{0,40}",
+        ) {
+            let quote = |argument: &String| {
+                format!("\"{}\"", argument.replace('\\', "\\\\").replace('"', "\\\""))
+            };
+            let quoted: Vec<String> = arguments.iter().map(quote).collect();
+            let directive = read(&format!("Host {}", quoted.join(" "))).unwrap().unwrap();
+            prop_assert_eq!(directive.arguments, arguments);
+            // Whatever is in a file, nothing panics.
+            let _ = read(&any);
         }
     }
 }

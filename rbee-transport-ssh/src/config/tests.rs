@@ -174,7 +174,7 @@ async fn jump_hosts_are_resolved_by_themselves_and_the_first_by_its_own_jump_hos
     let files = Files::new(&[(
         "config",
         "Host gpu\n  ProxyJump bob@second:7,[::1]:8,ssh://third\nHost second\n  HostName second.lan\n  ProxyJump first\n\
-         Host third\n  HostName third.lan\n  ProxyJump ignored\n  ProxyCommand ignored\nHost first\n  User carl\n  ProxyCommand nc %h %p\n",
+         Host third\n  HostName third.lan\n  ProxyCommand ignored\nHost ::1\n  ProxyJump ignored\nHost first\n  User carl\n  ProxyCommand nc %h %p\n",
     )]);
     let config = files.both("gpu").await;
     let hops: Vec<(&str, &str, u16)> = config
@@ -243,6 +243,13 @@ async fn match_is_left_to_the_client_and_refused_by_line_without_one() {
     assert_eq!(files.resolve("a", ConfigSource::Automatic).await.unwrap().user, "late");
     let error = files.resolve("a", ConfigSource::Files).await.unwrap_err().to_string();
     assert!(error.contains("config:3: Match is supported only where the program ssh"), "{error}");
+    let files = Files::new(&[(
+        "config",
+        "Host a\n  CanonicalizeHostname no\nHost b\n  CanonicalizeHostname yes\n",
+    )]);
+    files.both("a").await;
+    let error = files.resolve("b", ConfigSource::Files).await.unwrap_err().to_string();
+    assert!(error.contains("config:4: CanonicalizeHostname is supported only where"), "{error}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpSocket, TcpStream, lookup_host},
@@ -133,7 +134,18 @@ pub(super) struct Proxy {
     messages: Arc<Mutex<Vec<u8>>>,
     /// Ends when all messages were read.
     listening: JoinHandle<()>,
-    _child: Child,
+    child: Child,
+}
+
+impl Drop for Proxy {
+    /// Ends the command and the processes that it has started.
+    fn drop(&mut self) {
+        // There is no number if it has ended already.
+        let group = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
 }
 
 impl Proxy {
@@ -153,7 +165,8 @@ pub(super) fn proxy(config: &HostConfig, command: &str) -> Result<(Box<dyn Io>, 
     };
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(format!("exec {command}"));
-    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell.process_group(0).kill_on_drop(true);
     let mut child = shell.spawn().map_err(|cause| failed(cause.to_string()))?;
     let (Some(input), Some(output), Some(mut errors)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -171,5 +184,5 @@ pub(super) fn proxy(config: &HostConfig, command: &str) -> Result<(Box<dyn Io>, 
             kept.extend_from_slice(&buffer[..count.min(room)]);
         }
     });
-    Ok((Box::new(tokio::io::join(output, input)), Proxy { messages, listening, _child: child }))
+    Ok((Box::new(tokio::io::join(output, input)), Proxy { messages, listening, child }))
 }

@@ -72,3 +72,22 @@ fn lock(file: &File) -> Result<(), String> {
         thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_locked_while_it_is_read_and_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("known_hosts");
+        let is_recorded = |_: &[u8]| {
+            let other = File::open(&path).unwrap();
+            let attempt = rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive);
+            assert_eq!(attempt, Err(rustix::io::Errno::WOULDBLOCK));
+            Ok(false)
+        };
+        append(&path, "line", is_recorded).unwrap();
+        lock(&File::open(&path).unwrap()).unwrap();
+    }
+}

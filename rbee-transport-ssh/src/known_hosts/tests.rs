@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use proptest::prelude::*;
 use russh::keys::PublicKey;
 use tempfile::TempDir;
 
@@ -271,5 +272,21 @@ fn the_names_that_ssh_keygen_finds_are_found() {
             .map(|line| line.place.line)
             .collect();
         assert_eq!(ours, lines_by_keygen(&path, host), "{host}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_line_in_front_hides_a_key_or_a_revocation(
+        line in prop::collection::vec(any::<u8>(), 0..80),
+        fields in "(@revoked |@cert-authority |@)?[|a-z*,!]{1,6} (ssh-ed25519|ssh-rsa|1024) [A-Za-z0-9+/=]{0,80}",
+    ) {
+        let mut bytes = line;
+        bytes.retain(|byte| *byte != b'\n');
+        bytes.extend(format!("\n{fields}\n@revoked cpu.lan {ED_1}\ngpu.lan {ED_1}\n").bytes());
+        let mut known = KnownHosts::default();
+        known.add(Path::new("known_hosts"), &bytes);
+        prop_assert_eq!(verdict(&known, "gpu.lan", ED_1), "known 4");
+        prop_assert_eq!(verdict(&known, "cpu.lan", ED_1), "revoked 3");
     }
 }

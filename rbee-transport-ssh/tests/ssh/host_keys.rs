@@ -4,7 +4,10 @@ use std::fs;
 
 use rbee_transport_ssh::{ConnectOptions, Connection, HostConfig, SshError};
 
-use crate::sshd::{Key, Sshd, SshdOptions, mode, run, with_suffix};
+use crate::{
+    keys::{Key, mode, run, with_suffix},
+    sshd::{Sshd, SshdOptions},
+};
 
 async fn error(config: &HostConfig, options: &ConnectOptions) -> SshError {
     match Connection::open(config, options).await {
@@ -36,7 +39,7 @@ async fn an_unknown_key_is_refused_with_its_fingerprint_and_nothing_is_sent() {
     assert!(text.contains("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"), "{text}");
     assert!(text.contains("--accept-new"), "{text}");
     assert!(text.contains("known_hosts:1: "), "{text}");
-    assert!(!sshd.log().contains(&crate::sshd::user()), "a user name was sent: {}", sshd.log());
+    assert!(!sshd.log().contains(&crate::keys::user()), "a user name was sent: {}", sshd.log());
 }
 
 #[tokio::test]
@@ -180,6 +183,21 @@ async fn a_certificate_of_a_trusted_authority_is_accepted() {
 }
 
 #[tokio::test]
+async fn the_key_in_a_certificate_of_a_stranger_counts_like_a_plain_key() {
+    let (sshd, _) = certified(&["-h", "-I", "host", "-n", "127.0.0.1"]);
+    let other = Key::new(sshd.directory.path(), "other_ca", "ed25519");
+    let trusted = format!("@cert-authority * {}\n", other.public());
+    sshd.set_known_hosts(&trusted);
+    assert!(matches!(refused(&sshd).await, SshError::HostKeyUnknown(_)));
+    let key = refused(&sshd).await;
+    let SshError::HostKeyUnknown(unknown) = key else { panic!("{key}") };
+    let shown = run("ssh-keyscan", &["-p", &sshd.port.to_string(), "127.0.0.1"]);
+    sshd.set_known_hosts(&(trusted + &shown));
+    let connection = sshd.connect().await.unwrap();
+    assert_eq!(connection.host_key(), Some(unknown.fingerprint));
+}
+
+#[tokio::test]
 async fn a_certificate_that_is_not_valid_is_refused_with_the_reason() {
     let cases: [(&[&str], &str); 4] = [
         (&["-h", "-I", "x", "-n", "other.lan"], "it is for other.lan, not for 127.0.0.1"),
@@ -215,6 +233,10 @@ async fn an_alias_replaces_host_and_port() {
     let mut config = sshd.config();
     config.host_key_alias = Some("GPU-key".into());
     Connection::open(&config, &ConnectOptions::default()).await.unwrap();
+    let recorded = sshd.known_hosts();
+    sshd.set_known_hosts("");
+    Connection::open(&config, &accept_new()).await.unwrap();
+    assert_eq!(sshd.known_hosts(), recorded);
     config.host_key_alias = None;
     let cause = error(&config, &ConnectOptions::default()).await;
     assert!(matches!(cause, SshError::HostKeyUnknown(_)), "{cause}");

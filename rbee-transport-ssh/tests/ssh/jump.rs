@@ -1,10 +1,12 @@
 //! Jump hosts and proxies.
 
+use std::{path::Path, time::Duration};
+
 use rbee_transport_ssh::{
     ConfigOptions, ConfigSource, ConnectOptions, Connection, SshError, SshTarget,
 };
 
-use crate::sshd::{Sshd, user};
+use crate::{keys::user, sshd::Sshd};
 
 /// Two jump hosts and a machine, and the configuration of a person who names them.
 fn three_machines() -> (Sshd, Sshd, Sshd, tempfile::TempDir) {
@@ -65,7 +67,7 @@ async fn the_end_of_a_jump_host_ends_the_connections_behind_it() {
     let connection =
         Connection::connect(&target, &options, &ConnectOptions::default()).await.unwrap();
     drop(first);
-    let cause = tokio::time::timeout(std::time::Duration::from_secs(20), connection.closed()).await;
+    let cause = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await;
     assert!(cause.unwrap().is_transient());
     assert!(connection.exec("true").await.is_err());
 }
@@ -97,13 +99,26 @@ async fn the_input_and_output_of_a_proxy_command_are_the_connection() {
     config.host_name = "no-such-host.invalid".into();
     config.host_key_alias = Some(sshd.name());
     let bash = |body: &str| format!("bash -c '{body}'");
-    let relay = "exec 3<>/dev/tcp/127.0.0.1/PORT; cat <&3 & cat >&3; kill $!";
-    config.proxy_command = Some(bash(&relay.replace("PORT", &sshd.port.to_string())));
+    // Its input is read by a process below it, which must end as well.
+    let pid = sshd.path("pid");
+    let relay = "exec 3<>/dev/tcp/127.0.0.1/PORT; cat <&3 & echo $! >PID; cat >&3";
+    let relay = relay.replace("PORT", &sshd.port.to_string());
+    config.proxy_command = Some(bash(&relay.replace("PID", pid.to_str().unwrap())));
     let connection = Connection::open(&config, &ConnectOptions::default()).await.unwrap();
     let output = connection.exec("echo hello").await.unwrap().output(100).await.unwrap();
     assert_eq!(output.stdout, b"hello\n");
+    let pid = std::fs::read_to_string(pid).unwrap();
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    drop(connection);
+    let ended = async {
+        while process.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.unwrap();
 
-    config.proxy_command = Some(bash("echo no way >&2; exit 1"));
+    config.proxy_command = Some(bash("exec 1>&-; sleep 0.1; echo no way >&2; exit 1"));
     let cause = Connection::open(&config, &ConnectOptions::default()).await.unwrap_err();
     assert!(cause.to_string().contains("no way"), "{cause}");
 }

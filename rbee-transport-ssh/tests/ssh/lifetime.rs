@@ -13,10 +13,17 @@ use crate::sshd::Sshd;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Gives up connecting soon.
 fn hasty() -> ConnectOptions {
     let mut options = ConnectOptions::default();
     options.connect_timeout = Duration::from_millis(500);
-    options.keep_alive_interval = Duration::from_millis(300);
+    options
+}
+
+/// Notices soon that a machine hangs, after four times this interval.
+fn watchful() -> ConnectOptions {
+    let mut options = ConnectOptions::default();
+    options.keep_alive_interval = Duration::from_millis(400);
     options
 }
 
@@ -110,12 +117,12 @@ async fn the_addresses_of_a_name_are_tried_from_the_address_and_in_the_family_th
 #[tokio::test]
 async fn keep_alive_messages_notice_a_machine_that_hangs() {
     let sshd = Sshd::start();
-    let connection = Connection::open(&sshd.config(), &hasty()).await.unwrap();
+    let connection = Connection::open(&sshd.config(), &watchful()).await.unwrap();
     let mut channel = connection.exec("cat").await.unwrap();
     sshd.freeze();
     let begin = Instant::now();
     let cause = timeout(LIMIT, connection.closed()).await.expect("it was not noticed");
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert!(cause.to_string().contains("answers no keep-alive messages"), "{cause}");
     let read = timeout(LIMIT, channel.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(read.kind(), std::io::ErrorKind::ConnectionReset);
@@ -125,19 +132,27 @@ async fn keep_alive_messages_notice_a_machine_that_hangs() {
 #[tokio::test]
 async fn a_machine_that_hangs_while_much_is_sent_to_it_is_noticed_and_the_writer_gets_an_error() {
     let sshd = Sshd::start();
-    let connection = Connection::open(&sshd.config(), &hasty()).await.unwrap();
-    let mut channel = connection.exec("cat >/dev/null").await.unwrap();
+    let connection = Connection::open(&sshd.config(), &watchful()).await.unwrap();
+    // So many that their windows hold more than the buffers of the system, and the session waits for the socket.
+    let mut channels = Vec::new();
+    for _ in 0..9 {
+        channels.push(connection.exec("cat >/dev/null").await.unwrap());
+    }
     sshd.freeze();
-    let sending = async {
-        let bytes = vec![0; 1 << 20];
-        loop {
-            if let Err(cause) = channel.write_all(&bytes).await {
-                return cause;
+    let mut writers = tokio::task::JoinSet::new();
+    for mut channel in channels {
+        writers.spawn(async move {
+            let bytes = vec![0; 1 << 20];
+            loop {
+                if let Err(cause) = channel.write_all(&bytes).await {
+                    return cause;
+                }
             }
-        }
-    };
-    let cause = timeout(LIMIT, sending).await.expect("the writer waits");
-    assert_eq!(cause.kind(), std::io::ErrorKind::ConnectionReset, "{cause}");
+        });
+    }
+    while let Some(cause) = timeout(LIMIT, writers.join_next()).await.expect("a writer waits") {
+        assert_eq!(cause.unwrap().kind(), std::io::ErrorKind::ConnectionReset);
+    }
     let cause = timeout(LIMIT, connection.closed()).await.expect("it was not noticed");
     assert!(matches!(cause, SshError::Closed { .. }), "{cause}");
 }

@@ -11,7 +11,11 @@ use rbee_transport_ssh::{
     HostConfig, Passphrase, Passphrases, SshError, SshTarget,
 };
 
-use crate::sshd::{Agent, Dropbear, Given, Key, Sshd, set_mode, user, with_suffix};
+use crate::{
+    dropbear::Dropbear,
+    keys::{Agent, Given, Key, set_mode, user, with_suffix},
+    sshd::Sshd,
+};
 
 /// The failure of an authentication.
 async fn failure(config: &HostConfig, options: &ConnectOptions) -> AuthenticationFailure {
@@ -81,7 +85,7 @@ async fn a_key_without_a_public_part_asks_first_and_three_wrong_passphrases_are_
     // An encrypted PEM file shows nothing of the key.
     let key = Key::with_passphrase(directory, "id_pem", "ecdsa", "correct horse");
     let file = key.path.to_str().unwrap();
-    crate::sshd::run(
+    crate::keys::run(
         "ssh-keygen",
         &["-p", "-m", "PKCS8", "-P", "correct horse", "-N", "correct horse", "-f", file],
     );
@@ -218,6 +222,18 @@ async fn a_connection_that_breaks_off_is_no_refusal_and_the_limit_of_the_server_
     let cause = Connection::open(&config, &options).await.unwrap_err();
     assert!(matches!(cause, SshError::Closed { .. }), "{cause}");
     assert!(cause.is_transient());
+
+    // A server that ends the connection after it has refused a key would do it again.
+    let sshd = Sshd::start();
+    let mut config = sshd.config();
+    let directory = tempfile::tempdir().unwrap();
+    let stranger = Key::new(directory.path(), "id_stranger", "ed25519");
+    let encrypted = Key::with_passphrase(directory.path(), "id_mine", "ed25519", "x");
+    sshd.authorize(&encrypted.public());
+    config.identity_files = vec![stranger.path, encrypted.path];
+    options.passphrases = Arc::new(Ending(Mutex::new(Some(sshd))));
+    let cause = Connection::open(&config, &options).await.unwrap_err();
+    assert!(matches!(cause, SshError::Authentication(_)), "{cause}");
 }
 
 /// Ends the server instead of giving a passphrase.
@@ -236,15 +252,19 @@ async fn identities_only_offers_no_other_keys_of_the_agent() {
     let sshd = Sshd::start();
     let directory = sshd.directory.path();
     let stranger = Key::new(directory, "id_stranger", "ed25519");
-    let agent = Agent::start(directory, &[&sshd.client_key]);
+    let agent = Agent::start(directory, &[&stranger, &sshd.client_key]);
     let mut config = sshd.config();
     config.identity_agent = Some(agent.socket.clone());
+    // It is with the agent and in the file, and is offered once.
     config.identity_files = vec![stranger.path.clone()];
     config.identities_only = true;
     let failure = failure(&config, &ConnectOptions::default()).await;
     assert_eq!(failure.attempts.len(), 1, "{failure}");
     config.identities_only = false;
     assert!(used_key(&config, &ConnectOptions::default()).await.starts_with("agent key"));
+    drop(agent);
+    let _agent = Agent::start(directory, &[&stranger]);
+    assert_eq!(self::failure(&config, &ConnectOptions::default()).await.attempts.len(), 1);
 }
 
 #[tokio::test]

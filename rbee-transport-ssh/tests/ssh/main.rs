@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dropbear;
 mod hive;
 mod host_keys;
 mod hostile;
 mod jump;
+mod keys;
 mod lifetime;
 mod login;
 mod machines;
