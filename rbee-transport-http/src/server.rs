@@ -39,6 +39,8 @@ mod request_metrics;
 mod response;
 mod routes;
 mod shutdown_signal;
+#[cfg(unix)]
+mod socket_listener;
 mod takeover;
 #[cfg_attr(not(feature = "tls"), path = "server/no_tls.rs")]
 mod tls;

@@ -3,6 +3,7 @@
 //! Everything is done by scripts that run in `sh` of the other machine, one session after the other. Nothing is
 //! downloaded there, and neither root nor any package is needed.
 
+mod answers;
 mod architecture;
 mod elf;
 mod error;
@@ -36,7 +37,7 @@ pub use programs::{ProgramFile, ProgramSet, Programs};
 pub use progress::{DeployEvent, DeployProgress, DeployStep};
 pub use remove::{RemoveOptions, Removed, remove, remove_old_versions};
 pub(crate) use start::{HiveStart, start, start_only};
-pub use upload::{Installed, install};
+pub use upload::{InstallOptions, Installed, install};
 
 use progress::RunningStep;
 
@@ -48,14 +49,14 @@ pub struct DeployOptions {
     pub programs: Arc<Programs>,
     /// The directory on the machine, absolute or beginning with `~/`; see [`PlaceKind`] for the default.
     pub directory: Option<String>,
-    /// Names who does this, such as the queen and the hive; see [`install`].
-    pub uploader: String,
+    /// How they are copied.
+    pub install: InstallOptions,
 }
 
 impl DeployOptions {
-    /// These programs, in the default directory.
+    /// These programs, in the default directory. For `uploader` see [`InstallOptions::uploader`].
     pub fn new(programs: Arc<Programs>, uploader: impl Into<String>) -> Self {
-        Self { programs, directory: None, uploader: uploader.into() }
+        Self { programs, directory: None, install: InstallOptions::new(uploader) }
     }
 }
 
@@ -75,6 +76,20 @@ pub struct Deployment {
 ///
 /// It takes one session if everything is there.
 ///
+/// ```
+/// use std::sync::Arc;
+/// use rbee_transport_ssh::deploy::{DeployError, DeployEvent, DeployOptions, Exec, Programs, deploy};
+///
+/// # async fn example(connection: &dyn Exec) -> Result<(), DeployError> {
+/// let programs = Arc::new(Programs::new(env!("CARGO_PKG_VERSION")));
+/// let options = DeployOptions::new(programs, "queen-1/gpu-box");
+/// let show = |event: &DeployEvent| println!("{event:?}");
+/// let deployment = deploy(connection, &options, &show).await?;
+/// println!("{} is ready on {}", deployment.installed.program("rbee-hive"), deployment.facts);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 /// Those of [`probe`], [`Programs::choose`] and [`install`].
 pub async fn deploy(
@@ -84,7 +99,7 @@ pub async fn deploy(
 ) -> Result<Deployment, DeployError> {
     let facts = probe(exec, options.directory.as_deref(), progress).await?;
     let programs = choose(&options.programs, &facts, progress).await?;
-    let installed = install(exec, &facts, &programs, &options.uploader, progress).await?;
+    let installed = install(exec, &facts, &programs, &options.install, progress).await?;
     Ok(Deployment { facts, programs, installed })
 }
 

@@ -27,6 +27,7 @@ use crate::{
         RemoveOptions, Removed,
     },
     error::SshError,
+    local_user::LocalUser,
     target::SshTarget,
 };
 
@@ -208,11 +209,15 @@ impl SshHive {
         Connection::connect(&self.target, &self.config, &options).await
     }
 
-    /// Connects to the hive, unless it is connected.
-    async fn up(&self) -> Result<()> {
+    /// Connects to the hive, unless it is connected. Returns true if it has connected now.
+    async fn up(&self) -> Result<bool> {
         if self.link.is_up() {
-            return Ok(());
+            return Ok(false);
         }
+        self.reconnect().await.map(|()| true)
+    }
+
+    async fn reconnect(&self) -> Result<()> {
         // What is left of a connection whose tunnel has ended.
         if let Some(connection) = self.link.disconnect() {
             connection.close().await;
@@ -245,7 +250,7 @@ impl SshHive {
                 Err(error) => return Err(self.failed(&error)),
             }
         }
-        let uploader = format!("queen-{}-{}", std::process::id(), self.info.id);
+        let uploader = uploader(&self.info.id);
         let mut options = DeployOptions::new(self.programs.clone(), uploader);
         options.directory.clone_from(&self.directory);
         let reporter = self.reporter();
@@ -301,6 +306,14 @@ impl SshHive {
     }
 }
 
+/// Names who copies programs: the same after a restart of the queen, so that it removes what it left behind.
+fn uploader(hive: &HiveId) -> String {
+    match LocalUser::current() {
+        Some(user) => format!("{}-{}-{hive}", user.host_name, user.uid),
+        None => format!("{}-{hive}", std::process::id()),
+    }
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl ModelHost for SshHive {
@@ -340,10 +353,17 @@ impl HiveBackend for SshHive {
     /// do not fit.
     async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
         let _one = self.changing.lock().await;
-        self.up().await?;
-        let step_of = self.reporter();
-        let step = step_of.start(SshStep::Health);
-        let events = self.hive.watch(owner).await?;
+        let is_new = self.up().await?;
+        let reporter = self.reporter();
+        let step = reporter.start(SshStep::Health);
+        let events = match self.hive.watch(owner).await {
+            // The connection is about to end, or the hive at its end: its streams notice that before the tunnel does.
+            Err(error) if error.kind() == ErrorKind::HiveUnreachable && !is_new => {
+                self.reconnect().await?;
+                self.hive.watch(owner).await?
+            }
+            events => events?,
+        };
         step.finish("it answers");
         Ok(events)
     }

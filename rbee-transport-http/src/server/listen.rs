@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::wire::ListenHost;
 
 #[cfg(unix)]
-use super::listener::SocketListener;
+use super::socket_listener::SocketListener;
 #[cfg(all(feature = "tunnel", unix))]
 use super::tunnel::TunnelListener;
 use super::{

@@ -1,22 +1,16 @@
 //! Where a server listens, and the connections that come in there.
 
-#[cfg(unix)]
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     task::{Context, Poll},
 };
 
-#[cfg(unix)]
-use tokio::net::UnixListener;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::reach::Reach;
+#[cfg(unix)]
+use super::socket_listener::SocketListener;
 #[cfg(all(feature = "tunnel", unix))]
 use super::tunnel::TunnelListener;
 use crate::dial::Io;
@@ -83,55 +77,4 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// A Unix socket that only its user can reach. It is removed when this is dropped.
-#[cfg(unix)]
-#[derive(Debug)]
-pub(super) struct SocketListener {
-    pub(super) listener: UnixListener,
-    path: PathBuf,
-}
-
-#[cfg(unix)]
-impl SocketListener {
-    /// Listens there. A socket that nobody listens on any more is replaced.
-    pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        // Under another name first, so that nobody reaches it before its permissions are set, and the old one is
-        // replaced in one step.
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let new = PathBuf::from(new);
-        match std::os::unix::net::UnixStream::connect(path) {
-            Ok(_) => {
-                let message = "another program listens there";
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                let message = format!("{error}; choose a directory with a shorter path");
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-            }
-            Err(_) => {}
-        }
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&new)?;
-        let placed = fs::set_permissions(&new, PermissionsExt::from_mode(0o600))
-            .and_then(|()| fs::rename(&new, path));
-        if let Err(error) = placed {
-            let _ = fs::remove_file(&new);
-            return Err(error);
-        }
-        Ok(Self { listener, path: path.to_owned() })
-    }
-}
-
-#[cfg(unix)]
-impl Drop for SocketListener {
-    fn drop(&mut self) {
-        // If it is gone already, there is nothing to do.
-        let _ = fs::remove_file(&self.path);
-    }
 }

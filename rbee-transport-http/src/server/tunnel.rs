@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::listener::SocketListener;
+use super::socket_listener::SocketListener;
 use crate::{
     dial::{Dial, Io, Sockets},
     tunnel::{

@@ -4,12 +4,12 @@ use std::{io, time::Duration};
 
 use h2::{Ping, PingPong};
 
-/// The time between two signs of life.
+/// The time between two heartbeats.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// How long the other end may take to respond. A full connection delays the response by what waits in it.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Asks the other end for signs of life, until there is none.
+/// Sends heartbeats until the other end does not respond.
 pub(crate) async fn keep_alive(mut pings: PingPong) -> io::Error {
     loop {
         tokio::time::sleep(INTERVAL).await;

@@ -17,6 +17,15 @@ use super::{
 };
 
 /// What a program needs of a machine.
+///
+/// ```
+/// use rbee_transport_ssh::deploy::Elf;
+///
+/// let elf = Elf::read(&std::env::current_exe()?)?;
+/// assert_eq!(elf.architecture.name(), std::env::consts::ARCH);
+/// println!("needs glibc {:?} and {}", elf.glibc, elf.libraries.join(", "));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Elf {

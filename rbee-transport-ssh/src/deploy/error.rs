@@ -30,7 +30,7 @@ pub enum DeployError {
     },
     /// The machine did not run the script that was sent to `sh`.
     #[error(
-        "{what}: the machine ran no script: `sh` ended with {end}. Its output was {output:?}. Check that \
+        "{what}: the machine ran no script: `sh` ended with {end}. Its output was {printed:?}. Check that \
          `ssh HOST sh -c true` works: the user needs a login shell, and the server must not force another command"
     )]
     NoShell {
@@ -39,7 +39,7 @@ pub enum DeployError {
         /// How the command ended.
         end: SessionEnd,
         /// The end of its output.
-        output: String,
+        printed: String,
     },
     /// A step took too long.
     #[error(

@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use super::{
+    answers::Answers,
     architecture::Architecture,
     error::DeployError,
     place::{InstalledFile, InstalledVersion, Place, PlaceKind},
-    script::Answers,
 };
 
 /// Facts about a machine, as [`probe`](super::probe) found them.

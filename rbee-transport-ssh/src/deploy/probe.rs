@@ -7,7 +7,7 @@ use super::{
     exec::Exec,
     facts::MachineFacts,
     progress::{DeployProgress, DeployStep, RunningStep},
-    script::Script,
+    script::{COMMON, Script},
 };
 
 /// The time that the script has. Its parts that may hang have shorter limits of their own.
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Finds out what a machine is and has. It takes one session and leaves nothing on the machine.
 ///
 /// `directory` is the directory to put programs in, absolute or beginning with `~/`. By default several are
-/// considered: see [`PlaceKind`](crate::PlaceKind).
+/// considered: see [`PlaceKind`](super::PlaceKind).
 ///
 /// # Errors
 /// [`DeployError::Session`], [`DeployError::NoShell`], [`DeployError::TimedOut`] or [`DeployError::Answer`] if the
@@ -31,7 +31,7 @@ pub async fn probe(
     let script = Script {
         what: "looking at the machine",
         variables: vec![("given", given)],
-        body: include_str!("probe.sh").into(),
+        body: format!("{COMMON}{}", include_str!("probe.sh")),
         limit: LIMIT,
     };
     let facts = MachineFacts::from_answers(&script.run(exec).await?)?;

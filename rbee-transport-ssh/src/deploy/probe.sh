@@ -180,6 +180,19 @@ if has ldconfig; then
 		esac
 	done
 fi
+# The dynamic linker looks here too.
+set -f
+before=$IFS
+IFS=:
+# shellcheck disable=SC2086
+set -- $LD_LIBRARY_PATH
+IFS=$before
+set +f
+for d in "$@"; do
+	for f in "$d"/libcu*.so* "$d"/libnv*.so* "$d"/libnccl.so*; do
+		[ -e "$f" ] && say library "${f##*/}"
+	done
+done
 # The last, because a broken driver can make it hang.
 say step nvidia-smi
 if has nvidia-smi; then

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{
+    answers::Answers,
     error::DeployError,
     exec::Exec,
     progress::{DeployProgress, DeployStep, RunningStep},
-    script::{Answers, Script},
+    script::{COMMON, Script},
     size::Size,
 };
 
@@ -30,7 +31,7 @@ pub async fn remove_old_versions(
     let script = Script {
         what: "removing old versions",
         variables: vec![("root", root.into()), ("keep", format!("/{}/", keep.join("/")))],
-        body: format!("{FUNCTIONS}{}", include_str!("remove_old_versions.sh")),
+        body: format!("{COMMON}{FUNCTIONS}{}", include_str!("remove_old_versions.sh")),
         limit: LIMIT,
     };
     let removed = Removed::from_answers(&script.run(exec).await?);
@@ -82,7 +83,7 @@ pub async fn remove(
             ("hive", hive.clone()),
             ("models", u8::from(*models).to_string()),
         ],
-        body: format!("{FUNCTIONS}{}", include_str!("remove_hive.sh")),
+        body: format!("{COMMON}{FUNCTIONS}{}", include_str!("remove_hive.sh")),
         limit: LIMIT,
     };
     let answers = script.run(exec).await?;

@@ -6,26 +6,25 @@
 use std::{future::Future, io, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    io::{AsyncWrite, AsyncWriteExt, split},
     time::timeout,
 };
 
 use super::{
+    answers::{Answers, Lines},
     error::DeployError,
-    exec::{Exec, Session, SessionEnd},
+    exec::{Exec, Session},
     source::FileSource,
 };
 
-/// The most bytes of an answer, including what start files print.
-const MOST_BYTES: usize = 1 << 20;
-/// The most bytes of unrelated output that an error shows.
-const MOST_SHOWN: usize = 400;
 /// The time in which some bytes must be accepted.
 const STALLED: Duration = Duration::from_secs(60);
 /// The time that a session has to end after its script did.
 const END: Duration = Duration::from_secs(10);
-/// The functions that all scripts use.
-const COMMON: &str = include_str!("common.sh");
+/// The beginning of all scripts.
+const SAY: &str = include_str!("say.sh");
+/// The functions of the scripts that look at a machine or change files on it.
+pub(super) const COMMON: &str = include_str!("common.sh");
 
 /// A text in single quotes for a POSIX shell.
 pub(super) fn quoted(text: &str) -> String {
@@ -57,28 +56,17 @@ pub(super) struct Script {
 impl Script {
     /// Runs it to its end. It gets no input.
     pub(super) async fn run(&self, exec: &dyn Exec) -> Result<Answers, DeployError> {
-        let running = async {
-            let mut running = self.open(exec, " </dev/null").await?;
-            // If the command has ended already, its output tells why.
-            let _ = running.session.shutdown().await;
-            running.finish().await
-        };
-        timed(self.limit, self.what, running).await?
+        let mut running = timed(self.limit, self.what, self.open(exec, " </dev/null")).await??;
+        // If the command has ended already, its output tells why.
+        let _ = timed(self.limit, self.what, running.session.shutdown()).await?;
+        running.finish().await
     }
 
     /// Starts it and waits until it says that it is `ready` for its input, or ends.
     pub(super) async fn start(&self, exec: &dyn Exec) -> Result<Running, DeployError> {
-        let running = async {
-            let mut running = self.open(exec, "").await?;
-            while let Some(key) = running.read_line().await? {
-                if key == "ready" {
-                    running.is_ready = true;
-                    break;
-                }
-            }
-            Ok(running)
-        };
-        timed(self.limit, self.what, running).await?
+        let mut running = timed(self.limit, self.what, self.open(exec, "")).await??;
+        timed(self.limit, self.what, running.read_to_ready()).await??;
+        Ok(running)
     }
 
     async fn open(&self, exec: &dyn Exec, input: &str) -> Result<Running, DeployError> {
@@ -87,7 +75,7 @@ impl Script {
         for (name, value) in &self.variables {
             text += &format!("{name}={}\n", quoted(value));
         }
-        text += COMMON;
+        text += SAY;
         text += &self.body;
         // The shell reads up to here before it runs anything, so it reads nothing of what is sent later.
         text += &format!("}}{input}\n");
@@ -97,14 +85,15 @@ impl Script {
         if session.write_all(text.as_bytes()).await.is_ok() {
             let _ = session.flush().await;
         }
-        let answers = Answers { what: self.what, pairs: Vec::new() };
-        let lines = Lines { marker: format!("{a}{b} ").into_bytes(), ..Lines::default() };
-        Ok(Running { session, lines, answers, limit: self.limit, is_ready: false })
+        let (what, limit) = (self.what, self.limit);
+        let (answers, lines) = (Answers::new(what), Lines::new(&format!("{a}{b}")));
+        Ok(Running { what, session, lines, answers, limit, is_ready: false })
     }
 }
 
 /// A script that runs.
 pub(super) struct Running {
+    what: &'static str,
     session: Box<dyn Session>,
     lines: Lines,
     answers: Answers,
@@ -125,7 +114,7 @@ impl Running {
 
     /// What comes after the answers is no text: the session, and what was already read of it.
     pub(super) fn into_stream(self) -> (Vec<u8>, Box<dyn Session>) {
-        (self.lines.buffer, self.session)
+        (self.lines.into_rest(), self.session)
     }
 
     /// Sends a file and runs the script to its end.
@@ -133,7 +122,7 @@ impl Running {
         mut self,
         source: &mut FileSource<'_>,
     ) -> Result<Answers, DeployError> {
-        let (what, limit) = (self.answers.what, self.limit);
+        let (what, limit) = (self.what, self.limit);
         let (mut read, mut write) = split(&mut self.session);
         let written = {
             let mut lines = std::pin::pin!(self.lines.read_all(&mut read, &mut self.answers));
@@ -158,31 +147,34 @@ impl Running {
 
     /// Reads the rest of the answer, and ends the session.
     pub(super) async fn finish(mut self) -> Result<Answers, DeployError> {
-        let what = self.answers.what;
-        let read = timeout(self.limit, self.lines.read_all(&mut self.session, &mut self.answers));
-        match read.await {
+        let (what, limit) = (self.what, self.limit);
+        let read = timeout(limit, self.lines.read_all(&mut self.session, &mut self.answers)).await;
+        match read {
             Ok(read) => read.map_err(|error| error.into_error(what))?,
-            Err(_) => return Err(late(what, &self.answers, self.limit)),
+            Err(_) => {
+                let after = self.answers.progress();
+                return Err(DeployError::TimedOut { what, after, limit });
+            }
         }
-        let ended = timed(END, what, self.session.end()).await?;
+        let ended = timeout(END, self.session.end()).await;
         if self.answers.is_complete() {
             return Ok(self.answers);
         }
-        let end = ended.map_err(|cause| DeployError::Session { what, cause })?;
-        if self.answers.pairs.is_empty() {
-            return Err(DeployError::NoShell { what, end, output: self.lines.shown() });
-        }
-        Err(ended_early(&self.answers, &end))
+        let late =
+            |_| DeployError::TimedOut { what, after: "the end of its output".into(), limit: END };
+        let end = ended.map_err(late)?.map_err(|cause| DeployError::Session { what, cause })?;
+        Err(self.answers.ended_early(end, &self.lines))
     }
 
-    async fn read_line(&mut self) -> Result<Option<String>, DeployError> {
-        let what = self.answers.what;
-        let line = self.lines.next(&mut self.session).await;
-        let Some((key, value)) = line.map_err(|error| error.into_error(what))? else {
-            return Ok(None);
-        };
-        self.answers.pairs.push((key.clone(), value));
-        Ok(Some(key))
+    async fn read_to_ready(&mut self) -> Result<(), DeployError> {
+        while !self.is_ready && !self.answers.is_complete() {
+            let line = self.lines.next(&mut self.session).await;
+            match line.map_err(|error| error.into_error(self.what))? {
+                Some(line) => self.is_ready = self.answers.add(line) == "ready",
+                None => break,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -209,160 +201,6 @@ async fn timed<T>(
     timeout(limit, work).await.map_err(late)
 }
 
-fn late(what: &'static str, answers: &Answers, limit: Duration) -> DeployError {
-    let after = match (answers.all("step").last(), answers.pairs.last()) {
-        (Some(step), _) => format!("step {step}"),
-        (None, Some((key, _))) => format!("answer {key}"),
-        (None, None) => "the beginning".into(),
-    };
-    DeployError::TimedOut { what, after, limit }
-}
-
-fn ended_early(answers: &Answers, end: &SessionEnd) -> DeployError {
-    let last = answers.pairs.last().map_or("nothing", |(key, _)| key);
-    DeployError::Answer {
-        what: answers.what,
-        reason: format!("the script ended early, after {last:?}, with {end}"),
-    }
-}
-
-/// The lines of an answer, keys and values.
-#[derive(Debug)]
-pub(super) struct Answers {
-    what: &'static str,
-    /// A value is `None` if it is not UTF-8 or has several lines.
-    pairs: Vec<(String, Option<String>)>,
-}
-
-impl Answers {
-    /// The keys and values in their order. Values that are empty or cannot be used are left out.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().filter_map(|(key, value)| {
-            let value = value.as_deref().filter(|value| !value.is_empty())?;
-            Some((key.as_str(), value))
-        })
-    }
-
-    /// The first value of a key; `None` also if it is empty.
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.all(key).next()
-    }
-
-    /// The values of a key.
-    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
-        self.pairs().filter(move |(is, _)| *is == key).map(|(_, value)| value)
-    }
-
-    /// Returns true if the script came to its end, or said why it failed.
-    fn is_complete(&self) -> bool {
-        self.get("end").is_some() || self.get("fail").is_some()
-    }
-
-    /// The first value of a key that must be there.
-    ///
-    /// # Errors
-    /// [`DeployError::Answer`] if it is missing.
-    pub(super) fn require(&self, key: &str) -> Result<&str, DeployError> {
-        self.get(key).ok_or_else(|| DeployError::Answer {
-            what: self.what,
-            reason: format!("{key:?} is missing, or is no text of one line"),
-        })
-    }
-}
-
-/// Finds the lines with the marker in a stream.
-#[derive(Default)]
-struct Lines {
-    /// The marker and a blank.
-    marker: Vec<u8>,
-    /// What was read and is no whole line yet.
-    buffer: Vec<u8>,
-    /// The bytes read so far.
-    read: usize,
-    /// The last line without the marker.
-    other: Vec<u8>,
-}
-
-enum ReadError {
-    Connection(io::Error),
-    TooLong,
-}
-
-impl ReadError {
-    fn into_error(self, what: &'static str) -> DeployError {
-        match self {
-            Self::Connection(cause) => DeployError::Session { what, cause },
-            Self::TooLong => {
-                let reason = format!(
-                    "it is longer than {MOST_BYTES} bytes; check what the start files of the user's shell print"
-                );
-                DeployError::Answer { what, reason }
-            }
-        }
-    }
-}
-
-impl Lines {
-    /// The key and value of the next line; `None` at the end.
-    async fn next(
-        &mut self,
-        read: &mut (impl AsyncRead + Unpin),
-    ) -> Result<Option<(String, Option<String>)>, ReadError> {
-        loop {
-            while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                match self.parse(line.trim_ascii_end()) {
-                    Some(pair) => return Ok(Some(pair)),
-                    None => self.other = line,
-                }
-            }
-            let mut chunk = [0; 4096];
-            let count = read.read(&mut chunk).await.map_err(ReadError::Connection)?;
-            self.buffer.extend_from_slice(&chunk[..count]);
-            self.read += count;
-            if count == 0 {
-                return Ok(None);
-            }
-            if self.read > MOST_BYTES {
-                return Err(ReadError::TooLong);
-            }
-        }
-    }
-
-    async fn read_all(
-        &mut self,
-        read: &mut (impl AsyncRead + Unpin),
-        answers: &mut Answers,
-    ) -> Result<(), ReadError> {
-        while let Some(pair) = self.next(read).await? {
-            answers.pairs.push(pair);
-        }
-        Ok(())
-    }
-
-    /// Another program may have begun the line.
-    fn parse(&self, line: &[u8]) -> Option<(String, Option<String>)> {
-        let marker = &self.marker;
-        let at = line.windows(marker.len()).position(|bytes| bytes == marker)?;
-        let line = &line[at + marker.len()..];
-        let end = line.iter().position(|byte| matches!(byte, b'=' | b'!'))?;
-        let (key, value) = line.split_at(end);
-        let value = match value.split_first()? {
-            (b'=', value) => String::from_utf8(value.to_vec()).ok(),
-            _ => None,
-        };
-        let is_text = |value: &String| !value.chars().any(char::is_control);
-        Some((String::from_utf8_lossy(key).into_owned(), value.filter(is_text)))
-    }
-
-    /// What was printed without the marker, for an error.
-    fn shown(&self) -> String {
-        let mut bytes = [self.other.as_slice(), &self.buffer].concat();
-        bytes.drain(..bytes.len().saturating_sub(MOST_SHOWN));
-        String::from_utf8_lossy(&bytes).trim().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,26 +211,5 @@ mod tests {
         let script = format!("printf %s {}", quoted(text));
         let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
-    }
-
-    #[tokio::test]
-    async fn lines_with_the_marker_are_found_in_the_noise_and_bad_values_are_left_out() {
-        let mut lines = Lines { marker: b"mark ".to_vec(), ..Lines::default() };
-        let mut answers = Answers { what: "testing", pairs: Vec::new() };
-        let text = b"Welcome!\nloading...mark a=1=2\r\nmark b!\nmark c=\xff\nmark d=\nmark e=x\x1b[0m\nmark a=3\nmark";
-        assert!(lines.read_all(&mut &text[..], &mut answers).await.is_ok());
-        assert_eq!(answers.pairs().collect::<Vec<_>>(), [("a", "1=2"), ("a", "3")]);
-        assert_eq!(answers.require("a").unwrap(), "1=2");
-        let missing = answers.require("b").unwrap_err().to_string();
-        assert!(missing.contains("testing") && missing.contains("\"b\""), "{missing}");
-        assert_eq!(lines.shown(), "Welcome!\nmark");
-    }
-
-    #[tokio::test]
-    async fn an_endless_answer_is_given_up() {
-        let mut lines = Lines { marker: b"mark ".to_vec(), ..Lines::default() };
-        let read = lines.next(&mut tokio::io::repeat(b'x')).await;
-        assert!(matches!(read, Err(ReadError::TooLong)));
-        assert!(lines.buffer.len() < 2 * MOST_BYTES);
     }
 }

@@ -11,9 +11,10 @@ use rbee_transport_http::wire::hive::Detached;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    answers::Answers,
     error::DeployError,
     exec::{Exec, Session},
-    script::{Answers, Script, quoted},
+    script::{Script, quoted},
     upload::Installed,
 };
 

@@ -1,4 +1,3 @@
-say begin 1
 hive=$directory/rbee-hive
 state=$root/hives/$id
 # The arguments for the hive are the positional parameters. Its lines for people come before the one for programs.

@@ -7,6 +7,7 @@ mod mounts;
 mod probing;
 mod removing;
 mod shells;
+mod timing;
 mod uploading;
 
 use std::{
@@ -104,4 +105,13 @@ fn names(directory: &Path) -> Vec<String> {
         entries.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+/// The facts of this system, also for tests whose time is paused.
+fn facts_of(home: &Path) -> MachineFacts {
+    let home = home.to_path_buf();
+    let probing =
+        async move { super::probe(&local::LocalExec::new(&home), None, &()).await.unwrap() };
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::spawn(move || runtime().block_on(probing)).join().unwrap()
 }

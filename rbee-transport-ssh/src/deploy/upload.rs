@@ -5,13 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use rbee_core::models::Digest;
 
 use super::{
+    answers::Answers,
     error::DeployError,
     exec::Exec,
     facts::MachineFacts,
     place::{self, Place},
     programs::{ProgramFile, ProgramSet},
     progress::{DeployEvent, DeployProgress, DeployStep, RunningStep},
-    script::{Answers, Script, quoted, random_word},
+    script::{COMMON, Script, quoted, random_word},
     size::Size,
     source::FileSource,
 };
@@ -19,8 +20,29 @@ use super::{
 const WHAT: &str = "copying the programs";
 /// The time of a script apart from the time to send its file: it computes a hash and runs each program once.
 const LIMIT: Duration = Duration::from_secs(120);
+/// The most characters of a program's output that an error shows.
+const MOST_SHOWN: usize = 600;
 /// The functions of the scripts.
 const FUNCTIONS: &str = include_str!("upload.sh");
+
+/// How programs are copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InstallOptions {
+    /// Names who does this, such as the queen and the hive: what an upload with the same name has left behind is
+    /// removed. So it must differ between callers that may do this at the same time.
+    pub uploader: String,
+    /// Compresses the files on their way, if the machine has `gzip`. It pays on connections that carry less than about
+    /// 10 MB/s, and costs time on faster ones. Off by default.
+    pub compress: bool,
+}
+
+impl InstallOptions {
+    /// Without compression.
+    pub fn new(uploader: impl Into<String>) -> Self {
+        Self { uploader: uploader.into(), compress: false }
+    }
+}
 
 /// Programs on a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +52,7 @@ pub struct Installed {
     pub root: String,
     /// The directory of the programs.
     pub directory: String,
-    /// The number of bytes that were sent; 0 if all files were there.
+    /// The size of the files that were sent; 0 if all files were there.
     pub sent_bytes: u64,
 }
 
@@ -47,9 +69,6 @@ impl Installed {
 /// runs, an upload that breaks off leaves nothing that could be run, and several queens can do this at once. Files that
 /// another version has are not sent again.
 ///
-/// `uploader` names who does this: what an upload with the same name has left behind is removed. So it must differ
-/// between callers that may do this at the same time.
-///
 /// # Errors
 /// [`DeployError::NoPlace`] if no directory can take them, [`DeployError::Write`], [`DeployError::Damaged`],
 /// [`DeployError::DoesNotRun`] or [`DeployError::OtherVersion`] with the reason, [`DeployError::LocalProgram`] if a
@@ -58,7 +77,7 @@ pub async fn install(
     exec: &dyn Exec,
     facts: &MachineFacts,
     programs: &ProgramSet,
-    uploader: &str,
+    options: &InstallOptions,
     progress: &dyn DeployProgress,
 ) -> Result<Installed, DeployError> {
     let place = place::choose(&facts.places, |place| bytes_to_send(place, programs))?;
@@ -71,7 +90,7 @@ pub async fn install(
         return Ok(installed(0));
     }
     let step = RunningStep::start(progress, DeployStep::Upload);
-    let upload = Upload { exec, facts, programs, place, uploader, progress };
+    let upload = Upload { exec, facts, programs, place, options, progress };
     let sent = upload.run().await?;
     step.finish(format!("{} to {}", Size(sent), installed(sent).directory));
     Ok(installed(sent))
@@ -101,7 +120,7 @@ struct Upload<'a> {
     facts: &'a MachineFacts,
     programs: &'a ProgramSet,
     place: &'a Place,
-    uploader: &'a str,
+    options: &'a InstallOptions,
     progress: &'a dyn DeployProgress,
 }
 
@@ -126,7 +145,7 @@ impl Upload<'_> {
         let mut done = 0;
         for (index, file) in to_send.iter().enumerate() {
             let is_last = index + 1 == to_send.len();
-            let receive = receive(file, "cat");
+            let receive = receive(file, if self.compresses() { "gzip -dc" } else { "cat" });
             let after = if is_last { after.as_str() } else { "" };
             let script = script(&variables, format!("{before}{receive}{after}say end 1\n"));
             self.send(&script, file, done, total).await?;
@@ -152,7 +171,8 @@ impl Upload<'_> {
             self.progress.event(&DeployEvent::Sent { file, done, total });
         };
         report(0);
-        let mut source = FileSource::open(&file.path, file.sha256, &report).await?;
+        let mut source =
+            FileSource::open(&file.path, file.sha256, self.compresses(), &report).await?;
         let running = script.start(self.exec).await?;
         let answers = match running.is_ready() {
             true => running.send(&mut source).await?,
@@ -161,8 +181,12 @@ impl Upload<'_> {
         self.checked(answers).map(|_| ())
     }
 
+    fn compresses(&self) -> bool {
+        self.options.compress && self.facts.tools.contains("gzip")
+    }
+
     fn variables(&self) -> Result<Vec<(&'static str, String)>, DeployError> {
-        let uploader = Digest::of(self.uploader).hex()[..8].to_owned();
+        let uploader = Digest::of(&self.options.uploader).hex()[..8].to_owned();
         let damaged =
             self.place.versions.iter().any(|version| version.name == self.programs.directory_name);
         let files = self.programs.files.iter();
@@ -198,7 +222,8 @@ impl Upload<'_> {
     fn checked(&self, answers: Answers) -> Result<Answers, DeployError> {
         let Some(kind) = answers.get("fail") else { return Ok(answers) };
         let thing = answers.get("thing").unwrap_or("a file").to_owned();
-        let reason = answers.get("reason").unwrap_or("no reason was given").to_owned();
+        let reason = answers.get("reason").unwrap_or("no reason was given");
+        let reason: String = reason.chars().take(MOST_SHOWN).collect();
         let local = || -> PathBuf {
             let file = self.programs.files.iter().find(|file| file.name == thing);
             file.map_or_else(|| thing.clone().into(), |file| file.path.clone())
@@ -242,14 +267,14 @@ impl Upload<'_> {
 }
 
 fn receive(file: &ProgramFile, unpack: &str) -> String {
-    format!("receive {} {} {} {unpack}\n", quoted(&file.name), file.size, file.sha256.hex())
+    format!("receive {} {} {} '{unpack}'\n", quoted(&file.name), file.size, file.sha256.hex())
 }
 
 fn script(variables: &[(&'static str, String)], calls: String) -> Script {
     Script {
         what: WHAT,
         variables: variables.to_vec(),
-        body: format!("{FUNCTIONS}{calls}"),
+        body: format!("{COMMON}{FUNCTIONS}{calls}"),
         limit: LIMIT,
     }
 }

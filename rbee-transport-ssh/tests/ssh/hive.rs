@@ -14,10 +14,7 @@ use rbee_core::{
 use rbee_transport_ssh::{ConfigOptions, SshEvent, SshHive, SshStep, deploy::DeployStep};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{
-    programs,
-    sshd::{Sshd, user},
-};
+use crate::{keys::user, programs, sshd::Sshd};
 
 const GRACE: Duration = Duration::from_secs(5);
 

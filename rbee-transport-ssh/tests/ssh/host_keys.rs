@@ -192,7 +192,7 @@ async fn the_key_in_a_certificate_of_a_stranger_counts_like_a_plain_key() {
     let key = refused(&sshd).await;
     let SshError::HostKeyUnknown(unknown) = key else { panic!("{key}") };
     let shown = run("ssh-keyscan", &["-p", &sshd.port.to_string(), "127.0.0.1"]);
-    sshd.set_known_hosts(&(trusted + &shown));
+    sshd.set_known_hosts(&(trusted + shown.as_str()));
     let connection = sshd.connect().await.unwrap();
     assert_eq!(connection.host_key(), Some(unknown.fingerprint));
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod deploying;
 mod dropbear;
 mod hive;
 mod host_keys;

@@ -24,14 +24,16 @@ pub(crate) fn with_echo_worker() -> Arc<Programs> {
 fn in_directory(name: &str, worker: PathBuf) -> Arc<Programs> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&directory).unwrap();
+    // Other tests, also in other processes, do the same at this moment.
+    let lock = fs::File::create(directory.join("lock")).unwrap();
+    lock.lock().unwrap();
     for (name, source) in [("rbee-hive", built("rbee-hive")), ("llm-worker-rbee", worker)] {
         let target = directory.join(name);
         let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
         if modified(&target) >= modified(&source) {
             continue;
         }
-        // Other tests may do the same at this moment.
-        let new = directory.join(format!("{name}.{}", std::process::id()));
+        let new = directory.join(format!("{name}.new"));
         let strip = Command::new("strip").arg("-o").arg(&new).arg(&source).status();
         assert!(strip.unwrap().success(), "strip is a part of binutils");
         fs::rename(new, target).unwrap();

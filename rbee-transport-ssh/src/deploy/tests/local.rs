@@ -103,7 +103,7 @@ impl Exec for LocalExec {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
+            .process_group(0)
             .spawn()?;
         let mut stderr = child.stderr.take().unwrap();
         let stderr = tokio::spawn(async move {
@@ -148,6 +148,17 @@ impl LocalSession {
         self.stdout = None;
         self.cut.lock().unwrap().extend(self.child.take());
         was_cut()
+    }
+}
+
+/// Ends what the command has started, so that no test leaves a process behind.
+impl Drop for LocalSession {
+    fn drop(&mut self) {
+        if let Some(group) = self.child.as_ref().and_then(Child::id) {
+            let _ = std::process::Command::new("kill")
+                .args(["-9", "--", &format!("-{group}")])
+                .status();
+        }
     }
 }
 

@@ -59,7 +59,7 @@ async fn a_command_other_than_sh_is_named_with_what_it_printed() {
     ] {
         exec.shell = shell(home.path(), text);
         let error = probe(&exec, None, &()).await.unwrap_err();
-        let DeployError::NoShell { end, output: shown, .. } = &error else { panic!("{error}") };
+        let DeployError::NoShell { end, printed: shown, .. } = &error else { panic!("{error}") };
         assert_eq!(end.status, status, "{text}");
         assert!(shown.contains(output), "{text}: {shown}");
         assert!(shown.len() <= 400 && error.to_string().contains("login shell"), "{error}");
@@ -210,8 +210,31 @@ async fn the_gpus_libraries_and_session_settings_are_read_from_the_tools_of_the_
     assert_eq!(facts.gpus[1].memory, Some(24_564 << 20));
     assert_eq!(facts.cuda_libraries, Some(["libcuda.so.1".to_owned()].into()));
     assert_eq!((facts.kill_user_processes, facts.lingering), (Some(true), Some(false)));
+    fs::write(bin.join("libcublas.so.12"), "").unwrap();
+    exec.variables.push(("LD_LIBRARY_PATH", format!("/nonexistent:{}", bin.display())));
+    let facts = probe(&exec, None, &()).await.unwrap();
+    assert!(facts.cuda_libraries.unwrap().contains("libcublas.so.12"));
     tool("nvidia-smi", "echo 'NVIDIA-SMI has failed.'; echo 'Is the driver loaded?'; exit 9");
     let facts = probe(&exec, None, &()).await.unwrap();
     assert!(!facts.has_nvidia());
     assert_eq!(facts.gpu_error.as_deref(), Some("NVIDIA-SMI has failed. Is the driver loaded?"));
+}
+
+#[tokio::test]
+async fn the_device_files_of_gpus_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    fs::create_dir(home.join("dev")).unwrap();
+    let mounts = Mounts::new(
+        home,
+        "mount -t tmpfs dev $1/dev; touch $1/dev/null $1/dev/nvidia0 $1/dev/nvidia-uvm $1/dev/nvidia1 $1/dev/kfd; \
+         mount --bind /dev/null $1/dev/null; mount --rbind $1/dev /dev",
+    );
+    let mut exec = LocalExec::new(home);
+    exec.prefix = mounts.enter();
+    let facts = probe(&exec, None, &()).await.unwrap();
+    assert_eq!(facts.gpu_devices, ["/dev/nvidia0", "/dev/nvidia1", "/dev/kfd"]);
+    assert!(facts.closed_gpu_devices.is_empty());
+    // `/dev/shm` is not there.
+    assert!(facts.places.iter().all(|place| place.kind != PlaceKind::Shm));
 }

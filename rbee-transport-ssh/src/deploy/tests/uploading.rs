@@ -10,7 +10,8 @@ use std::{
 
 use super::{TestPrograms, local::LocalExec, mounts::Mounts, names, tree};
 use crate::deploy::{
-    DeployError, DeployEvent, DeployOptions, DeployStep, Programs, deploy, install, probe,
+    DeployError, DeployEvent, DeployOptions, DeployStep, InstallOptions, Programs, deploy, install,
+    probe,
 };
 
 fn size_of(path: &str) -> u64 {
@@ -124,7 +125,8 @@ async fn cut(after: usize, programs: &TestPrograms, path: &str) {
     let facts = probe(&exec, None, &()).await.unwrap();
     let chosen = programs.programs().choose(&facts).unwrap();
     exec.cut_after = Some(after);
-    let error = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap_err();
+    let error =
+        install(&exec, &facts, &chosen, &InstallOptions::new("queen-1"), &()).await.unwrap_err();
     assert!(matches!(error, DeployError::Session { .. }), "{error}");
     assert!(error.is_transient() && error.to_string().contains("was cut"), "{error}");
     exec.wait_for_cut().await;
@@ -132,7 +134,8 @@ async fn cut(after: usize, programs: &TestPrograms, path: &str) {
     assert!(left.is_empty(), "{left:?} after {after} bytes");
     exec.cut_after = None;
     let facts = probe(&exec, None, &()).await.unwrap();
-    let installed = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap();
+    let installed =
+        install(&exec, &facts, &chosen, &InstallOptions::new("queen-1"), &()).await.unwrap();
     assert_eq!(versions(home.path()), [chosen.directory_name.as_str()]);
     assert_eq!(installed.sent_bytes, chosen.size());
     for file in &chosen.files {
@@ -178,7 +181,7 @@ async fn what_dead_uploads_left_is_removed_and_what_others_are_writing_is_not() 
                 *seen.lock().unwrap() = name;
             }
         };
-        install(&exec, &facts, &chosen, uploader, &record).await.unwrap();
+        install(&exec, &facts, &chosen, &InstallOptions::new(uploader), &record).await.unwrap();
         uploads.push(seen.into_inner().unwrap().unwrap());
         fs::remove_dir_all(&versions_dir).unwrap();
         for name in &uploads {
@@ -248,7 +251,8 @@ async fn a_program_that_changes_while_it_is_copied_is_not_kept() {
     let mut changed = fs::read("/bin/echo").unwrap();
     *changed.last_mut().unwrap() ^= 1;
     programs.put("llm-worker-rbee", &changed);
-    let error = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap_err();
+    let error =
+        install(&exec, &facts, &chosen, &InstallOptions::new("queen-1"), &()).await.unwrap_err();
     let DeployError::LocalProgram { path, reason } = &error else { panic!("{error}") };
     assert_eq!(path, &programs.path("llm-worker-rbee"));
     assert!(reason.contains("changed"), "{reason}");
@@ -309,11 +313,37 @@ async fn a_disk_that_fills_up_during_the_upload_is_named_and_nothing_is_left_on_
     let facts = probe(&exec, options.directory.as_deref(), &()).await.unwrap();
     let chosen = options.programs.choose(&facts).unwrap();
     mounts.run(&home, "head -c 30m /dev/zero >$1/fill");
-    let error = install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap_err();
+    let error =
+        install(&exec, &facts, &chosen, &InstallOptions::new("queen-1"), &()).await.unwrap_err();
     let DeployError::Write { what, reason, advice } = &error else { panic!("{error}") };
     assert!(what.ends_with("/rbee-hive") && reason.contains("No space left"), "{error}");
     assert!(advice.contains("make room"), "{error}");
     assert_eq!(mounts.run(&home, "ls -A $1/rbee/versions"), "");
     mounts.run(&home, "rm $1/fill");
-    install(&exec, &facts, &chosen, "queen-1", &()).await.unwrap();
+    install(&exec, &facts, &chosen, &InstallOptions::new("queen-1"), &()).await.unwrap();
+}
+
+#[tokio::test]
+async fn compressed_files_arrive_unchanged_and_a_cut_is_noticed() {
+    let programs = TestPrograms::new();
+    let zeros = [fs::read("/bin/true").unwrap(), vec![0; 4 << 20]].concat();
+    programs.put("rbee-hive", &zeros);
+    let home = tempfile::tempdir().unwrap();
+    let mut exec = LocalExec::new(home.path());
+    let mut options = programs.options();
+    // Less than the file has, and more than its compressed form.
+    exec.cut_after = Some(100 << 10);
+    deploy(&exec, &options, &()).await.unwrap_err();
+    exec.wait_for_cut().await;
+    options.install.compress = true;
+    let deployment = deploy(&exec, &options, &()).await.unwrap();
+    assert!(fs::read(deployment.installed.program("rbee-hive")).unwrap() == zeros);
+    assert_eq!(deployment.installed.sent_bytes, zeros.len() as u64 + size_of("/bin/echo"));
+
+    fs::remove_dir_all(home.path().join(".local")).unwrap();
+    exec.cut_after = Some(20_000);
+    let error = deploy(&exec, &options, &()).await.unwrap_err();
+    assert!(matches!(error, DeployError::Session { .. }), "{error}");
+    exec.wait_for_cut().await;
+    assert!(versions(home.path()).is_empty());
 }
