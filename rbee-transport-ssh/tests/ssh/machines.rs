@@ -13,8 +13,11 @@ use std::{
 
 use futures_util::future::join_all;
 use rbee_core::{
-    HiveBackend, HiveId, Queen, Request, WorkerId, WorkerSpec, cluster::WorkerState,
-    event::EventKind, hive::Progress, id::Epoch, settings::Settings,
+    ErrorKind, HiveBackend, HiveId, Queen, Request, WorkerId, WorkerSpec, cluster::WorkerState,
+    event::EventKind,
+    hive::{ModelHost, ModelOrigin, Progress},
+    id::Epoch,
+    settings::Settings,
 };
 use rbee_transport_ssh::{ConfigOptions, SshHive};
 
@@ -354,4 +357,83 @@ async fn no_secret_is_in_the_process_list_or_the_log_of_a_machine() {
         assert!(!logs.contains(&secret), "{logs}");
     }
     hive.shutdown(GRACE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_only_machine_is_cut_off_for_good_ends_with_an_error_that_names_it() {
+    let Some(machines) = Machines::up(1) else { return };
+    let queen = queen_of([machines.hive("bee-1")], settings()).await;
+    online(&queen, 1).await;
+    let request = Request::chat(machines.model())
+        .user("honey ".repeat(30))
+        .max_tokens(500)
+        .deadline(Duration::from_secs(8));
+    let mut job = queen.submit(request).await.unwrap();
+    let mut tokens = 0;
+    let error = loop {
+        match job.next().await.unwrap().kind {
+            EventKind::Token { .. } => tokens += 1,
+            EventKind::Error(error) => break error,
+            _ => {}
+        }
+        if tokens == 10 {
+            machines.script(&["cut", "bee-1"]);
+        }
+    };
+    assert!(tokens >= 10);
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
+    offline(&queen).await;
+    let error = queen.fleet().list().await.unwrap()[0].error.clone();
+    assert!(error.is_none_or(|error| error.message().contains("bee-1")));
+    drop(queen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_of_one_machine_is_copied_to_another_through_the_connections_of_the_queen() {
+    let Some(machines) = Machines::up(2) else { return };
+    // It is in the home directory of the first machine, which the second does not see.
+    let directory = machines.directory.join("bee-1/home/bee-ticks");
+    let _ = machines.model();
+    fs::rename(machines.directory.join("bee-ticks"), &directory).unwrap();
+    machines.script(&["run", "bee-1", "chown", "-R", "7001:7001", "/home/bee/bee-ticks"]);
+    let mut spec = WorkerSpec::new("file:/home/bee/bee-ticks".parse().unwrap());
+    (spec.slots, spec.devices) = (1, vec![0]);
+    let (first, second) = (machines.hive("bee-1"), machines.hive("bee-2"));
+    let _events = (first.watch(Epoch(1)).await.unwrap(), second.watch(Epoch(1)).await.unwrap());
+    let error = second.files(&spec.model).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{error}");
+    let files = first.files(&spec.model).await.unwrap();
+    let origin = ModelOrigin::Files(files);
+    let held = second.provision(&spec.model, origin, Progress::ignore()).await.unwrap();
+    assert!(held.bytes > 100_000);
+    second.spawn(WorkerId::random(), &spec, Progress::ignore()).await.unwrap();
+    assert_eq!(second.verify(&spec.model, Progress::ignore()).await.unwrap(), []);
+    for hive in [first, second] {
+        hive.shutdown(GRACE).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_programs_replace_the_hive_and_its_workers_go_on() {
+    let Some(machines) = Machines::up(1) else { return };
+    let old = machines.hive("bee-1");
+    let events = old.watch(Epoch(1)).await.unwrap();
+    let worker = old.spawn(WorkerId::random(), &machines.spec(), Progress::ignore()).await.unwrap();
+    let id = worker.info().id;
+    drop((events, worker, old));
+    let before = machines.processes("bee-1");
+    let new = machines.hive("bee-1").with_programs(programs::changed(&machines.directory));
+    let _events = new.watch(Epoch(2)).await.unwrap();
+    assert_eq!(new.worker(id).await.unwrap().info().id, id);
+    let after = machines.processes("bee-1");
+    let of = |all: &[String], name: &str| {
+        all.iter().find(|line| line.contains(name) && !line.contains("--relay")).cloned()
+    };
+    assert_eq!(of(&before, "/llm-worker-rbee"), of(&after, "/llm-worker-rbee"));
+    assert_ne!(of(&before, "/rbee-hive"), of(&after, "/rbee-hive"));
+    // The worker still runs the old programs, so they are kept; those of nobody are not.
+    let versions = machines.directory.join("bee-1/home/.local/share/rbee/versions");
+    assert_eq!(fs::read_dir(versions).unwrap().count(), 2);
+    new.shutdown(GRACE).await.unwrap();
+    assert_eq!(machines.processes("bee-1"), Vec::<String>::new());
 }

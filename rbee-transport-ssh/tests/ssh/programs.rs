@@ -40,3 +40,18 @@ fn in_directory(name: &str, worker: PathBuf) -> Arc<Programs> {
     }
     Arc::new(Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(directory))
 }
+
+/// The same with other bytes in the file of the hive, as of a later build.
+pub(crate) fn changed(directory: &Path) -> Arc<Programs> {
+    drop(with_echo_worker());
+    let (source, target) =
+        (Path::new(env!("CARGO_TARGET_TMPDIR")).join("ssh-echo-programs"), directory.join("changed"));
+    fs::create_dir(&target).unwrap();
+    for name in ["rbee-hive", "llm-worker-rbee"] {
+        fs::copy(source.join(name), target.join(name)).unwrap();
+    }
+    // What comes after the sections of a program is not loaded.
+    let mut hive = fs::File::options().append(true).open(target.join("rbee-hive")).unwrap();
+    std::io::Write::write_all(&mut hive, b"later").unwrap();
+    Arc::new(Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(target))
+}
