@@ -6,14 +6,17 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use rbee_core::{
-    ErrorKind, HiveBackend, HiveId, Queen, Request, WorkerId, WorkerSpec, cluster::WorkerState,
+    ErrorKind, HiveBackend, HiveId, ModelRef, Queen, Request, WorkerId, WorkerSpec,
+    cluster::WorkerState,
     event::EventKind,
     hive::{ModelHost, ModelOrigin, Progress},
     id::Epoch,
@@ -389,28 +392,32 @@ async fn a_job_whose_only_machine_is_cut_off_for_good_ends_with_an_error_that_na
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_of_one_machine_is_copied_to_another_through_the_connections_of_the_queen() {
+async fn a_model_is_copied_to_a_machine_and_from_there_to_another_through_the_connections() {
     let Some(machines) = Machines::up(2) else { return };
-    // It is in the home directory of the first machine, which the second does not see.
-    let directory = machines.directory.join("bee-1/home/bee-ticks");
+    // In a directory that the user of the machines cannot read.
+    let directory = machines.directory.join("private");
     let _ = machines.model();
-    fs::rename(machines.directory.join("bee-ticks"), &directory).unwrap();
-    machines.script(&["run", "bee-1", "chown", "-R", "7001:7001", "/home/bee/bee-ticks"]);
-    let mut spec = WorkerSpec::new("file:/home/bee/bee-ticks".parse().unwrap());
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+    fs::rename(machines.directory.join("bee-ticks"), directory.join("bee-ticks")).unwrap();
+    let model: ModelRef = format!("file:{}/bee-ticks", directory.display()).parse().unwrap();
+    let mut spec = WorkerSpec::new(model.clone());
     (spec.slots, spec.devices) = (1, vec![0]);
-    let (first, second) = (machines.hive("bee-1"), machines.hive("bee-2"));
-    let _events = (first.watch(Epoch(1)).await.unwrap(), second.watch(Epoch(1)).await.unwrap());
-    let error = second.files(&spec.model).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ModelNotFound, "{error}");
-    let files = first.files(&spec.model).await.unwrap();
-    let origin = ModelOrigin::Files(files);
-    let held = second.provision(&spec.model, origin, Progress::ignore()).await.unwrap();
+    let (first, second) = (Arc::new(machines.hive("bee-1")), Arc::new(machines.hive("bee-2")));
+    let queen = Queen::builder().hive(first.clone()).hive(second.clone()).build().await.unwrap();
+    online(&queen, 2).await;
+    let to_first =
+        queen.models().provision(first.info().id.clone(), model.clone(), Progress::ignore());
+    let held = to_first.await.unwrap();
     assert!(held.bytes > 100_000);
+    // It is not on the queen's machine any more.
+    fs::remove_dir_all(&directory).unwrap();
+    let files = first.files(&model).await.unwrap();
+    let copied = second.provision(&model, ModelOrigin::Files(files), Progress::ignore());
+    assert_eq!(copied.await.unwrap().bytes, held.bytes);
     second.spawn(WorkerId::random(), &spec, Progress::ignore()).await.unwrap();
-    assert_eq!(second.verify(&spec.model, Progress::ignore()).await.unwrap(), []);
-    for hive in [first, second] {
-        hive.shutdown(GRACE).await.unwrap();
-    }
+    assert_eq!(second.verify(&model, Progress::ignore()).await.unwrap(), []);
+    queen.shutdown(GRACE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

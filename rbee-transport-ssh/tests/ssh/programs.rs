@@ -44,8 +44,10 @@ fn in_directory(name: &str, worker: PathBuf) -> Arc<Programs> {
 /// The same with other bytes in the file of the hive, as of a later build.
 pub(crate) fn changed(directory: &Path) -> Arc<Programs> {
     drop(with_echo_worker());
-    let (source, target) =
-        (Path::new(env!("CARGO_TARGET_TMPDIR")).join("ssh-echo-programs"), directory.join("changed"));
+    let (source, target) = (
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("ssh-echo-programs"),
+        directory.join("changed"),
+    );
     fs::create_dir(&target).unwrap();
     for name in ["rbee-hive", "llm-worker-rbee"] {
         fs::copy(source.join(name), target.join(name)).unwrap();
