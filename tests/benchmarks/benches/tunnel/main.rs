@@ -17,6 +17,7 @@ use rbee_core::{
     WorkerId, WorkerSpec,
     hive::{ModelHost, ModelOrigin, Progress},
     id::Epoch,
+    models::{ModelStore, StoreOptions},
     request::{Prompt, Sampling, Task},
     worker::Resume,
 };
@@ -125,11 +126,10 @@ async fn measure() -> Result<()> {
     }
     let files = machine.file(FILE_BYTES)?;
     let mut rates: [Vec<f64>; 2] = Default::default();
-    for round in 0..ROUNDS {
+    for _ in 0..ROUNDS {
         for (way, hive) in [&direct as &dyn HiveBackend, &tunnel].into_iter().enumerate() {
-            rates[way].push(copied(hive, &files).await? / f64::from(1 << 20));
+            rates[way].push(copied(hive, &machine, &files).await? / f64::from(1 << 20));
             hive.remove_model(&files).await?;
-            let _ = round;
         }
     }
     let [tcp, ssh] = rates.map(|mut all| {
@@ -209,8 +209,9 @@ async fn spawned(
 }
 
 /// The bytes per second of a copy.
-async fn copied(hive: &dyn HiveBackend, model: &ModelRef) -> Result<f64> {
-    let files = InProcessHive::new().files(model).await?;
+async fn copied(hive: &dyn HiveBackend, machine: &Machine, model: &ModelRef) -> Result<f64> {
+    let store = ModelStore::open(machine.directory().join("store"), StoreOptions::default())?;
+    let files = InProcessHive::new().with_store(store).files(model).await?;
     let began = Instant::now();
     let held = hive.provision(model, ModelOrigin::Files(files), Progress::ignore()).await?;
     Ok(held.bytes as f64 / began.elapsed().as_secs_f64())
