@@ -240,8 +240,9 @@ async fn what_was_put_on_the_machine_is_removed_and_named() {
     let hive = machine.hive();
     let _events = hive.watch(Epoch(1)).await.unwrap();
     let daemon = machine.pid();
-    let removed = hive.uninstall(GRACE, true).await.unwrap();
+    hive.shutdown(GRACE).await.unwrap();
     assert!(is_gone(daemon));
+    let removed = hive.uninstall(true).await.unwrap();
     assert!(!machine.root().exists(), "{removed:?}");
     assert!(removed.kept.is_empty(), "{removed:?}");
     assert!(removed.removed.iter().any(|(path, _)| path.contains("hives/box")), "{removed:?}");
