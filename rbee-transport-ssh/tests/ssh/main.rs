@@ -8,5 +8,6 @@ mod hostile;
 mod jump;
 mod lifetime;
 mod login;
+mod machine;
 mod sessions;
 mod sshd;
