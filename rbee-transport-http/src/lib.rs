@@ -33,6 +33,7 @@ mod local_hive;
 mod process;
 #[cfg(all(feature = "process", unix))]
 mod process_hive;
+mod secret;
 #[cfg(feature = "server")]
 pub mod server;
 mod tls_error;
@@ -49,6 +50,7 @@ pub use hive_files::{Announced, HiveFiles, LocalDaemon};
 pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
+pub use secret::Secret;
 pub use token::{SharedToken, Token, TokenFile};
 
 /// Compiles the example on the page about other engines.

@@ -62,6 +62,8 @@ pub use logs::{Followed, LogRing};
 #[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use process::{EXIT_MISUSED, exit_status, report, run_hive, run_worker};
-pub use queen::{HealthCheck, HiveConnector, QueenLimits, QueenServer, queen};
+pub use queen::{
+    AddEvent, AddProgress, HealthCheck, HiveConnector, QueenLimits, QueenServer, queen,
+};
 pub use tls::TlsFiles;
 pub use worker::{WorkerServer, worker};

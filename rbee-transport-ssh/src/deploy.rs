@@ -19,6 +19,7 @@ mod script;
 mod size;
 mod source;
 mod start;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -37,6 +38,7 @@ pub use programs::{ProgramFile, ProgramSet, Programs};
 pub use progress::{DeployEvent, DeployProgress, DeployStep};
 pub use remove::{RemoveOptions, Removed, remove, remove_old_versions};
 pub(crate) use start::{HiveStart, start, start_only};
+pub(crate) use stop::stop;
 pub use upload::{InstallOptions, Installed, install};
 
 use progress::RunningStep;
@@ -103,7 +105,7 @@ pub async fn deploy(
     Ok(Deployment { facts, programs, installed })
 }
 
-async fn choose(
+pub(crate) async fn choose(
     programs: &Arc<Programs>,
     facts: &MachineFacts,
     progress: &dyn DeployProgress,

@@ -1,6 +1,7 @@
 //! [`SshHive`]: a machine that is reached by SSH alone.
 
 mod link;
+mod machine;
 mod progress;
 mod sessions;
 
@@ -17,15 +18,13 @@ use rbee_core::{
 use rbee_transport_http::{
     SharedToken, Token,
     client::{Endpoint, HttpHive, Tunnel},
+    wire::queen::LogLine,
 };
 
 use crate::{
-    config::ConfigOptions,
+    config::{ConfigOptions, HostConfig},
     connection::{ConnectOptions, Connection},
-    deploy::{
-        self, DeployError, DeployOptions, HiveStart, Installed, MachineFacts, Programs,
-        RemoveOptions, Removed,
-    },
+    deploy::{self, DeployError, DeployOptions, HiveStart, Installed, Programs},
     error::SshError,
     local_user::LocalUser,
     target::SshTarget,
@@ -159,42 +158,43 @@ impl SshHive {
         self
     }
 
+    /// Shows the user and the port of this configuration in [`ModelHost::info`]; by default those of the target, if it
+    /// names any.
+    pub fn with_address_of(mut self, config: &HostConfig) -> Self {
+        if let HiveAddress::Network { ssh_port, ssh_user, .. } = &mut self.info.address {
+            *ssh_port = config.port;
+            ssh_user.clone_from(&config.user);
+        }
+        self
+    }
+
     /// The machine.
     pub fn target(&self) -> &SshTarget {
         &self.target
     }
 
-    /// Connects to the machine and looks at it. Changes nothing there.
+    /// Connects to the hive as [`watch`](HiveBackend::watch) does, unless it is connected. The next `watch` uses this
+    /// connection.
     ///
     /// # Errors
-    /// [`ErrorKind::HiveUnreachable`] if it can be tried again later, [`ErrorKind::Config`] otherwise.
-    pub async fn look(&self) -> Result<MachineFacts> {
-        let connection = self.connection().await.map_err(|error| self.refused(&error))?;
-        let facts = deploy::probe(&connection, self.directory.as_deref(), &self.reporter()).await;
-        connection.close().await;
-        facts.map_err(|error| self.failed(&error))
+    /// As [`watch`](HiveBackend::watch). The source is an [`SshError`] or a [`DeployError`].
+    pub async fn connect(&self) -> Result<()> {
+        let _one = self.changing.lock().await;
+        self.up().await.map(drop)
     }
 
-    /// Stops the hive, and removes from the machine what was put there. Its models are kept, unless `models` is set.
+    /// The directory on the machine with its programs and its state, as far as this process knows it.
+    pub fn directory(&self) -> Option<String> {
+        let known = self.link.installed().map(|installed| installed.root);
+        known.or_else(|| self.directory.clone())
+    }
+
+    /// The last lines of its log, at most this many, the oldest first.
     ///
     /// # Errors
-    /// As [`look`](Self::look), and those of [`shutdown`](HiveBackend::shutdown).
-    pub async fn uninstall(&self, grace: Duration, models: bool) -> Result<Removed> {
-        let _one = self.changing.lock().await;
-        self.up().await?;
-        let installed = self.link.installed();
-        self.hive.shutdown(grace).await?;
-        let connection = self.link.disconnect();
-        let (Some(connection), Some(installed)) = (connection, installed) else {
-            return Err(self.link.not_connected());
-        };
-        let mut options = RemoveOptions::new(self.info.id.as_str());
-        options.models = models;
-        let removed =
-            deploy::remove(&connection, &installed.root, &options, &self.reporter()).await;
-        connection.close().await;
-        self.link.forget();
-        removed.map_err(|error| self.failed(&error))
+    /// [`ErrorKind::HiveUnreachable`] if it is not connected.
+    pub async fn logs(&self, lines: usize) -> Result<Vec<LogLine>> {
+        self.hive.logs(lines).await
     }
 
     fn reporter(&self) -> Reporter<'_> {
@@ -222,7 +222,7 @@ impl SshHive {
         if let Some(connection) = self.link.disconnect() {
             connection.close().await;
         }
-        let connection = self.connection().await.map_err(|error| self.refused(&error))?;
+        let connection = self.connection().await.map_err(|error| self.refused(error))?;
         let opened = self.open(&connection).await;
         let (installed, tunnel, token) = match opened {
             Ok(opened) => opened,
@@ -247,7 +247,7 @@ impl SshHive {
             match self.start(connection, &installed, &hive).await {
                 Ok((tunnel, token)) => return Ok((installed, tunnel, token)),
                 Err(DeployError::Gone { .. }) => self.link.forget(),
-                Err(error) => return Err(self.failed(&error)),
+                Err(error) => return Err(self.failed(error)),
             }
         }
         let uploader = uploader(&self.info.id);
@@ -268,7 +268,7 @@ impl SshHive {
             let (tunnel, token) = self.start(connection, &installed, &hive).await?;
             Ok((installed, tunnel, token))
         };
-        began.await.map_err(|error: DeployError| self.failed(&error))
+        began.await.map_err(|error: DeployError| self.failed(error))
     }
 
     async fn start(
@@ -289,20 +289,25 @@ impl SshHive {
         Ok((tunnel, detached.token))
     }
 
-    fn refused(&self, error: &SshError) -> Error {
+    fn refused(&self, error: SshError) -> Error {
         self.error(error.is_transient(), error)
     }
 
-    fn failed(&self, error: &DeployError) -> Error {
+    fn failed(&self, error: DeployError) -> Error {
         self.error(error.is_transient(), error)
     }
 
-    fn error(&self, is_transient: bool, error: &impl fmt::Display) -> Error {
+    fn error(
+        &self,
+        is_transient: bool,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
         let kind = match is_transient {
             true => ErrorKind::HiveUnreachable,
             false => ErrorKind::Config,
         };
-        Error::new(kind, format!("hive {} ({}): {error}", self.info.id, self.target))
+        let message = format!("hive {} ({}): {error}", self.info.id, self.target);
+        Error::new(kind, message).with_source(error)
     }
 }
 
@@ -389,14 +394,23 @@ impl HiveBackend for SshHive {
         self.hive.stop(id, grace).await
     }
 
-    /// Connects first if the machine is not connected, because the hive may run there.
+    /// A hive that is not connected is looked for on its machine, and ended if it runs. It is not started for that.
     async fn shutdown(&self, grace: Duration) -> Result<()> {
         let _one = self.changing.lock().await;
-        self.up().await?;
-        let down = self.hive.shutdown(grace).await;
+        let is_up = self.link.is_up();
+        let down = match is_up {
+            true => self.hive.shutdown(grace).await,
+            false => Ok(()),
+        };
         if let Some(connection) = self.link.disconnect() {
             connection.close().await;
         }
-        down
+        match down {
+            Ok(()) if is_up => Ok(()),
+            // Also if the connection broke off before the hive had ended.
+            Ok(()) => self.end(grace).await,
+            Err(error) if error.kind() == ErrorKind::HiveUnreachable => self.end(grace).await,
+            Err(error) => Err(error),
+        }
     }
 }

@@ -179,9 +179,19 @@ pub struct Config {
     /// Read the text of a control token in a bare prompt as that token; otherwise it stays text
     #[arg(long, value_name = "true|false", action = Set)]
     pub raw_completions: bool,
-    /// Other machines on which rbee-hive already runs
-    #[arg(long, value_name = "[{id: NAME, url: URL, token_file: PATH, labels: TEXT}, …]")]
+    /// Other machines: with url one on which rbee-hive already runs, with ssh one that the queen reaches by SSH and
+    /// starts it on
+    #[arg(
+        long,
+        value_name = "[{id: NAME, url: URL, token_file: PATH, labels: TEXT}, {id: NAME, ssh: MACHINE}, …]"
+    )]
     pub hives: Yaml<Vec<HiveEntry>>,
+    /// The directory with the programs for machines that are reached by SSH [default: that of this program, then PATH]
+    #[arg(long, value_name = "PATH")]
+    pub programs_dir: Option<PathBuf>,
+    /// The configuration of SSH instead of ~/.ssh/config and /etc/ssh/ssh_config
+    #[arg(long, value_name = "PATH")]
+    pub ssh_config: Option<PathBuf>,
     /// The program of a worker [default: this program]
     #[arg(long, value_name = "PATH")]
     pub worker_program: Option<PathBuf>,

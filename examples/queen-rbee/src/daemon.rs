@@ -174,7 +174,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
         fleet: fleet.clone(),
         policy: Arc::default(),
     };
-    for hive in fleet.all(&config)? {
+    for hive in fleet.all(&config).await? {
         builder = builder.hive(hive);
     }
     let queen = builder.build().await?;

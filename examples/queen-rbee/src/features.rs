@@ -5,10 +5,11 @@ use rbee_core::{Error, ErrorKind, Result};
 use crate::Config;
 
 /// The features of this package that settings need.
-const BUILT: [(&str, bool); 4] = [
+const BUILT: [(&str, bool); 5] = [
     ("hub", cfg!(feature = "hub")),
     ("metrics", cfg!(feature = "metrics")),
     ("policies", cfg!(feature = "policies")),
+    ("ssh", cfg!(feature = "ssh")),
     ("tls", cfg!(feature = "tls")),
 ];
 
@@ -26,6 +27,9 @@ fn check_with(config: &Config, is_built: impl Fn(&str) -> bool) -> Result<()> {
         ("hub_token_file", config.hub_token_file.is_some(), "hub"),
         ("open_metrics", config.open_metrics, "metrics"),
         ("policy", config.policy.is_some(), "policies"),
+        ("hives: ssh", config.hives.iter().any(|hive| hive.ssh.is_some()), "ssh"),
+        ("programs_dir", config.programs_dir.is_some(), "ssh"),
+        ("ssh_config", config.ssh_config.is_some(), "ssh"),
         ("tls_cert", config.tls_cert.is_some(), "tls"),
     ];
     for (setting, is_set, feature) in needed {
@@ -54,6 +58,8 @@ mod tests {
             ("hub_token_file", "hub", Config { hub_token_file: path(), ..Config::default() }),
             ("open_metrics", "metrics", Config { open_metrics: true, ..Config::default() }),
             ("policy", "policies", Config { policy: path(), ..Config::default() }),
+            ("programs_dir", "ssh", Config { programs_dir: path(), ..Config::default() }),
+            ("ssh_config", "ssh", Config { ssh_config: path(), ..Config::default() }),
             ("tls_cert", "tls", Config { tls_cert: path(), ..Config::default() }),
         ] {
             let error = check_with(&config, |built| built != feature).unwrap_err();

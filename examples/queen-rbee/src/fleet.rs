@@ -1,49 +1,41 @@
-//! Machines whose `rbee-hive` is started separately: those of the configuration, and those added over the API, which
-//! are found again at the next start.
+//! Other machines: those of the configuration, and those added over the API, which are found again at the next start.
+//! On some, `rbee-hive` was started separately; on others the queen starts it by SSH.
+
+mod saved;
+#[cfg_attr(not(feature = "ssh"), path = "fleet/no_ssh.rs")]
+mod ssh;
+mod ssh_entry;
+mod visited;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use futures_util::future::join_all;
-use rbee_core::{
-    Error, ErrorKind, HiveBackend, HiveId, ModelRef, Result, Worker, WorkerId, WorkerSpec,
-    async_trait,
-    hive::{HiveEvent, HiveInfo, HiveReport, ModelHost, ModelOrigin, Progress},
-    id::Epoch,
-    models::{Damage, ModelFiles, ModelOnDisk},
-};
+use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result, async_trait, hive::ModelHost};
 use rbee_transport_http::{
-    SharedToken, Token, TokenFile, client::HttpHive, server::HiveConnector, wire::queen::AddHive,
+    SharedToken, TokenFile,
+    client::HttpHive,
+    server::{AddProgress, HiveConnector},
+    wire::queen::{AddHive, HiveCheck, HiveDoctor, LogLine, RemoveHive, RemovedHive},
 };
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, HiveUrl,
     hive_access::HiveAccess,
     hive_probe,
-    home::{create_private, unusable, write_private},
+    home::{create_private, unusable},
 };
 
-/// The largest file of a saved hive, in bytes.
-const MOST_BYTES: u64 = 64 << 10;
+pub(crate) use ssh::check_target;
 
-/// A hive that was added over the API, as saved with its token in a file that only its user can read.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Remembered {
-    id: HiveId,
-    url: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    token: Option<Token>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    labels: BTreeMap<String, String>,
-}
+use saved::SavedHive;
+use ssh::SshHives;
+use ssh_entry::SshEntry;
+use visited::Visited;
 
 /// Connects to hives, and saves those that were added over the API.
 #[derive(Debug)]
@@ -53,14 +45,35 @@ pub(crate) struct Fleet {
     local: Option<PathBuf>,
     /// Names that cannot be used: this machine's, and those of the configuration.
     reserved: BTreeSet<HiveId>,
+    /// Names of machines that are being added.
+    adding: Mutex<BTreeSet<HiveId>>,
     /// The tokens of the configuration's hives.
     tokens: BTreeMap<HiveId, TokenFile>,
+    visited: Mutex<BTreeMap<HiveId, Arc<Visited>>>,
+    ssh: SshHives,
     draining: CancellationToken,
+}
+
+/// Reserves a name while its machine is being added.
+struct Claim<'a> {
+    fleet: &'a Fleet,
+    id: HiveId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(&self.fleet.adding).remove(&self.id);
+    }
+}
+
+/// Only whole values are ever put into what is locked here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Fleet {
     /// A fleet that saves hives in this directory, and finds the tokens of hives on this machine in `local`. Once
-    /// `draining` is cancelled, stopping a hive means stopping its workers.
+    /// `draining` is cancelled, stopping a hive that was started separately means stopping its workers.
     pub(crate) fn new(
         directory: PathBuf,
         local: Option<PathBuf>,
@@ -76,7 +89,9 @@ impl Fleet {
                 tokens.insert(hive.id.clone(), TokenFile::open(path)?);
             }
         }
-        Ok(Self { directory, local, reserved, tokens, draining })
+        let (adding, visited) = (Mutex::default(), Mutex::default());
+        let ssh = SshHives::new(config);
+        Ok(Self { directory, local, reserved, adding, tokens, visited, ssh, draining })
     }
 
     /// The files with the tokens of the configuration's hives, which can be read again.
@@ -89,28 +104,29 @@ impl Fleet {
     /// # Errors
     /// [`ErrorKind::Config`] if the saved hives cannot be listed. A saved hive that cannot be read is ignored with a
     /// log line: the other hives are useful without it.
-    pub(crate) fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
+    pub(crate) async fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
         let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
         for entry in config.hives.iter() {
-            let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
-            let access = self.access(&entry.url, token);
-            let hive = HttpHive::new(entry.id.clone(), access.as_given());
-            all.push(Arc::new(self.visited(hive, access, entry.labels.clone())));
+            if let Some(url) = &entry.url {
+                let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
+                let access = self.access(url, token);
+                let hive = HttpHive::new(entry.id.clone(), access.as_given());
+                all.push(self.visit(hive, access, entry.labels.clone()));
+            } else if let Some(entry) = SshEntry::of_config(entry) {
+                all.push(self.ssh.open(entry).await?);
+            }
         }
-        for (path, remembered) in self.remembered()? {
-            let found = remembered.and_then(|hive| {
-                let url: HiveUrl = hive.url.parse()?;
-                Ok((hive.id, url, hive.token, hive.labels))
-            });
+        for (path, saved) in saved::read_all(&self.directory)? {
+            let found = match saved {
+                Ok(saved) if self.reserved.contains(&saved.id) => {
+                    tracing::warn!(hive = %saved.id, "the configuration overrides a hive that was added over the API");
+                    continue;
+                }
+                Ok(saved) => self.open(saved).await,
+                Err(error) => Err(error),
+            };
             match found {
-                Ok((id, ..)) if self.reserved.contains(&id) => {
-                    tracing::warn!(hive = %id, "the configuration overrides a hive that was added over the API");
-                }
-                Ok((id, url, token, labels)) => {
-                    let access = self.access(&url, token.map(SharedToken::from));
-                    let hive = HttpHive::new(id, access.as_given());
-                    all.push(Arc::new(self.visited(hive, access, labels)));
-                }
+                Ok(hive) => all.push(hive),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "the file of an added hive cannot be read");
                 }
@@ -119,86 +135,121 @@ impl Fleet {
         Ok(all)
     }
 
+    /// A saved hive.
+    async fn open(&self, saved: SavedHive) -> Result<Arc<dyn HiveBackend>> {
+        if let Some(entry) = SshEntry::of_saved(&saved) {
+            return self.ssh.open(entry).await;
+        }
+        let url: HiveUrl = saved.url.unwrap_or_default().parse()?;
+        let access = self.access(&url, saved.token.map(SharedToken::from));
+        let hive = HttpHive::new(saved.id, access.as_given());
+        Ok(self.visit(hive, access, saved.labels))
+    }
+
     fn access(&self, url: &HiveUrl, token: Option<SharedToken>) -> HiveAccess {
         HiveAccess::new(url.clone(), token, self.local.clone())
     }
 
-    fn visited(
+    fn visit(
         &self,
         hive: HttpHive,
         access: HiveAccess,
         labels: BTreeMap<String, String>,
-    ) -> Visited {
-        let mut info =
-            HiveInfo::http(hive.info().id.clone(), access.url().host(), access.url().port());
-        info.labels = labels;
-        Visited { info, hive: Mutex::new(Arc::new(hive)), access, draining: self.draining.clone() }
+    ) -> Arc<Visited> {
+        let visited = Arc::new(Visited::new(hive, access, labels, self.draining.clone()));
+        lock(&self.visited).insert(visited.info().id.clone(), visited.clone());
+        visited
+    }
+
+    fn visited(&self, hive: &HiveId) -> Option<Arc<Visited>> {
+        lock(&self.visited).get(hive).cloned()
     }
 
     fn file(&self, id: &HiveId) -> PathBuf {
         self.directory.join(format!("{id}.json"))
     }
 
-    fn remembered(&self) -> Result<Vec<(PathBuf, Result<Remembered>)>> {
-        let entries = || -> io::Result<Vec<PathBuf>> {
-            let entries = fs::read_dir(&self.directory)?;
-            entries.map(|entry| entry.map(|entry| entry.path())).collect()
-        };
-        let mut paths = entries().map_err(|cause| unusable(&self.directory, cause))?;
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-        paths.sort();
-        Ok(paths.into_iter().map(|path| (path.clone(), read(&path))).collect())
+    /// Reserves the name of a hive that is being added.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if another hive has it, with the field that gave the name.
+    fn claim(&self, id: &HiveId, param: &'static str) -> Result<Claim<'_>> {
+        let is_free = !self.reserved.contains(id) && !self.file(id).exists();
+        if is_free && lock(&self.adding).insert(id.clone()) {
+            return Ok(Claim { fleet: self, id: id.clone() });
+        }
+        let message = format!(
+            "there is a hive {id} already; remove it first, or give the new one another name"
+        );
+        Err(Error::new(ErrorKind::Conflict, message).with_param(param))
     }
-}
 
-fn read(path: &std::path::Path) -> Result<Remembered> {
-    if fs::metadata(path).map_err(|cause| unusable(path, cause))?.len() > MOST_BYTES {
-        return Err(unusable(path, io::Error::other(format!("larger than {MOST_BYTES} bytes"))));
-    }
-    let bytes = fs::read(path).map_err(|cause| unusable(path, cause))?;
-    // The cause may repeat what it read, including a token: only its position is shown.
-    serde_json::from_slice(&bytes).map_err(|cause| {
-        let (line, column) = (cause.line(), cause.column());
-        let why = format!("line {line}, column {column}, is not understood");
-        unusable(path, io::Error::other(why))
-    })
-}
-
-#[async_trait]
-impl HiveConnector for Fleet {
-    async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
-        let url: HiveUrl = request.url.parse()?;
+    async fn connect_url(&self, url: &str, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
+        let url: HiveUrl = url.parse()?;
         let access = self.access(&url, request.token.clone().map(SharedToken::from));
         let hive = match HttpHive::connect(access.endpoint().await?).await {
             Ok(hive) => hive,
             Err(error) => return Err(access.explain(hive_probe::explain(&url, error).await)),
         };
         let id = hive.info().id.clone();
-        let path = self.file(&id);
-        if self.reserved.contains(&id) || path.exists() {
-            let message = format!(
-                "there is a hive {id} already; remove it first, or give the new one another name"
-            );
-            return Err(Error::new(ErrorKind::Conflict, message).with_param("url"));
-        }
-        let remembered = Remembered {
-            id,
-            url: url.to_string(),
+        let _claim = self.claim(&id, "url")?;
+        let saved = SavedHive {
+            id: id.clone(),
+            url: Some(url.to_string()),
             // A token that was found is looked up again later.
             token: request.token,
+            ssh: None,
+            directory: None,
+            arguments: Vec::new(),
             labels: request.labels.clone(),
         };
-        let written = serde_json::to_vec_pretty(&remembered)
-            .map_err(io::Error::other)
-            .and_then(|bytes| write_private(&path, &bytes));
-        written.map_err(|cause| {
-            let message = format!("the hive cannot be saved in {}: {cause}", path.display());
-            Error::new(ErrorKind::Storage, message).with_source(cause)
-        })?;
-        Ok(Arc::new(self.visited(hive, access, request.labels)))
+        saved.write(&self.file(&id))?;
+        Ok(self.visit(hive, access, request.labels))
+    }
+
+    async fn connect_ssh(
+        &self,
+        target: &str,
+        request: &AddHive,
+        progress: AddProgress,
+    ) -> Result<Arc<dyn HiveBackend>> {
+        let entry = SshEntry::of_request(request, target, &ssh::host_of(target)?)?;
+        let id = entry.id.clone();
+        let _claim = self.claim(&id, "id")?;
+        let saved = entry.to_saved();
+        let connected = self.ssh.connect(entry, request, progress).await?;
+        saved.write(&self.file(&id))?;
+        Ok(self.ssh.keep(connected))
+    }
+}
+
+#[async_trait]
+impl HiveConnector for Fleet {
+    async fn connect(
+        &self,
+        mut request: AddHive,
+        progress: AddProgress,
+    ) -> Result<Arc<dyn HiveBackend>> {
+        request.check()?;
+        match (request.url.take(), request.ssh.take()) {
+            (Some(url), _) => self.connect_url(&url, request).await,
+            (None, target) => {
+                self.connect_ssh(&target.unwrap_or_default(), &request, progress).await
+            }
+        }
+    }
+
+    async fn try_out(&self, request: AddHive, progress: AddProgress) -> Result<HiveDoctor> {
+        request.check()?;
+        let target = request.ssh.as_deref().unwrap_or_default();
+        let entry = SshEntry::of_request(&request, target, &ssh::host_of(target)?)?;
+        let _claim = self.claim(&entry.id, "id")?;
+        self.ssh.try_out(entry, &request, progress).await
     }
 
     async fn forget(&self, hive: &HiveId) -> Result<()> {
+        self.ssh.forget(hive);
+        lock(&self.visited).remove(hive);
         match fs::remove_file(self.file(hive)) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
                 let message = format!("the file of hive {hive} cannot be removed: {cause}");
@@ -207,88 +258,33 @@ impl HiveConnector for Fleet {
             _ => Ok(()),
         }
     }
-}
 
-/// A hive that was started separately: when the queen shuts down, the workers that the queen started there end, and
-/// the hive's daemon continues.
-#[derive(Debug)]
-struct Visited {
-    info: HiveInfo,
-    /// The latest connection.
-    hive: Mutex<Arc<HttpHive>>,
-    access: HiveAccess,
-    draining: CancellationToken,
-}
+    async fn uninstall(&self, hive: &HiveId, order: RemoveHive) -> Result<Option<RemovedHive>> {
+        self.ssh.uninstall(hive, order).await
+    }
 
-impl Visited {
-    fn hive(&self) -> Arc<HttpHive> {
-        // Only ever replaced as a whole.
-        self.hive.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn left_behind(&self, hive: &HiveId) -> Option<String> {
+        self.ssh.left_behind(hive)
     }
-}
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl ModelHost for Visited {
-    fn info(&self) -> &HiveInfo {
-        &self.info
-    }
-    async fn provision(
-        &self,
-        model: &ModelRef,
-        from: ModelOrigin,
-        progress: Progress,
-    ) -> Result<ModelOnDisk> {
-        self.hive().provision(model, from, progress).await
-    }
-    async fn files(&self, model: &ModelRef) -> Result<Arc<dyn ModelFiles>> {
-        self.hive().files(model).await
-    }
-    async fn verify(&self, model: &ModelRef, progress: Progress) -> Result<Vec<Damage>> {
-        self.hive().verify(model, progress).await
-    }
-    async fn remove_model(&self, model: &ModelRef) -> Result<()> {
-        self.hive().remove_model(model).await
-    }
-}
-
-#[async_trait]
-impl HiveBackend for Visited {
-    async fn watch(
-        &self,
-        owner: Epoch,
-    ) -> Result<futures_util::stream::BoxStream<'static, HiveEvent>> {
-        if self.access.may_change() {
-            let hive = HttpHive::new(self.info.id.clone(), self.access.endpoint().await?);
-            *self.hive.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(hive);
+    async fn examine(&self, hive: &HiveId) -> Vec<HiveCheck> {
+        match self.visited(hive) {
+            Some(visited) => visited.examine().await,
+            None => self.ssh.examine(hive).await,
         }
-        self.hive().watch(owner).await.map_err(|error| self.access.explain(error))
     }
-    async fn report(&self) -> Result<HiveReport> {
-        self.hive().report().await
-    }
-    async fn spawn(
-        &self,
-        id: WorkerId,
-        spec: &WorkerSpec,
-        progress: Progress,
-    ) -> Result<Arc<dyn Worker>> {
-        self.hive().spawn(id, spec, progress).await
-    }
-    async fn worker(&self, id: WorkerId) -> Result<Arc<dyn Worker>> {
-        self.hive().worker(id).await
-    }
-    async fn stop(&self, id: WorkerId, grace: Duration) -> Result<()> {
-        self.hive().stop(id, grace).await
-    }
-    async fn shutdown(&self, grace: Duration) -> Result<()> {
-        if !self.draining.is_cancelled() {
-            return self.hive().shutdown(grace).await;
+
+    async fn logs(&self, hive: &HiveId, lines: usize) -> Result<Vec<LogLine>> {
+        if let Some(visited) = self.visited(hive) {
+            return visited.logs(lines).await;
         }
-        let hive = self.hive();
-        let workers = hive.report().await?.workers;
-        let stops = workers.iter().map(|worker| hive.stop(worker.info.id, grace));
-        join_all(stops).await.into_iter().collect()
+        if let Some(lines) = self.ssh.logs(hive, lines).await {
+            return lines;
+        }
+        let message = format!(
+            "hive {hive} runs inside the queen, or is its child, so its lines are in the queen's log (`rbee logs`)"
+        );
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
 
@@ -303,8 +299,8 @@ mod tests {
         Fleet::new(directory.join("hives"), None, &config, draining).unwrap()
     }
 
-    #[test]
-    fn what_is_remembered_and_damaged_does_not_keep_the_queen_from_starting() {
+    #[tokio::test]
+    async fn what_is_remembered_and_damaged_does_not_keep_the_queen_from_starting() {
         let directory = tempfile::tempdir().unwrap();
         let fleet = fleet(directory.path());
         let secret = "s".repeat(50);
@@ -313,11 +309,11 @@ mod tests {
         put("bad.json", &format!(r#"{{"id":"bad","url":7,"token":"{secret}"}}"#));
         put("local.json", r#"{"id":"local","url":"http://x"}"#);
         put("note.txt", "not ours");
-        let all = fleet.all(&Config::default()).unwrap();
+        let all = fleet.all(&Config::default()).await.unwrap();
         let names: Vec<_> = all.iter().map(|hive| hive.info().id.as_str()).collect();
         assert_eq!(names, ["attic"]);
         assert_eq!(all[0].info().address, HiveAddress::Http);
-        let error = read(&fleet.file(&"bad".parse().unwrap())).unwrap_err();
+        let error = SavedHive::read(&fleet.file(&"bad".parse().unwrap())).unwrap_err();
         assert!(!format!("{error:?}").contains(&secret), "{error:?}");
     }
 
@@ -325,12 +321,12 @@ mod tests {
     async fn a_machine_that_does_not_answer_is_not_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let fleet = fleet(directory.path());
-        let add = |url: &str| AddHive { url: url.into(), token: None, labels: BTreeMap::new() };
-        let error = fleet.connect(add("http://127.0.0.1:1")).await.unwrap_err();
+        let connect = |url: &str| fleet.connect(AddHive::by_url(url), AddProgress::ignore());
+        let error = connect("http://127.0.0.1:1").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::HiveUnreachable);
-        let error = fleet.connect(add("ftp://x")).await.unwrap_err();
+        let error = connect("ftp://x").await.unwrap_err();
         assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some("url")));
-        assert!(fleet.remembered().unwrap().is_empty());
+        assert!(saved::read_all(&fleet.directory).unwrap().is_empty());
         fleet.forget(&"never-there".parse().unwrap()).await.unwrap();
     }
 }

@@ -10,32 +10,37 @@ use rbee_core::{Result, hive::ModelHost};
 use rbee_transport_http::{
     SharedToken,
     server::{
-        EXIT_MISUSED, HiveServer, Lease, Server, exit_status, raise_file_limit, report, run_hive,
-        stop_signal,
+        EXIT_MISUSED, HiveServer, Lease, LogRing, Server, exit_status, raise_file_limit, report,
+        run_hive, stop_signal,
     },
 };
 
 use args::Args;
 
+/// How many log lines are kept for queens.
+const LOG_LINES: usize = 2_000;
+const LOG_BYTES: usize = 2 << 20;
 /// The time that a worker has to end when the hive ends.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let prepared = Args::of_process().and_then(|args| {
         args.check()?;
-        args.log()?.start()?;
-        let token = match args.detach || args.relay {
-            true => None,
-            false => args.token()?.map(SharedToken::from),
-        };
-        Ok((args, token))
+        let logs = LogRing::new(LOG_LINES, LOG_BYTES);
+        if args.detach || args.relay {
+            args.log()?.start()?;
+            return Ok((args, logs, None));
+        }
+        args.log()?.start_with(logs.clone())?;
+        let token = args.token()?.map(SharedToken::from);
+        Ok((args, logs, token))
     });
     let (ended, code) = match prepared {
-        Ok((args, token)) => {
+        Ok((args, logs, token)) => {
             let ended = match (args.detach, args.relay) {
                 (true, _) => background::detach(&args),
                 (_, true) => background::relay(&args),
-                _ => run(&args, token),
+                _ => run(&args, logs, token),
             };
             let code = ended.as_ref().err().map_or(0, exit_status);
             (ended, code)
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(args: &Args, given: Option<SharedToken>) -> Result<()> {
+async fn run(args: &Args, logs: LogRing, given: Option<SharedToken>) -> Result<()> {
     raise_file_limit();
     let stop = stop_signal()?;
     token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
@@ -66,7 +71,7 @@ async fn run(args: &Args, given: Option<SharedToken>) -> Result<()> {
         }
         None => tracing::info!(hive = %hive.info().id, address = %server.address(), "ready"),
     }
-    let mut host = HiveServer::with_reach(hive.clone(), hive);
+    let mut host = HiveServer::with_reach(hive.clone(), hive).with_logs(logs);
     if let Some(lease) = args.lease {
         host = host.with_lease(Lease::new(*lease));
     }

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, header};
 use rbee_core::CorrelationId;
 use rbee_transport_http::{
     client::{HttpClient, HttpError, TlsError, Trust},
-    wire::{CORRELATION_ID, HEALTH, LAST_EVENT_ID, queen::Health, query},
+    wire::{CORRELATION_ID, HEALTH, LAST_EVENT_ID, queen::Health, query, sse},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -170,6 +170,17 @@ impl Client {
         self.ask(method, path, query, None::<&()>, TIMEOUT).await
     }
 
+    /// The same, with the timeout `timeout`.
+    pub async fn order_within(
+        &self,
+        method: Method,
+        path: &str,
+        query: &impl Serialize,
+        timeout: Duration,
+    ) -> Result<Reply, Failure> {
+        self.ask(method, path, query, None::<&()>, timeout).await
+    }
+
     /// Sends a `GET` request that is answered with events, after the event with this id if one is given. `None` if
     /// there are no more events.
     pub async fn events(
@@ -192,7 +203,9 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Events, Failure> {
-        let request = self.request(Method::POST, path, &(), Some(body))?;
+        let mut request = self.request(Method::POST, path, &(), Some(body))?;
+        let accepted = HeaderValue::from_static(sse::CONTENT_TYPE);
+        request.headers_mut().insert(header::ACCEPT, accepted);
         self.send(request, path, HEAD_TIMEOUT).await?.events()
     }
 

@@ -226,6 +226,14 @@ impl Screen {
             && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
     }
 
+    /// Asks for a secret on the terminal, which does not show what is typed. `None` if nothing is typed.
+    pub(crate) fn ask_secretly(&self, question: &str) -> Option<String> {
+        let terminal = Term::stderr();
+        terminal.write_str(&text::harmless(question)).ok()?;
+        let typed = terminal.read_secure_line().ok()?;
+        (!typed.is_empty()).then_some(typed)
+    }
+
     /// Writes a line to standard error, after a colored label.
     fn line(&self, label: &str, style: Style, line: &str) {
         let gap = if label.is_empty() { "" } else { " " };

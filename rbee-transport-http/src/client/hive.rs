@@ -26,6 +26,7 @@ use super::{Endpoint, EventStream, native};
 use crate::wire::{
     self, ErrorInfo, ProgressBody, Shutdown,
     hive::{Health, Spawn, Stop, WorkerAddress, spawning},
+    queen::{HiveLogQuery, Listing, LogLine},
     query,
     sse::Event,
 };
@@ -100,6 +101,18 @@ impl HttpHive {
             self.info.id
         );
         Err(Error::new(ErrorKind::Config, message))
+    }
+
+    /// The last lines of the hive's log, at most this many, the oldest first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::HiveUnreachable`] if it does not respond, [`ErrorKind::NotFound`] if it keeps no log or is older
+    /// than this.
+    pub async fn logs(&self, lines: usize) -> Result<Vec<LogLine>> {
+        let query = HiveLogQuery { lines: Some(lines) };
+        let path = query::with(wire::hive::LOGS, &query)?;
+        let listing: Listing<LogLine> = self.endpoint.get(&path, TIMEOUT).await?;
+        Ok(listing.data)
     }
 
     fn worker_at(&self, address: WorkerAddress) -> Arc<dyn Worker> {

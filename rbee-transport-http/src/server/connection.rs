@@ -27,7 +27,7 @@ use super::{
     http2_refusal,
     limits::Limits,
     listener::Accepted,
-    reach::Reach,
+    reach::{Confidential, Reach},
     shutdown_signal::ShutdownSignal,
     takeover::{TakenOver, Takeover},
     tls::Acceptor,
@@ -51,13 +51,13 @@ impl Connection {
         let stream = match stream {
             Accepted::Tcp(stream, _) => stream,
             // Apart, because its state would be a part of every connection.
-            Accepted::Local(stream) => return Box::pin(self.speak(stream)).await,
+            Accepted::Local(stream) => return Box::pin(self.speak(stream, false)).await,
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         match self.tls.clone() {
-            None => self.speak(stream).await,
+            None => self.speak(stream, false).await,
             // Apart, because its state is large, and would be a part of every connection.
             Some(tls) => Box::pin(self.speak_tls(tls, stream)).await,
         }
@@ -66,18 +66,19 @@ impl Connection {
     async fn speak_tls(&self, tls: Acceptor, stream: TcpStream) {
         let shaken = tls.accept(stream);
         match tokio::time::timeout(self.limits.handshake_timeout, shaken).await {
-            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Ok(stream)) => self.speak(stream, true).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn speak(&self, io: impl Io) {
+    async fn speak(&self, io: impl Io, has_tls: bool) {
         let io = WriteTimeout::new(io, self.limits.write_timeout);
         let io = TokioIo::new(io.with_connected(self.connected.clone()));
         let router = TowerToHyperService::new(self.router.clone());
         let (connected, shutdown, reach) =
             (self.connected.clone(), self.shutdown.clone(), self.reach);
+        let confidential = Confidential::of(reach, has_tls);
         let takeover = Takeover::default();
         let taken_by = takeover.clone();
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -87,6 +88,7 @@ impl Connection {
                     request.map(|body| Body::new(RequestBody { body, connected: body_of }));
                 request.extensions_mut().insert(connected.cap());
                 request.extensions_mut().insert(reach);
+                request.extensions_mut().insert(confidential);
                 request.extensions_mut().insert(taken_by.clone());
                 (hyper::service::Service::call(&router, request), in_request)
             });

@@ -21,12 +21,13 @@ use rbee_core::{CorrelationId, Error, ErrorKind, HiveBackend, Result, WorkerId};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, response, routes};
+use super::{Lease, LogRing, response, routes};
 use crate::{
     token::{SharedToken, Token},
     wire::{
         self, Shutdown,
         hive::{Health, Model, Owner, Spawn, Stop},
+        queen::{HiveLogQuery, Listing, LogLine, LogQuery},
     },
 };
 use exposed::Inner;
@@ -55,6 +56,7 @@ pub fn hive(hive: Arc<dyn HiveBackend>, token: Token) -> Router {
 pub struct HiveServer {
     inner: Arc<Inner>,
     render: Option<routes::Render>,
+    logs: Option<LogRing>,
 }
 
 impl fmt::Debug for HiveServer {
@@ -82,11 +84,12 @@ impl HiveServer {
     /// Sets the lease after which it ends, which a queen renews.
     pub fn with_lease(self, lease: Lease) -> Self {
         let Inner { hive, reach, .. } = &*self.inner;
-        Self { render: self.render, ..Self::build(hive.clone(), reach.clone(), Some(lease)) }
+        let built = Self::build(hive.clone(), reach.clone(), Some(lease));
+        Self { render: self.render, logs: self.logs, ..built }
     }
 
     fn build(hive: Arc<dyn HiveBackend>, reach: Arc<dyn Reach>, lease: Option<Lease>) -> Self {
-        Self { inner: Arc::new(Inner::new(hive, reach, lease)), render: None }
+        Self { inner: Arc::new(Inner::new(hive, reach, lease)), render: None, logs: None }
     }
 
     /// The hive that is exposed.
@@ -112,12 +115,21 @@ impl HiveServer {
         self
     }
 
+    /// Sets the log lines of `/v1/logs`. Without it there are none.
+    pub fn with_logs(mut self, logs: LogRing) -> Self {
+        self.logs = Some(logs);
+        self
+    }
+
     /// The routes, for callers with this token. A hive cannot be served without one: any user of the machine could
     /// start programs with it, and read the orders of its workers. The token can be [replaced](SharedToken::replace)
     /// while it is in use.
     pub fn router(&self, token: impl Into<SharedToken>) -> Router {
+        let ring = self.logs.clone();
+        let logs = move |request: Request| async move { answer(lines(ring, &request), &request) };
         let routes = Router::new()
             .route(wire::HEALTH, get(health))
+            .route(wire::hive::LOGS, get(logs))
             .route(wire::hive::CAPABILITIES, get(capabilities))
             .route(wire::hive::WORKERS, get(workers).post(spawn))
             .route(wire::hive::WORKER, get(worker).delete(stop))
@@ -247,6 +259,15 @@ async fn shutdown(State(inner): Shared, request: Request) -> Response {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => response::refuse(&error, mark.as_ref()),
     }
+}
+
+fn lines(logs: Option<LogRing>, request: &Request) -> Result<Listing<LogLine>> {
+    let HiveLogQuery { lines } = query(request)?;
+    let Some(logs) = logs else {
+        return Err(Error::new(ErrorKind::NotFound, "no log is kept here"));
+    };
+    let data = logs.tail(&LogQuery { lines, ..LogQuery::default() })?;
+    Ok(Listing { data })
 }
 
 fn mark(request: &Request) -> Option<CorrelationId> {

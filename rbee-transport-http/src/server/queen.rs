@@ -27,6 +27,7 @@ mod retry;
 mod shutdown;
 mod tenants;
 mod visible;
+mod work_stream;
 mod workers;
 
 use std::{
@@ -44,7 +45,7 @@ use rbee_core::Queen;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use connector::HiveConnector;
+pub use connector::{AddEvent, AddProgress, HiveConnector};
 pub use doctor::HealthCheck;
 
 use bounds::Bounds;
@@ -335,6 +336,8 @@ impl QueenServer {
             .route(paths::HIVE_START, post(hives::start))
             .route(paths::HIVE_STOP, post(hives::stop))
             .route(paths::HIVE_DRAIN, post(hives::drain))
+            .route(paths::HIVE_DOCTOR, get(hives::doctor))
+            .route(paths::HIVE_LOGS, get(hives::logs))
             .route(paths::WORKERS, get(workers::list).post(workers::spawn))
             .route(paths::WORKER, get(workers::show).delete(workers::stop))
             .route(paths::WORKER_PIN, put(workers::pin).delete(workers::unpin))

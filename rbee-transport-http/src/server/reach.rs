@@ -27,9 +27,33 @@ impl Reach {
     }
 }
 
+/// Whether nobody on the way can read what a connection carries: it has TLS, or both of its ends are on this machine.
+/// [`Server`](super::Server) puts it into the extensions of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Confidential(pub(super) bool);
+
+impl Confidential {
+    pub(super) fn of(reach: Reach, has_tls: bool) -> Self {
+        // A peer with a loopback address is on this machine, whatever the server listens on.
+        Self(has_tls || matches!(reach, Reach::Loopback | Reach::OpenListener))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plain_connections_are_confidential_on_this_machine_alone() {
+        for (reach, has_tls, expected) in [
+            (Reach::Loopback, false, true),
+            (Reach::OpenListener, false, true),
+            (Reach::OtherMachine, false, false),
+            (Reach::OtherMachine, true, true),
+        ] {
+            assert_eq!(Confidential::of(reach, has_tls), Confidential(expected), "{reach:?}");
+        }
+    }
 
     #[test]
     fn only_a_loopback_peer_of_a_loopback_listener_is_on_this_machine() {

@@ -55,6 +55,10 @@ pub const CONTENT: &str = "/v1/models/content";
 /// the lease on the hive ([`LEASE`](super::LEASE)); the stream ends when another queen takes it.
 pub const EVENTS: &str = "/v1/events";
 
+/// `GET` ([`HiveLogQuery`](super::queen::HiveLogQuery) as query): the last log lines of the hive, a
+/// [`Listing`](super::queen::Listing) of [`LogLine`](super::queen::LogLine).
+pub const LOGS: &str = "/v1/logs";
+
 /// Every method and path of a hive's daemon.
 pub const ROUTES: &[(&str, &str)] = &[
     ("GET", super::HEALTH),
@@ -74,6 +78,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", MANIFEST),
     ("GET", CONTENT),
     ("GET", EVENTS),
+    ("GET", LOGS),
 ];
 
 /// The content type of a [part](MODEL_PART): bytes of a file. The other bodies are JSON.

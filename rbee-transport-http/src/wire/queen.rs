@@ -4,13 +4,19 @@
 
 use serde::{Deserialize, Serialize};
 
+mod add_hive;
 mod catalog;
 mod fleet;
+mod hive_doctor;
 mod jobs;
 mod operation;
 
+pub use add_hive::{AddHive, AddSent, AddStep, StepState, add_event};
 pub use catalog::{CatalogEntry, ModelDetails, ModelQuery, Pull, PullProgress, Pulled, pull_event};
-pub use fleet::{AddHive, HiveView, SpawnWorker, WorkerView};
+pub use fleet::{HiveView, SpawnWorker, WorkerView};
+pub use hive_doctor::{
+    HiveCheck, HiveDoctor, HiveLogQuery, KeptPath, RemoveHive, RemovedHive, RemovedPath,
+};
 #[cfg(feature = "openapi")]
 pub use jobs::PriorityName;
 pub use jobs::{JobList, JobQuery, JobRequest, JobView, Loading, Metrics, Started, job_event};
@@ -30,9 +36,11 @@ pub const JOBS: &str = "/v1/jobs";
 pub const JOB: &str = "/v1/jobs/{id}";
 /// `GET`: its events, as a stream of [`job_event`]s; `Last-Event-ID` resumes.
 pub const JOB_EVENTS: &str = "/v1/jobs/{id}/events";
-/// `GET` lists hives ([`Listing`] of [`HiveView`]), `POST` ([`AddHive`]) adds one.
+/// `GET` lists hives ([`Listing`] of [`HiveView`]), `POST` ([`AddHive`]) adds one (201, [`HiveView`]), or responds with a
+/// stream of [`add_event`]s if the client accepts one.
 pub const HIVES: &str = "/v1/hives";
-/// `GET`: one hive ([`HiveView`]); `DELETE`: stop it and remove it from the fleet.
+/// `GET`: one hive ([`HiveView`]); `DELETE` ([`RemoveHive`]): stop it and remove it from the fleet (204, or 200 with
+/// [`RemovedHive`] if it was put on its machine by SSH).
 pub const HIVE: &str = "/v1/hives/{id}";
 /// `POST`: start a hive that was stopped.
 pub const HIVE_START: &str = "/v1/hives/{id}/start";
@@ -40,6 +48,10 @@ pub const HIVE_START: &str = "/v1/hives/{id}/start";
 pub const HIVE_STOP: &str = "/v1/hives/{id}/stop";
 /// `POST`: stop a hive's workers as soon as their runs have ended.
 pub const HIVE_DRAIN: &str = "/v1/hives/{id}/drain";
+/// `GET`: the checks of a hive and its machine ([`HiveDoctor`]).
+pub const HIVE_DOCTOR: &str = "/v1/hives/{id}/doctor";
+/// `GET` ([`HiveLogQuery`]): the last log lines of a hive ([`Listing`] of [`LogLine`]).
+pub const HIVE_LOGS: &str = "/v1/hives/{id}/logs";
 /// `GET` lists workers ([`Listing`] of [`WorkerView`]), `POST` ([`SpawnWorker`]) starts one (202, [`WorkerView`]).
 pub const WORKERS: &str = "/v1/workers";
 /// `GET`: one worker ([`WorkerView`]); `DELETE`: stop it as soon as its runs have ended.

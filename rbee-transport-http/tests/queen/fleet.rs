@@ -15,7 +15,7 @@ use rbee_transport_http::{
     Token,
     client::{Endpoint, HttpHive},
     dial::Tcp,
-    server::{HiveConnector, HiveServer, QueenServer, Server},
+    server::{AddProgress, HiveConnector, HiveServer, QueenServer, Server},
     wire::queen::AddHive,
 };
 use serde_json::{Value, json};
@@ -30,11 +30,12 @@ struct Rehearsal {
 
 #[async_trait]
 impl HiveConnector for Rehearsal {
-    async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
-        if request.url == "test://closed" {
+    async fn connect(&self, request: AddHive, _: AddProgress) -> Result<Arc<dyn HiveBackend>> {
+        let url = request.url.unwrap_or_default();
+        if url == "test://closed" {
             return Err(Error::new(ErrorKind::Unauthorized, "the hive takes another token"));
         }
-        let Some(name) = request.url.strip_prefix("test://") else {
+        let Some(name) = url.strip_prefix("test://") else {
             return Err(Error::new(ErrorKind::HiveUnreachable, "nobody is there"));
         };
         let worker = EchoWorker::builder("second".parse()?).hive(HiveId::new(name)?).build();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rbee_core::{Error, ErrorKind, HiveId};
+use rbee_core::HiveId;
 use rbee_transport_http::{
     client::Tunnel,
     dial::{Dial, Io},
@@ -63,10 +63,6 @@ impl Link {
     /// Forgets what was on the machine.
     pub(super) fn forget(&self) {
         self.state().installed = None;
-    }
-
-    pub(super) fn not_connected(&self) -> Error {
-        Error::new(ErrorKind::HiveUnreachable, self.message())
     }
 
     fn message(&self) -> String {

@@ -26,6 +26,25 @@ pub enum SshStep {
     Health,
 }
 
+impl SshStep {
+    /// Its name for programs: `host_key`, `upload`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect(ConnectStep::Configuration) => "configuration",
+            Self::Connect(ConnectStep::HostKey) => "host_key",
+            Self::Connect(ConnectStep::Authentication) => "authentication",
+            Self::Deploy(DeployStep::Probe) => "probe",
+            Self::Deploy(DeployStep::Programs) => "programs",
+            Self::Deploy(DeployStep::Upload) => "upload",
+            Self::Deploy(DeployStep::CleanUp) => "clean_up",
+            Self::Deploy(DeployStep::Remove) => "remove",
+            Self::Start => "start",
+            Self::Tunnel => "tunnel",
+            Self::Health => "health",
+        }
+    }
+}
+
 /// Something that happened on the way to a hive that answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

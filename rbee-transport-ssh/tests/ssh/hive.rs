@@ -14,84 +14,21 @@ use rbee_core::{
 use rbee_transport_ssh::{ConfigOptions, SshEvent, SshHive, SshStep, deploy::DeployStep};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{keys::user, programs, sshd::Sshd};
+use crate::{
+    machine::{Machine, is_gone, pid_of},
+    programs,
+};
 
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A machine with a server, and a directory for rbee on it. Processes that are left there are killed at the end.
-struct Machine {
-    sshd: Sshd,
-}
-
 impl Machine {
-    fn start() -> Self {
-        Self::with_lines(&[])
-    }
-
-    fn with_lines(lines: &[&str]) -> Self {
-        Self { sshd: Sshd::with_lines(lines) }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.sshd.path("rbee")
-    }
-
-    fn state(&self) -> PathBuf {
-        self.root().join("hives/box")
-    }
-
-    /// The configuration of a person who calls this machine `box`.
-    fn config(&self) -> ConfigOptions {
-        let text = format!(
-            "Host box\n HostName 127.0.0.1\n Port {}\n User {}\n IdentityFile {}\n IdentitiesOnly yes\n \
-             UserKnownHostsFile {}\n GlobalKnownHostsFile none\n",
-            self.sshd.port,
-            user(),
-            self.sshd.client_key.path.display(),
-            self.sshd.path("known_hosts").display()
-        );
-        let path = self.sshd.path("ssh_config");
-        fs::write(&path, text).unwrap();
-        ConfigOptions::file(path)
-    }
-
     fn hive(&self) -> SshHive {
         SshHive::new("box".parse().unwrap(), "box".parse().unwrap())
-            .with_config(self.config())
+            .with_config(ConfigOptions::file(self.config()))
             .with_programs(programs::real())
             .with_directory(self.root().to_str().unwrap())
             .with_arguments(["--threads", "1"].map(str::to_owned))
             .with_lease(Duration::from_secs(60))
-    }
-
-    fn record(&self) -> Option<serde_json::Value> {
-        serde_json::from_slice(&fs::read(self.state().join("hive.json")).ok()?).ok()
-    }
-
-    fn pid(&self) -> Pid {
-        pid_of(&self.record().expect("the hive is recorded")).unwrap()
-    }
-}
-
-fn pid_of(record: &serde_json::Value) -> Option<Pid> {
-    Pid::from_raw(i32::try_from(record["process"]["pid"].as_i64()?).ok()?)
-}
-
-fn is_gone(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-    stat.map_or(true, |stat| stat.contains(") Z "))
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let workers = fs::read_dir(self.state().join("workers")).into_iter().flatten().flatten();
-        let records = workers.map(|entry| entry.path()).chain([self.state().join("hive.json")]);
-        for path in records.filter(|path| path.extension().is_some_and(|kind| kind == "json")) {
-            let record = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-            if let Some(pid) = record.as_ref().and_then(pid_of) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
     }
 }
 
@@ -213,11 +150,44 @@ async fn what_was_put_on_the_machine_is_removed_and_named() {
     let hive = machine.hive();
     let _events = hive.watch(Epoch(1)).await.unwrap();
     let daemon = machine.pid();
-    let removed = hive.uninstall(GRACE, true).await.unwrap();
+    hive.shutdown(GRACE).await.unwrap();
     assert!(is_gone(daemon));
+    let removed = hive.uninstall(true).await.unwrap();
     assert!(!machine.root().exists(), "{removed:?}");
     assert!(removed.kept.is_empty(), "{removed:?}");
     assert!(removed.removed.iter().any(|(path, _)| path.contains("hives/box")), "{removed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hive_that_is_not_connected_is_ended_with_its_workers_and_not_started_for_that() {
+    let machine = Machine::start();
+    let first = machine.hive();
+    let _events = first.watch(Epoch(1)).await.unwrap();
+    let worker = first.spawn(WorkerId::random(), &bee_tiny(), Progress::ignore()).await.unwrap();
+    let record = machine.state().join(format!("workers/{}.json", worker.info().id));
+    let pid_of_worker = || pid_of(&serde_json::from_slice(&fs::read(&record).unwrap()).unwrap());
+    let (daemon, worker) = (machine.pid(), pid_of_worker().unwrap());
+    machine.hive().shutdown(GRACE).await.unwrap();
+    assert!(is_gone(daemon) && is_gone(worker));
+    // Now there is nothing to end.
+    let other = machine.hive();
+    other.shutdown(GRACE).await.unwrap();
+    assert!(machine.record().is_none_or(|record| pid_of(&record).is_none_or(is_gone)));
+    let removed = other.uninstall(false).await.unwrap();
+    assert!(!machine.root().exists(), "{removed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_a_hive_that_was_killed_are_ended_without_it() {
+    let machine = Machine::start();
+    let first = machine.hive();
+    let _events = first.watch(Epoch(1)).await.unwrap();
+    let worker = first.spawn(WorkerId::random(), &bee_tiny(), Progress::ignore()).await.unwrap();
+    let record = machine.state().join(format!("workers/{}.json", worker.info().id));
+    let worker = pid_of(&serde_json::from_slice(&fs::read(&record).unwrap()).unwrap()).unwrap();
+    kill_process(machine.pid(), Signal::KILL).unwrap();
+    machine.hive().shutdown(Duration::from_secs(1)).await.unwrap();
+    until("the worker has ended", || is_gone(worker)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

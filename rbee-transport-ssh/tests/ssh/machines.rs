@@ -325,7 +325,8 @@ async fn a_home_that_is_full_or_runs_no_programs_is_no_obstacle_if_another_place
         let _events = hive.watch(Epoch(1)).await.unwrap();
         let processes = machines.processes("bee-1").join("\n");
         assert!(processes.contains("/rbee-7001/versions/"), "{options}: {processes}");
-        hive.uninstall(GRACE, true).await.unwrap();
+        hive.shutdown(GRACE).await.unwrap();
+        hive.uninstall(true).await.unwrap();
         assert_eq!(machines.processes("bee-1"), Vec::<String>::new());
     }
 }

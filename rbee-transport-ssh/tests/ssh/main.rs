@@ -11,6 +11,7 @@ mod jump;
 mod keys;
 mod lifetime;
 mod login;
+mod machine;
 mod machines;
 mod programs;
 mod sessions;

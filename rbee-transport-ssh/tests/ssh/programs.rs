@@ -12,16 +12,26 @@ use rbee_transport_ssh::deploy::Programs;
 
 /// Those of this build.
 pub(crate) fn real() -> Arc<Programs> {
+    found_in(directory())
+}
+
+/// The directory with those of this build.
+pub(crate) fn directory() -> PathBuf {
     in_directory("ssh-programs", built("llm-worker-rbee"))
 }
 
 /// The same with a worker without a model. One with a model named `…-ticks` emits a token every 20 ms.
 pub(crate) fn with_echo_worker() -> Arc<Programs> {
-    in_directory("ssh-echo-programs", built_example("rbee-transport-http", "echo-worker"))
+    let worker = built_example("rbee-transport-http", "echo-worker");
+    found_in(in_directory("ssh-echo-programs", worker))
+}
+
+fn found_in(directory: PathBuf) -> Arc<Programs> {
+    Arc::new(Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(directory))
 }
 
 /// Copies without the symbols for debuggers, which are most of these files.
-fn in_directory(name: &str, worker: PathBuf) -> Arc<Programs> {
+fn in_directory(name: &str, worker: PathBuf) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&directory).unwrap();
     // Other tests, also in other processes, do the same at this moment.
@@ -38,7 +48,7 @@ fn in_directory(name: &str, worker: PathBuf) -> Arc<Programs> {
         assert!(strip.unwrap().success(), "strip is a part of binutils");
         fs::rename(new, target).unwrap();
     }
-    Arc::new(Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(directory))
+    directory
 }
 
 /// The same with other bytes in the file of the hive, as of a later build.
@@ -55,5 +65,5 @@ pub(crate) fn changed(directory: &Path) -> Arc<Programs> {
     // What comes after the sections of a program is not loaded.
     let mut hive = fs::File::options().append(true).open(target.join("rbee-hive")).unwrap();
     std::io::Write::write_all(&mut hive, b"later").unwrap();
-    Arc::new(Programs::new(env!("CARGO_PKG_VERSION")).without_defaults().with_path(target))
+    found_in(target)
 }

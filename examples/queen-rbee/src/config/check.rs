@@ -78,8 +78,11 @@ impl Config {
             if !names.insert(&hive.id) {
                 return wrong(format!("hives has {} twice; each needs a name of its own", hive.id));
             }
+            let context = |error: Error| error.context(format_args!("hives: {}", hive.id));
+            if let Some(target) = &hive.ssh {
+                crate::fleet::check_target(target).map_err(context)?;
+            }
             if let Some(file) = &hive.token_file {
-                let context = |error: Error| error.context(format_args!("hives: {}", hive.id));
                 Token::from_file(file).map_err(context)?;
             }
         }

@@ -55,6 +55,8 @@ macro_rules! settings {
                     local_files: true,
                     raw_completions: false,
                     hives: Yaml::default(),
+                    programs_dir: None,
+                    ssh_config: None,
                     worker_program: None,
                     lease: Duration::from_secs(90).into(),
                     drain_grace: Duration::from_secs(30).into(),

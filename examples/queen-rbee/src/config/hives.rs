@@ -7,20 +7,68 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::hive_url::HiveUrl;
 
-/// A machine on which `rbee-hive` already runs.
+/// Another machine: one on which `rbee-hive` runs already, or one on which the queen starts it by SSH.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Fields")]
 pub struct HiveEntry {
     /// Its name.
     pub id: HiveId,
     /// The address of its daemon.
-    pub url: HiveUrl,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<HiveUrl>,
     /// A file with the token it accepts; not needed for a hive of the same user on this machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Labels for the policy: `region=eu, cost=0.3`.
-    #[serde(default, with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The machine for `ssh`, instead of `url`: `gpu-box`, `ada@192.168.1.7`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// With `ssh`: the directory on the machine for programs, state and models, absolute or beginning with `~/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// With `ssh`: arguments of `rbee-hive`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+}
+
+/// The fields of a [`HiveEntry`], before the rules between them are checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    id: HiveId,
+    #[serde(default)]
+    url: Option<HiveUrl>,
+    #[serde(default)]
+    token_file: Option<PathBuf>,
+    #[serde(default, with = "labels")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    ssh: Option<String>,
+    #[serde(default)]
+    directory: Option<String>,
+    #[serde(default)]
+    arguments: Vec<String>,
+}
+
+impl TryFrom<Fields> for HiveEntry {
+    type Error = &'static str;
+
+    fn try_from(fields: Fields) -> Result<Self, &'static str> {
+        let Fields { id, url, token_file, labels, ssh, directory, arguments } = fields;
+        match (&url, &ssh) {
+            (None, None) => Err("there is no url, and no ssh; give one of them"),
+            (Some(_), Some(_)) => Err("url and ssh are both given; give one of them"),
+            (None, Some(_)) if token_file.is_some() => {
+                Err("token_file belongs to url; a hive that the queen starts by ssh needs none")
+            }
+            (Some(_), None) if directory.is_some() || !arguments.is_empty() => {
+                Err("directory and arguments belong to ssh; rbee-hive at a url has its own")
+            }
+            _ => Ok(Self { id, url, token_file, labels, ssh, directory, arguments }),
+        }
+    }
 }
 
 /// Labels as one line of text.

@@ -22,6 +22,8 @@ impl Config {
             ("hub_token_file", &mut self.hub_token_file),
             ("hive_program", &mut self.hive_program),
             ("policy", &mut self.policy),
+            ("programs_dir", &mut self.programs_dir),
+            ("ssh_config", &mut self.ssh_config),
             ("worker_program", &mut self.worker_program),
         ];
         let hives = self.hives.0.iter_mut().map(|hive| ("hives", &mut hive.token_file));

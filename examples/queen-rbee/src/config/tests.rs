@@ -272,7 +272,8 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ("log_level: loud\n", "queen.yaml:1: log_level is \"loud\""),
         (
             "hives:\n  - id: a\n    ulr: http://a\n",
-            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file, labels; url perhaps?",
+            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file, labels, ssh, directory, arguments; url \
+             perhaps?",
         ),
         (
             "hives:\n  - id: a\n    url: ftp://a\n",
@@ -292,6 +293,15 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
             "queen.yaml:2: engines are for workers that are processes on this machine, and local_hive is inside",
         ),
         ("hives:\n  - id: a\n", "queen.yaml:2: hives[0]: there is no url"),
+        ("hives:\n  - {id: a, url: http://a, ssh: a}\n", "hives[0]: url and ssh are both given"),
+        (
+            "hives:\n  - {id: a, ssh: a, token_file: t}\n",
+            "queen.yaml:2: hives[0]: token_file belongs to url",
+        ),
+        (
+            "hives:\n  - {id: a, url: http://a, directory: ~/x}\n",
+            "directory and arguments belong to ssh",
+        ),
         (
             "hives:\n  - {id: a, url: http://a, labels: b}\n",
             "queen.yaml:2: hives[0].labels: \"b\" is not a label",

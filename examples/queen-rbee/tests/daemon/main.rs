@@ -8,6 +8,26 @@ mod support;
 #[path = "../../../rbee-keeper/tests/rbee/support/well_said.rs"]
 mod well_said;
 
+/// Shared with the tests of the transport, which use more of it.
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the tests of the transport use the rest")]
+#[path = "../../../../rbee-transport-ssh/tests/ssh/keys.rs"]
+mod keys;
+/// Shared with the tests of the transport.
+#[cfg(target_os = "linux")]
+#[path = "../../../../rbee-transport-ssh/tests/ssh/machine.rs"]
+mod machine;
+/// Shared with the tests of the transport, which use more of it.
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the tests of the transport use the rest")]
+#[path = "../../../../rbee-transport-ssh/tests/ssh/programs.rs"]
+mod programs;
+/// Shared with the tests of the transport, which use more of it.
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the tests of the transport use the rest")]
+#[path = "../../../../rbee-transport-ssh/tests/ssh/sshd.rs"]
+mod sshd;
+
 mod browser;
 #[cfg(target_os = "linux")]
 mod cached_tokens;
@@ -37,5 +57,7 @@ mod running;
 mod sampling;
 #[cfg(target_os = "linux")]
 mod shutdown;
+#[cfg(target_os = "linux")]
+mod ssh;
 #[cfg(target_os = "linux")]
 mod store;

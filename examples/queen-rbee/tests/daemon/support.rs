@@ -106,8 +106,17 @@ impl Queen {
 
     /// Sends a request, and returns the response as it arrives.
     pub(crate) fn open(&self, path: &str, body: &Value) -> BufReader<TcpStream> {
-        let stream = send(self.address, "POST", path, Some(&body.to_string()), &[]);
-        BufReader::new(stream)
+        self.open_with(path, body, &[])
+    }
+
+    /// The same, with these headers.
+    pub(crate) fn open_with(
+        &self,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> BufReader<TcpStream> {
+        BufReader::new(send(self.address, "POST", path, Some(&body.to_string()), headers))
     }
 
     /// Follows events, and returns them as they arrive.

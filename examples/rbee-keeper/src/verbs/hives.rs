@@ -1,23 +1,26 @@
 //! `rbee hive`: machines.
 
-use std::{path::PathBuf, time::Duration};
+mod add;
+mod doctor;
+mod logs;
+mod remove;
+mod show;
+
+use std::time::Duration;
 
 use clap::Subcommand;
 use http::Method;
-use rbee_core::{HiveId, hive::parse_label};
-use rbee_transport_http::{
-    Token,
-    wire::{
-        ProgressBody,
-        queen::{self, AddHive, HiveView, Listing},
-    },
+use rbee_core::HiveId;
+use rbee_transport_http::wire::{
+    ProgressBody,
+    queen::{self, HiveView},
 };
 
 use crate::{
-    Keeper, args,
+    Keeper,
     client::Reply,
     failure::{Exit, Failure},
-    screen::{Bars, Column, Facts, Table, human},
+    screen::Bars,
 };
 
 /// The status of a hive that is usable.
@@ -30,25 +33,17 @@ pub(crate) enum Hives {
     /// List the machines
     #[command(visible_alias = "list")]
     Ls,
-    /// Add a machine on which rbee-hive runs
-    Add {
-        /// The address of its rbee-hive, for example http://192.168.1.7:7835
-        url: String,
-
-        /// A file with the token that its rbee-hive requires; not needed for one on the queen's machine that runs as
-        /// the same user with the default state directory
-        #[arg(long, value_name = "FILE")]
-        hive_token_file: Option<PathBuf>,
-
-        /// A label for the policy, for example region=eu; can be given several times
-        #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]
-        label: Vec<(String, String)>,
-    },
+    /// Add a machine
+    Add(add::Add),
     /// Show a machine
     Show {
         /// Its name
         hive: HiveId,
     },
+    /// Check the way to a machine, and the machine
+    Doctor(doctor::HiveDoctor),
+    /// Show the last lines of a machine's log
+    Logs(logs::HiveLogs),
     /// Start a machine that was stopped
     Start {
         /// Its name
@@ -73,20 +68,17 @@ pub(crate) enum Hives {
         timeout: u64,
     },
     /// Stop a machine and remove it from the list
-    Rm {
-        /// Its name
-        hive: HiveId,
-    },
+    Rm(remove::Remove),
 }
 
 impl Hives {
     pub(crate) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         match self {
-            Self::Ls => ls(keeper).await?,
-            Self::Add { url, hive_token_file, label } => {
-                add(keeper, url, hive_token_file.as_ref(), label).await?
-            }
-            Self::Show { hive } => show(keeper, hive).await?,
+            Self::Ls => show::ls(keeper).await?,
+            Self::Add(add) => return add.run(keeper).await,
+            Self::Show { hive } => show::show(keeper, hive).await?,
+            Self::Doctor(doctor) => return doctor.run(keeper).await,
+            Self::Logs(logs) => return logs.run(keeper).await,
             Self::Start { hive } => start(keeper, hive).await?,
             Self::Stop { hive } => stop(keeper, hive).await?,
             Self::Drain { hive, wait, timeout } => {
@@ -97,117 +89,9 @@ impl Hives {
                 let did = if *wait { "drained" } else { "draining" };
                 keeper.screen.done(did, &format!("hive {hive}"), "")?;
             }
-            Self::Rm { hive } => {
-                order(keeper, Method::DELETE, queen::HIVE, hive).await?;
-                keeper.screen.done("removed", &format!("hive {hive}"), "")?;
-            }
+            Self::Rm(remove) => return remove.run(keeper).await,
         }
         Ok(Exit::Ok)
-    }
-}
-
-async fn ls(keeper: &Keeper) -> Result<(), Failure> {
-    let found: Listing<HiveView> = keeper.client.get(queen::HIVES, &()).await?;
-    if keeper.screen.is_json() {
-        return keeper.screen.document(&found);
-    }
-    let mut table = Table::new([
-        Column::new("HIVE").whole(),
-        Column::new("STATUS").state().keep(90),
-        Column::new("ADDRESS").middle().keep(60),
-        Column::new("DEVICES").keep(50),
-        Column::new("FREE").right().keep(70),
-        Column::new("MODELS").right().keep(20),
-        Column::new("WORKERS").right().keep(40),
-        Column::new("SEEN").right().keep(30),
-    ]);
-    for hive in found.data {
-        let free: u64 = hive.devices.iter().map(|device| device.memory_free).sum();
-        table.row([
-            hive.id.to_string(),
-            state_of(&hive).into(),
-            hive.address.clone(),
-            devices_of(&hive),
-            if hive.devices.is_empty() { "-".into() } else { human::bytes(free) },
-            hive.models.len().to_string(),
-            hive.workers.to_string(),
-            hive.last_seen_at_ms.map_or_else(|| "-".into(), human::ago),
-        ]);
-    }
-    keeper.screen.table(&table)
-}
-
-/// The machine's status. A draining machine must not look like one that takes work.
-fn state_of(hive: &HiveView) -> &str {
-    if hive.draining && hive.status == ONLINE { "draining" } else { &hive.status }
-}
-
-/// `cpu, 2 cuda`.
-fn devices_of(hive: &HiveView) -> String {
-    let mut kinds: Vec<(&str, usize)> = Vec::new();
-    for device in &hive.devices {
-        let kind = super::workers::kind(device.kind);
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => kinds.push((kind, 1)),
-        }
-    }
-    let said = kinds.iter().map(|(kind, count)| match count {
-        1 => (*kind).to_owned(),
-        _ => format!("{count} {kind}"),
-    });
-    super::catalog::list_of(said)
-}
-
-async fn add(
-    keeper: &Keeper,
-    url: &str,
-    token_file: Option<&PathBuf>,
-    labels: &[(String, String)],
-) -> Result<(), Failure> {
-    let token = match token_file {
-        Some(path) => {
-            if let Some(exposed) = rbee_core::private_files::exposed(path) {
-                keeper.screen.warn(&exposed);
-            }
-            let parsed: Result<Token, _> = args::read_secret(path)?.parse();
-            Some(parsed.map_err(|cause| {
-                Failure::usage(format!("the token file {}: {cause}", path.display()))
-            })?)
-        }
-        None => None,
-    };
-    let queen = keeper.client.address();
-    if token.is_some() && !queen.is_loopback() && !queen.is_tls() {
-        return Err(Failure::usage(format!(
-            "the token would go to {queen} in the clear; allowed are https and this machine"
-        )));
-    }
-    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let body = AddHive { url, token, labels: labels.iter().cloned().collect() };
-    let hive: HiveView = match keeper.client.post(queen::HIVES, &body).await {
-        Ok(hive) => hive,
-        Err(failure) => return Err(of_the_hive(failure, token_file)),
-    };
-    if hive.status != ONLINE {
-        let why = hive.error.as_ref().map_or("it has not reported yet", |error| &error.message);
-        keeper.screen.warn(&format!("hive {} was added, and is not usable yet: {why}", hive.id));
-    }
-    if keeper.screen.is_json() {
-        return keeper.screen.document(&hive);
-    }
-    keeper.screen.done("added", &format!("hive {}", hive.id), &format!("({})", hive.address))
-}
-
-/// The failure to add a hive. It is about the hive, and not about the queen, its key or other hives.
-fn of_the_hive(failure: Failure, token_file: Option<&PathBuf>) -> Failure {
-    match (failure.code(), token_file) {
-        ("HIVE_UNREACHABLE", _) => failure.without_hints(),
-        (_, Some(path)) if failure.param() == Some("token") => failure.with_hint(format!(
-            "the hive's token was read from {} (--hive-token-file); the queen's own key is not meant",
-            path.display()
-        )),
-        _ => failure,
     }
 }
 
@@ -258,65 +142,6 @@ async fn until_drained(keeper: &Keeper, hive: &HiveId, timeout: u64) -> Result<(
             Err(Failure::new(Exit::Failed, "DRAIN_TIMEOUT", message).with_hint(goes_on))
         }
     }
-}
-
-async fn show(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
-    let path = path_of(queen::HIVE, hive);
-    let hive: HiveView = keeper.client.get(&path, &()).await.map_err(with_hint)?;
-    if keeper.screen.is_json() {
-        return keeper.screen.document(&hive);
-    }
-    let mut facts = Facts::default();
-    facts.add("hive", hive.id.as_str());
-    facts.state("status", state_of(&hive));
-    facts.add("address", &hive.address);
-    let seen =
-        hive.last_seen_at_ms.map(|at| format!("{} UTC ({})", human::moment(at), human::ago(at)));
-    facts.add("last seen", &seen.unwrap_or_default());
-    let error = hive.error.map(|error| format!("{} ({})", error.message, error.code));
-    facts.add("error", &error.unwrap_or_default());
-    facts.add("workers", &hive.workers.to_string());
-    let taken = human::bytes(hive.memory_taken);
-    facts.add(
-        "their memory",
-        &match hive.memory_budget {
-            Some(budget) => format!("{taken} of at most {}", human::bytes(budget)),
-            None => taken,
-        },
-    );
-    let labels = hive.labels.iter().map(|(name, value)| format!("{name}={value}"));
-    facts.add("labels", &labels.collect::<Vec<_>>().join(", "));
-    keeper.screen.facts(&facts)?;
-    if !hive.devices.is_empty() {
-        let mut table = Table::new([
-            Column::new("DEVICE").right(),
-            Column::new("KIND").whole().keep(80),
-            Column::new("NAME").keep(40),
-            Column::new("FREE").right().keep(70),
-            Column::new("MEMORY").right().keep(60),
-        ]);
-        for device in &hive.devices {
-            table.row([
-                device.index.to_string(),
-                super::workers::kind(device.kind).into(),
-                device.name.clone(),
-                human::bytes(device.memory_free),
-                human::bytes(device.memory_total),
-            ]);
-        }
-        keeper.screen.out("\n")?;
-        keeper.screen.table(&table)?;
-    }
-    if !hive.models.is_empty() {
-        let mut table =
-            Table::new([Column::new("MODEL").middle(), Column::new("SIZE").right().keep(60)]);
-        for (model, bytes) in hive.models {
-            table.row([model, human::bytes(bytes)]);
-        }
-        keeper.screen.out("\n")?;
-        keeper.screen.table(&table)?;
-    }
-    Ok(())
 }
 
 async fn order(

@@ -89,7 +89,7 @@ impl Logs {
 }
 
 /// A line, never shortened, because a shortened log says too little.
-fn show(keeper: &Keeper, line: &LogLine) -> Result<(), Failure> {
+pub(super) fn show(keeper: &Keeper, line: &LogLine) -> Result<(), Failure> {
     let style = match line.level.to_ascii_lowercase().as_str() {
         "error" => Style::Red,
         "warn" => Style::Yellow,

@@ -9,7 +9,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     Token,
-    server::{HiveConnector, LogRing},
+    server::{AddProgress, HiveConnector, LogRing},
     wire::queen::{
         AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, LogLine,
         WorkerView,
@@ -309,8 +309,8 @@ struct Cellar(Token);
 
 #[async_trait]
 impl HiveConnector for Cellar {
-    async fn connect(&self, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
-        assert_eq!(request.url, "http://10.0.0.9:7835");
+    async fn connect(&self, request: AddHive, _: AddProgress) -> Result<Arc<dyn HiveBackend>> {
+        assert_eq!(request.url.as_deref(), Some("http://10.0.0.9:7835"));
         match request.token {
             Some(token) if self.0.matches(token.reveal()) => Ok(Arc::new(hive("cellar"))),
             _ => Err(Error::new(ErrorKind::Unauthorized, "the hive wants its token")),

@@ -44,7 +44,7 @@ impl Client {
             reach: Reach::Loopback,
         };
         let (near, stream) = tokio::io::duplex(64 << 10);
-        tokio::spawn(async move { connection.speak(near).await });
+        tokio::spawn(async move { connection.speak(near, false).await });
         Self { stream, shutdown }
     }
 

@@ -1,11 +1,12 @@
 //! The hives of the fleet.
 
+mod add;
+mod doctor;
+mod remove;
+
 use std::time::Duration;
 
-use axum::{
-    extract::{Request, State},
-    response::IntoResponse,
-};
+use axum::extract::State;
 use http::StatusCode;
 use rbee_core::{
     ClusterView, Error, ErrorKind, HiveId, Queen, Result, hive::HiveAddress, queen::HiveSummary,
@@ -20,9 +21,19 @@ use crate::{
     server::response,
     wire::{
         ErrorBody,
-        queen::{AddHive, HIVE, HIVE_DRAIN, HIVE_START, HIVE_STOP, HIVES, HiveView, Listing},
+        queen::{HIVE, HIVE_DRAIN, HIVE_START, HIVE_STOP, HIVES, HiveView, Listing},
     },
 };
+
+#[cfg(feature = "openapi")]
+pub(super) use add::__path_add;
+pub(super) use add::add;
+#[cfg(feature = "openapi")]
+pub(super) use doctor::{__path_doctor, __path_logs};
+pub(super) use doctor::{doctor, logs};
+#[cfg(feature = "openapi")]
+pub(super) use remove::__path_remove;
+pub(super) use remove::remove;
 
 /// How long a stopped hive may take before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -68,75 +79,6 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let view = view(&shared.queen, &hive_id(&name)?).await?;
     Ok(response::json(StatusCode::OK, &view))
-}
-
-/// Add a hive whose `rbee-hive` already runs.
-#[cfg_attr(
-    feature = "openapi",
-    utoipa::path(
-        post,
-        path = HIVES,
-        tag = "hives",
-        request_body = AddHive,
-        responses(
-            (status = 201, description = "The hive was added to the fleet.", body = HiveView),
-            (status = "default", description = "It was not added.", body = ErrorBody),
-        ),
-    )
-)]
-pub(super) async fn add(State(shared): State<Shared>, request: Request) -> HandlerResult {
-    let order: AddHive = shared.read_json(request).await?;
-    let Some(connector) = &shared.connector else {
-        let message = "this queen was built without a way to add machines over the API";
-        return Err(Error::new(ErrorKind::Unsupported, message).into());
-    };
-    let hive = connector.connect(order).await.map_err(of_the_hive)?;
-    let id = hive.info().id.clone();
-    shared.queen.fleet().add(hive).await?;
-    let reported = async {
-        loop {
-            let view = view(&shared.queen, &id).await?;
-            if view.status == HiveStatus::Online.as_str() {
-                return Ok(view);
-            }
-            tokio::time::sleep(REPORT_PAUSE).await;
-        }
-    };
-    let view = match tokio::time::timeout(REPORT_TIMEOUT, reported).await {
-        Ok(view) => view,
-        // It is in the fleet anyway, and shows why it is not usable.
-        Err(_) => view(&shared.queen, &id).await,
-    };
-    Ok(response::json(StatusCode::CREATED, &view?))
-}
-
-/// Stop a hive with its workers, and remove it from the fleet. Its jobs continue elsewhere.
-#[cfg_attr(
-    feature = "openapi",
-    utoipa::path(
-        delete,
-        path = HIVE,
-        tag = "hives",
-        params(("id" = String, Path, description = "The name of the hive.")),
-        responses(
-            (status = 204, description = "The hive was removed from the fleet."),
-            (status = "default", description = "The error.", body = ErrorBody),
-        ),
-    )
-)]
-pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
-    let id = hive_id(&name)?;
-    exists(&shared.queen, &id).await?;
-    let removed = shared.queen.fleet().remove(id.clone(), STOP_GRACE).await;
-    if let Some(connector) = &shared.connector {
-        connector.forget(&id).await?;
-    }
-    removed.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => error,
-        _ => error
-            .context(format_args!("hive {id} belongs to the fleet no more, but was not stopped")),
-    })?;
-    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Start a hive that was stopped, or let one that was drained take workers again. Waits some seconds for its first
@@ -221,17 +163,6 @@ fn host_flag(address: &str) -> String {
     }
 }
 
-/// The error of a hive that is being added. A refused token is the one in the request, and not the caller's own.
-fn of_the_hive(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::Unauthorized => {
-            let message = error.message().to_owned();
-            Error::new(ErrorKind::InvalidRequest, message).with_param("token").with_source(error)
-        }
-        _ => error,
-    }
-}
-
 /// Stop a hive with its workers; it stays in the fleet. Its jobs continue elsewhere.
 #[cfg_attr(
     feature = "openapi",
@@ -297,13 +228,30 @@ fn unknown(name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("hive {shown:?} does not exist"))
 }
 
-fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
-    let address = match &hive.address {
+/// How a hive is reached.
+fn address_of(hive: &HiveSummary) -> String {
+    match &hive.address {
         HiveAddress::Local if hive.port == 0 => "in process".into(),
         HiveAddress::Local => format!("http://127.0.0.1:{}", hive.port),
         HiveAddress::Http => format!("http://{}:{}", hive.hostname, hive.port),
-        HiveAddress::Network { ssh_host, ssh_user, .. } => format!("ssh {ssh_user}@{ssh_host}"),
-    };
+        HiveAddress::Network { ssh_host, ssh_port, ssh_user, .. } => {
+            ssh_address(ssh_user, ssh_host, *ssh_port)
+        }
+    }
+}
+
+/// `ssh ada@gpu-box`, with the port if it is not that of SSH. What is not known is left out.
+fn ssh_address(user: &str, host: &str, port: u16) -> String {
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    match port {
+        0 | 22 => format!("ssh {user}{host}"),
+        _ if host.contains(':') => format!("ssh {user}[{host}]:{port}"),
+        _ => format!("ssh {user}{host}:{port}"),
+    }
+}
+
+fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
+    let address = address_of(&hive);
     let view = cluster.hive(&hive.id);
     let models = view.map(|view| {
         view.models.values().map(|held| (held.model.to_string(), held.bytes)).collect()
@@ -328,6 +276,14 @@ fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_a_machine_is_what_a_person_types_for_ssh() {
+        assert_eq!(ssh_address("ada", "gpu-box", 22), "ssh ada@gpu-box");
+        assert_eq!(ssh_address("", "gpu-box", 0), "ssh gpu-box");
+        assert_eq!(ssh_address("ada", "gpu-box", 2222), "ssh ada@gpu-box:2222");
+        assert_eq!(ssh_address("ada", "::1", 2222), "ssh ada@[::1]:2222");
+    }
 
     #[test]
     fn the_command_that_starts_a_hive_listens_where_the_queen_looks_for_it() {

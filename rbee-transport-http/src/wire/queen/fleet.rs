@@ -7,23 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{ErrorInfo, ProgressBody};
 
-/// A hive to add: its `rbee-hive` already runs and is reached over HTTP.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct AddHive {
-    /// The address of its daemon: `http://192.168.1.7:7835`.
-    pub url: String,
-    /// The token it accepts. Not needed for a hive on the queen's machine that runs as the same user, with its state
-    /// in the default directory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
-    pub token: Option<crate::token::Token>,
-
-    /// Labels set by its owner, for the policy: `region`, `cost`, `power` and so on.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-}
-
 /// A hive, as the queen sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

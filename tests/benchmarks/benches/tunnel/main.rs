@@ -160,7 +160,8 @@ async fn first_tokens_of_a_new_machine(machine: &Machine) -> Result<()> {
         println!("  {step:<28} {:>8.1} ms", took.as_secs_f64() * 1e3);
     }
     println!("  {:<28} {:>8.1} ms", "worker", (loaded - up).as_secs_f64() * 1e3);
-    hive.uninstall(GRACE, true).await?;
+    hive.shutdown(GRACE).await?;
+    hive.uninstall(true).await?;
     Ok(())
 }
 
@@ -181,7 +182,9 @@ async fn round_trips(machine: &Machine) -> Result<()> {
         let more = with.as_secs_f64() - without.as_secs_f64();
         println!("  {step:<28} {:>8.1}", more / ROUND_TRIP.as_secs_f64());
     }
-    machine.hive("again").uninstall(GRACE, true).await?;
+    let hive = machine.hive("again");
+    hive.shutdown(GRACE).await?;
+    hive.uninstall(true).await?;
     Ok(())
 }
 

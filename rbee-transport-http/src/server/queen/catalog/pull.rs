@@ -1,39 +1,30 @@
 //! Pulls of models to disks, and their progress.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, ready},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use axum::{
-    body::Body,
     extract::{Request, State},
     response::IntoResponse,
 };
-use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
-use futures_util::future::BoxFuture;
+use bytes::Bytes;
 use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Queen, Result, hive::Progress};
-use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{super::Shared, locate, refuse_unknown};
 use crate::{
     server::queen::{
         caller::Caller,
-        keep_alive::Ticker,
         local_user::Locality,
         middleware::{HandlerResult, RequestId},
-        stream_headers,
+        work_stream::{WorkStream, frame},
     },
     wire::{
         ErrorBody,
         queen::{CATALOG_PULL, Pull, PullProgress, Pulled, pull_event},
-        sse::{self, ServerSentEvent},
+        sse::ServerSentEvent,
     },
 };
 
@@ -70,9 +61,8 @@ pub(in crate::server::queen) async fn pull(
     let hives = hives(&shared.queen, &model, order.hive).await?;
     let (tell, told) = mpsc::channel(UNSENT);
     let wanted = Wanted { model, hives, verify: order.verify };
-    let work = Box::pin(fetch(shared.queen.clone(), wanted, tell, mark));
-    let stream = PullStream { told, work: Some(work), ticker: Ticker::new() };
-    Ok((stream_headers(), Body::from_stream(stream)).into_response())
+    let work = fetch(shared.queen.clone(), wanted, tell, mark);
+    Ok(WorkStream::new(told, work).into_response())
 }
 
 /// The wanted hive, or every hive that is online and can read the model, as far as is known.
@@ -163,46 +153,4 @@ fn progress(hive: HiveId, tell: mpsc::Sender<Bytes>) -> Progress {
         // If there is no room for it, a later one follows.
         let _ = tell.try_send(frame(pull_event::PROGRESS, &progress));
     })
-}
-
-fn frame(name: &str, body: &impl Serialize) -> Bytes {
-    let mut out = BytesMut::new();
-    match serde_json::to_vec(body) {
-        Ok(json) => sse::put(&mut out, None, name, &json),
-        Err(cause) => tracing::warn!(%cause, event = name, "an event could not be written"),
-    }
-    out.freeze()
-}
-
-struct PullStream {
-    told: mpsc::Receiver<Bytes>,
-    /// `None` once it is done.
-    work: Option<BoxFuture<'static, Bytes>>,
-    ticker: Ticker,
-}
-
-impl Stream for PullStream {
-    type Item = Result<Bytes, std::convert::Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let Some(work) = &mut this.work else { return Poll::Ready(None) };
-        let last = work.as_mut().poll(cx);
-        // Progress that was reported before the end is sent before it.
-        let mut out = BytesMut::new();
-        while let Poll::Ready(Some(progress)) = this.told.poll_recv(cx) {
-            out.extend_from_slice(&progress);
-        }
-        if let Poll::Ready(last) = last {
-            this.work = None;
-            out.extend_from_slice(&last);
-        }
-        if out.is_empty() {
-            ready!(this.ticker.poll_due(cx));
-            sse::put_comment(&mut out, "working");
-        } else {
-            this.ticker.heard();
-        }
-        Poll::Ready(Some(Ok(out.freeze())))
-    }
 }
