@@ -13,9 +13,12 @@ if [ -z "$others" ]; then
 	fi
 fi
 for f in "$state"/* "$state"/.[!.]*; do
-	if [ "$f" = "$state/models" ] && [ "$models" != 1 ]; then
-		[ ! -d "$f" ] || say kept "the models were not to be removed=$f"
-		continue
+	if [ "$f" = "$state/models" ] && [ "$models" != 1 ] && [ -d "$f" ]; then
+		# A store without models has files for locks only.
+		if [ -n "$(find "$f" -type f ! -path "$f/locks/*" 2>/dev/null | head -n 1)" ]; then
+			say kept "the models were not to be removed=$f"
+			continue
+		fi
 	fi
 	drop "$f"
 done
