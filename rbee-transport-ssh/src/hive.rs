@@ -348,7 +348,14 @@ impl HiveBackend for SshHive {
         self.up().await?;
         let step_of = self.reporter();
         let step = step_of.start(SshStep::Health);
-        let events = self.hive.watch(owner).await?;
+        let events = match self.hive.watch(owner).await {
+            // The tunnel has ended since, for example together with a hive that was killed.
+            Err(error) if error.kind() == ErrorKind::HiveUnreachable && !self.link.is_up() => {
+                self.up().await?;
+                self.hive.watch(owner).await
+            }
+            result => result,
+        }?;
         step.finish("it answers");
         Ok(events)
     }
