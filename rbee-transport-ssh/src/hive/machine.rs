@@ -10,7 +10,7 @@ use crate::{
     deploy::{self, DeployError, Finding, MachineFacts, Place, RemoveOptions, Removed},
 };
 
-/// How long a hive that was told to end may take before its files are removed.
+/// How long a hive that is about to end may take before its files are removed.
 const END_GRACE: Duration = Duration::from_secs(10);
 
 impl SshHive {

@@ -1,6 +1,6 @@
 //! `rbee hive add`: a machine, by SSH or by the address of its rbee-hive.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rbee_core::{HiveId, hive::parse_label};
@@ -201,7 +201,7 @@ impl Add {
     }
 }
 
-fn token(keeper: &Keeper, path: &PathBuf) -> Result<Token, Failure> {
+fn token(keeper: &Keeper, path: &Path) -> Result<Token, Failure> {
     if let Some(exposed) = rbee_core::private_files::exposed(path) {
         keeper.screen.warn(&exposed);
     }
