@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::future::{join_all, try_join_all};
 use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result, async_trait, hive::ModelHost};
 use rbee_transport_http::{
     SharedToken, TokenFile,
@@ -24,7 +25,7 @@ use rbee_transport_http::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, HiveUrl,
+    Config, HiveEntry, HiveUrl,
     hive_access::HiveAccess,
     hive_probe,
     home::{create_private, unusable},
@@ -105,34 +106,40 @@ impl Fleet {
     /// [`ErrorKind::Config`] if the saved hives cannot be listed. A saved hive that cannot be read is ignored with a
     /// log line: the other hives are useful without it.
     pub(crate) async fn all(&self, config: &Config) -> Result<Vec<Arc<dyn HiveBackend>>> {
-        let mut all: Vec<Arc<dyn HiveBackend>> = Vec::new();
-        for entry in config.hives.iter() {
-            if let Some(url) = &entry.url {
-                let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
-                let access = self.access(url, token);
-                let hive = HttpHive::new(entry.id.clone(), access.as_given());
-                all.push(self.visit(hive, access, entry.labels.clone()));
-            } else if let Some(entry) = SshEntry::of_config(entry) {
-                all.push(self.ssh.open(entry).await?);
-            }
-        }
-        for (path, saved) in saved::read_all(&self.directory)? {
-            let found = match saved {
+        // Those by SSH read its configuration, which takes a moment: side by side.
+        let configured = config.hives.iter().map(|entry| self.open_configured(entry));
+        let mut all = try_join_all(configured).await?;
+        let saved = saved::read_all(&self.directory)?.into_iter().map(async |(path, saved)| {
+            match saved {
                 Ok(saved) if self.reserved.contains(&saved.id) => {
                     tracing::warn!(hive = %saved.id, "the configuration overrides a hive that was added over the API");
-                    continue;
+                    return None;
                 }
                 Ok(saved) => self.open(saved).await,
                 Err(error) => Err(error),
-            };
-            match found {
-                Ok(hive) => all.push(hive),
-                Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "the file of an added hive cannot be read");
-                }
             }
-        }
+            .inspect_err(|error| {
+                tracing::warn!(file = %path.display(), %error, "the file of an added hive cannot be read");
+            })
+            .ok()
+        });
+        all.extend(join_all(saved).await.into_iter().flatten());
         Ok(all)
+    }
+
+    /// A hive of the configuration.
+    async fn open_configured(&self, entry: &HiveEntry) -> Result<Arc<dyn HiveBackend>> {
+        if let Some(entry) = SshEntry::of_config(entry) {
+            return self.ssh.open(entry).await;
+        }
+        let Some(url) = &entry.url else {
+            let message = format!("hives: {} has no url, and no ssh", entry.id);
+            return Err(Error::new(ErrorKind::Config, message));
+        };
+        let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
+        let access = self.access(url, token);
+        let hive = HttpHive::new(entry.id.clone(), access.as_given());
+        Ok(self.visit(hive, access, entry.labels.clone()))
     }
 
     /// A saved hive.

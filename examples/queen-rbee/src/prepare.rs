@@ -69,6 +69,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
     );
     let policy = config.policy.as_deref().map(PolicyFile::open).transpose()?;
     check_names(config)?;
+    check_ssh(config)?;
     #[cfg(feature = "hub")]
     let hub = config.hub()?;
     let program = check_local_hive(config)?;
@@ -82,6 +83,19 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared> {
         program,
         warnings,
     })
+}
+
+/// Checks the files and directories for machines that are reached by SSH.
+fn check_ssh(config: &Config) -> Result<()> {
+    let missing = |key: &str, path: &Path, what: &str| {
+        let message = format!("{key} is {}; there is no such {what}", path.display());
+        Err(Error::new(ErrorKind::Config, message))
+    };
+    match (&config.programs_dir, &config.ssh_config) {
+        (Some(path), _) if !path.is_dir() => missing("programs_dir", path, "directory"),
+        (_, Some(path)) if !path.is_file() => missing("ssh_config", path, "file"),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the aliases, the limits that name models, and the settings.

@@ -4,6 +4,7 @@
 
 mod common;
 
+mod add_hive;
 mod bad_input;
 mod bounds;
 mod connections;

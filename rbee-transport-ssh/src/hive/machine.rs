@@ -10,6 +10,9 @@ use crate::{
     deploy::{self, DeployError, Finding, MachineFacts, Place, RemoveOptions, Removed},
 };
 
+/// How long a hive that is about to end may take before its files are removed.
+const END_GRACE: Duration = Duration::from_secs(10);
+
 impl SshHive {
     /// Connects to the machine and looks at it. Changes nothing there.
     ///
@@ -37,8 +40,8 @@ impl SshHive {
         .await
     }
 
-    /// Removes from the machine what was put there, after [`shutdown`](HiveBackend::shutdown). Its models are kept,
-    /// unless `models` is set. A hive that has ended is not started for it.
+    /// Removes from the machine what was put there, after [`shutdown`](rbee_core::HiveBackend::shutdown). Its models are
+    /// kept, unless `models` is set. A hive that still runs is ended, and one that has ended is not started.
     ///
     /// # Errors
     /// As [`look`](Self::look).
@@ -48,7 +51,11 @@ impl SshHive {
         options.models = models;
         let removed = self
             .on_machine(async |connection| match self.root(connection).await? {
-                Some(root) => deploy::remove(connection, &root, &options, &self.reporter()).await,
+                Some(root) => {
+                    // It may be about to end, and what runs cannot be removed.
+                    deploy::stop(connection, &root, &options.hive, END_GRACE).await?;
+                    deploy::remove(connection, &root, &options, &self.reporter()).await
+                }
                 None => Ok(Removed::default()),
             })
             .await?;

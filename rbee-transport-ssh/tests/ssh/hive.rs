@@ -151,7 +151,7 @@ async fn what_was_put_on_the_machine_is_removed_and_named() {
     let _events = hive.watch(Epoch(1)).await.unwrap();
     let daemon = machine.pid();
     hive.shutdown(GRACE).await.unwrap();
-    assert!(is_gone(daemon));
+    until("it has ended", || is_gone(daemon)).await;
     let removed = hive.uninstall(true).await.unwrap();
     assert!(!machine.root().exists(), "{removed:?}");
     assert!(removed.kept.is_empty(), "{removed:?}");
@@ -168,12 +168,12 @@ async fn a_hive_that_is_not_connected_is_ended_with_its_workers_and_not_started_
     let pid_of_worker = || pid_of(&serde_json::from_slice(&fs::read(&record).unwrap()).unwrap());
     let (daemon, worker) = (machine.pid(), pid_of_worker().unwrap());
     machine.hive().shutdown(GRACE).await.unwrap();
-    assert!(is_gone(daemon) && is_gone(worker));
+    until("both have ended", || is_gone(daemon) && is_gone(worker)).await;
     // Now there is nothing to end.
     let other = machine.hive();
     other.shutdown(GRACE).await.unwrap();
     assert!(machine.record().is_none_or(|record| pid_of(&record).is_none_or(is_gone)));
-    let removed = other.uninstall(false).await.unwrap();
+    let removed = other.uninstall(true).await.unwrap();
     assert!(!machine.root().exists(), "{removed:?}");
 }
 

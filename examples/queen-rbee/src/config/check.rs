@@ -80,7 +80,10 @@ impl Config {
             }
             let context = |error: Error| error.context(format_args!("hives: {}", hive.id));
             if let Some(target) = &hive.ssh {
-                crate::fleet::check_target(target).map_err(context)?;
+                crate::fleet::check_target(target).map_err(|error| {
+                    let message = format!("hives: {}: {}", hive.id, error.message());
+                    Error::new(ErrorKind::Config, message).with_source(error)
+                })?;
             }
             if let Some(file) = &hive.token_file {
                 Token::from_file(file).map_err(context)?;

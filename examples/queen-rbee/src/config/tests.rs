@@ -378,7 +378,8 @@ fn variables_and_flags_are_refused_in_the_same_words_as_the_file() {
         (
             "hives",
             "[{id: a, ulr: http://a}]",
-            "hives[0] has no \"ulr\"; allowed are id, url, token_file, labels; url perhaps?",
+            "hives[0] has no \"ulr\"; allowed are id, url, token_file, labels, ssh, directory, arguments; url \
+             perhaps?",
         ),
         ("hive_memory", "{attic: lots}", "hive_memory.attic is \"lots\"; allowed is a size"),
         ("default_limits", "{weight: 0}", "default_limits: weight is 0; allowed is"),

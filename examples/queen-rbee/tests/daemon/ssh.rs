@@ -9,6 +9,7 @@ use std::{
 };
 
 use rbee_end_to_end::built_program;
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -137,13 +138,14 @@ fn a_machine_is_added_step_by_step_and_nothing_is_left_when_it_is_removed() {
     assert!(lines.iter().any(|line| line["message"] == "ready"), "{logs}");
 
     let daemon = machine.pid();
-    let (status, removed) = send(&queen, "DELETE", "/v1/hives/box", None);
+    let (status, removed) = send(&queen, "DELETE", "/v1/hives/box?models=true", None);
     assert_eq!(status, 200, "{removed}");
     let paths: Vec<_> =
         removed["removed"].as_array().unwrap().iter().map(|one| &one["path"]).collect();
     assert!(paths.contains(&&json!(machine.root().join("versions"))), "{removed}");
     assert_eq!(removed["kept"], json!([]), "{removed}");
-    assert!(is_gone(daemon) && !machine.root().exists(), "{removed}");
+    until_gone(daemon);
+    assert!(!machine.root().exists(), "{removed}");
     assert!(hives(&queen).is_empty());
     assert_eq!(fs::read_dir(data.path().join("data/hives")).unwrap().count(), 0);
 }
@@ -201,7 +203,7 @@ fn the_keeper_adds_a_machine_that_it_is_told_to_trust_and_looks_after_it() {
 
     let daemon = machine.pid();
     assert_eq!(said(&rbee(&queen, &["hive", "stop", "box"])).0, "stopped hive box\n");
-    assert!(is_gone(daemon));
+    until_gone(daemon);
     let (started, error) = said(&rbee(&queen, &["hive", "start", "box"]));
     assert_eq!(started, "started hive box\n", "{error}");
     let removed = rbee(&queen, &["hive", "rm", "box", "--models", "--json"]);
@@ -226,7 +228,7 @@ fn a_queen_that_was_killed_finds_its_hive_again_and_one_that_ends_stops_it() {
     assert_eq!(machine.pid(), daemon, "it is the same process");
     queen.signal("-TERM");
     assert!(queen.wait().success());
-    assert!(is_gone(daemon));
+    until_gone(daemon);
 }
 
 #[test]
@@ -249,7 +251,8 @@ fn a_hive_of_the_configuration_is_started_and_its_files_are_kept_if_asked() {
     let daemon = machine.pid();
     let (status, kept) = send(&queen, "DELETE", "/v1/hives/box?keep_files=true", None);
     assert_eq!((status, &kept["kept"][0]["path"]), (200, &json!(machine.root())), "{kept}");
-    assert!(is_gone(daemon) && machine.root().join("versions").exists());
+    until_gone(daemon);
+    assert!(machine.root().join("versions").exists());
 }
 
 #[test]
@@ -407,6 +410,11 @@ fn a_passphrase_is_asked_for_sent_once_and_stored_nowhere() {
     for pid in support::children(queen.child.id()).into_iter().chain([queen.child.id()]) {
         assert!(!support::command_line(pid).contains(PASSPHRASE));
     }
+}
+
+/// Waits until a process has ended.
+fn until_gone(pid: Pid) {
+    until("the hive has ended", || is_gone(pid).then_some(()));
 }
 
 /// An address of this machine that is not a loopback one. Nothing is sent for that.

@@ -342,6 +342,17 @@ async fn a_machine_is_added_with_the_token_of_a_file() {
     // The token is not sent in the clear to another machine.
     let elsewhere = [&add[..], &["--host", "10.0.0.1"]].concat();
     hall.rbee(&elsewhere).run().await.failed(2, &["in the clear"]);
+    for (arguments, said) in [
+        (
+            &["10.0.0.9:7835", "--accept-new"][..],
+            "--accept-new is for machines that are reached by SSH",
+        ),
+        (&["http://10.0.0.9", "--name", "x"], "--name is for machines that are reached by SSH"),
+        (&["ada@cellar", "--hive-token-file", path], "--hive-token-file is for addresses"),
+    ] {
+        let add = [&["hive", "add"][..], arguments].concat();
+        hall.rbee(&add).run().await.failed(2, &[said]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

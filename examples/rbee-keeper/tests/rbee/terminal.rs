@@ -1,11 +1,17 @@
 //! Tests of the output in a terminal.
 
-use crate::support::{Hall, TIMEOUT, echo, until};
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Hall, TIMEOUT, echo, hive, until};
 use rbee_core::{
-    Finish, JobState, Output, Usage,
+    Error, ErrorKind, Finish, HiveBackend, HiveId, JobState, Output, Result, Usage, async_trait,
     worker::{EchoGate, EchoWorker},
 };
 use rbee_keeper::text::width;
+use rbee_transport_http::{
+    server::{AddEvent, AddProgress, HiveConnector},
+    wire::queen::{AddHive, AddSent, AddStep, StepState},
+};
 
 /// The text without colors, and with the line ends that the program wrote.
 fn plain(seen: &str) -> String {
@@ -156,4 +162,68 @@ async fn what_was_said_is_part_of_the_next_question() {
     let expected =
         [("system", "S"), ("user", "one"), ("assistant", &*answer), ("user", "two\nlines")];
     assert_eq!(said, expected);
+}
+
+/// Adds the machine `cellar`, whose key needs a passphrase, and notes what it was sent.
+#[derive(Debug, Default)]
+struct Cellar(Mutex<Vec<String>>);
+
+#[async_trait]
+impl HiveConnector for Cellar {
+    async fn connect(
+        &self,
+        request: AddHive,
+        progress: AddProgress,
+    ) -> Result<Arc<dyn HiveBackend>> {
+        let sent = request.passphrase.map(|secret| secret.reveal().to_owned());
+        if sent.as_deref() != Some("correct horse") {
+            self.0.lock().unwrap().extend(sent);
+            let message = "the key file /home/ada/.ssh/id_ed25519 is encrypted";
+            return Err(Error::new(ErrorKind::InvalidRequest, message).with_param("passphrase"));
+        }
+        let step = |state, detail: Option<&str>| AddStep {
+            host: "cellar".into(),
+            step: "host_key".into(),
+            state,
+            duration_ms: detail.map(|_| 12),
+            detail: detail.map(str::to_owned),
+        };
+        progress.event(AddEvent::Step(step(StepState::Started, None)));
+        let (host, file) = ("cellar".to_owned(), "rbee-hive".to_owned());
+        progress.event(AddEvent::Sent(AddSent { host, file, done: 5, total: 5 }));
+        progress.event(AddEvent::Step(step(StepState::Finished, Some("SHA256:x\x1b[2J"))));
+        Ok(Arc::new(hive("cellar")))
+    }
+
+    async fn forget(&self, _: &HiveId) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_passphrase_is_asked_for_without_showing_it_and_the_steps_follow() {
+    let cellar = Arc::new(Cellar::default());
+    let connector = cellar.clone();
+    let hall = Hall::built(echo(), |queen| queen, |server| server.with_connector(connector)).await;
+    let mut terminal = hall.rbee(&["hive", "add", "ada@cellar"]).in_terminal(80);
+    terminal.shows("passphrase: ").await;
+    terminal.types("wrong horse\n");
+    let asked_again = async || terminal.seen().matches("passphrase: ").count() == 2;
+    until("it asks again", asked_again).await;
+    terminal.types("correct horse\n");
+    let (seen, code) = terminal.end().await;
+    let seen = plain(&seen);
+    assert_eq!(code, Some(0), "{seen}");
+    assert!(!seen.contains("horse"), "{seen}");
+    assert!(seen.contains("host key of cellar 12 ms  SHA256:x␛[2J\n"), "{seen}");
+    assert!(seen.ends_with("added hive cellar (in process)\n"), "{seen}");
+    assert_eq!(*cellar.0.lock().unwrap(), ["wrong horse"]);
+
+    hall.rbee(&["hive", "rm", "cellar"]).run().await.ok();
+    // Nobody can be asked.
+    let ended = hall.rbee(&["hive", "add", "cellar"]).run().await;
+    ended.failed(
+        2,
+        &["id_ed25519 is encrypted", "in a terminal this command asks for the passphrase"],
+    );
 }

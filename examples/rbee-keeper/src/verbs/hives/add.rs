@@ -1,6 +1,6 @@
 //! `rbee hive add`: a machine, by SSH or by the address of its rbee-hive.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rbee_core::{HiveId, hive::parse_label};
@@ -23,9 +23,9 @@ use crate::{
 const TRIES: u32 = 3;
 
 const AFTER_HELP: &str = "\
-A name of ssh_config, user@host, user@host:port or ssh://user@host:port is reached by SSH, as the user that the queen runs
-as, with its keys and its agent. The queen puts the programs into that user's home directory on the machine and starts the
-hive. Nothing is needed there: no root, no package, no open port.
+A name of ssh_config, user@host, user@host:port or ssh://user@host:port is reached by SSH, with the configuration, keys and \
+agent of the user that the queen runs as. The queen puts the programs into the user's home directory on the machine and \
+starts the hive. Nothing is needed there: no root, no package, no open port.
 
 What has another :// is the address of an rbee-hive that runs already, and so is HOST:7835 without a user.
 
@@ -201,7 +201,7 @@ impl Add {
     }
 }
 
-fn token(keeper: &Keeper, path: &PathBuf) -> Result<Token, Failure> {
+fn token(keeper: &Keeper, path: &Path) -> Result<Token, Failure> {
     if let Some(exposed) = rbee_core::private_files::exposed(path) {
         keeper.screen.warn(&exposed);
     }

@@ -103,7 +103,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 enum Outcome {
-    Added(HiveView),
+    Added(Box<HiveView>),
     Checked(HiveDoctor),
 }
 
@@ -157,7 +157,7 @@ impl Addition {
             // It is in the fleet anyway, and shows why it is not usable.
             Err(_) => view(&self.queen, &id).await,
         }
-        .map(Outcome::Added)
+        .map(|view| Outcome::Added(Box::new(view)))
     }
 }
 
