@@ -32,5 +32,6 @@ pub(crate) const MOST_STREAMS: u32 = 1_024;
 /// The time limit for the first exchange.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(20);
 
-#[cfg(all(test, feature = "server", unix))]
+#[cfg(test)]
+#[cfg(all(feature = "server", unix))]
 mod tests;

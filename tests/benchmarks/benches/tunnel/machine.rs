@@ -83,7 +83,8 @@ impl Machine {
             while let Ok((near, _)) = proxy.accept().await {
                 tokio::spawn(async move {
                     let far = TcpStream::connect((ADDRESS, 22)).await?;
-                    (near.set_nodelay(true)?, far.set_nodelay(true)?);
+                    near.set_nodelay(true)?;
+                    far.set_nodelay(true)?;
                     let ((near_read, near_write), (far_read, far_write)) =
                         (near.into_split(), far.into_split());
                     tokio::spawn(late(near_read, far_write, delay));
