@@ -260,7 +260,9 @@ impl SshHive {
             if installed.sent_bytes > 0 {
                 // The hive runs the new programs before the old ones are removed. This comes before the tunnel, because
                 // a server may allow one session at a time.
+                let step = reporter.start(SshStep::Start);
                 deploy::start_only(connection, &installed, &hive).await?;
+                step.finish("with the new programs");
                 let keep = installed.directory.rsplit('/').next().unwrap_or_default();
                 deploy::remove_old_versions(connection, &installed.root, &[keep], &reporter)
                     .await?;
@@ -278,14 +280,12 @@ impl SshHive {
         hive: &HiveStart,
     ) -> Result<(Tunnel, Token), DeployError> {
         let reporter = self.reporter();
-        let step = reporter.start(SshStep::Start);
-        let (detached, stream) = deploy::start(connection, installed, hive).await?;
-        let how = if detached.adopted { "found" } else { "started" };
-        step.finish(format!("{how}, process {}", detached.process));
         let step = reporter.start(SshStep::Tunnel);
+        let (detached, stream) = deploy::start(connection, installed, hive).await?;
         let tunnel = Tunnel::open(stream, self.info.id.as_str()).await;
         let tunnel = tunnel.map_err(|cause| DeployError::Session { what: "the tunnel", cause })?;
-        step.finish("through one channel of the SSH connection");
+        let how = if detached.adopted { "that runs" } else { "that was started" };
+        step.finish(format!("to the hive {how}, process {}", detached.process));
         Ok((tunnel, detached.token))
     }
 

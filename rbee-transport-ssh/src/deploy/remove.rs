@@ -131,6 +131,9 @@ impl Removed {
     }
 
     fn summary(&self) -> String {
+        if self.removed.is_empty() && self.kept.is_empty() {
+            return "nothing to remove".into();
+        }
         let bytes = self.removed.iter().map(|(_, bytes)| bytes).sum();
         format!("{} removed ({}), {} kept", self.removed.len(), Size(bytes), self.kept.len())
     }
