@@ -361,11 +361,12 @@ impl HiveBackend for SshHive {
         let is_new = self.up().await?;
         let reporter = self.reporter();
         let step = reporter.start(SshStep::Health);
-        let events = match self.hive.watch(owner).await {
+        // It has this name, because it was started or found by it.
+        let events = match self.hive.claim(owner).await {
             // The connection is about to end, or the hive at its end: its streams notice that before the tunnel does.
             Err(error) if error.kind() == ErrorKind::HiveUnreachable && !is_new => {
                 self.reconnect().await?;
-                self.hive.watch(owner).await?
+                self.hive.claim(owner).await?
             }
             events => events?,
         };

@@ -115,6 +115,15 @@ impl HttpHive {
         Ok(listing.data)
     }
 
+    /// As [`watch`](HiveBackend::watch), for a hive whose name is known: without asking for it first.
+    ///
+    /// # Errors
+    /// As [`watch`](HiveBackend::watch).
+    pub async fn claim(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
+        self.down.store(false, Ordering::Release);
+        watch::watch(self.info.id.clone(), self.endpoint.clone(), owner, self.seen.clone()).await
+    }
+
     fn worker_at(&self, address: WorkerAddress) -> Arc<dyn Worker> {
         let dial = self.endpoint.dial().clone();
         let endpoint = Endpoint::new(dial, address.port, Some(address.token));
@@ -190,8 +199,7 @@ impl HiveBackend for HttpHive {
     /// Also those of [`health`](HttpHive::health).
     async fn watch(&self, owner: Epoch) -> Result<BoxStream<'static, HiveEvent>> {
         self.health().await?;
-        self.down.store(false, Ordering::Release);
-        watch::watch(self.info.id.clone(), self.endpoint.clone(), owner, self.seen.clone()).await
+        self.claim(owner).await
     }
 
     async fn report(&self) -> Result<HiveReport> {

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dial::{Dial, Io},
     tunnel::{
-        FRAME, HANDSHAKE, HIVE, HOST, MOST_STREAMS, SEND_BUFFER, STREAM_WINDOW, TUNNEL_WINDOW,
-        TunnelStream, keep_alive,
+        FRAME, HANDSHAKE, HIVE, HOST, SEND_BUFFER, STREAM_WINDOW, TUNNEL_WINDOW, TunnelStream,
+        keep_alive,
     },
 };
 
@@ -54,31 +54,21 @@ impl Tunnel {
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(TUNNEL_WINDOW)
-            .initial_max_send_streams(MOST_STREAMS as usize)
+            // None until the settings of the other end arrive, which shows that it speaks HTTP/2.
+            .initial_max_send_streams(0)
             .max_concurrent_streams(0)
             .max_frame_size(FRAME)
             .max_send_buffer_size(SEND_BUFFER);
-        let begun = async {
-            let (requests, mut connection) = builder.handshake::<_, Bytes>(io).await?;
-            // The other end speaks HTTP/2 if it responds to this.
-            let mut pings = connection.ping_pong();
-            Ok::<_, h2::Error>((requests, connection, pings.take()))
-        };
-        let (requests, connection, pings) = within(begun).await?.map_err(failure)?;
+        let begun = builder.handshake::<_, Bytes>(io);
+        let (requests, mut connection) = within(begun).await?.map_err(failure)?;
+        let pings = connection.ping_pong();
         let (ended, why) = (CancellationToken::new(), Arc::new(std::sync::OnceLock::new()));
         let (tell, told) = (ended.clone().drop_guard(), why.clone());
-        let (answered, answers) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             let _tell = tell;
             let lives = async {
                 match pings {
-                    Some(mut pings) => {
-                        if let Err(error) = pings.ping(h2::Ping::opaque()).await {
-                            return io::Error::other(error);
-                        }
-                        let _ = answered.send(());
-                        keep_alive(pings).await
-                    }
+                    Some(pings) => keep_alive(pings).await,
                     None => std::future::pending().await,
                 }
             };
@@ -94,9 +84,14 @@ impl Tunnel {
             }
         });
         let tunnel = Self { requests, host: host.into(), ended, why };
-        match within(answers).await? {
-            Ok(()) => Ok(tunnel),
-            Err(_) => Err(tunnel.gone()),
+        let ready = tunnel.requests.clone().ready();
+        tokio::select! {
+            biased;
+            ready = within(ready) => match ready? {
+                Ok(_) => Ok(tunnel),
+                Err(error) => Err(failure(error)),
+            },
+            () = tunnel.ended.cancelled() => Err(tunnel.gone()),
         }
     }
 

@@ -58,10 +58,6 @@ impl Machine {
         Ok(machine)
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// The hive of this name, by SSH.
     pub(crate) fn hive(&self, name: &str) -> SshHive {
         self.by(name, self.directory.join("ssh_config"))

@@ -13,11 +13,10 @@ use std::{
 
 use futures_util::{StreamExt, future::join_all};
 use rbee_core::{
-    CorrelationId, HiveBackend, InProcessHive, Job, JobId, ModelRef, Output, Priority, Run, Worker,
+    CorrelationId, HiveBackend, Job, JobId, ModelRef, Output, Priority, Queen, Run, Worker,
     WorkerId, WorkerSpec,
-    hive::{ModelHost, ModelOrigin, Progress},
+    hive::{ModelHost, Progress},
     id::Epoch,
-    models::{ModelStore, StoreOptions},
     request::{Prompt, Sampling, Task},
     worker::Resume,
 };
@@ -88,16 +87,16 @@ async fn measure() -> Result<()> {
     let machine = Machine::up()?;
     first_tokens_of_a_new_machine(&machine).await?;
     round_trips(&machine).await?;
-    let tunnel = machine.hive("tunnel");
-    let direct = machine.direct().await?;
+    let tunnel = Arc::new(machine.hive("tunnel"));
+    let direct = Arc::new(machine.direct().await?);
     let _events = (tunnel.watch(Epoch(1)).await?, direct.watch(Epoch(1)).await?);
     println!(
         "\nthrough the tunnel / over TCP, medians of {ROUNDS} rounds (tunnel as a multiple of TCP)"
     );
     for case in &CASES {
         let workers = [
-            spawned(&direct, &machine, case.model).await?,
-            spawned(&tunnel, &machine, case.model).await?,
+            spawned(&*direct, &machine, case.model).await?,
+            spawned(&*tunnel, &machine, case.model).await?,
         ];
         let mut rounds: [Vec<Measured>; 2] = Default::default();
         for round in 0..=ROUNDS {
@@ -124,12 +123,15 @@ async fn measure() -> Result<()> {
         line("first token, median", "ms", |m| m.first_p50);
         line("first token, 99 of 100", "ms", |m| m.first_p99);
     }
-    let files = machine.file(FILE_BYTES)?;
+    drop(_events);
+    let model = machine.file(FILE_BYTES)?;
+    let queen = Queen::builder().hive(direct.clone()).hive(tunnel.clone()).build().await?;
+    let hives: [Arc<dyn HiveBackend>; 2] = [direct, tunnel];
     let mut rates: [Vec<f64>; 2] = Default::default();
     for _ in 0..ROUNDS {
-        for (way, hive) in [&direct as &dyn HiveBackend, &tunnel].into_iter().enumerate() {
-            rates[way].push(copied(hive, &machine, &files).await? / f64::from(1 << 20));
-            hive.remove_model(&files).await?;
+        for (way, hive) in hives.iter().enumerate() {
+            rates[way].push(copied(&queen, &**hive, &model).await?);
+            hive.remove_model(&model).await?;
         }
     }
     let [tcp, ssh] = rates.map(|mut all| {
@@ -141,7 +143,7 @@ async fn measure() -> Result<()> {
         FILE_BYTES >> 20,
         ssh / tcp
     );
-    tunnel.shutdown(GRACE).await?;
+    queen.shutdown(GRACE).await?;
     Ok(())
 }
 
@@ -211,13 +213,12 @@ async fn spawned(
     Ok(hive.spawn(WorkerId::random(), &spec, Progress::ignore()).await?)
 }
 
-/// The bytes per second of a copy.
-async fn copied(hive: &dyn HiveBackend, machine: &Machine, model: &ModelRef) -> Result<f64> {
-    let store = ModelStore::open(machine.directory().join("store"), StoreOptions::default())?;
-    let files = InProcessHive::new().with_store(store).files(model).await?;
+/// The MiB per second of a copy of a model on this machine.
+async fn copied(queen: &Queen, hive: &dyn HiveBackend, model: &ModelRef) -> Result<f64> {
+    let (id, models) = (hive.info().id.clone(), queen.models());
     let began = Instant::now();
-    let held = hive.provision(model, ModelOrigin::Files(files), Progress::ignore()).await?;
-    Ok(held.bytes as f64 / began.elapsed().as_secs_f64())
+    let held = models.provision(id, model.clone(), Progress::ignore()).await?;
+    Ok(held.bytes as f64 / f64::from(1 << 20) / began.elapsed().as_secs_f64())
 }
 
 async fn run(worker: &Arc<dyn Worker>, case: &Case) -> Result<Measured> {
