@@ -181,10 +181,7 @@ pub struct Config {
     pub raw_completions: bool,
     /// Other machines: with url one on which rbee-hive already runs, with ssh one that the queen reaches by SSH and
     /// starts it on
-    #[arg(
-        long,
-        value_name = "[{id: NAME, url: URL, token_file: PATH, labels: TEXT}, {id: NAME, ssh: MACHINE}, …]"
-    )]
+    #[arg(long, value_name = "[{id: NAME, url: URL, …}, {id: NAME, ssh: HOST}, …]")]
     pub hives: Yaml<Vec<HiveEntry>>,
     /// The directory with the programs for machines that are reached by SSH [default: that of this program, then PATH]
     #[arg(long, value_name = "PATH")]

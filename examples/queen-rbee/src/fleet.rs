@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::{join_all, try_join_all};
 use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result, async_trait, hive::ModelHost};
 use rbee_transport_http::{
-    SharedToken, TokenFile,
+    Secret, SharedToken, TokenFile,
     client::HttpHive,
     server::{AddProgress, HiveConnector},
     wire::queen::{AddHive, HiveCheck, HiveDoctor, LogLine, RemoveHive, RemovedHive},
@@ -252,6 +252,17 @@ impl HiveConnector for Fleet {
         let entry = SshEntry::of_request(&request, target, &ssh::host_of(target)?)?;
         let _claim = self.claim(&entry.id, "id")?;
         self.ssh.try_out(entry, &request, progress).await
+    }
+
+    fn unlock(&self, hive: &HiveId, passphrase: Secret) -> Result<()> {
+        self.ssh.unlock(hive, passphrase).ok_or_else(|| {
+            let message = format!("hive {hive} is not reached by SSH, so it needs no passphrase");
+            Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase")
+        })
+    }
+
+    fn explain(&self, hive: &HiveId, error: Error) -> Error {
+        self.ssh.explain(hive, error)
     }
 
     async fn forget(&self, hive: &HiveId) -> Result<()> {

@@ -33,6 +33,11 @@ impl Reach {
 pub(super) struct Confidential(pub(super) bool);
 
 impl Confidential {
+    /// That of the connection of a request; false if nothing tells.
+    pub(super) fn of_request<B>(request: &http::Request<B>) -> Self {
+        request.extensions().get().copied().unwrap_or(Self(false))
+    }
+
     pub(super) fn of(reach: Reach, has_tls: bool) -> Self {
         // A peer with a loopback address is on this machine, whatever the server listens on.
         Self(has_tls || matches!(reach, Reach::Loopback | Reach::OpenListener))

@@ -11,7 +11,7 @@ mod hive_doctor;
 mod jobs;
 mod operation;
 
-pub use add_hive::{AddHive, AddSent, AddStep, StepState, add_event};
+pub use add_hive::{AddHive, AddSent, AddStep, StartHive, StepState, add_event};
 pub use catalog::{CatalogEntry, ModelDetails, ModelQuery, Pull, PullProgress, Pulled, pull_event};
 pub use fleet::{HiveView, SpawnWorker, WorkerView};
 pub use hive_doctor::{
@@ -42,7 +42,7 @@ pub const HIVES: &str = "/v1/hives";
 /// `GET`: one hive ([`HiveView`]); `DELETE` ([`RemoveHive`]): stop it and remove it from the fleet (204, or 200 with
 /// [`RemovedHive`] if it was put on its machine by SSH).
 pub const HIVE: &str = "/v1/hives/{id}";
-/// `POST`: start a hive that was stopped.
+/// `POST` ([`StartHive`], or no body): start a hive that was stopped (202, [`HiveView`]).
 pub const HIVE_START: &str = "/v1/hives/{id}/start";
 /// `POST`: stop a hive with its workers; it stays in the list.
 pub const HIVE_STOP: &str = "/v1/hives/{id}/stop";

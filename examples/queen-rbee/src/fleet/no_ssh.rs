@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result};
 use rbee_transport_http::{
+    Secret,
     server::AddProgress,
     wire::queen::{AddHive, HiveCheck, HiveDoctor, LogLine, RemoveHive, RemovedHive},
 };
@@ -58,6 +59,14 @@ impl SshHives {
         _: AddProgress,
     ) -> Result<HiveDoctor> {
         Err(unsupported())
+    }
+
+    pub(super) fn unlock(&self, _: &HiveId, _: Secret) -> Option<()> {
+        None
+    }
+
+    pub(super) fn explain(&self, _: &HiveId, error: Error) -> Error {
+        error
     }
 
     pub(super) async fn uninstall(&self, _: &HiveId, _: RemoveHive) -> Result<Option<RemovedHive>> {

@@ -14,6 +14,7 @@ use std::{
 
 use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result};
 use rbee_transport_http::{
+    Secret,
     server::{AddProgress, HumanDuration},
     wire::queen::{
         AddHive, HiveCheck, HiveDoctor, KeptPath, LogLine, RemoveHive, RemovedHive, RemovedPath,
@@ -141,6 +142,19 @@ impl SshHives {
             hive.examine().await.map_err(|error| refusal::explain(error, &passphrase))?;
         let checks = steps.checks(Ok(findings));
         Ok(HiveDoctor::new(entry.id, format!("ssh {}", entry.target), checks))
+    }
+
+    /// Takes the passphrase of the key of a hive; `None` if the hive is not reached by SSH.
+    pub(super) fn unlock(&self, id: &HiveId, passphrase: Secret) -> Option<()> {
+        self.known(id).map(|known| known.passphrase.set(passphrase))
+    }
+
+    /// The error of a hive, with the field of a request that can make it succeed.
+    pub(super) fn explain(&self, id: &HiveId, error: Error) -> Error {
+        match self.known(id) {
+            Some(known) => refusal::explain(error, &known.passphrase),
+            None => error,
+        }
     }
 
     /// Makes the client of a hive.

@@ -356,12 +356,13 @@ fn a_passphrase_is_asked_for_sent_once_and_stored_nowhere() {
         [flags_with(&machine.config_with(&key.path)), more.map(str::to_owned).into()].concat();
     let queen = start(&data, &flags);
     let bearer = format!("Bearer {}", "t".repeat(50));
-    let post = |address: SocketAddr, order: &Value| {
+    let post_to = |path: &str, address: SocketAddr, order: &Value| {
         let headers = [("authorization", bearer.as_str())];
         let body = order.to_string();
-        let (status, text) = request(address, "POST", "/v1/hives", Some(&body), &headers);
+        let (status, text) = request(address, "POST", path, Some(&body), &headers);
         (status, serde_json::from_str::<Value>(&text).unwrap())
     };
+    let post = |address: SocketAddr, order: &Value| post_to("/v1/hives", address, order);
     let here = SocketAddr::from(([127, 0, 0, 1], queen.address.port()));
     let (order, file) = (order(&machine), key.path.to_str().unwrap());
     for (order, said) in [
@@ -388,6 +389,23 @@ fn a_passphrase_is_asked_for_sent_once_and_stored_nowhere() {
     }
     let (status, view) = post(here, &order);
     assert_eq!((status, &view["status"]), (201, &json!("online")), "{view}");
+    // Another run of the queen does not know it.
+    let daemon = machine.pid();
+    drop(queen);
+    let queen = start(&data, &flags);
+    let here = SocketAddr::from(([127, 0, 0, 1], queen.address.port()));
+    let again = |order: Value| post_to("/v1/hives/box/start", here, &order);
+    for order in [json!({}), json!({"passphrase": "wrong"})] {
+        let (status, error) = again(order);
+        assert_eq!(
+            (status, &error["error"]["details"]["param"]),
+            (400, &json!("passphrase")),
+            "{error}"
+        );
+    }
+    let (status, view) = again(json!({"passphrase": PASSPHRASE}));
+    assert_eq!((status, &view["status"]), (202, &json!("online")), "{view}");
+    assert_eq!(machine.pid(), daemon);
     assert!(!queen.said().iter().any(|line| line.contains(PASSPHRASE)), "it is in the log");
     let mut directories = vec![data.path().to_owned(), machine.root().join("hives")];
     while let Some(directory) = directories.pop() {

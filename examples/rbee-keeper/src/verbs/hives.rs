@@ -3,6 +3,7 @@
 mod add;
 mod doctor;
 mod logs;
+mod passphrase;
 mod remove;
 mod show;
 
@@ -13,7 +14,7 @@ use http::Method;
 use rbee_core::HiveId;
 use rbee_transport_http::wire::{
     ProgressBody,
-    queen::{self, HiveView},
+    queen::{self, HiveView, StartHive},
 };
 
 use crate::{
@@ -22,6 +23,8 @@ use crate::{
     failure::{Exit, Failure},
     screen::Bars,
 };
+
+use passphrase::with_passphrase;
 
 /// The status of a hive that is usable.
 const ONLINE: &str = "online";
@@ -96,7 +99,12 @@ impl Hives {
 }
 
 async fn start(keeper: &Keeper, hive: &HiveId) -> Result<(), Failure> {
-    let told: HiveView = order(keeper, Method::POST, queen::HIVE_START, hive).await?.json().await?;
+    let path = path_of(queen::HIVE_START, hive);
+    let told: HiveView = with_passphrase(keeper, async |passphrase| {
+        keeper.client.post(&path, &StartHive { passphrase }).await
+    })
+    .await
+    .map_err(with_hint)?;
     if told.status == ONLINE {
         return keeper.screen.done("started", &format!("hive {hive}"), "");
     }

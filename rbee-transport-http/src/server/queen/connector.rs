@@ -4,8 +4,11 @@ use std::{fmt, sync::Arc};
 
 use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result, async_trait};
 
-use crate::wire::queen::{
-    AddHive, AddSent, AddStep, HiveCheck, HiveDoctor, LogLine, RemoveHive, RemovedHive,
+use crate::{
+    secret::Secret,
+    wire::queen::{
+        AddHive, AddSent, AddStep, HiveCheck, HiveDoctor, LogLine, RemoveHive, RemovedHive,
+    },
 };
 
 /// Makes a [`HiveBackend`] from a client's request, and saves it for the next start if the daemon supports that.
@@ -29,6 +32,22 @@ pub trait HiveConnector: fmt::Debug + Send + Sync + 'static {
     async fn try_out(&self, request: AddHive, progress: AddProgress) -> Result<HiveDoctor> {
         let _ = (request, progress);
         Err(unsupported("to try an addition out"))
+    }
+
+    /// Takes the passphrase of the key with which this hive is reached. The next connection uses it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] if the hive is not reached with a key.
+    fn unlock(&self, hive: &HiveId, passphrase: Secret) -> Result<()> {
+        drop(passphrase);
+        let message = format!("hive {hive} is not reached by SSH, so it needs no passphrase");
+        Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase"))
+    }
+
+    /// The error of this hive, with the field of a request that can make it succeed.
+    fn explain(&self, hive: &HiveId, error: Error) -> Error {
+        let _ = hive;
+        error
     }
 
     /// The queen has removed this hive: the next start must not connect to it. Idempotent.

@@ -3,6 +3,7 @@
 mod add;
 mod doctor;
 mod remove;
+mod start;
 
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use axum::extract::State;
 use http::StatusCode;
 use rbee_core::{
     ClusterView, Error, ErrorKind, HiveId, Queen, Result, hive::HiveAddress, queen::HiveSummary,
-    registry::HiveStatus,
 };
 
 use super::{
@@ -18,10 +18,11 @@ use super::{
     middleware::{HandlerResult, Name},
 };
 use crate::{
-    server::response,
+    secret::Secret,
+    server::{reach::Confidential, response},
     wire::{
         ErrorBody,
-        queen::{HIVE, HIVE_DRAIN, HIVE_START, HIVE_STOP, HIVES, HiveView, Listing},
+        queen::{HIVE, HIVE_DRAIN, HIVE_STOP, HIVES, HiveView, Listing},
     },
 };
 
@@ -34,6 +35,9 @@ pub(super) use doctor::{doctor, logs};
 #[cfg(feature = "openapi")]
 pub(super) use remove::__path_remove;
 pub(super) use remove::remove;
+#[cfg(feature = "openapi")]
+pub(super) use start::__path_start;
+pub(super) use start::start;
 
 /// How long a stopped hive may take before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -81,88 +85,6 @@ pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> Hand
     Ok(response::json(StatusCode::OK, &view))
 }
 
-/// Start a hive that was stopped, or let one that was drained take workers again. Waits some seconds for its first
-/// report. A hive that was added by its address cannot be started from here: the error says so if it does not answer.
-#[cfg_attr(
-    feature = "openapi",
-    utoipa::path(
-        post,
-        path = HIVE_START,
-        tag = "hives",
-        params(("id" = String, Path, description = "The name of the hive.")),
-        responses(
-            (status = 202, description = "The hive is online, or still starting.", body = HiveView),
-            (status = "default", description = "The error.", body = ErrorBody),
-        ),
-    )
-)]
-pub(super) async fn start(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
-    let id = hive_id(&name)?;
-    shared.queen.fleet().start(id.clone()).await?;
-    let hive = settled(&shared.queen, &id).await?;
-    let is_online = hive.status == HiveStatus::Online;
-    let view = describe(hive.clone(), &shared.queen.cluster().await?);
-    match hive.error {
-        _ if is_online => {}
-        Some(error) if error.kind() != ErrorKind::HiveUnreachable => {
-            return Err(error.context(format_args!("hive {id} was not started")).into());
-        }
-        why if !view.can_start => return Err(not_startable(&view, hive.port, why).into()),
-        Some(error) => {
-            return Err(error.context(format_args!("hive {id} was not started")).into());
-        }
-        None => {}
-    }
-    Ok(response::json(StatusCode::ACCEPTED, &view))
-}
-
-/// The hive, once it answers or the reason why it does not is known; as it is after a while otherwise.
-async fn settled(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {
-    let settles = async {
-        loop {
-            let hive = exists(queen, id).await?;
-            if hive.status == HiveStatus::Online || hive.error.is_some() {
-                return Ok(hive);
-            }
-            tokio::time::sleep(REPORT_PAUSE).await;
-        }
-    };
-    match tokio::time::timeout(REPORT_TIMEOUT, settles).await {
-        Ok(hive) => hive,
-        Err(_) => exists(queen, id).await,
-    }
-}
-
-/// The error for a hive that has to be started on its own machine.
-fn not_startable(hive: &HiveView, port: u16, why: Option<Error>) -> Error {
-    let HiveView { id, address, .. } = hive;
-    let why = match &why {
-        Some(error) => error.message(),
-        None => "it has not answered yet",
-    };
-    let host = host_flag(address);
-    let message = format!(
-        "hive {id} does not answer at {address}, and the queen cannot start it, because it only knows its address: \
-         {why}. Start rbee-hive on that machine, with the flags that it had before (`rbee-hive --id {id}{host} --port \
-         {port}`); the queen uses it as soon as it answers"
-    );
-    Error::new(ErrorKind::HiveUnreachable, message)
-}
-
-/// The flag with which a hive listens where this address finds it; empty for a loopback address, where it listens
-/// anyway. A name says nothing about the address to listen on, so it is left to the reader.
-fn host_flag(address: &str) -> String {
-    let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    match host.parse::<std::net::IpAddr>() {
-        Ok(ip) if ip.is_loopback() => String::new(),
-        Ok(ip) => format!(" --host {ip}"),
-        Err(_) if host.eq_ignore_ascii_case("localhost") => String::new(),
-        Err(_) => " --host ADDRESS".to_owned(),
-    }
-}
-
 /// Stop a hive with its workers; it stays in the fleet. Its jobs continue elsewhere.
 #[cfg_attr(
     feature = "openapi",
@@ -207,6 +129,19 @@ pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> Han
     let id = hive_id(&name)?;
     shared.queen.fleet().drain(id.clone()).await?;
     Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+}
+
+/// Refuses a passphrase that others on the way could have read.
+fn check_passphrase(
+    passphrase: Option<&Secret>,
+    Confidential(is_confidential): Confidential,
+) -> Result<()> {
+    if passphrase.is_none() || is_confidential {
+        return Ok(());
+    }
+    let message = "a passphrase is accepted only over TLS, or from the queen's machine, because others on the way could \
+                   read it; load the key into an agent (`ssh-add`) that the queen uses, or send this request from there";
+    Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase"))
 }
 
 async fn exists(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {
@@ -283,19 +218,5 @@ mod tests {
         assert_eq!(ssh_address("", "gpu-box", 0), "ssh gpu-box");
         assert_eq!(ssh_address("ada", "gpu-box", 2222), "ssh ada@gpu-box:2222");
         assert_eq!(ssh_address("ada", "::1", 2222), "ssh ada@[::1]:2222");
-    }
-
-    #[test]
-    fn the_command_that_starts_a_hive_listens_where_the_queen_looks_for_it() {
-        for (address, flag) in [
-            ("http://10.99.1.2:18835", " --host 10.99.1.2"),
-            ("http://[fd00::7]:7835", " --host fd00::7"),
-            ("http://127.0.0.1:7835", ""),
-            ("http://[::1]:7835", ""),
-            ("http://localhost:7835", ""),
-            ("http://attic:7835", " --host ADDRESS"),
-        ] {
-            assert_eq!(host_flag(address), flag, "{address}");
-        }
     }
 }

@@ -111,6 +111,17 @@ fn wrong(param: &'static str, message: impl Into<std::borrow::Cow<'static, str>>
     Error::for_client(ErrorKind::InvalidRequest, message).with_param(param)
 }
 
+/// The start of a hive that was stopped.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StartHive {
+    /// The passphrase of the key file with which the queen reaches the machine by SSH, as in [`AddHive::passphrase`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub passphrase: Option<Secret>,
+}
+
 /// Events of an addition.
 pub mod add_event {
     /// An [`AddStep`](super::AddStep).

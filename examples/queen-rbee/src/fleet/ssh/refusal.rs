@@ -27,7 +27,7 @@ pub(super) fn explain(error: Error, passphrase: &KeyPassphrase) -> Error {
                     }
                 };
                 message = format!(
-                    "{what}: send it with the request (`rbee hive add` asks for it), or load the key into the agent that \
+                    "{what}: send it with the request (`rbee hive add` and `rbee hive start` ask for it), or load the key into the agent that \
                      the queen uses (`ssh-add {file}`). {message}"
                 );
                 "passphrase"

@@ -5,22 +5,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rbee_core::{HiveId, hive::parse_label};
 use rbee_transport_http::{
-    Secret, Token,
+    Token,
     wire::{
         ErrorInfo, HIVE_PORT, ProgressBody,
         queen::{self, AddHive, AddSent, AddStep, HiveDoctor, HiveView, StepState, add_event},
     },
 };
 
-use super::{ONLINE, doctor};
+use super::{ONLINE, doctor, passphrase::with_passphrase};
 use crate::{
     Keeper, args,
     failure::{Exit, Failure},
     screen::Bars,
 };
-
-/// How often a person may type a passphrase.
-const TRIES: u32 = 3;
 
 const AFTER_HELP: &str = "\
 A name of ssh_config, user@host, user@host:port or ssh://user@host:port is reached by SSH, with the configuration, keys and \
@@ -76,28 +73,16 @@ pub(crate) struct Add {
 impl Add {
     pub(super) async fn run(&self, keeper: &Keeper) -> Result<Exit, Failure> {
         let mut body = self.body(keeper)?;
-        let mut tries = 0;
-        loop {
-            let added = super::super::interruptible(self.add(keeper, &body)).await;
-            match added {
-                Err(failure) if failure.param() == Some("passphrase") && tries < TRIES => {
-                    if !keeper.screen.can_ask() {
-                        return Err(failure.with_hint(
-                            "in a terminal this command asks for the passphrase; it is sent once, and stored nowhere",
-                        ));
-                    }
-                    body.passphrase = Some(passphrase(keeper, &failure)?);
-                    tries += 1;
-                }
-                Err(failure) if failure.exit() == Exit::Interrupted => {
-                    return Err(failure.with_hint(
-                        "the machine was not added; what was copied there shortens the next try",
-                    ));
-                }
-                Err(failure) => return Err(self.explained(failure)),
-                Ok(exit) => return Ok(exit),
-            }
-        }
+        let added = with_passphrase(keeper, async |passphrase| {
+            body.passphrase = passphrase;
+            super::super::interruptible(self.add(keeper, &body)).await
+        });
+        added.await.map_err(|failure| match failure.exit() {
+            Exit::Interrupted => failure.with_hint(
+                "the machine was not added; what was copied there shortens the next try",
+            ),
+            _ => self.explained(failure),
+        })
     }
 
     /// The address of a daemon, if that is what was typed.
@@ -207,21 +192,6 @@ fn token(keeper: &Keeper, path: &Path) -> Result<Token, Failure> {
     }
     let parsed: Result<Token, _> = args::read_secret(path)?.parse();
     parsed.map_err(|cause| Failure::usage(format!("the token file {}: {cause}", path.display())))
-}
-
-/// Asks for the passphrase that the queen misses.
-fn passphrase(keeper: &Keeper, missing: &Failure) -> Result<Secret, Failure> {
-    let queen = keeper.client.address();
-    if !queen.is_loopback() && !queen.is_tls() {
-        return Err(missing.clone().with_hint(format!(
-            "a passphrase would go to {queen} in the clear; allowed are https and this machine"
-        )));
-    }
-    keeper.screen.note(missing.message());
-    match keeper.screen.ask_secretly("passphrase: ") {
-        Some(typed) => Secret::new(typed).map_err(|error| Failure::usage(error.message())),
-        None => Err(missing.clone()),
-    }
 }
 
 /// The steps as they come: a spinner or a bar for the one that runs, a line for each that has ended.

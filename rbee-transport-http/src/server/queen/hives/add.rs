@@ -16,7 +16,7 @@ use rbee_core::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{REPORT_PAUSE, REPORT_TIMEOUT, view};
+use super::{REPORT_PAUSE, REPORT_TIMEOUT, check_passphrase, view};
 use crate::{
     server::{
         queen::{
@@ -69,18 +69,11 @@ pub(in crate::server::queen) async fn add(
     RequestId(mark): RequestId,
     request: Request,
 ) -> HandlerResult {
-    let is_confidential =
-        request.extensions().get().is_some_and(|Confidential(is_confidential)| *is_confidential);
+    let confidential = Confidential::of_request(&request);
     let wants_events = accepts_events(request.headers());
     let order: AddHive = shared.read_json(request).await?;
     order.check()?;
-    if order.passphrase.is_some() && !is_confidential {
-        let message = "a passphrase is accepted only over TLS, or from the queen's machine, because others on the way \
-                       could read it; load the key into an agent (`ssh-add`) that the queen uses, or send this request \
-                       from there";
-        let error = Error::for_client(ErrorKind::InvalidRequest, message);
-        return Err(error.with_param("passphrase").into());
-    }
+    check_passphrase(order.passphrase.as_ref(), confidential)?;
     let Some(connector) = shared.connector.clone() else {
         let message = "this queen was built without a way to add machines over the API";
         return Err(Error::new(ErrorKind::Unsupported, message).into());
