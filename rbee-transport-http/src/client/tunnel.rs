@@ -1,6 +1,10 @@
 //! The near end of a tunnel: [`Tunnel`].
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,7 +34,7 @@ pub struct Tunnel {
     requests: SendRequest<Bytes>,
     host: Arc<str>,
     ended: CancellationToken,
-    why: Arc<std::sync::OnceLock<String>>,
+    why: Arc<OnceLock<String>>,
 }
 
 impl fmt::Debug for Tunnel {
@@ -62,8 +66,9 @@ impl Tunnel {
         let begun = builder.handshake::<_, Bytes>(io);
         let (requests, mut connection) = within(begun).await?.map_err(failure)?;
         let pings = connection.ping_pong();
-        let (ended, why) = (CancellationToken::new(), Arc::new(std::sync::OnceLock::new()));
+        let (ended, why) = (CancellationToken::new(), Arc::new(OnceLock::new()));
         let (tell, told) = (ended.clone().drop_guard(), why.clone());
+        let (answered, answers) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
             let _tell = tell;
             let lives = async {
@@ -72,26 +77,31 @@ impl Tunnel {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
+            let mut answered = Some(answered);
+            let carried = std::future::poll_fn(|cx| {
+                let done = Pin::new(&mut connection).poll(cx);
+                // The settings have arrived.
+                if connection.max_concurrent_send_streams() > 0
+                    && let Some(answered) = answered.take()
+                {
+                    let _ = answered.send(());
+                }
+                done
+            });
+            let why = tokio::select! {
                 biased;
-                done = connection => {
-                    let why = done.err().map_or_else(|| "the other end closed it".to_owned(), |e| e.to_string());
-                    let _ = told.set(why);
-                }
-                error = lives => {
-                    let _ = told.set(error.to_string());
-                }
-            }
+                done = carried => done.err().map_or_else(|| "the other end closed it".to_owned(), |e| e.to_string()),
+                error = lives => error.to_string(),
+            };
+            let _ = told.set(why);
         });
         let tunnel = Self { requests, host: host.into(), ended, why };
-        let ready = tunnel.requests.clone().ready();
-        tokio::select! {
-            biased;
-            ready = within(ready) => match ready? {
-                Ok(_) => Ok(tunnel),
-                Err(error) => Err(failure(error)),
-            },
-            () = tunnel.ended.cancelled() => Err(tunnel.gone()),
+        match within(answers).await? {
+            Ok(()) => Ok(tunnel),
+            Err(_) => {
+                tunnel.ended.cancelled().await;
+                Err(tunnel.gone())
+            }
         }
     }
 
