@@ -122,3 +122,34 @@ fn a_machine_that_was_added_is_found_again_and_its_daemon_outlives_the_queen() {
     assert_eq!(last.json("/v1/hives")["data"], json!([]), "it is forgotten");
     attic.closed.cancel();
 }
+
+#[test]
+fn the_checks_of_a_machine_with_an_address_say_what_works_and_what_does_not() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let attic = runtime.block_on(machine("attic"));
+    let data = tempfile::tempdir().unwrap();
+    let queen = Queen::start(data.path(), &["--local-hive", "off"]);
+    let order = json!({
+        "url": format!("http://{}", attic.address), "token": attic.token.reveal(),
+    });
+    assert_eq!(queen.post("/v1/hives", &order).0, 201);
+    let doctor = queen.json("/v1/hives/attic/doctor");
+    let checks = doctor["checks"].as_array().unwrap();
+    let names: Vec<_> = checks.iter().map(|check| check["check"].as_str().unwrap()).collect();
+    assert_eq!(names, ["connection", "token", "version", "answers"], "{doctor}");
+    assert_eq!((&doctor["verdict"], checks[0]["duration_ms"].is_u64()), (&json!("ok"), true));
+    let (status, body) = queen.get("/v1/hives/attic/logs");
+    assert!(status == 404 && body.contains("no log is kept here"), "{body}");
+
+    attic.closed.cancel();
+    let failed = until("it is away", || {
+        let doctor = queen.json("/v1/hives/attic/doctor");
+        (doctor["checks"][0]["verdict"] == "failed").then_some(doctor)
+    });
+    assert_eq!(
+        (&failed["verdict"], &failed["checks"][0]["check"]),
+        (&json!("failed"), &json!("connection"))
+    );
+    let message = failed["checks"][0]["message"].as_str().unwrap();
+    assert!(message.contains(&attic.address.to_string()), "{message}");
+}

@@ -182,6 +182,10 @@ fn the_keeper_adds_a_machine_that_it_is_told_to_trust_and_looks_after_it() {
     assert!(machine.sshd.known_hosts().is_empty() && !root.exists() && hives(&queen).is_empty());
 
     let trusted = [&add[..], &["--accept-new", "--label", "region=eu"]].concat();
+    let dry = rbee(&queen, &[&trusted[..], &["--dry-run", "--json"]].concat());
+    let doctor: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    assert_eq!((&doctor["hive"], &doctor["verdict"]), (&json!("box"), &json!("ok")), "{doctor}");
+    assert!(dry.stderr.is_empty() && !root.exists(), "{:?}", said(&dry));
     let (out, steps) = said(&rbee(&queen, &trusted));
     assert_eq!(
         out,
