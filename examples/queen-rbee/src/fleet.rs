@@ -19,7 +19,7 @@ use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, Result, async_trait, hive
 use rbee_transport_http::{
     Secret, SharedToken, TokenFile,
     client::HttpHive,
-    server::{AddProgress, HiveConnector},
+    server::{AddProgress, HiveConnector, HiveMachines},
     wire::queen::{AddHive, HiveCheck, HiveDoctor, LogLine, RemoveHive, RemovedHive},
 };
 use tokio_util::sync::CancellationToken;
@@ -254,17 +254,6 @@ impl HiveConnector for Fleet {
         self.ssh.try_out(entry, &request, progress).await
     }
 
-    fn unlock(&self, hive: &HiveId, passphrase: Secret) -> Result<()> {
-        self.ssh.unlock(hive, passphrase).ok_or_else(|| {
-            let message = format!("hive {hive} is not reached by SSH, so it needs no passphrase");
-            Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase")
-        })
-    }
-
-    fn explain(&self, hive: &HiveId, error: Error) -> Error {
-        self.ssh.explain(hive, error)
-    }
-
     async fn forget(&self, hive: &HiveId) -> Result<()> {
         self.ssh.forget(hive);
         lock(&self.visited).remove(hive);
@@ -275,6 +264,20 @@ impl HiveConnector for Fleet {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[async_trait]
+impl HiveMachines for Fleet {
+    fn unlock(&self, hive: &HiveId, passphrase: Secret) -> Result<()> {
+        self.ssh.unlock(hive, passphrase).ok_or_else(|| {
+            let message = format!("hive {hive} is not reached by SSH, so it needs no passphrase");
+            Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase")
+        })
+    }
+
+    fn explain(&self, hive: &HiveId, error: Error) -> Error {
+        self.ssh.explain(hive, error)
     }
 
     async fn uninstall(&self, hive: &HiveId, order: RemoveHive) -> Result<Option<RemovedHive>> {

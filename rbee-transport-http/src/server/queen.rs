@@ -45,7 +45,7 @@ use rbee_core::Queen;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use connector::{AddEvent, AddProgress, HiveConnector};
+pub use connector::{AddEvent, AddProgress, HiveConnector, HiveMachines};
 pub use doctor::HealthCheck;
 
 use bounds::Bounds;

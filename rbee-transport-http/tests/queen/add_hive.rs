@@ -9,7 +9,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use rbee_core::{Error, ErrorKind, HiveBackend, HiveId, InProcessHive, Queen, Result, async_trait};
 use rbee_transport_http::{
-    server::{AddEvent, AddProgress, HiveConnector},
+    server::{AddEvent, AddProgress, HiveConnector, HiveMachines},
     wire::queen::{
         AddHive, AddSent, AddStep, HiveCheck, HiveDoctor, KeptPath, LogLine, RemoveHive,
         RemovedHive, StepState, Verdict,
@@ -78,7 +78,10 @@ impl HiveConnector for Machines {
     async fn forget(&self, _: &HiveId) -> Result<()> {
         Ok(())
     }
+}
 
+#[async_trait]
+impl HiveMachines for Machines {
     async fn uninstall(&self, _: &HiveId, order: RemoveHive) -> Result<Option<RemovedHive>> {
         let kept = KeptPath { path: "/x".into(), reason: format!("{order:?}") };
         Ok(Some(RemovedHive { removed: Vec::new(), kept: vec![kept] }))

@@ -15,7 +15,7 @@ use rbee_transport_http::{
     Token,
     client::{Endpoint, HttpHive},
     dial::Tcp,
-    server::{AddProgress, HiveConnector, HiveServer, QueenServer, Server},
+    server::{AddProgress, HiveConnector, HiveMachines, HiveServer, QueenServer, Server},
     wire::queen::AddHive,
 };
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 struct Rehearsal {
     forgotten: Mutex<Vec<String>>,
 }
+
+impl HiveMachines for Rehearsal {}
 
 #[async_trait]
 impl HiveConnector for Rehearsal {

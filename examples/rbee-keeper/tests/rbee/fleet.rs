@@ -9,7 +9,7 @@ use rbee_core::{
 };
 use rbee_transport_http::{
     Token,
-    server::{AddProgress, HiveConnector, LogRing},
+    server::{AddProgress, HiveConnector, HiveMachines, LogRing},
     wire::queen::{
         AddHive, CatalogEntry, Doctor, Health, HiveView, JobList, JobView, Listing, LogLine,
         WorkerView,
@@ -306,6 +306,8 @@ async fn a_model_is_measured() {
 /// Connects to the machine `cellar` at this address with this token.
 #[derive(Debug)]
 struct Cellar(Token);
+
+impl HiveMachines for Cellar {}
 
 #[async_trait]
 impl HiveConnector for Cellar {

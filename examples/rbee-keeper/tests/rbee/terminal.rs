@@ -9,7 +9,7 @@ use rbee_core::{
 };
 use rbee_keeper::text::width;
 use rbee_transport_http::{
-    server::{AddEvent, AddProgress, HiveConnector},
+    server::{AddEvent, AddProgress, HiveConnector, HiveMachines},
     wire::queen::{AddHive, AddSent, AddStep, StepState},
 };
 
@@ -167,6 +167,8 @@ async fn what_was_said_is_part_of_the_next_question() {
 /// Adds the machine `cellar`, whose key needs a passphrase, and notes what it was sent.
 #[derive(Debug, Default)]
 struct Cellar(Mutex<Vec<String>>);
+
+impl HiveMachines for Cellar {}
 
 #[async_trait]
 impl HiveConnector for Cellar {

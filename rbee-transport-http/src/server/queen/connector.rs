@@ -13,7 +13,7 @@ use crate::{
 
 /// Makes a [`HiveBackend`] from a client's request, and saves it for the next start if the daemon supports that.
 #[async_trait]
-pub trait HiveConnector: fmt::Debug + Send + Sync + 'static {
+pub trait HiveConnector: HiveMachines {
     /// Connects to the hive and learns its name. The queen adds it then. The request has passed
     /// [`AddHive::check`]. If the client disconnects, this is dropped: nothing must be saved before it is done.
     ///
@@ -34,6 +34,14 @@ pub trait HiveConnector: fmt::Debug + Send + Sync + 'static {
         Err(unsupported("to try an addition out"))
     }
 
+    /// The queen has removed this hive: the next start must not connect to it. Idempotent.
+    async fn forget(&self, hive: &HiveId) -> Result<()>;
+}
+
+/// What a connector does for hives that are in the fleet, and on their machines. Every method has a default, for hives that
+/// are reached by an address alone.
+#[async_trait]
+pub trait HiveMachines: fmt::Debug + Send + Sync + 'static {
     /// Takes the passphrase of the key with which this hive is reached. The next connection uses it.
     ///
     /// # Errors
@@ -49,9 +57,6 @@ pub trait HiveConnector: fmt::Debug + Send + Sync + 'static {
         let _ = hive;
         error
     }
-
-    /// The queen has removed this hive: the next start must not connect to it. Idempotent.
-    async fn forget(&self, hive: &HiveId) -> Result<()>;
 
     /// Removes from its machine what was put there for this hive, which was stopped. `None` if nothing was put there.
     ///
