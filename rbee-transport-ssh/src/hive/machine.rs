@@ -17,8 +17,8 @@ impl SshHive {
     /// Connects to the machine and looks at it. Changes nothing there.
     ///
     /// # Errors
-    /// [`ErrorKind::HiveUnreachable`] if it can be tried again later, [`ErrorKind::Config`] otherwise. The source is an
-    /// [`SshError`] or a [`DeployError`].
+    /// [`ErrorKind::HiveUnreachable`](rbee_core::ErrorKind::HiveUnreachable) if it can be tried again later, [`ErrorKind::Config`](rbee_core::ErrorKind::Config) otherwise. The source is an
+    /// [`SshError`](crate::SshError) or a [`DeployError`].
     pub async fn look(&self) -> Result<MachineFacts> {
         self.on_machine(async |connection| {
             deploy::probe(connection, self.directory.as_deref(), &self.reporter()).await
