@@ -245,6 +245,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_matches_a_token_that_is_pending_until_it_is_replaced() {
+        let (token, later) = (SharedToken::pending(), Token::random().unwrap());
+        assert!(!token.matches("") && !token.matches(later.reveal()));
+        token.replace(later.clone());
+        assert!(token.matches(later.reveal()) && !token.matches(""));
+    }
+
+    #[test]
     fn a_token_file_that_is_read_again_changes_the_token_or_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");

@@ -30,8 +30,8 @@ use rbee_transport_http::{
 
 /// What `--help` says after the flags.
 const AFTER_HELP: &str = "\
-Every flag except --file-root can be set with a variable: --models-budget is RBEE_HIVE_MODELS_BUDGET. A flag overrides a
-variable. RBEE_HIVE_TOKEN is the token itself.
+Every flag except --file-root, --socket, --detach and --relay can be set with a variable: --models-budget is
+RBEE_HIVE_MODELS_BUDGET. A flag overrides a variable. RBEE_HIVE_TOKEN is the token itself.
 
 A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d; a number alone is seconds. A SIZE is a number of bytes, or has a unit:
 64MiB, 1GiB or 500MB.
