@@ -33,6 +33,7 @@ mod local_hive;
 mod process;
 #[cfg(all(feature = "process", unix))]
 mod process_hive;
+mod program;
 mod secret;
 #[cfg(feature = "server")]
 pub mod server;
@@ -50,6 +51,7 @@ pub use hive_files::{Announced, HiveFiles, LocalDaemon};
 pub use local_hive::LocalHive;
 #[cfg(all(feature = "process", unix))]
 pub use process_hive::ProcessHive;
+pub use program::Program;
 pub use secret::Secret;
 pub use token::{SharedToken, Token, TokenFile};
 

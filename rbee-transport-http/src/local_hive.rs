@@ -29,6 +29,7 @@ use crate::{
     dial::{Dial, Tcp},
     process::{Identity, Lock, Running, StateDir, free_port},
     process_hive::ProcessHive,
+    program::Program,
     token::Token,
     wire::worker::EXIT_PORT_TAKEN,
 };
@@ -74,7 +75,7 @@ pub struct LocalHive {
     info: HiveInfo,
     path: PathBuf,
     state_dir: StateDir,
-    program: Option<PathBuf>,
+    program: Option<Program>,
     arguments: Vec<String>,
     lease: Duration,
     /// The socket of the daemon, if it has one instead of a port.
@@ -122,7 +123,7 @@ impl LocalHive {
     }
 
     /// Sets the program of the hive; by default `rbee-hive` in the directory of this process's program.
-    pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
+    pub fn with_program(mut self, program: impl Into<Program>) -> Self {
         self.program = Some(program.into());
         self
     }
@@ -163,7 +164,7 @@ impl LocalHive {
     pub async fn detach(self) -> Result<crate::wire::hive::Detached> {
         self.state_dir.create()?;
         let _lock = self.state_dir.lock()?;
-        let (running, hive, adopted) = match self.adopt(Some(&self.program()?)).await {
+        let (running, hive, adopted) = match self.adopt(Some(&self.program()?.path)).await {
             Some((running, hive)) => (running, hive, true),
             None => self.run().await.map(|(running, hive)| (running, hive, false))?,
         };
@@ -240,13 +241,10 @@ impl LocalHive {
     }
 
     /// The program of the daemon.
-    fn program(&self) -> Result<PathBuf> {
+    fn program(&self) -> Result<Program> {
         match &self.program {
             Some(program) => Ok(program.clone()),
-            None => {
-                let own = std::env::current_exe();
-                Ok(own.map_err(|cause| wrong(Path::new(PROGRAM), cause))?.with_file_name(PROGRAM))
-            }
+            None => Program::beside(PROGRAM).map_err(|cause| wrong(Path::new(PROGRAM), cause)),
         }
     }
 
@@ -309,11 +307,12 @@ impl LocalHive {
         Err(Error::new(ErrorKind::HiveUnreachable, message))
     }
 
-    async fn spawn(&self, program: &Path, port: u16, token: &Token) -> Result<Running> {
+    async fn spawn(&self, program: &Program, port: u16, token: &Token) -> Result<Running> {
         let log = self.state_dir.log(NAME);
         let output = log.create().map_err(|cause| wrong(log.path(), cause))?;
         let also = output.try_clone().map_err(|cause| wrong(log.path(), cause))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(&program.path);
+        command.args(&program.arguments);
         command.args(["--id", self.info.id.as_str()]);
         command.args(["--lease", &self.lease.as_secs_f64().to_string()]);
         self.listen(&mut command, port);
@@ -324,14 +323,14 @@ impl LocalHive {
         for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
-        let mut child = command.spawn().map_err(|cause| wrong(program, cause))?;
+        let mut child = command.spawn().map_err(|cause| wrong(&program.path, cause))?;
         let stdin = child.stdin.take();
-        let running = Running::child(child).map_err(|cause| wrong(program, cause))?;
+        let running = Running::child(child).map_err(|cause| wrong(&program.path, cause))?;
         let record = Record {
             process: running.identity().clone(),
             port,
             token: token.clone(),
-            program: program.to_owned(),
+            program: program.path.clone(),
         };
         // Recorded before it gets its token; without the token it does not start.
         if let Err(error) = self.state_dir.write(NAME, &record) {

@@ -33,6 +33,7 @@ use crate::{
     dial::Sockets,
     hive_files::HiveFiles,
     process::{Lock, StateDir},
+    program::Program,
     wire::{LogStyle, engine::EngineCommand, hive::WorkerAddress},
 };
 use factory::ProcessFactory;
@@ -88,7 +89,7 @@ struct Running {
 struct Config {
     id: HiveId,
     state_dir: StateDir,
-    program: Option<PathBuf>,
+    program: Option<Program>,
     /// The arguments before the other arguments of a worker.
     arguments: Vec<String>,
     lease: Duration,
@@ -144,7 +145,7 @@ impl ProcessHive {
 
     /// Sets the worker's program; by default `llm-worker-rbee` in the directory of this process's program. A program
     /// that reads other models than rbee's own needs [`with_support`](Self::with_support) too.
-    pub fn with_program(self, program: impl Into<PathBuf>) -> Self {
+    pub fn with_program(self, program: impl Into<Program>) -> Self {
         self.changed(|config| config.program = Some(program.into()))
     }
 

@@ -22,6 +22,12 @@ use tokio_util::sync::{CancellationToken, DropGuard, PollSender};
 
 pub(crate) use pump::Refused;
 
+/// The answer of the server to the request for a command.
+pub(crate) type Started = oneshot::Receiver<Result<(), Refused>>;
+/// Why a server refuses a command, as far as this side can know.
+pub(crate) const NO_COMMANDS: &str =
+    "the account may not run commands; check its login shell and ForceCommand";
+
 /// The most messages that wait for the reader, of at most 32 KiB each.
 const INCOMING: usize = 64;
 /// The most buffers that wait to be sent, and their most bytes.
@@ -124,7 +130,7 @@ impl Channel {
         channel: russh::Channel<Msg>,
         stall_limit: Option<Duration>,
         connection: Arc<dyn Any + Send + Sync>,
-    ) -> (Self, oneshot::Receiver<Result<(), Refused>>) {
+    ) -> (Self, Started) {
         let (to_reader, incoming) = mpsc::channel(INCOMING);
         let (to_machine, outgoing) = mpsc::channel(OUTGOING);
         let (started, is_started) = oneshot::channel();

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    channel::Channel,
+    channel::{Channel, NO_COMMANDS, Started},
     config::{ConfigOptions, HostConfig},
     error::SshError,
     fingerprint::Fingerprint,
@@ -43,6 +43,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a reader may take nothing while the buffer of its channel is full.
 const STALL_LIMIT: Duration = Duration::from_secs(5);
+/// What a server refuses, for errors.
+const TO_RUN: &str = "to run a command";
 /// How long the end of a connection may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -149,11 +151,28 @@ impl Connection {
     /// # Errors
     /// [`SshError::SessionsFull`], [`SshError::ChannelRefused`], [`SshError::Closed`], [`SshError::Timeout`].
     pub async fn exec(&self, command: &str) -> Result<Channel, SshError> {
-        let what = || "to run a command".to_owned();
+        let (channel, is_started) = self.request(command).await?;
+        match timeout(OPEN_LIMIT, is_started).await {
+            Err(_) => Err(self.timeout("the start of a command")),
+            Ok(Ok(Ok(()))) => Ok(channel),
+            Ok(Ok(Err(_))) => Err(self.refused(TO_RUN.into(), NO_COMMANDS.into())),
+            Ok(Err(_)) if self.is_closed() => Err(self.ended()),
+            Ok(Err(_)) => Err(self.refused(TO_RUN.into(), "it closed the channel".into())),
+        }
+    }
+
+    /// Starts a command and does not wait for the answer of the server, which saves a round trip. If the server refuses
+    /// the command, the first read fails.
+    pub(crate) async fn exec_at_once(&self, command: &str) -> Result<Channel, SshError> {
+        Ok(self.request(command).await?.0)
+    }
+
+    async fn request(&self, command: &str) -> Result<(Channel, Started), SshError> {
         let begin = Instant::now();
         let mut pause = FIRST_PAUSE;
         let channel = loop {
-            match self.opened(self.inner.handle.channel_open_session(), what).await? {
+            let opening = self.inner.handle.channel_open_session();
+            match self.opened(opening, || TO_RUN.to_owned()).await? {
                 Ok(channel) => break channel,
                 Err(Refused { is_full: true, reason }) => {
                     if begin.elapsed() + pause > SESSIONS_LIMIT {
@@ -163,23 +182,11 @@ impl Connection {
                     sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(Refused { reason, .. }) => return Err(self.refused(what(), reason)),
+                Err(Refused { reason, .. }) => return Err(self.refused(TO_RUN.into(), reason)),
             }
         };
         channel.exec(true, command).await.map_err(|_| self.ended())?;
-        let (channel, is_started) = Channel::start(channel, Some(STALL_LIMIT), self.inner.clone());
-        match timeout(OPEN_LIMIT, is_started).await {
-            Err(_) => Err(self.timeout("the start of a command")),
-            Ok(Ok(Ok(()))) => Ok(channel),
-            Ok(Ok(Err(_))) => {
-                let reason =
-                    "the account may not run commands; check its login shell and ForceCommand"
-                        .into();
-                Err(self.refused(what(), reason))
-            }
-            Ok(Err(_)) if self.is_closed() => Err(self.ended()),
-            Ok(Err(_)) => Err(self.refused(what(), "it closed the channel".into())),
-        }
+        Ok(Channel::start(channel, Some(STALL_LIMIT), self.inner.clone()))
     }
 
     /// Connects from the machine to an address that it can reach.

@@ -7,6 +7,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use rbee_core::{CandleFactory, Result};
 use rbee_transport_http::{
+    Program,
     server::{
         EXIT_MISUSED, exit_status, on_hangup, raise_file_limit, report, run_worker, stop_signal,
     },
@@ -93,8 +94,8 @@ fn requested(mut arguments: impl Iterator<Item = String>) -> Requested {
 /// Runs the worker that the order on the standard input describes, until it must end. Starts its own runtime. The
 /// arguments of the process are those of a worker, perhaps after its name.
 pub fn main_from_stdin() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned());
-    match requested(arguments.skip_while(|argument| argument == "llm-worker-rbee")) {
+    let arguments = Program::own_arguments("llm-worker-rbee").into_iter().skip(1);
+    match requested(arguments.map(|text| text.to_string_lossy().into_owned())) {
         Requested::Serve => {}
         Requested::Print(text) => {
             print!("{text}");

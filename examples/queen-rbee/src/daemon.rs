@@ -9,7 +9,7 @@ use rbee_core::{
 #[cfg(feature = "metrics")]
 use rbee_transport_http::server::Metrics;
 use rbee_transport_http::{
-    LocalHive, ProcessHive,
+    LocalHive, ProcessHive, Program,
     client::Endpoint,
     dial::Tcp,
     server::{LogRing, QueenServer, Server, TlsFiles, raise_file_limit},
@@ -25,8 +25,7 @@ use crate::{
     own_log::OwnLog,
     prepare::{Prepared, prepare},
     reload::Reloader,
-    repair,
-    worker::{self, Program},
+    repair, worker,
 };
 
 /// The variable with the file for the recording of the queen's run: for debugging, so it is not a key.
@@ -340,8 +339,7 @@ fn with_local_hive(
                 None => worker::program(config.worker_program.as_deref())?,
             };
             let hive = ProcessHive::new(HiveId::local(), home.join("hive"))
-                .with_program(program.path)
-                .with_arguments(program.arguments)
+                .with_program(program)
                 .with_engines(config.engines.iter().map(|engine| engine.0.clone()).collect())
                 .with_lease(*config.lease)
                 .with_log(config.log_style()?)
@@ -361,7 +359,7 @@ fn with_local_hive(
                 .with_lease(*config.lease)
                 .with_arguments(roots.chain(engines).chain(worker_flags(config)));
             builder.hive(match &config.hive_program {
-                Some(program) => hive.with_program(program),
+                Some(path) => hive.with_program(Program::new(path, "rbee-hive")),
                 None => hive,
             })
         }

@@ -1,7 +1,7 @@
 //! The queen as a daemon: everything that makes a program of a [`Queen`](rbee_core::Queen).
 //!
 //! [`Config`] is the configuration, [`start`] starts the queen and serves its API, and [`Running`] shuts it down
-//! gracefully. The program `queen-rbee` adds only a command line; another program can embed the same daemon.
+//! gracefully. The program `queen-rbee` is [`main`]; another program can embed the same daemon.
 
 mod aliases;
 mod bundled;
@@ -17,6 +17,7 @@ mod own_log;
 #[cfg_attr(not(feature = "policies"), path = "no_policy_file.rs")]
 mod policy_file;
 mod prepare;
+mod program;
 mod reload;
 mod repair;
 mod signals;
@@ -30,6 +31,7 @@ pub use config::{
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;
 pub use prepare::check;
+pub use program::main;
 pub use repair::{Repair, repair};
 pub use signals::Signals;
 pub use worker::be_worker_if_told;

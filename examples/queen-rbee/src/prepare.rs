@@ -6,13 +6,13 @@
 use std::path::Path;
 
 use rbee_core::{Error, ErrorKind, ModelRef, Queen, Result, private_files};
-use rbee_transport_http::{SharedToken, TokenFile, server::TlsFiles};
+use rbee_transport_http::{Program, SharedToken, TokenFile, server::TlsFiles};
 
 use crate::{
     Config, Embedded, aliases, bundled, features,
     home::Home,
     policy_file::{Policy, PolicyFile},
-    worker::{self, Program},
+    worker,
 };
 
 /// What was read on the way; the start goes on with it.

@@ -20,13 +20,15 @@ use rbee_core::{
     models::{CachePool, CacheType, ModelStore, StoreOptions},
 };
 use rbee_transport_http::{
-    LocalHive, ProcessHive, SharedToken, Token, TokenFile,
+    LocalHive, ProcessHive, Program, SharedToken, Token, TokenFile,
     server::{
         ByteSize, HumanDuration, ListenHost, LogFormat, LogStyle, allowed_values, hostname, quoted,
     },
     wire,
     wire::engine::EngineCommand,
 };
+
+use crate::PROGRAM;
 
 /// What `--help` says after the flags.
 const AFTER_HELP: &str = "\
@@ -233,8 +235,7 @@ impl Args {
     ///
     /// # Errors
     /// A value that is not allowed. For any other error, and for `--help`, the process ends.
-    pub(crate) fn of_process() -> Result<Self> {
-        let arguments: Vec<OsString> = std::env::args_os().collect();
+    pub(crate) fn parse_from_process(arguments: Vec<OsString>) -> Result<Self> {
         Self::try_parse_from(&arguments)
             .map_err(|error| refused_value(&error, &arguments).unwrap_or_else(|| error.exit()))
     }
@@ -323,7 +324,7 @@ impl Args {
             hive = hive.with_sockets();
         }
         if let Some(program) = &self.worker {
-            hive = hive.with_program(program);
+            hive = hive.with_program(Program::new(program, "llm-worker-rbee"));
         }
         if let Some(threads) = self.threads {
             hive = hive.with_threads(threads);
@@ -337,8 +338,7 @@ impl Args {
 
     /// The hive that `--detach` starts or finds.
     pub(crate) fn detached(&self) -> Result<LocalHive> {
-        let program =
-            std::env::current_exe().map_err(|cause| config(Path::new("rbee-hive"), cause))?;
+        let program = Program::own(PROGRAM).map_err(|cause| config(Path::new(PROGRAM), cause))?;
         let directory = self.state_dir.clone().unwrap_or_default();
         let mut hive = LocalHive::new(self.id()?, directory)
             .with_socket()

@@ -23,6 +23,7 @@ pub use screen::{Column, Facts, Screen, Table, human, text};
 
 use args::Typed;
 use clap::FromArgMatches;
+use rbee_transport_http::Program;
 
 /// What every command works with.
 #[derive(Debug)]
@@ -34,7 +35,8 @@ struct Keeper {
 
 /// The whole program: reads the command line, runs the command, and returns the exit code.
 pub fn main() -> ExitCode {
-    let matches = match command().try_get_matches() {
+    let arguments = Program::own_arguments("rbee");
+    let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // `--help` and `--version` come here too. An error of the output is ignored.

@@ -146,9 +146,9 @@ impl JobHandle {
         self.queen.post_cancel(self.id);
     }
 
-    /// Lets the job run without a reader, also in the next run of the queen. It can be found again by its id, and its
-    /// answer is kept as long as its record.
-    pub fn detach(mut self) -> JobId {
+    /// Lets the job go on when this handle is dropped, also in the next run of the queen. It can be found again by its
+    /// id, and its answer is kept as long as its record.
+    pub fn detach(&mut self) -> JobId {
         if std::mem::take(&mut self.cancels) {
             self.queen.shared.inbox.input(Input::Detach { job: self.id });
         }

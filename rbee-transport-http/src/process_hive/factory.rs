@@ -1,7 +1,7 @@
 //! Starts a worker process, and waits until it is usable.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     sync::{
         Arc,
@@ -27,6 +27,7 @@ use crate::{
     client,
     dial::Sockets,
     process::{Running, free_port},
+    program::Program,
     token::Token,
     wire::{
         self, ProgressBody,
@@ -198,16 +199,17 @@ impl ProcessFactory {
         let program = self.program()?;
         let log = self.table.log(id);
         let failed = |what: &str, cause: std::io::Error| {
-            let message = format!("{what} {} for worker {id} failed: {cause}", program.display());
+            let message =
+                format!("{what} {} for worker {id} failed: {cause}", program.path.display());
             Error::new(ErrorKind::Config, message).with_source(cause)
         };
         let output = log.create().map_err(|cause| failed("the log of", cause))?;
         let also = output.try_clone().map_err(|cause| failed("the log of", cause))?;
-        let mut command = Command::new(&program);
+        let mut command = Command::new(&program.path);
         // Only what helps a reader of `ps`. The full id is a secret between hive and worker: a process that responds
         // with it on the worker's port has read the order.
         let short: String = id.to_string().chars().take(8).collect();
-        command.args(&config.arguments);
+        command.args(&program.arguments).args(&config.arguments);
         command.args(["--worker", &short, "--model", spec.model.as_str()]);
         command.stdin(Stdio::piped()).stdout(output).stderr(also).process_group(0);
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env("CUDA_VISIBLE_DEVICES", visible);
@@ -249,16 +251,15 @@ impl ProcessFactory {
         Ok(loading.keep())
     }
 
-    fn program(&self) -> Result<PathBuf> {
+    fn program(&self) -> Result<Program> {
         if let Some(program) = &self.config.program {
             return Ok(program.clone());
         }
-        let here = std::env::current_exe().map_err(|cause| {
+        Program::beside(PROGRAM).map_err(|cause| {
             let message =
                 "this program does not know its own path; set the path of llm-worker-rbee";
             Error::new(ErrorKind::Config, message).with_source(cause)
-        })?;
-        Ok(here.with_file_name(PROGRAM))
+        })
     }
 
     /// Waits until the process is a usable worker.

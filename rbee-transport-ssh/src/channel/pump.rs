@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ExitStatus, STDERR_BYTES, State};
+use super::{ExitStatus, NO_COMMANDS, STDERR_BYTES, State};
 
 /// The extended data of SSH that is standard error output.
 const STDERR: u32 = 1;
@@ -42,6 +42,8 @@ enum End {
     Lost,
     /// The reader took nothing for too long.
     Stalled,
+    /// The server refused the command.
+    Refused,
 }
 
 impl Pump {
@@ -103,7 +105,11 @@ impl Pump {
                     self.state.with(|facts| facts.status = Some(ExitStatus::Signal(name)));
                 }
                 ChannelMsg::Success => self.answer(Ok(())),
-                ChannelMsg::Failure => self.answer(Err(Refused)),
+                ChannelMsg::Failure => {
+                    self.fail(io::ErrorKind::PermissionDenied, NO_COMMANDS.into());
+                    self.answer(Err(Refused));
+                    return End::Refused;
+                }
                 ChannelMsg::Close => return End::Closed,
                 _ => {}
             }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use rbee_core::models::Digest;
+use rbee_transport_http::Program;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -34,6 +35,8 @@ const MOST_SUBDIRECTORIES: usize = 64;
 /// aarch64-unknown-linux-gnu/rbee-hive, aarch64-unknown-linux-gnu/llm-worker-rbee
 /// x86_64-cuda/rbee-hive, x86_64-cuda/llm-worker-rbee
 /// ```
+///
+/// A file `rbee-programs`, which contains all programs, serves for those that are not there by themselves.
 ///
 /// What a program needs (processor, C library, CUDA) is read from its own headers, so nothing has to describe it. The
 /// first directory with programs that fit the machine is used; within it, programs for CUDA are preferred if the
@@ -115,8 +118,8 @@ impl Programs {
             }
             // Of equals the first one remains.
             let best = fitting.into_iter().rev().max_by_key(|(_, programs)| {
-                let cuda = programs.iter().any(|(_, elf)| elf.needs_cuda());
-                let is_static = programs.iter().filter(|(_, elf)| elf.is_static()).count();
+                let cuda = programs.iter().any(|(_, _, elf)| elf.needs_cuda());
+                let is_static = programs.iter().filter(|(_, _, elf)| elf.is_static()).count();
                 (cuda == facts.has_nvidia(), is_static)
             });
             if let Some((directory, programs)) = best {
@@ -164,7 +167,11 @@ impl Programs {
         }
         let name = path.file_name().unwrap_or_default();
         match path.parent() {
-            Some(parent) if self.names.iter().any(|is| is.as_str() == name) => Ok(parent.into()),
+            Some(parent)
+                if self.names.iter().any(|is| is.as_str() == name) || name == Program::BUNDLE =>
+            {
+                Ok(parent.into())
+            }
             _ => {
                 Err(wrong(format!("it must be a directory, or a file {}", self.names.join(" or "))))
             }
@@ -175,13 +182,16 @@ impl Programs {
     fn inspect(&self, directory: &Path, facts: &MachineFacts) -> Result<Option<Found>, Reasons> {
         let (mut found, mut missing, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
         for name in &self.names {
-            let path = directory.join(name);
+            let alone = directory.join(name);
+            let bundle = directory.join(Program::BUNDLE);
+            let is_in_bundle = !alone.exists() && bundle.exists();
+            let path = if is_in_bundle { bundle } else { alone };
             match Elf::read(&path) {
                 Ok(elf) => {
                     if let Err(reason) = elf.fits(facts) {
                         reasons.push((path.clone(), reason));
                     }
-                    found.push((path, elf));
+                    found.push((name.clone(), path, elf));
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => missing.push(path),
                 Err(cause) => reasons.push((path, cause.to_string())),
@@ -204,13 +214,12 @@ impl Programs {
         refused: Reasons,
     ) -> Result<ProgramSet, DeployError> {
         let mut files = Vec::new();
-        for (path, elf) in programs {
+        for (name, path, elf) in programs {
             let unreadable = |cause: io::Error| DeployError::LocalProgram {
                 path: path.clone(),
                 reason: cause.to_string(),
             };
             let (sha256, size) = self.hash(&path).map_err(unreadable)?;
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             files.push(ProgramFile { name, path, size, sha256, elf });
         }
         let mut hasher = Sha256::new();
@@ -237,7 +246,8 @@ impl Programs {
     }
 }
 
-type Found = Vec<(PathBuf, Elf)>;
+/// The names of programs, their files, and what these need.
+type Found = Vec<(String, PathBuf, Elf)>;
 type Reasons = Vec<(PathBuf, String)>;
 
 /// The directory, and its subdirectories for this processor in the order of their names.

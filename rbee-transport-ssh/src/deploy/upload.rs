@@ -112,7 +112,19 @@ pub(super) fn bytes_to_send(place: &Place, programs: &ProgramSet) -> u64 {
         return 0;
     }
     let files = programs.files.iter().filter(|file| same_file(place, file).is_none());
-    files.map(|file| file.size).sum()
+    without_copies(files.collect()).iter().map(|(file, _)| file.size).sum()
+}
+
+/// Each file with the names of the others that have the same content.
+fn without_copies(files: Vec<&ProgramFile>) -> Vec<(&ProgramFile, Vec<&str>)> {
+    let mut different: Vec<(&ProgramFile, Vec<&str>)> = Vec::new();
+    for file in files {
+        match different.iter_mut().find(|(other, _)| other.sha256 == file.sha256) {
+            Some((_, names)) => names.push(&file.name),
+            None => different.push((file, Vec::new())),
+        }
+    }
+    different
 }
 
 struct Upload<'a> {
@@ -140,12 +152,16 @@ impl Upload<'_> {
             to_send.extend(reused.iter().filter(missing));
             before.clear();
         }
-        let total = to_send.iter().map(|file| file.size).sum();
+        let to_send = without_copies(to_send);
+        let total = to_send.iter().map(|(file, _)| file.size).sum();
         let after = self.finish();
         let mut done = 0;
-        for (index, file) in to_send.iter().enumerate() {
+        for (index, (file, copies)) in to_send.iter().enumerate() {
             let is_last = index + 1 == to_send.len();
-            let receive = receive(file, if self.compresses() { "gzip -dc" } else { "cat" });
+            let mut receive = receive(file, if self.compresses() { "gzip -dc" } else { "cat" });
+            for name in copies {
+                receive += &format!("also {} {}\n", quoted(&file.name), quoted(name));
+            }
             let after = if is_last { after.as_str() } else { "" };
             let script = script(&variables, format!("{before}{receive}{after}say end 1\n"));
             self.send(&script, file, done, total).await?;

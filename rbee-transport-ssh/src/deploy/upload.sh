@@ -64,6 +64,10 @@ receive() {
 	fi
 	chmod 700 "$new/$1"
 }
+# Gives the file `$1` the name `$2` too.
+also() {
+	failure=$( (ln "$new/$1" "$new/$2" 2>/dev/null || cp "$new/$1" "$new/$2") 2>&1) || fail write "$new/$2" "$failure"
+}
 # Runs a program once.
 test_run() {
 	output=$(limited 30 "$new/$1" --version </dev/null 2>&1)

@@ -18,7 +18,7 @@ use crate::{
 #[async_trait]
 impl Exec for Connection {
     async fn exec(&self, command: &str) -> io::Result<Box<dyn Session>> {
-        match Self::exec(self, command).await {
+        match self.exec_at_once(command).await {
             Ok(channel) => Ok(Box::new(Command(channel))),
             Err(error) => Err(io::Error::other(error)),
         }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rbee_transport_ssh::{ConnectOptions, Connection, HostConfig};
+use rbee_transport_ssh::{ConnectOptions, Connection, HostConfig, SshError, deploy::Exec};
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, CryptoVec, Disconnect, Error,
     keys::{Algorithm, PrivateKey},
@@ -37,9 +37,12 @@ impl Handler for Server {
     async fn exec_request(
         &mut self,
         channel: ChannelId,
-        _command: &[u8],
+        command: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
+        if command == b"refuse" {
+            return session.channel_failure(channel);
+        }
         session.channel_success(channel)?;
         self.sessions.send((session.handle(), channel)).unwrap();
         Ok(())
@@ -121,4 +124,17 @@ async fn bytes_after_the_end_of_the_output_are_dropped() {
     assert_eq!(bytes, b"x");
     let status = timeout(LIMIT, channel.wait()).await.unwrap();
     assert_eq!(status, rbee_transport_ssh::ExitStatus::Code(3));
+}
+
+#[tokio::test]
+async fn a_refused_command_is_an_error_at_once_or_at_the_first_read() {
+    let (connection, ..) = connected().await;
+    let error = timeout(LIMIT, connection.exec("refuse")).await.unwrap().unwrap_err();
+    assert!(matches!(error, SshError::ChannelRefused { .. }), "{error}");
+    assert!(error.to_string().contains("login shell"), "{error}");
+
+    let exec: &dyn Exec = &connection;
+    let mut session = exec.exec("refuse").await.unwrap();
+    let error = timeout(LIMIT, session.read_u8()).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("login shell"), "{error}");
 }

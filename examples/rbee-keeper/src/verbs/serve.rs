@@ -14,7 +14,10 @@ use std::{
 use clap::Args;
 use etcetera::BaseStrategy as _;
 use rbee_core::private_files::{open_own, private_directory};
-use rbee_transport_http::wire::{ListenHost, queen::Health};
+use rbee_transport_http::{
+    Program,
+    wire::{ListenHost, queen::Health},
+};
 
 use own_config::OwnConfig;
 
@@ -72,7 +75,9 @@ impl Serve {
     /// The command that starts the queen. Options of both programs are passed on: the address of `rbee` is where the
     /// queen listens, and the key is the token that the queen requires.
     fn command(&self, keeper: &Keeper) -> Result<Command, Failure> {
-        let mut command = Command::new(program()?);
+        let program = program()?;
+        let mut command = Command::new(program.path);
+        command.args(program.arguments);
         for name in OURS {
             command.env_remove(name);
         }
@@ -373,13 +378,12 @@ fn announced(log: &Path, pid: u32) -> Option<Address> {
 }
 
 /// The queen's program, next to this program or on the `PATH`.
-fn program() -> Result<PathBuf, Failure> {
+fn program() -> Result<Program, Failure> {
+    let beside = Program::beside(PROGRAM).ok();
     let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
-    let own = std::env::current_exe().and_then(std::fs::canonicalize).ok();
-    let beside = own.as_deref().and_then(Path::parent).map(|folder| folder.join(&name));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(&name));
-    beside.into_iter().chain(on_path).find(|program| program.is_file()).ok_or_else(|| {
+    let on_path = std::env::split_paths(&path).map(|folder| Program::from(folder.join(&name)));
+    beside.into_iter().chain(on_path).find(|program| program.path.is_file()).ok_or_else(|| {
         Failure::new(
             Exit::Failed,
             "NOT_INSTALLED",

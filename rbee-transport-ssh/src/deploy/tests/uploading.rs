@@ -347,3 +347,27 @@ async fn compressed_files_arrive_unchanged_and_a_cut_is_noticed() {
     exec.wait_for_cut().await;
     assert!(versions(home.path()).is_empty());
 }
+
+#[tokio::test]
+async fn a_file_with_all_programs_is_sent_once_and_gets_both_names() {
+    use std::os::unix::fs::MetadataExt;
+
+    let (home, programs) = (tempfile::tempdir().unwrap(), TestPrograms::new());
+    for name in ["rbee-hive", "llm-worker-rbee"] {
+        fs::remove_file(programs.path(name)).unwrap();
+    }
+    programs.put("rbee-programs", &fs::read("/bin/true").unwrap());
+    let exec = LocalExec::new(home.path());
+    let deployment = deploy(&exec, &programs.options(), &()).await.unwrap();
+    assert_eq!(deployment.installed.sent_bytes, size_of("/bin/true"));
+    assert_eq!(exec.sessions(), 2, "the probe, and one for the file");
+    let files = ["rbee-hive", "llm-worker-rbee"].map(|name| {
+        let file = fs::metadata(deployment.installed.program(name)).unwrap();
+        (file.ino(), file.mode() & 0o777)
+    });
+    assert_eq!(files[0], files[1]);
+    assert_eq!(files[0].1, 0o700);
+    // It is found again, and nothing is sent.
+    let again = deploy(&exec, &programs.options(), &()).await.unwrap();
+    assert_eq!(again.installed.sent_bytes, 0);
+}
