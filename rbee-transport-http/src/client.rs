@@ -15,6 +15,8 @@ mod native;
 mod openai;
 mod pool;
 #[cfg(feature = "https")]
+mod tls;
+#[cfg(feature = "https")]
 mod trust;
 #[cfg(feature = "tunnel")]
 mod tunnel;
@@ -35,7 +37,9 @@ pub use native::worker;
 #[cfg(feature = "openai")]
 pub use openai::OpenAiWorker;
 #[cfg(feature = "https")]
-pub use trust::Trust;
+pub use tls::Tls;
+#[cfg(feature = "https")]
+pub use trust::{SharedTrust, Trust, TrustFile};
 #[cfg(feature = "tunnel")]
 pub use tunnel::Tunnel;
 pub use worker::HttpWorker;

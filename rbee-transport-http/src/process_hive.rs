@@ -16,6 +16,8 @@ use std::{
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
+use futures_util::future::join_all;
+use http::Method;
 use rbee_core::{
     Error, ErrorKind, HiveBackend, HiveId, InProcessHive, ModelRef, Result, Worker, WorkerId,
     WorkerInfo, WorkerSpec,
@@ -34,13 +36,23 @@ use crate::{
     hive_files::HiveFiles,
     process::{Lock, StateDir},
     program::Program,
-    wire::{LogStyle, engine::EngineCommand, hive::WorkerAddress},
+    wire::{
+        LogStyle,
+        engine::EngineCommand,
+        hive::WorkerAddress,
+        worker::{RELOAD, WorkerTls},
+    },
 };
 use factory::ProcessFactory;
 use table::{Process, Record, Table};
 
 /// The name of the worker's program.
 const PROGRAM: &str = "llm-worker-rbee";
+/// The longest path of a directory that any system allows sockets in, in bytes. A socket's path has at most 103 of
+/// them on macOS and 107 on Linux, and `/65535.sock.new` is 15 of these.
+const MOST_SOCKET_DIRECTORY: usize = 88;
+/// How long a worker may take to read the files of its TLS again.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A hive that runs every worker as a process of its own, on this machine.
 ///
@@ -99,6 +111,8 @@ struct Config {
     bind: IpAddr,
     /// True if workers listen on sockets in the state directory instead.
     has_sockets: bool,
+    /// The TLS of the workers' addresses.
+    tls: Option<TlsPaths>,
     threads: Option<NonZeroUsize>,
     context: Option<u32>,
     cache: CachePool,
@@ -107,6 +121,21 @@ struct Config {
     devices: Option<Vec<Device>>,
     answer_limit: Duration,
     load_limit: Duration,
+}
+
+/// The files of TLS.
+#[derive(Clone, Debug)]
+struct TlsPaths {
+    certificates: PathBuf,
+    key: PathBuf,
+}
+
+impl Config {
+    /// The TLS of a worker.
+    fn worker_tls(&self) -> Option<WorkerTls> {
+        let TlsPaths { certificates, key } = self.tls.clone()?;
+        Some(WorkerTls { certificates, key, sockets: self.state_dir.directory().to_owned() })
+    }
 }
 
 impl ProcessHive {
@@ -122,6 +151,7 @@ impl ProcessHive {
             support: None,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             has_sockets: false,
+            tls: None,
             threads: None,
             context: None,
             cache: CachePool::default(),
@@ -180,6 +210,28 @@ impl ProcessHive {
     /// through a [tunnel](crate::client::Tunnel). Only its user reaches them.
     pub fn with_sockets(self) -> Self {
         self.changed(|config| config.has_sockets = true)
+    }
+
+    /// Gives the workers' addresses TLS, with the certificates and the private key of these PEM files: for a hive
+    /// whose own address has it, because queens reach both alike. The hive itself reaches them at Unix sockets in the
+    /// state directory. Workers of a previous hive that have other files, or none, are ended by
+    /// [`start`](Self::start).
+    pub fn with_tls(self, certificates: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        let paths = TlsPaths { certificates: certificates.into(), key: key.into() };
+        self.changed(|config| config.tls = Some(paths))
+    }
+
+    /// Lets every worker read the files of its TLS again. A worker that does not is logged, and keeps what it has.
+    pub async fn reload_tls(&self) {
+        let reload = async |process: &Process| {
+            let told = process.endpoint.open(Method::POST, RELOAD, None::<&()>, RELOAD_TIMEOUT);
+            if let Err(error) = told.await {
+                let worker = process.record.id;
+                tracing::warn!(%worker, %error, "a worker goes on with the old certificate");
+            }
+        };
+        let all = self.table.all();
+        join_all(all.iter().map(reload)).await;
     }
 
     /// Where the sockets of its workers are.
@@ -312,6 +364,21 @@ impl ProcessHive {
         let (least, lease) = (Duration::from_secs(1), self.config.lease);
         if lease < least || lease > Duration::from_secs(24 * 3600) {
             let message = format!("the lease of workers is {lease:?}; allowed is {least:?} to 24h");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        if self.config.tls.is_some() && self.config.has_sockets {
+            let message =
+                "workers that listen on sockets have no TLS; give the hive one of the two";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let directory = self.config.state_dir.directory();
+        let length = directory.as_os_str().len();
+        if self.config.tls.is_some() && length > MOST_SOCKET_DIRECTORY {
+            let message = format!(
+                "the state directory {} has a path of {length} bytes; allowed with TLS are up to \
+                 {MOST_SOCKET_DIRECTORY}, because workers have sockets in it; choose another one",
+                directory.display()
+            );
             return Err(Error::new(ErrorKind::Config, message));
         }
         self.config.engines.iter().try_for_each(EngineCommand::validate)

@@ -30,6 +30,8 @@ and the order has the token. Its fields:
                 hive numbers them, and the bytes of memory that it needs (0 if unknown)
     devices     a list of devices as this process sees them: [0] is the CPU, then GPUs follow
     host, port  where it listens
+    tls         {\"certificates\": FILE, \"key\": FILE, \"sockets\": DIR}: it has TLS there, and listens on the Unix socket
+                PORT.sock in DIR as well, without TLS, for its hive (optional)
     token       the token that requests must have; `openssl rand -hex 32` makes one
     lease_ms    ends after this many milliseconds without a heartbeat; 0 is never
     engine      the engine to run instead, as in the file of rbee-hive --engines (optional)

@@ -2,7 +2,7 @@
 
 use rbee_core::{Error, ErrorKind, Result};
 
-use crate::Config;
+use crate::{Config, HiveEntry, HiveUrl};
 
 /// The features of this package that settings need.
 const BUILT: [(&str, bool); 5] = [
@@ -22,11 +22,13 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 }
 
 fn check_with(config: &Config, is_built: impl Fn(&str) -> bool) -> Result<()> {
+    let has_tls = |hive: &HiveEntry| hive.url.as_ref().is_some_and(HiveUrl::is_tls);
     let needed = [
         ("hub_endpoint", config.hub_endpoint.is_some(), "hub"),
         ("hub_token_file", config.hub_token_file.is_some(), "hub"),
         ("open_metrics", config.open_metrics, "metrics"),
         ("policy", config.policy.is_some(), "policies"),
+        ("hives: https", config.hives.iter().any(has_tls), "tls"),
         ("hives: ssh", config.hives.iter().any(|hive| hive.ssh.is_some()), "ssh"),
         ("programs_dir", config.programs_dir.is_some(), "ssh"),
         ("ssh_config", config.ssh_config.is_some(), "ssh"),

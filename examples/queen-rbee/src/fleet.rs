@@ -28,6 +28,7 @@ use crate::{
     Config, HiveEntry, HiveUrl,
     hive_access::HiveAccess,
     hive_probe,
+    hive_tls::HiveTls,
     home::{create_private, unusable},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Fleet {
     adding: Mutex<BTreeSet<HiveId>>,
     /// The tokens of the configuration's hives.
     tokens: BTreeMap<HiveId, TokenFile>,
+    /// The trusted certificates of the configuration's hives that name a file of them.
+    ca_certs: BTreeMap<HiveId, HiveTls>,
     visited: Mutex<BTreeMap<HiveId, Arc<Visited>>>,
     ssh: SshHives,
     draining: CancellationToken,
@@ -84,20 +87,28 @@ impl Fleet {
         create_private(&directory).map_err(|cause| unusable(&directory, cause))?;
         let mut reserved: BTreeSet<_> = config.hives.iter().map(|hive| hive.id.clone()).collect();
         reserved.insert(HiveId::local());
-        let mut tokens = BTreeMap::new();
+        let (mut tokens, mut ca_certs) = (BTreeMap::new(), BTreeMap::new());
         for hive in config.hives.iter() {
             if let Some(path) = &hive.token_file {
                 tokens.insert(hive.id.clone(), TokenFile::open(path)?);
             }
+            if let Some(path) = &hive.ca_cert {
+                ca_certs.insert(hive.id.clone(), HiveTls::open(path)?);
+            }
         }
         let (adding, visited) = (Mutex::default(), Mutex::default());
         let ssh = SshHives::new(config);
-        Ok(Self { directory, local, reserved, adding, tokens, visited, ssh, draining })
+        Ok(Self { directory, local, reserved, adding, tokens, ca_certs, visited, ssh, draining })
     }
 
     /// The files with the tokens of the configuration's hives, which can be read again.
     pub(crate) fn token_files(&self) -> impl Iterator<Item = (&HiveId, &TokenFile)> {
         self.tokens.iter()
+    }
+
+    /// The files with the trusted certificates of the configuration's hives, which can be read again.
+    pub(crate) fn ca_certs(&self) -> impl Iterator<Item = (&HiveId, &HiveTls)> {
+        self.ca_certs.iter()
     }
 
     /// The hives of the configuration, and the saved ones.
@@ -137,7 +148,8 @@ impl Fleet {
             return Err(Error::new(ErrorKind::Config, message));
         };
         let token = self.tokens.get(&entry.id).map(|file| file.token().clone());
-        let access = self.access(url, token);
+        let access = self.access(url, token, self.ca_certs.get(&entry.id).cloned());
+        let access = access.map_err(|error| error.context(format_args!("hives: {}", entry.id)))?;
         let hive = HttpHive::new(entry.id.clone(), access.as_given());
         Ok(self.visit(hive, access, entry.labels.clone()))
     }
@@ -148,13 +160,19 @@ impl Fleet {
             return self.ssh.open(entry).await;
         }
         let url: HiveUrl = saved.url.unwrap_or_default().parse()?;
-        let access = self.access(&url, saved.token.map(SharedToken::from));
+        let tls = saved.ca_cert.as_deref().map(HiveTls::only).transpose()?;
+        let access = self.access(&url, saved.token.map(SharedToken::from), tls)?;
         let hive = HttpHive::new(saved.id, access.as_given());
         Ok(self.visit(hive, access, saved.labels))
     }
 
-    fn access(&self, url: &HiveUrl, token: Option<SharedToken>) -> HiveAccess {
-        HiveAccess::new(url.clone(), token, self.local.clone())
+    fn access(
+        &self,
+        url: &HiveUrl,
+        token: Option<SharedToken>,
+        tls: Option<HiveTls>,
+    ) -> Result<HiveAccess> {
+        HiveAccess::new(url.clone(), token, self.local.clone(), tls)
     }
 
     fn visit(
@@ -193,10 +211,11 @@ impl Fleet {
 
     async fn connect_url(&self, url: &str, request: AddHive) -> Result<Arc<dyn HiveBackend>> {
         let url: HiveUrl = url.parse()?;
-        let access = self.access(&url, request.token.clone().map(SharedToken::from));
+        let tls = request.ca_cert.as_deref().map(HiveTls::only).transpose()?;
+        let access = self.access(&url, request.token.clone().map(SharedToken::from), tls)?;
         let hive = match HttpHive::connect(access.endpoint().await?).await {
             Ok(hive) => hive,
-            Err(error) => return Err(access.explain(hive_probe::explain(&url, error).await)),
+            Err(error) => return Err(access.explain(hive_probe::explain(&access, error).await)),
         };
         let id = hive.info().id.clone();
         let _claim = self.claim(&id, "url")?;
@@ -205,6 +224,7 @@ impl Fleet {
             url: Some(url.to_string()),
             // A token that was found is looked up again later.
             token: request.token,
+            ca_cert: request.ca_cert,
             ssh: None,
             directory: None,
             arguments: Vec::new(),
@@ -274,6 +294,10 @@ impl HiveMachines for Fleet {
             let message = format!("hive {hive} is not reached by SSH, so it needs no passphrase");
             Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase")
         })
+    }
+
+    fn url(&self, hive: &HiveId) -> Option<String> {
+        self.visited(hive).map(|visited| visited.url())
     }
 
     fn explain(&self, hive: &HiveId, error: Error) -> Error {

@@ -3,9 +3,13 @@
 use std::{path::PathBuf, sync::Arc};
 
 use rbee_core::{Error, ErrorKind, Result};
-use rbee_transport_http::{LocalDaemon, SharedToken, client::Endpoint, dial::Tcp};
+use rbee_transport_http::{
+    LocalDaemon, SharedToken,
+    client::{Endpoint, TlsError},
+    dial::{Dial, Tcp},
+};
 
-use crate::HiveUrl;
+use crate::{HiveUrl, hive_tls::HiveTls};
 
 /// The address of a hive, and the token that it accepts.
 ///
@@ -14,6 +18,9 @@ use crate::HiveUrl;
 #[derive(Clone, Debug)]
 pub(crate) struct HiveAccess {
     url: HiveUrl,
+    /// How the machine is reached.
+    dial: Arc<dyn Dial>,
+    tls: Option<HiveTls>,
     /// The configured token.
     given: Option<SharedToken>,
     /// The directory in which hives of this user keep their files.
@@ -21,12 +28,28 @@ pub(crate) struct HiveAccess {
 }
 
 impl HiveAccess {
+    /// The access to the hive at this URL, which has TLS if the URL begins with `https://`: then its certificate is
+    /// checked against `tls`, or the certificates of the system.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the host cannot be in a certificate, or the system has no certificates.
     pub(crate) fn new(
         url: HiveUrl,
         given: Option<SharedToken>,
         directory: Option<PathBuf>,
-    ) -> Self {
-        Self { url, given, directory }
+        tls: Option<HiveTls>,
+    ) -> Result<Self> {
+        let tls = match url.is_tls() {
+            true => Some(tls.map_or_else(HiveTls::system, Ok)?),
+            false => None,
+        };
+        let dial = dial(Tcp::new(url.host()), &url, tls.as_ref())?;
+        Ok(Self { url, dial, tls, given, directory })
+    }
+
+    /// How the machine is reached.
+    pub(crate) fn dial(&self) -> &Arc<dyn Dial> {
+        &self.dial
     }
 
     pub(crate) fn url(&self) -> &HiveUrl {
@@ -40,7 +63,7 @@ impl HiveAccess {
 
     /// The endpoint with the configured token; without one, no file is searched.
     pub(crate) fn as_given(&self) -> Endpoint {
-        let endpoint = Endpoint::new(Arc::new(Tcp::new(self.url.host())), self.url.port(), None);
+        let endpoint = Endpoint::new(self.dial.clone(), self.url.port(), None);
         match &self.given {
             Some(token) => endpoint.with_token(token.clone()),
             None => endpoint,
@@ -63,15 +86,25 @@ impl HiveAccess {
         })?;
         Ok(match found {
             Some(LocalDaemon { address, token }) => {
-                let dial = Arc::new(Tcp::new(address.ip().to_string()));
+                let tcp = Tcp::new(address.ip().to_string());
+                let dial = dial(tcp, &self.url, self.tls.as_ref())?;
                 Endpoint::new(dial, address.port(), Some(token))
             }
             None => self.as_given(),
         })
     }
 
-    /// The error, with advice if the hive requires a token, or another one.
+    /// The error, with advice if the hive requires a token, or another one, or if its certificate is not trusted.
     pub(crate) fn explain(&self, error: Error) -> Error {
+        if TlsError::find(&error).is_some_and(TlsError::is_untrusted) {
+            let message = format!(
+                "{}. Give the queen the certificate of the hive, or that of the CA that signed it, as a file in PEM: with \
+                 `rbee hive add {} --hive-ca-cert FILE`, or with ca_cert for a hive of the configuration",
+                error.message(),
+                self.url
+            );
+            return Error::new(error.kind(), message).with_param("ca_cert").with_source(error);
+        }
         if error.kind() != ErrorKind::Unauthorized {
             return error;
         }
@@ -93,5 +126,13 @@ impl HiveAccess {
              --hive-token-file FILE`, or with token_file for a hive of the configuration"
         );
         Error::new(ErrorKind::Unauthorized, message).with_source(error)
+    }
+}
+
+/// The machine at the other end of `tcp`, with the TLS of this URL.
+fn dial(tcp: Tcp, url: &HiveUrl, tls: Option<&HiveTls>) -> Result<Arc<dyn Dial>> {
+    match tls {
+        Some(tls) => tls.dial(tcp, url.host()),
+        None => Ok(Arc::new(tcp)),
     }
 }

@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use rbee_core::{Error, ErrorKind};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use rbee_transport_http::client::TlsError;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::HiveUrl;
+use crate::{HiveUrl, hive_access::HiveAccess};
 
 /// How long the program there may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,14 +30,23 @@ enum Found {
 }
 
 /// The error of a hive that could not be added, with what is at its address if that is no hive.
-pub(crate) async fn explain(url: &HiveUrl, error: Error) -> Error {
+pub(crate) async fn explain(access: &HiveAccess, error: Error) -> Error {
+    let url = access.url();
+    if url.is_tls()
+        && let Some(tls) = TlsError::find(&error)
+    {
+        // It is about the request, and says what to do.
+        let param = if tls.is_untrusted() { "ca_cert" } else { "url" };
+        let message = format!("{url}: {tls}");
+        return Error::new(ErrorKind::InvalidRequest, message).with_param(param).with_source(error);
+    }
     if !matches!(
         error.kind(),
         ErrorKind::HiveUnreachable | ErrorKind::Unauthorized | ErrorKind::NotFound
     ) {
         return error;
     }
-    let what = match tokio::time::timeout(TIMEOUT, look(url)).await.unwrap_or(Found::Silence) {
+    let what = match tokio::time::timeout(TIMEOUT, look(access)).await.unwrap_or(Found::Silence) {
         Found::Daemon => return error,
         Found::Silence => {
             format!("the program at {url} does not answer as a hive does: {}", error.message())
@@ -54,8 +61,8 @@ pub(crate) async fn explain(url: &HiveUrl, error: Error) -> Error {
             rbee_transport_http::wire::HIVE_PORT
         ),
         Found::Tls => format!(
-            "the program at {url} speaks TLS, and a hive does not: it is another program, or a proxy in front of the \
-             hive"
+            "the program at {url} speaks TLS; if it is a hive with a certificate, its address is https://{}",
+            url.authority()
         ),
         Found::Other => format!("another program listens at {url}, and no hive"),
     };
@@ -67,12 +74,12 @@ pub(crate) async fn explain(url: &HiveUrl, error: Error) -> Error {
 }
 
 /// Asks for the health of what listens there, without a token.
-async fn look(url: &HiveUrl) -> Found {
-    let Ok(mut stream) = TcpStream::connect((url.host(), url.port())).await else {
+async fn look(access: &HiveAccess) -> Found {
+    let url: &HiveUrl = access.url();
+    let Ok(mut stream) = access.dial().dial(url.port()).await else {
         return Found::Nothing;
     };
-    let authority = url.to_string();
-    let authority = authority.trim_start_matches("http://");
+    let authority = url.authority();
     let request = format!(
         "GET {} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n",
         rbee_transport_http::wire::HEALTH
@@ -128,9 +135,10 @@ mod tests {
     #[tokio::test]
     async fn an_error_that_has_another_cause_stays_as_it_is() {
         let url: HiveUrl = "http://127.0.0.1:1".parse().unwrap();
-        let error = explain(&url, Error::new(ErrorKind::Config, "another one")).await;
+        let access = HiveAccess::new(url, None, None, None).unwrap();
+        let error = explain(&access, Error::new(ErrorKind::Config, "another one")).await;
         assert_eq!((error.kind(), error.message()), (ErrorKind::Config, "another one"));
-        let error = explain(&url, Error::new(ErrorKind::HiveUnreachable, "refused")).await;
+        let error = explain(&access, Error::new(ErrorKind::HiveUnreachable, "refused")).await;
         assert_eq!((error.kind(), error.param()), (ErrorKind::HiveUnreachable, Some("url")));
         assert!(error.message().contains("Start rbee-hive on that machine"), "{error}");
     }

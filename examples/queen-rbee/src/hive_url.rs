@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use rbee_core::{Error, ErrorKind};
 use rbee_transport_http::wire::HIVE_PORT;
 
-/// The address of a hive's daemon: `http://192.168.1.7:7835`.
+/// The address of a hive's daemon: `http://192.168.1.7:7835`, or `https://box:7835` if it has TLS.
 ///
 /// ```
 /// use queen_rbee::HiveUrl;
@@ -17,15 +17,17 @@ use rbee_transport_http::wire::HIVE_PORT;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HiveUrl {
+    is_tls: bool,
     host: Box<str>,
     port: u16,
 }
 
 impl HiveUrl {
     /// The allowed form.
-    pub const ALLOWED: &str = "http://HOST or http://HOST:PORT, without a path";
+    pub const ALLOWED: &str =
+        "http://HOST or http://HOST:PORT, without a path, and https:// for a hive with TLS";
 
-    /// Makes a URL from its parts.
+    /// Makes a URL without TLS from its parts.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for an invalid host name.
@@ -43,6 +45,17 @@ impl HiveUrl {
         &self.host
     }
 
+    /// True if the daemon and its workers are reached over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// The host and the port, as they are in the header `Host`.
+    pub(crate) fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// The port; 7835 if the URL has none.
     pub fn port(&self) -> u16 {
         self.port
@@ -54,18 +67,17 @@ impl FromStr for HiveUrl {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         parse(text).ok_or_else(|| {
-            let why = match text.starts_with("https://") {
-                true => "; a hive does not speak TLS: use a tunnel where others can listen",
-                false => "",
-            };
-            let message = format!("the URL is {text:?}; allowed is {}{why}", Self::ALLOWED);
+            let message = format!("the URL is {text:?}; allowed is {}", Self::ALLOWED);
             Error::new(ErrorKind::InvalidRequest, message).with_param("url")
         })
     }
 }
 
 fn parse(text: &str) -> Option<HiveUrl> {
-    let rest = text.strip_prefix("http://")?;
+    let (is_tls, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix("http://")?),
+    };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match rest.strip_prefix('[') {
         Some(rest) => {
@@ -81,16 +93,13 @@ fn parse(text: &str) -> Option<HiveUrl> {
         }
     };
     let port = if port.is_empty() { HIVE_PORT } else { port.parse().ok().filter(|p| *p > 0)? };
-    Some(HiveUrl { host: host.into(), port })
+    Some(HiveUrl { is_tls, host: host.into(), port })
 }
 
 impl fmt::Display for HiveUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "http://{}:{}", self.host, self.port)
-        }
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
     }
 }
 
@@ -105,15 +114,19 @@ mod tests {
             ("http://10.0.0.7:80/", "10.0.0.7", 80),
             ("http://[::1]:9", "::1", 9),
             ("http://[fe80::1]", "fe80::1", 7835),
+            ("https://box", "box", 7835),
+            ("https://[::1]:9/", "::1", 9),
         ] {
             let url: HiveUrl = text.parse().unwrap();
             assert_eq!((url.host(), url.port()), (host, port));
+            assert_eq!(url.is_tls(), text.starts_with("https"));
             assert_eq!(url.to_string().parse::<HiveUrl>().unwrap(), url);
         }
         for bad in [
             "",
             "box",
-            "https://box",
+            "https:/box",
+            "https://box:7835/path",
             "http://",
             "http://a b",
             "http://box:0",

@@ -11,6 +11,8 @@ mod features;
 mod fleet;
 mod hive_access;
 mod hive_probe;
+#[cfg_attr(not(feature = "tls"), path = "no_hive_tls.rs")]
+mod hive_tls;
 mod hive_url;
 mod home;
 mod own_log;

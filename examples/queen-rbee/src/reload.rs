@@ -17,7 +17,7 @@ pub(crate) struct Reloader {
     /// The token that clients must send.
     pub(crate) token: Option<TokenFile>,
     pub(crate) tls: Option<TlsFiles>,
-    /// The hives of the configuration, whose tokens are in files.
+    /// The hives of the configuration, whose tokens and trusted certificates are in files.
     pub(crate) fleet: Arc<Fleet>,
     /// Notifies the watcher of the policy's file to read it at once.
     pub(crate) policy: Arc<Notify>,
@@ -40,6 +40,11 @@ impl Reloader {
         for (hive, file) in self.fleet.token_files() {
             warn_of_exposed("hives: token_file", file.path());
             log_reload(&format!("token of hive {hive}"), file.path(), &file.reload());
+        }
+        for (hive, tls) in self.fleet.ca_certs() {
+            if let Some(path) = tls.path() {
+                log_reload(&format!("ca_cert of hive {hive}"), path, &tls.reload());
+            }
         }
         self.policy.notify_one();
     }

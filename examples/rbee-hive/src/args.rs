@@ -22,7 +22,8 @@ use rbee_core::{
 use rbee_transport_http::{
     LocalHive, ProcessHive, Program, SharedToken, Token, TokenFile,
     server::{
-        ByteSize, HumanDuration, ListenHost, LogFormat, LogStyle, allowed_values, hostname, quoted,
+        ByteSize, HumanDuration, ListenHost, LogFormat, LogStyle, TlsFiles, allowed_values,
+        hostname, quoted, warn_of_exposed,
     },
     wire,
     wire::engine::EngineCommand,
@@ -38,7 +39,7 @@ RBEE_HIVE_MODELS_BUDGET. A flag overrides a variable. RBEE_HIVE_TOKEN is the tok
 A DURATION has a unit: 250ms, 90s, 5m, 1h30m or 7d; a number alone is seconds. A SIZE is a number of bytes, or has a unit:
 64MiB, 1GiB or 500MB.
 
-SIGTERM and Ctrl-C stop the workers and end it; on SIGHUP it reads the token file again.
+SIGTERM and Ctrl-C stop the workers and end it; on SIGHUP it reads the token file and the files of TLS again.
 
 Exit codes:
     0  it was stopped
@@ -46,9 +47,11 @@ Exit codes:
     2  a flag, a variable or a file that they name is wrong
    75  another program has the port
 
-Example: a hive that queens on other machines can reach
+Example: a hive that queens on other machines can reach, with a certificate for its name
     (umask 077; openssl rand -hex 32 > hive.token)
-    rbee-hive --host 0.0.0.0 --token-file hive.token --models-budget 200GiB";
+    openssl req -x509 -newkey rsa:2048 -nodes -days 365 -keyout hive.key -out hive.pem -subj /CN=box \\
+        -addext subjectAltName=DNS:box
+    rbee-hive --host 0.0.0.0 --token-file hive.token --tls-cert hive.pem --tls-key hive.key --models-budget 200GiB";
 
 /// The agent of one machine: starts and stops workers, and reports the machine's state. A queen controls it.
 #[derive(Debug, Parser)]
@@ -94,6 +97,27 @@ pub(crate) struct Args {
     /// the one in the file `token` in the state directory, which is created if it is missing
     #[arg(long, env = "RBEE_HIVE_TOKEN_FILE", hide_env = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Serve TLS, and let the workers serve it: a file with the certificates in PEM, this machine's own first. They are
+    /// for the name by which queens reach it; without TLS everything goes over the network in the clear
+    #[arg(
+        long,
+        env = "RBEE_HIVE_TLS_CERT",
+        hide_env = true,
+        value_name = "FILE",
+        requires = "tls_key",
+        conflicts_with = "socket"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the first certificate, in PEM
+    #[arg(
+        long,
+        env = "RBEE_HIVE_TLS_KEY",
+        hide_env = true,
+        value_name = "FILE",
+        requires = "tls_cert",
+        conflicts_with = "socket"
+    )]
+    tls_key: Option<PathBuf>,
     /// End after this time without a queen, 1s to 1d; without it the daemon never ends by itself
     #[arg(
         long,
@@ -290,13 +314,29 @@ impl Args {
         Some(TokenFile::new(path, token.clone()))
     }
 
+    /// The files of TLS, if the hive has it.
+    pub(crate) fn tls(&self) -> Result<Option<TlsFiles>> {
+        let (Some(certificates), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        // Workers read them too.
+        let absolute = |path: &Path| std::path::absolute(path).map_err(|why| config(path, why));
+        let files = TlsFiles::open(&absolute(certificates)?, &absolute(key)?)
+            .map_err(|error| error.context("--tls-cert, --tls-key"))?;
+        warn_of_exposed("--tls-key", files.key());
+        if let Some(warning) = files.validity_warning() {
+            tracing::warn!("--tls-cert: {warning}");
+        }
+        Ok(Some(files))
+    }
+
     /// The level and the format of the log.
     pub(crate) fn log(&self) -> Result<LogStyle> {
         LogStyle::new(self.log_format, &*self.log_level)
     }
 
-    /// The hive itself.
-    pub(crate) fn hive(&self) -> Result<ProcessHive> {
+    /// The hive itself, whose workers have this TLS.
+    pub(crate) fn hive(&self, tls: Option<&TlsFiles>) -> Result<ProcessHive> {
         for root in &self.file_roots {
             rbee_core::models::confine_model_files(root);
         }
@@ -322,6 +362,9 @@ impl Args {
             .with_engines(self.engines()?);
         if self.socket.is_some() {
             hive = hive.with_sockets();
+        }
+        if let Some(files) = tls {
+            hive = hive.with_tls(files.certificates(), files.key());
         }
         if let Some(program) = &self.worker {
             hive = hive.with_program(Program::new(program, "llm-worker-rbee"));

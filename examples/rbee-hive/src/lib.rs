@@ -3,6 +3,7 @@
 
 mod args;
 mod background;
+mod reload;
 mod token;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -11,8 +12,8 @@ use rbee_core::{Result, hive::ModelHost};
 use rbee_transport_http::{
     Program, SharedToken,
     server::{
-        EXIT_MISUSED, HiveServer, Lease, LogRing, Server, exit_status, raise_file_limit, report,
-        run_hive, stop_signal,
+        EXIT_MISUSED, HiveServer, Lease, LogRing, Server, TlsFiles, exit_status, raise_file_limit,
+        report, run_hive, stop_signal,
     },
 };
 
@@ -34,18 +35,18 @@ pub fn main() -> ExitCode {
         let logs = LogRing::new(LOG_LINES, LOG_BYTES);
         if args.detach || args.relay {
             args.log()?.start()?;
-            return Ok((args, logs, None));
+            return Ok((args, logs, Access::default()));
         }
         args.log()?.start_with(logs.clone())?;
-        let token = args.token()?.map(SharedToken::from);
-        Ok((args, logs, token))
+        let access = Access { token: args.token()?.map(SharedToken::from), tls: args.tls()? };
+        Ok((args, logs, access))
     });
     let (ended, code) = match prepared {
-        Ok((args, logs, token)) => {
+        Ok((args, logs, access)) => {
             let ended = match (args.detach, args.relay) {
                 (true, _) => background::detach(&args),
                 (_, true) => background::relay(&args),
-                _ => run(&args, logs, token),
+                _ => run(&args, logs, access),
             };
             let code = ended.as_ref().err().map_or(0, exit_status);
             (ended, code)
@@ -58,15 +59,29 @@ pub fn main() -> ExitCode {
     code.into()
 }
 
+/// What decides who reaches the hive.
+#[derive(Default)]
+struct Access {
+    /// The token that was given.
+    token: Option<SharedToken>,
+    tls: Option<TlsFiles>,
+}
+
 #[tokio::main]
-async fn run(args: &Args, logs: LogRing, given: Option<SharedToken>) -> Result<()> {
+async fn run(args: &Args, logs: LogRing, access: Access) -> Result<()> {
+    let Access { token: given, tls } = access;
     raise_file_limit();
     let stop = stop_signal()?;
-    token::reload_on_hangup(given.as_ref().and_then(|token| args.token_file(token)))?;
-    let hive = Arc::new(args.hive()?);
+    let hive = Arc::new(args.hive(tls.as_ref())?);
+    let token_file = given.as_ref().and_then(|token| args.token_file(token));
+    reload::on_hangup(token_file, tls.clone(), hive.clone())?;
     let server = match &args.socket {
         Some(socket) => Server::bind_tunnel(socket, hive.sockets())?,
         None => Server::bind_host(args.host, args.port).await?,
+    };
+    let server = match &tls {
+        Some(files) => server.with_tls_files(files.clone()),
+        None => server,
     };
     hive.start().await?;
     let (token, _announced) = token::choose(given, &hive.hive_files(), server.address())?;
@@ -74,7 +89,10 @@ async fn run(args: &Args, logs: LogRing, given: Option<SharedToken>) -> Result<(
         Some(socket) => {
             tracing::info!(hive = %hive.info().id, socket = %socket.display(), "ready");
         }
-        None => tracing::info!(hive = %hive.info().id, address = %server.address(), "ready"),
+        None => {
+            let has_tls = tls.is_some();
+            tracing::info!(hive = %hive.info().id, address = %server.address(), tls = has_tls, "ready");
+        }
     }
     let mut host = HiveServer::with_reach(hive.clone(), hive).with_logs(logs);
     if let Some(lease) = args.lease {

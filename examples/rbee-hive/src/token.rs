@@ -3,10 +3,7 @@
 use std::net::SocketAddr;
 
 use rbee_core::Result;
-use rbee_transport_http::{
-    Announced, HiveFiles, SharedToken, TokenFile,
-    server::{log_reload, on_hangup, warn_of_exposed},
-};
+use rbee_transport_http::{Announced, HiveFiles, SharedToken};
 
 /// The token that the hive accepts: the given one, or the one in its state directory, where queens of the same user
 /// find it.
@@ -27,16 +24,4 @@ pub(crate) fn choose(
         tracing::warn!(%error, "queens on this machine do not find the token by themselves");
     });
     Ok((token.into(), announced.ok()))
-}
-
-/// Reads the token from this file again on every SIGHUP. Without a file the signal changes nothing, and does not end
-/// the hive.
-pub(crate) fn reload_on_hangup(file: Option<TokenFile>) -> Result<()> {
-    on_hangup(move || match &file {
-        Some(file) => {
-            warn_of_exposed("--token-file", file.path());
-            log_reload("token", file.path(), &file.reload());
-        }
-        None => tracing::info!("SIGHUP: there is no --token-file to read again"),
-    })
 }

@@ -1,15 +1,19 @@
 //! [`Trust`]: the certificates that TLS is checked against.
 
+mod shared;
 mod verifier;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use rbee_core::{Error, ErrorKind, Result};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+use tokio_rustls::TlsConnector;
 
+use crate::{dial::Io, tls_error::TlsError};
+pub use shared::{SharedTrust, TrustFile};
 use verifier::Verifier;
 
 /// The certificates that a server's certificate is checked against. Clones share them.
@@ -89,7 +93,23 @@ impl Trust {
         Ok(Self(Arc::new(config.with_no_client_auth())))
     }
 
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
-        self.0.clone()
+    /// True if a certificate can be for this: a name of DNS, or an IP address without brackets.
+    pub(super) fn is_name(host: &str) -> bool {
+        ServerName::try_from(host).is_ok()
+    }
+
+    /// TLS over this connection, which leads to this host.
+    ///
+    /// # Errors
+    /// One that wraps a [`TlsError`] if the connection itself did not break.
+    pub(super) async fn encrypt(&self, host: &str, io: impl Io) -> io::Result<Box<dyn Io>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        match TlsConnector::from(self.0.clone()).connect(name, io).await {
+            Ok(encrypted) => Ok(Box::new(encrypted)),
+            Err(cause) => Err(match TlsError::of_handshake(&cause, host) {
+                Some(error) => io::Error::new(cause.kind(), error),
+                None => cause,
+            }),
+        }
     }
 }

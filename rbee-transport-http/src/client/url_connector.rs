@@ -17,8 +17,6 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::trust::Trust;
@@ -29,7 +27,6 @@ use crate::{
         http_error::BoxError,
     },
     dial::Io,
-    tls_error::TlsError,
 };
 
 /// How long a connection is idle before the kernel probes the other end, and the interval of the probes.
@@ -109,14 +106,7 @@ impl UrlConnector {
     async fn encrypt(&self, url: &Uri, io: impl Io) -> Result<Box<dyn Io>, BoxError> {
         let trust = self.trust.as_ref().ok_or("no certificates to check TLS against are set up")?;
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned())?;
-        let encrypted = TlsConnector::from(trust.config()).connect(name, io).await;
-        Ok(Box::new(encrypted.map_err(|cause| -> BoxError {
-            match TlsError::of_handshake(&cause, host) {
-                Some(error) => error.into(),
-                None => cause.into(),
-            }
-        })?))
+        Ok(trust.encrypt(host, io).await?)
     }
 }
 

@@ -62,6 +62,17 @@ async fn one(
         record.clean();
         return config.state_dir.remove(name);
     };
+    let is_alike = match (&record.tls, &config.tls) {
+        (Some(has), Some(now)) => (&has.certificates, &has.key) == (&now.certificates, &now.key),
+        (has, now) => has.is_none() && now.is_none(),
+    };
+    if !is_alike {
+        let why = "it has not the TLS that the hive has now";
+        tracing::warn!(worker = %id, why, "a worker that a previous hive started is killed");
+        running.end(Duration::ZERO).await;
+        record.clean();
+        return config.state_dir.remove(name);
+    }
     let mut process = Process {
         endpoint: record.endpoint(),
         record,

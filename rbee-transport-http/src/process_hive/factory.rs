@@ -187,6 +187,7 @@ impl ProcessFactory {
                 false => free_port(config.bind)?,
             },
             sockets: config.has_sockets.then(|| config.state_dir.directory().to_owned()),
+            tls: config.worker_tls(),
             token: Token::random()?,
             lease_ms: u64::try_from(config.lease.as_millis()).unwrap_or(u64::MAX),
             engine: config.engines.iter().find(|engine| engine.serves(&spec.model)).cloned(),
@@ -227,6 +228,7 @@ impl ProcessFactory {
             host: start.host,
             port: start.port,
             sockets: start.sockets.clone(),
+            tls: start.tls.clone(),
             token: start.token.clone(),
             spec: spec.clone(),
         };

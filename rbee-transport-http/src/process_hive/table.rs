@@ -17,6 +17,7 @@ use crate::{
     dial::{Dial, Sockets, Tcp},
     process::{Identity, LogFile, Running, StateDir},
     token::Token,
+    wire::worker::WorkerTls,
 };
 
 /// The record of a worker, for the next hive.
@@ -28,6 +29,9 @@ pub(super) struct Record {
     pub(super) port: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sockets: Option<PathBuf>,
+    /// The TLS that others find at its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<WorkerTls>,
     pub(super) token: Token,
     pub(super) spec: WorkerSpec,
 }
@@ -37,7 +41,7 @@ impl Record {
     pub(super) fn endpoint(&self) -> Endpoint {
         let endpoint =
             |dial: Arc<dyn Dial>| Endpoint::new(dial, self.port, Some(self.token.clone()));
-        if let Some(directory) = &self.sockets {
+        if let Some(directory) = self.socket_directory() {
             return endpoint(Arc::new(Sockets::new(directory)));
         }
         let host = match self.host {
@@ -48,9 +52,14 @@ impl Record {
         endpoint(Arc::new(Tcp::new(host)))
     }
 
+    /// The directory with the socket at which the hive reaches it, if it has one.
+    fn socket_directory(&self) -> Option<&PathBuf> {
+        self.sockets.as_ref().or(self.tls.as_ref().map(|tls| &tls.sockets))
+    }
+
     /// Removes what a process that was killed has left.
     pub(super) fn clean(&self) {
-        if let Some(directory) = &self.sockets {
+        if let Some(directory) = self.socket_directory() {
             // A process that ended by itself has removed it.
             let _ = std::fs::remove_file(Sockets::new(directory).path(self.port));
         }

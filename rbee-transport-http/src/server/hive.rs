@@ -21,7 +21,7 @@ use rbee_core::{CorrelationId, Error, ErrorKind, HiveBackend, Result, WorkerId};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, LogRing, response, routes};
+use super::{Lease, LogRing, TlsFiles, response, routes};
 use crate::{
     token::{SharedToken, Token},
     wire::{
@@ -73,7 +73,12 @@ impl HiveServer {
 
     /// As [`new`](Self::new); workers inside this process listen on this address.
     pub fn with_doors(hive: Arc<dyn HiveBackend>, host: IpAddr) -> Self {
-        Self::with_reach(hive, Arc::new(WorkerListeners::new(host)))
+        Self::with_reach(hive, Arc::new(WorkerListeners::new(host, None)))
+    }
+
+    /// As [`with_doors`](Self::with_doors), with TLS on the ports of the workers: for a server that has it itself.
+    pub fn with_tls_doors(hive: Arc<dyn HiveBackend>, host: IpAddr, files: TlsFiles) -> Self {
+        Self::with_reach(hive, Arc::new(WorkerListeners::new(host, Some(files))))
     }
 
     /// Exposes a hive whose workers are reached through `reach`.

@@ -96,6 +96,18 @@ impl Server {
         Ok(Self::on(Listener::Tunnel(TunnelListener::new(listener, workers)), NO_ADDRESS))
     }
 
+    /// Listens on a Unix socket at this path as well, as [`bind_socket`](Self::bind_socket) does. It never has TLS.
+    ///
+    /// # Errors
+    /// As [`bind_socket`](Self::bind_socket).
+    #[cfg(unix)]
+    pub fn with_socket(mut self, path: &Path) -> Result<Self> {
+        let listener =
+            SocketListener::bind(path).map_err(|cause| unusable(path.display(), cause))?;
+        self.listeners.push(Listener::Socket(listener));
+        Ok(self)
+    }
+
     fn on(listener: Listener, address: SocketAddr) -> Self {
         let (limits, draining) = (Limits::default(), CancellationToken::new());
         Self { listeners: vec![listener], address, limits, tls: None, draining }
@@ -158,7 +170,7 @@ impl Server {
         self
     }
 
-    /// Uses TLS, with the certificates and the private key of these PEM files.
+    /// Uses TLS on its addresses, with the certificates and the private key of these PEM files. Unix sockets have none.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if a file cannot be read, if the two do not match, or if this build has no TLS (feature

@@ -9,12 +9,12 @@ use rbee_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{HiveServer, Lease, Server, WorkerServer};
+use super::{HiveServer, Lease, Server, TlsFiles, WorkerServer};
 #[cfg(unix)]
 use crate::dial::Sockets;
 use crate::{
     token::SharedToken,
-    wire::worker::{EXIT_PORT_TAKEN, Start},
+    wire::worker::{EXIT_PORT_TAKEN, Start, WorkerTls},
 };
 
 /// The longest order, in bytes.
@@ -74,8 +74,16 @@ pub async fn run_worker(
         }
         None => Server::bind(SocketAddr::new(start.host, start.port)).await?,
     };
+    let server = match &start.tls {
+        Some(tls) => with_tls(server, tls, &start)?,
+        None => server,
+    };
     let lease = (start.lease_ms > 0).then(|| Lease::new(Duration::from_millis(start.lease_ms)));
     let host = WorkerServer::with_lease(start.id, lease);
+    let host = match server.tls_files() {
+        Some(files) => host.with_tls_files(files),
+        None => host,
+    };
     #[cfg(feature = "metrics")]
     let (host, _upkeep) = match super::Metrics::install() {
         Ok(metrics) => (host.with_metrics(metrics.renderer()), Some(metrics.keep_up())),
@@ -109,7 +117,8 @@ pub async fn run_worker(
         Some(Ok(worker)) => {
             let mut info = WorkerInfo::clone(worker.info());
             info.devices = start.spec.devices.clone();
-            info.url = start.sockets.is_none().then(|| format!("http://{address}").into());
+            let scheme = if start.tls.is_some() { "https" } else { "http" };
+            info.url = start.sockets.is_none().then(|| format!("{scheme}://{address}").into());
             host.ready(Arc::new(Exposed { worker, info: Arc::new(info) }));
             // Whoever reads this may ask at once.
             tracing::info!(worker = %start.id, model = %start.spec.model, %address, "ready");
@@ -126,6 +135,20 @@ pub async fn run_worker(
     // The server limits the time of its own end.
     let _ = serving.await;
     outcome
+}
+
+/// Adds TLS to the address of a worker, and the socket for its hive.
+fn with_tls(server: Server, tls: &WorkerTls, start: &Start) -> Result<Server> {
+    if start.sockets.is_some() {
+        let message =
+            "the order has sockets and tls; allowed is one of them, because a socket has no TLS";
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    let server = server.with_tls_files(TlsFiles::open(&tls.certificates, &tls.key)?);
+    #[cfg(unix)]
+    return server.with_socket(&Sockets::new(&tls.sockets).path(start.port));
+    #[cfg(not(unix))]
+    Ok(server)
 }
 
 /// Runs a hive's daemon: serves until it gets a shutdown request, `stop` is cancelled, or its lease expires, and

@@ -167,6 +167,12 @@ struct Inner {
 
 type Shared = Arc<Inner>;
 
+impl Inner {
+    fn connector(&self) -> Option<&dyn HiveConnector> {
+        self.connector.as_deref()
+    }
+}
+
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueenServer")

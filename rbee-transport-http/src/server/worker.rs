@@ -7,7 +7,7 @@ mod runs;
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use rbee_core::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, measurements, response, routes};
+use super::{Lease, daemon::log_reload, measurements, response, routes, tls::TlsFiles};
 use crate::{
     token::Token,
     wire::{
@@ -76,6 +76,8 @@ struct Inner {
     runs: Runs,
     lease: Option<Lease>,
     stop: CancellationToken,
+    /// The files of the server's TLS, which can be read again.
+    tls: OnceLock<TlsFiles>,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl WorkerServer {
     pub fn with_lease(id: WorkerId, lease: Option<Lease>) -> Self {
         let state = RwLock::new(Loading::Under(ProgressUpdate::default()));
         let stop = CancellationToken::new();
-        let inner = Inner { id, state, runs: Runs::default(), lease, stop };
+        let inner = Inner { id, state, runs: Runs::default(), lease, stop, tls: OnceLock::new() };
         Self { inner: Arc::new(inner), render: None }
     }
 
@@ -139,6 +141,13 @@ impl WorkerServer {
         self
     }
 
+    /// Reads these files again when its hive says so. The first call counts.
+    pub fn with_tls_files(self, files: TlsFiles) -> Self {
+        // The server has the files of the first call.
+        let _ = self.inner.tls.set(files);
+        self
+    }
+
     /// The protocols of the framed link that it offers.
     pub(super) fn links() -> Vec<String> {
         vec![LINK_PROTOCOL.to_owned()]
@@ -153,6 +162,7 @@ impl WorkerServer {
             .route(wire::worker::CANCEL, post(cancel))
             .route(wire::worker::LINK, post(link::open))
             .route(wire::LEASE, post(renew))
+            .route(wire::worker::RELOAD, post(reload))
             .route(wire::SHUTDOWN, post(shutdown));
         let inner = self.inner.clone();
         let routes = routes::measurements(routes, self.render.clone(), move || {
@@ -283,6 +293,23 @@ async fn renew(State(inner): State<Arc<Inner>>) -> StatusCode {
         lease.renew();
     }
     StatusCode::NO_CONTENT
+}
+
+async fn reload(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    let correlation_id = request.extensions().get::<CorrelationId>().cloned();
+    let files = inner.tls.get().cloned();
+    // Files may be on a network.
+    let read = tokio::task::spawn_blocking(move || {
+        let Some(files) = files else { return Ok(false) };
+        let reloaded = files.reload();
+        log_reload("TLS certificate", files.certificates(), &reloaded);
+        reloaded
+    });
+    let reloaded = read.await.unwrap_or_else(|cause| {
+        let message = "reading the files of TLS again broke off";
+        Err(Error::new(ErrorKind::Internal, message).with_source(cause))
+    });
+    answer(reloaded.map(|_| StatusCode::NO_CONTENT.into_response()), correlation_id.as_ref())
 }
 
 async fn shutdown(State(inner): State<Arc<Inner>>, request: Request) -> Response {

@@ -9,7 +9,7 @@ use super::ErrorInfo;
 use crate::token::Token;
 
 /// The variables that `rbee-hive` reads.
-pub const HIVE_VARIABLES: [&str; 19] = [
+pub const HIVE_VARIABLES: [&str; 21] = [
     "RBEE_HIVE_CACHE_TOKENS",
     "RBEE_HIVE_CACHE_TYPE",
     "RBEE_HIVE_CONTEXT",
@@ -25,6 +25,8 @@ pub const HIVE_VARIABLES: [&str; 19] = [
     "RBEE_HIVE_PORT",
     "RBEE_HIVE_STATE_DIR",
     "RBEE_HIVE_THREADS",
+    "RBEE_HIVE_TLS_CERT",
+    "RBEE_HIVE_TLS_KEY",
     "RBEE_HIVE_TOKEN",
     "RBEE_HIVE_TOKEN_FILE",
     "RBEE_HIVE_WORKER",

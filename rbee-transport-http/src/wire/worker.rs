@@ -29,6 +29,9 @@ pub(crate) fn offers_link(links: &[String]) -> bool {
     links.iter().any(|link| link == LINK_PROTOCOL)
 }
 
+/// `POST`: read the files of [`Start::tls`] again; responds with 204, also if there are none.
+pub const RELOAD: &str = "/v1/reload";
+
 /// Every method and path of a worker.
 pub const ROUTES: &[(&str, &str)] = &[
     ("GET", super::HEALTH),
@@ -38,6 +41,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", EXECUTE),
     ("POST", CANCEL),
     ("POST", LINK),
+    ("POST", RELOAD),
 ];
 
 /// The order of a worker process: one line of JSON on its standard input, which no other process can read.
@@ -60,6 +64,9 @@ pub struct Start {
     /// reaches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<std::path::PathBuf>,
+    /// The TLS of the address; `None` if it is plain HTTP. Not together with `sockets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<WorkerTls>,
     /// The token to accept.
     pub token: crate::token::Token,
     /// How long it continues without a heartbeat, in milliseconds; 0 for ever.
@@ -83,6 +90,19 @@ pub struct Start {
     /// Its log level and format.
     #[serde(default)]
     pub log: LogStyle,
+}
+
+/// The TLS of a worker, at its address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerTls {
+    /// The PEM file with the certificates, the worker's own first. The worker reads both files when it starts and on
+    /// [`RELOAD`].
+    pub certificates: std::path::PathBuf,
+    /// The PEM file with the private key.
+    pub key: std::path::PathBuf,
+    /// A directory: the worker listens at the Unix socket `PORT.sock` there as well, without TLS, for its hive. So the
+    /// two need no certificate, and a certificate that has expired ends no worker.
+    pub sockets: std::path::PathBuf,
 }
 
 /// The exit status of a worker process whose port is taken (`EX_TEMPFAIL`): another port may work.

@@ -15,4 +15,6 @@ mod openai_worker;
 mod process_hive;
 #[cfg(unix)]
 mod silent_worker;
+#[cfg(all(unix, feature = "https", feature = "tls"))]
+mod tls;
 mod worker;

@@ -6,6 +6,7 @@ use rbee_core::{Error, ErrorKind, ModelRef, Result, settings::Mode};
 use rbee_transport_http::{Token, server::LogStyle};
 
 use super::{Config, Embedded};
+use crate::{HiveUrl, hive_tls::HiveTls};
 
 impl Config {
     /// The log level and format.
@@ -87,6 +88,10 @@ impl Config {
             }
             if let Some(file) = &hive.token_file {
                 Token::from_file(file).map_err(context)?;
+            }
+            if hive.url.as_ref().is_some_and(HiveUrl::is_tls) {
+                let opened = hive.ca_cert.as_deref().map_or_else(HiveTls::system, HiveTls::open);
+                opened.map_err(context)?;
             }
         }
         for (name, model) in self.models.iter() {

@@ -19,6 +19,10 @@ pub struct HiveEntry {
     /// A file with the token it accepts; not needed for a hive of the same user on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// With a `url` that begins with `https://`: a file with the daemon's certificate in PEM, or with that of the CA that
+    /// signed it; trusted instead of those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<PathBuf>,
     /// Labels for the policy: `region=eu, cost=0.3`.
     #[serde(with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -42,6 +46,8 @@ struct Fields {
     url: Option<HiveUrl>,
     #[serde(default)]
     token_file: Option<PathBuf>,
+    #[serde(default)]
+    ca_cert: Option<PathBuf>,
     #[serde(default, with = "labels")]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -56,17 +62,20 @@ impl TryFrom<Fields> for HiveEntry {
     type Error = &'static str;
 
     fn try_from(fields: Fields) -> Result<Self, &'static str> {
-        let Fields { id, url, token_file, labels, ssh, directory, arguments } = fields;
+        let Fields { id, url, token_file, ca_cert, labels, ssh, directory, arguments } = fields;
         match (&url, &ssh) {
             (None, None) => Err("there is no url, and no ssh; give one of them"),
             (Some(_), Some(_)) => Err("url and ssh are both given; give one of them"),
             (None, Some(_)) if token_file.is_some() => {
                 Err("token_file belongs to url; a hive that the queen starts by ssh needs none")
             }
+            (url, _) if ca_cert.is_some() && !url.as_ref().is_some_and(HiveUrl::is_tls) => {
+                Err("ca_cert belongs to a url that begins with https://")
+            }
             (Some(_), None) if directory.is_some() || !arguments.is_empty() => {
                 Err("directory and arguments belong to ssh; rbee-hive at a url has its own")
             }
-            _ => Ok(Self { id, url, token_file, labels, ssh, directory, arguments }),
+            _ => Ok(Self { id, url, token_file, ca_cert, labels, ssh, directory, arguments }),
         }
     }
 }

@@ -26,7 +26,9 @@ impl Config {
             ("ssh_config", &mut self.ssh_config),
             ("worker_program", &mut self.worker_program),
         ];
-        let hives = self.hives.0.iter_mut().map(|hive| ("hives", &mut hive.token_file));
+        let hives =
+            self.hives.0.iter_mut().flat_map(|hive| [&mut hive.token_file, &mut hive.ca_cert]);
+        let hives = hives.map(|path| ("hives", path));
         let optional = optional.into_iter().chain(hives);
         let roots = self.file_roots.0.iter_mut().map(|root| ("file_roots", root));
         let given = optional.filter_map(|(key, path)| Some((key, path.as_mut()?)));

@@ -170,7 +170,7 @@ model_keep_alive: {\"file:bee\": 5m}
 tenants: {acme: {models: [\"file:bee\", dot]}}
 default_limits: {models: [\"file:bee\"]}
 file_roots: [../models, .]
-hives: [{id: attic, url: \"http://attic\", token_file: attic.token}]
+hives: [{id: attic, url: \"https://attic\", token_file: attic.token, ca_cert: attic.pem}]
 engines:
   - {name: near, models: [\"*\"], command: \"./engine --port {port} ./x\"}
   - {name: far, models: [\"*\"], command: \"engine --port {port}\"}
@@ -195,6 +195,7 @@ engines:
     assert!(config.default_limits.models.as_ref().unwrap().contains(&near));
     assert_eq!(config.file_roots[..], [place.join("models"), place.join("etc")]);
     assert_eq!(config.hives[0].token_file.as_deref().unwrap(), place.join("etc/attic.token"));
+    assert_eq!(config.hives[0].ca_cert.as_deref().unwrap(), place.join("etc/attic.pem"));
     let programs: Vec<_> = config.engines.iter().map(|engine| &*engine.command.0[0]).collect();
     assert_eq!(programs, [place.join("etc/engine").to_str().unwrap(), "engine"]);
     assert_eq!(&*config.engines[0].command.0[3], "./x", "the engine's own");
@@ -272,7 +273,7 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         ("log_level: loud\n", "queen.yaml:1: log_level is \"loud\""),
         (
             "hives:\n  - id: a\n    ulr: http://a\n",
-            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file, labels, ssh, directory, arguments; url \
+            "queen.yaml:3: hives[0] has no \"ulr\"; allowed are id, url, token_file, ca_cert, labels, ssh, directory, arguments; url \
              perhaps?",
         ),
         (
@@ -297,6 +298,10 @@ fn what_is_wrong_is_named_with_its_place_its_value_and_what_is_allowed() {
         (
             "hives:\n  - {id: a, ssh: a, token_file: t}\n",
             "queen.yaml:2: hives[0]: token_file belongs to url",
+        ),
+        (
+            "hives:\n  - {id: a, url: http://a, ca_cert: c}\n",
+            "queen.yaml:2: hives[0]: ca_cert belongs to a url that begins with https://",
         ),
         (
             "hives:\n  - {id: a, url: http://a, directory: ~/x}\n",
@@ -378,7 +383,7 @@ fn variables_and_flags_are_refused_in_the_same_words_as_the_file() {
         (
             "hives",
             "[{id: a, ulr: http://a}]",
-            "hives[0] has no \"ulr\"; allowed are id, url, token_file, labels, ssh, directory, arguments; url \
+            "hives[0] has no \"ulr\"; allowed are id, url, token_file, ca_cert, labels, ssh, directory, arguments; url \
              perhaps?",
         ),
         ("hive_memory", "{attic: lots}", "hive_memory.attic is \"lots\"; allowed is a size"),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::home::{unusable, write_private};
 
 /// The largest file of a saved hive, in bytes.
-const MOST_BYTES: u64 = 64 << 10;
+const MOST_BYTES: u64 = 128 << 10;
 
 /// A hive that was added over the API, as saved with its token in a file that only its user can read. It has exactly
 /// one of `url` and `ssh`.
@@ -25,6 +25,9 @@ pub(super) struct SavedHive {
     pub(super) url: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<Token>,
+    /// The trusted certificates in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ca_cert: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ssh: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -67,6 +67,7 @@ impl SshEntry {
             id: self.id.clone(),
             url: None,
             token: None,
+            ca_cert: None,
             ssh: Some(self.target.clone()),
             directory: self.directory.clone(),
             arguments: self.arguments.clone(),

@@ -45,6 +45,11 @@ impl Visited {
         Self { info, hive: Mutex::new(Arc::new(hive)), access, draining }
     }
 
+    /// Its URL.
+    pub(super) fn url(&self) -> String {
+        self.access.url().to_string()
+    }
+
     /// The last lines of its log.
     pub(super) async fn logs(&self, lines: usize) -> Result<Vec<LogLine>> {
         self.hive().logs(lines).await.map_err(|error| self.access.explain(error))

@@ -353,8 +353,19 @@ async fn what_is_wrong_with_a_machine_to_add_is_said_of_the_machine() {
             add.run().await.failed(1, &[says, "parameter url"]);
         }
     }
-    let ended = at(&["hive", "add", "https://127.0.0.1:7835"]).run().await;
+    let certificate = home.text("cert.pem");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    write(Path::new(&certificate), &made.cert.pem());
+    let with = |machine: &str| at(&["hive", "add", machine, "--hive-ca-cert", &certificate]);
+    let ended = with(&address.replace("http", "https")).run().await;
     ended.failed(2, &["does not speak TLS", "parameter url"]);
+    for machine in [&*address, "gpu-box"] {
+        let said = format!("begin with https://, and the machine is {machine}");
+        with(machine).run().await.failed(2, &["--hive-ca-cert", &said]);
+    }
+    write(Path::new(&certificate), "no certificate");
+    let ended = with("https://gpu-box").run().await;
+    ended.failed(2, &["--hive-ca-cert", "cert.pem", "there is no certificate in PEM"]);
     at(&["hive", "add", &address, "--hive-token-file", &token]).run().await.ok();
     at(&["shutdown"]).run().await.ok();
 }

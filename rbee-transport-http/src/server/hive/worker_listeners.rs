@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Reach;
 use crate::{
-    server::{Server, WorkerServer},
+    server::{Server, TlsFiles, WorkerServer},
     token::Token,
     wire::hive::WorkerAddress,
 };
@@ -22,6 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct WorkerListeners {
     host: IpAddr,
+    tls: Option<TlsFiles>,
     open: Arc<Mutex<BTreeMap<WorkerId, WorkerListener>>>,
     /// Held while one is opened, so that no worker gets two.
     opening: tokio::sync::Mutex<()>,
@@ -36,8 +37,9 @@ struct WorkerListener {
 }
 
 impl WorkerListeners {
-    pub(super) fn new(host: IpAddr) -> Self {
-        Self { host, open: Arc::default(), opening: tokio::sync::Mutex::default() }
+    /// Listeners on this address, with TLS if there are files of it.
+    pub(super) fn new(host: IpAddr, tls: Option<TlsFiles>) -> Self {
+        Self { host, tls, open: Arc::default(), opening: tokio::sync::Mutex::default() }
     }
 
     /// The open listeners; those of workers that are gone are closed.
@@ -62,6 +64,10 @@ impl Reach for WorkerListeners {
         }
         let (server, token) =
             (Server::bind(SocketAddr::new(self.host, 0)).await?, Token::random()?);
+        let server = match &self.tls {
+            Some(files) => server.with_tls_files(files.clone()),
+            None => server,
+        };
         let port = server.address().port();
         let exposed = WorkerServer::new(info.id);
         // Held weakly: a worker that its hive drops is gone, even if its port is still open.

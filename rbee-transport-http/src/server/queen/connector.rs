@@ -52,6 +52,13 @@ pub trait HiveMachines: fmt::Debug + Send + Sync + 'static {
         Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("passphrase"))
     }
 
+    /// The URL at which this hive is reached, if it is reached by one. `None` by default: then it is shown with the
+    /// host and the port of its [`HiveInfo`](rbee_core::hive::HiveInfo), over plain HTTP.
+    fn url(&self, hive: &HiveId) -> Option<String> {
+        let _ = hive;
+        None
+    }
+
     /// The error of this hive, with the field of a request that can make it succeed.
     fn explain(&self, hive: &HiveId, error: Error) -> Error {
         let _ = hive;

@@ -15,6 +15,7 @@ use rbee_core::{
 
 use super::{
     Shared,
+    connector::HiveConnector,
     middleware::{HandlerResult, Name},
 };
 use crate::{
@@ -62,7 +63,7 @@ const REPORT_PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
     let hives = shared.queen.fleet().list().await?;
-    let data = hives.into_iter().map(|hive| describe(hive, &cluster)).collect();
+    let data = hives.into_iter().map(|hive| describe(hive, &cluster, shared.connector())).collect();
     Ok(response::json(StatusCode::OK, &Listing::<HiveView> { data }))
 }
 
@@ -81,7 +82,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> HandlerResult {
     )
 )]
 pub(super) async fn show(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
-    let view = view(&shared.queen, &hive_id(&name)?).await?;
+    let view = view(&shared.queen, &hive_id(&name)?, shared.connector()).await?;
     Ok(response::json(StatusCode::OK, &view))
 }
 
@@ -108,7 +109,8 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
             "hive {id} gets no more work until it is started again, but it was not stopped"
         )),
     })?;
-    Ok(response::json(StatusCode::OK, &view(&shared.queen, &id).await?))
+    let view = view(&shared.queen, &id, shared.connector()).await?;
+    Ok(response::json(StatusCode::OK, &view))
 }
 
 /// Stop every worker of a hive as soon as its runs have ended, and start none there until the hive is started again.
@@ -128,7 +130,8 @@ pub(super) async fn stop(State(shared): State<Shared>, Name(name): Name) -> Hand
 pub(super) async fn drain(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     let id = hive_id(&name)?;
     shared.queen.fleet().drain(id.clone()).await?;
-    Ok(response::json(StatusCode::ACCEPTED, &view(&shared.queen, &id).await?))
+    let view = view(&shared.queen, &id, shared.connector()).await?;
+    Ok(response::json(StatusCode::ACCEPTED, &view))
 }
 
 /// Refuses a passphrase that others on the way could have read.
@@ -149,9 +152,9 @@ async fn exists(queen: &Queen, id: &HiveId) -> Result<HiveSummary> {
     found.ok_or_else(|| unknown(id.as_str()))
 }
 
-async fn view(queen: &Queen, id: &HiveId) -> Result<HiveView> {
+async fn view(queen: &Queen, id: &HiveId, connector: Connector<'_>) -> Result<HiveView> {
     let hive = exists(queen, id).await?;
-    Ok(describe(hive, &queen.cluster().await?))
+    Ok(describe(hive, &queen.cluster().await?, connector))
 }
 
 fn hive_id(name: &str) -> Result<HiveId> {
@@ -163,8 +166,14 @@ fn unknown(name: &str) -> Error {
     Error::new(ErrorKind::NotFound, format!("hive {shown:?} does not exist"))
 }
 
+/// What knows the URLs of hives, if there is something.
+type Connector<'a> = Option<&'a dyn HiveConnector>;
+
 /// How a hive is reached.
-fn address_of(hive: &HiveSummary) -> String {
+fn address_of(hive: &HiveSummary, connector: Connector<'_>) -> String {
+    if let Some(url) = connector.and_then(|connector| connector.url(&hive.id)) {
+        return url;
+    }
     match &hive.address {
         HiveAddress::Local if hive.port == 0 => "in process".into(),
         HiveAddress::Local => format!("http://127.0.0.1:{}", hive.port),
@@ -185,8 +194,8 @@ fn ssh_address(user: &str, host: &str, port: u16) -> String {
     }
 }
 
-fn describe(hive: HiveSummary, cluster: &ClusterView) -> HiveView {
-    let address = address_of(&hive);
+fn describe(hive: HiveSummary, cluster: &ClusterView, connector: Connector<'_>) -> HiveView {
+    let address = address_of(&hive, connector);
     let view = cluster.hive(&hive.id);
     let models = view.map(|view| {
         view.models.values().map(|held| (held.model.to_string(), held.bytes)).collect()

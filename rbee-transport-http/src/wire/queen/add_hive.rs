@@ -12,7 +12,7 @@ use crate::{secret::Secret, token::Token};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AddHive {
-    /// The address of a daemon that runs already: `http://192.168.1.7:7835`.
+    /// The address of a daemon that runs already: `http://192.168.1.7:7835`, or `https://box:7835` if it has TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The token that the daemon accepts. Not needed for a hive on the queen's machine that runs as the same user, with
@@ -20,6 +20,10 @@ pub struct AddHive {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub token: Option<Token>,
+    /// The daemon's own certificate in PEM, or that of the CA that signed it; trusted instead of those of the queen's
+    /// system. At most 32 KiB. Only with a `url` that begins with `https://`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<String>,
 
     /// A machine that the queen's user can reach by SSH: `gpu-box` (a name of `ssh_config`), `ada@192.168.1.7:22`. The
     /// queen puts the programs there and starts the hive.
@@ -62,6 +66,9 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl AddHive {
+    /// The longest [`ca_cert`](Self::ca_cert), in bytes.
+    pub const MOST_CA_CERT: usize = 32 << 10;
+
     /// The hive whose daemon runs already at this address.
     pub fn by_url(url: impl Into<String>) -> Self {
         Self { url: Some(url.into()), ..Self::default() }
@@ -95,15 +102,37 @@ impl AddHive {
                 ("arguments", !self.arguments.is_empty()),
                 ("passphrase", self.passphrase.is_some()),
             ],
-            (None, Some(_)) => vec![("token", self.token.is_some())],
+            (None, Some(_)) => {
+                vec![("token", self.token.is_some()), ("ca_cert", self.ca_cert.is_some())]
+            }
         };
         match others.into_iter().find(|(_, is_given)| *is_given) {
-            None => Ok(()),
+            None => self.check_ca_cert(),
             Some((name, _)) => {
                 let with = if self.url.is_some() { "url" } else { "ssh" };
                 Err(wrong(name, format!("{name} cannot be given with {with}; leave it out")))
             }
         }
+    }
+}
+
+impl AddHive {
+    fn check_ca_cert(&self) -> Result<()> {
+        let Some(pem) = &self.ca_cert else { return Ok(()) };
+        let most = Self::MOST_CA_CERT;
+        if !self.url.as_ref().is_some_and(|url| url.starts_with("https://")) {
+            let message = "ca_cert can be given only with a url that begins with https://; change the url, or leave \
+                           ca_cert out";
+            return Err(wrong("ca_cert", message));
+        }
+        if pem.len() > most {
+            let message = format!(
+                "ca_cert has {} bytes; allowed are up to {most}: only the certificate of the hive, or of its CA, is needed",
+                pem.len()
+            );
+            return Err(wrong("ca_cert", message));
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod daemon;
 #[path = "../../../../examples/queen-rbee/tests/daemon/support/exposition.rs"]
 mod exposition;
 #[path = "../../../../rbee-core/tests/support/hub.rs"]
@@ -11,6 +12,7 @@ mod machine;
 
 mod deploy;
 mod fleet;
+mod hive_tls;
 mod hive_token;
 mod local_files;
 mod models;

@@ -1,11 +1,16 @@
 //! `rbee hive add`: a machine, by SSH or by the address of its rbee-hive.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use rbee_core::{HiveId, hive::parse_label};
 use rbee_transport_http::{
     Token,
+    client::Trust,
     wire::{
         ErrorInfo, HIVE_PORT, ProgressBody,
         queen::{self, AddHive, AddSent, AddStep, HiveDoctor, HiveView, StepState, add_event},
@@ -29,7 +34,8 @@ What has another :// is the address of an rbee-hive that runs already, and so is
 Examples:
     rbee hive add gpu-box --dry-run
     rbee hive add ada@192.168.1.7 --name attic --label region=eu
-    rbee hive add http://192.168.1.7:7835 --hive-token-file attic.token";
+    rbee hive add http://192.168.1.7:7835 --hive-token-file attic.token
+    rbee hive add https://attic.lan:7835 --hive-token-file attic.token --hive-ca-cert attic.pem";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -64,6 +70,11 @@ pub(crate) struct Add {
     /// runs as the same user with the default state directory
     #[arg(long, value_name = "FILE")]
     hive_token_file: Option<PathBuf>,
+
+    /// By an address with https://: the certificate of its rbee-hive in PEM, or that of the CA that signed it; trusted
+    /// instead of those of the queen's system
+    #[arg(long, value_name = "FILE")]
+    hive_ca_cert: Option<PathBuf>,
 
     /// A label for the policy, for example region=eu; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_label)]
@@ -111,6 +122,7 @@ impl Add {
         let body = AddHive {
             url,
             token,
+            ca_cert: self.hive_ca_cert.as_deref().map(certificates).transpose()?,
             ssh,
             id: self.name.clone(),
             accept_new: self.accept_new,
@@ -122,6 +134,7 @@ impl Add {
         };
         let flag = |param: &str| match param {
             "token" => "--hive-token-file",
+            "ca_cert" => "--hive-ca-cert",
             "id" => "--name",
             "accept_new" => "--accept-new",
             "dry_run" => "--dry-run",
@@ -130,6 +143,10 @@ impl Add {
         };
         body.check().map_err(|error| {
             let (flag, machine) = (flag(error.param().unwrap_or_default()), &self.machine);
+            if flag == "--hive-ca-cert" {
+                let message = "is for addresses that begin with https://";
+                return Failure::usage(format!("{flag} {message}, and the machine is {machine}"));
+            }
             Failure::usage(match body.url {
                 Some(_) => format!(
                     "{flag} is for machines that are reached by SSH, and {machine} is an address"
@@ -184,6 +201,26 @@ impl Add {
             _ => failure,
         }
     }
+}
+
+/// The certificates in this file, as they are.
+fn certificates(path: &Path) -> Result<String, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        Failure::usage(format!(
+            "the file of --hive-ca-cert, {}, cannot be used: {why}",
+            path.display()
+        ))
+    };
+    let mut text = String::new();
+    let most = AddHive::MOST_CA_CERT;
+    File::open(path)
+        .and_then(|file| file.take(most as u64 + 1).read_to_string(&mut text))
+        .map_err(|cause| wrong(&cause))?;
+    if text.len() > most {
+        return Err(wrong(&format_args!("it is larger than {most} bytes")));
+    }
+    Trust::only(text.as_bytes()).map_err(|error| wrong(&error.message()))?;
+    Ok(text)
 }
 
 fn token(keeper: &Keeper, path: &Path) -> Result<Token, Failure> {

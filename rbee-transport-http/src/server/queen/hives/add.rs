@@ -131,14 +131,15 @@ impl Addition {
         let hive = self.connector.connect(order, progress).await.map_err(of_the_hive)?;
         let id = hive.info().id.clone();
         // In a task of its own: a client that disconnects now must not leave half of it.
-        let joining = tokio::spawn(join(self.queen.clone(), self.connector, hive));
+        let joining = tokio::spawn(join(self.queen.clone(), self.connector.clone(), hive));
         joining.await.unwrap_or_else(|cause| {
             let message = "the addition of the hive was interrupted";
             Err(Error::new(ErrorKind::Internal, message).with_source(cause))
         })?;
+        let connector = Some(&*self.connector);
         let reported = async {
             loop {
-                let view = view(&self.queen, &id).await?;
+                let view = view(&self.queen, &id, connector).await?;
                 if view.status == HiveStatus::Online.as_str() {
                     return Ok(view);
                 }
@@ -148,7 +149,7 @@ impl Addition {
         match tokio::time::timeout(REPORT_TIMEOUT, reported).await {
             Ok(view) => view,
             // It is in the fleet anyway, and shows why it is not usable.
-            Err(_) => view(&self.queen, &id).await,
+            Err(_) => view(&self.queen, &id, connector).await,
         }
         .map(|view| Outcome::Added(Box::new(view)))
     }

@@ -47,7 +47,7 @@ pub(in crate::server::queen) async fn doctor(
     Name(name): Name,
 ) -> HandlerResult {
     let id = hive_id(&name)?;
-    let address = address_of(&exists(&shared.queen, &id).await?);
+    let address = address_of(&exists(&shared.queen, &id).await?, shared.connector());
     let mut checks = match &shared.connector {
         Some(connector) => {
             let examined = tokio::time::timeout(CHECK_TIMEOUT, connector.examine(&id)).await;

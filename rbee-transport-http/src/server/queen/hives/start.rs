@@ -62,7 +62,7 @@ pub(in crate::server::queen) async fn start(
     shared.queen.fleet().start(id.clone()).await?;
     let hive = settled(&shared.queen, &id).await?;
     let is_online = hive.status == HiveStatus::Online;
-    let view = describe(hive.clone(), &shared.queen.cluster().await?);
+    let view = describe(hive.clone(), &shared.queen.cluster().await?, shared.connector());
     match hive.error {
         _ if is_online => {}
         Some(error) if error.kind() != ErrorKind::HiveUnreachable => {
@@ -102,10 +102,14 @@ fn not_startable(hive: &HiveView, port: u16, why: Option<Error>) -> Error {
         None => "it has not answered yet",
     };
     let host = host_flag(address);
+    let tls = match address.starts_with("https://") {
+        true => " --tls-cert FILE --tls-key FILE",
+        false => "",
+    };
     let message = format!(
         "hive {id} does not answer at {address}, and the queen cannot start it, because it only knows its address: \
          {why}. Start rbee-hive on that machine, with the flags that it had before (`rbee-hive --id {id}{host} --port \
-         {port}`); the queen uses it as soon as it answers"
+         {port}{tls}`); the queen uses it as soon as it answers"
     );
     Error::new(ErrorKind::HiveUnreachable, message)
 }
