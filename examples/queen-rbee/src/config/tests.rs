@@ -182,6 +182,11 @@ engines:
     std::fs::write(place.join("etc/attic.token"), "t".repeat(43)).unwrap();
     let file = place.join("etc/queen.yaml");
     let sources = Sources { file: Some(file), ..Sources::default() };
+    let refused = Config::load(&sources).unwrap_err();
+    assert!(refused.message().contains("hives: attic: "), "{refused}");
+    assert!(refused.message().contains("etc/attic.pem: cannot be read"), "{refused}");
+    let made = rcgen::generate_simple_self_signed(["attic".to_owned()]).unwrap();
+    std::fs::write(place.join("etc/attic.pem"), made.cert.pem()).unwrap();
     let config = Config::load(&sources).unwrap().config;
     let at = |path: &str| format!("file:{}", place.join(path).display());
     let models: Vec<_> = config.models.iter().map(|(name, model)| (&**name, &**model)).collect();

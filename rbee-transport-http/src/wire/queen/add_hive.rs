@@ -222,6 +222,9 @@ mod tests {
     fn a_machine_is_named_in_exactly_one_way_with_the_fields_that_belong_to_it() {
         checked(r#"{"url":"http://attic","labels":{"region":"eu"}}"#).unwrap();
         checked(r#"{"ssh":"ada@attic:22","id":"attic","accept_new":true,"dry_run":true}"#).unwrap();
+        let with_certificate =
+            |bytes| format!(r#"{{"url":"https://a","ca_cert":"{}"}}"#, "x".repeat(bytes));
+        checked(&with_certificate(AddHive::MOST_CA_CERT)).unwrap();
         let token = "t".repeat(50);
         for (body, param) in [
             ("{}".to_owned(), "url"),
@@ -231,6 +234,9 @@ mod tests {
             (r#"{"url":"http://a","arguments":["--x"]}"#.to_owned(), "arguments"),
             (r#"{"url":"http://a","passphrase":"x"}"#.to_owned(), "passphrase"),
             (format!(r#"{{"ssh":"a","token":"{token}"}}"#), "token"),
+            (r#"{"ssh":"a","ca_cert":"x"}"#.to_owned(), "ca_cert"),
+            (r#"{"url":"http://a","ca_cert":"x"}"#.to_owned(), "ca_cert"),
+            (with_certificate(AddHive::MOST_CA_CERT + 1), "ca_cert"),
         ] {
             let error = checked(&body).unwrap_err();
             assert_eq!(
