@@ -16,6 +16,7 @@ use rbee_transport_http::{
         report, run_hive, stop_signal,
     },
 };
+use tracing::field::display;
 
 use args::Args;
 
@@ -90,8 +91,9 @@ async fn run(args: &Args, logs: LogRing, access: Access) -> Result<()> {
             tracing::info!(hive = %hive.info().id, socket = %socket.display(), "ready");
         }
         None => {
-            let has_tls = tls.is_some();
-            tracing::info!(hive = %hive.info().id, address = %server.address(), tls = has_tls, "ready");
+            // Shown only if there is TLS.
+            let certificates = tls.as_ref().map(|files| display(files.certificates().display()));
+            tracing::info!(hive = %hive.info().id, address = %server.address(), certificates, "ready");
         }
     }
     let mut host = HiveServer::with_reach(hive.clone(), hive).with_logs(logs);
