@@ -9,6 +9,7 @@ use std::{
 };
 
 static CONTAINED: OnceLock<&'static [&'static str]> = OnceLock::new();
+static PACKAGED: OnceLock<PathBuf> = OnceLock::new();
 
 /// A program, and the arguments before all others.
 ///
@@ -33,8 +34,10 @@ pub struct Program {
 }
 
 impl Program {
-    /// The name of the file that contains all programs: `rbee-programs`.
+    /// The name of the file that contains several programs: `rbee-programs`.
     pub const BUNDLE: &str = "rbee-programs";
+    /// The programs in it, besides `rbee`.
+    pub const BUNDLED: [&str; 2] = ["rbee-hive", "llm-worker-rbee"];
 
     /// The program `name` in this file.
     pub fn new(path: impl Into<PathBuf>, name: &str) -> Self {
@@ -47,6 +50,20 @@ impl Program {
     pub fn contain(names: &'static [&'static str]) {
         // A later call has no effect, as documented.
         let _ = CONTAINED.set(names);
+    }
+
+    /// Says that programs are in this file or in its directory, and not next to the program of this process, which is
+    /// an interpreter, for example. The first call counts.
+    pub fn packaged_as(path: impl Into<PathBuf>) {
+        // A later call has no effect, as documented.
+        let _ = PACKAGED.set(path.into());
+    }
+
+    /// The directory in which programs are searched first: the one with the program of this process, or the one that
+    /// [`packaged_as`](Self::packaged_as) has set.
+    pub fn directory() -> Option<PathBuf> {
+        let path = PACKAGED.get().cloned().or_else(|| env::current_exe().ok())?;
+        fs::canonicalize(path).ok()?.parent().map(Path::to_path_buf)
     }
 
     /// The program of this process, run as `name`.
@@ -70,10 +87,10 @@ impl Program {
         if contains(name) {
             return Ok(own);
         }
-        let beside =
-            |file: &str| own.path.with_file_name(format!("{file}{}", env::consts::EXE_SUFFIX));
+        let file = PACKAGED.get().unwrap_or(&own.path);
+        let beside = |name: &str| file.with_file_name(format!("{name}{}", env::consts::EXE_SUFFIX));
         let (alone, bundle) = (beside(name), beside(Self::BUNDLE));
-        let is_in_bundle = !alone.is_file() && bundle.is_file();
+        let is_in_bundle = !alone.is_file() && Self::BUNDLED.contains(&name) && bundle.is_file();
         Ok(Self::new(if is_in_bundle { bundle } else { alone }, name))
     }
 

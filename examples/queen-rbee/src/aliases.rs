@@ -38,7 +38,7 @@ pub(crate) fn resolved(
 
 /// True if the bundled model has its alias.
 pub(crate) fn is_bundled(config: &Config) -> bool {
-    config.bundled_model && !config.models.contains_key(bundled::NAME)
+    config.bundled_model && bundled::is_there() && !config.models.contains_key(bundled::NAME)
 }
 
 /// The reference that the alias leads to.

@@ -1,23 +1,30 @@
-//! The small model that is bundled with this program.
+//! The small model that comes with this program: inside it, or in a directory that the caller names.
 
+#[cfg(feature = "inside")]
+use std::{fs, io};
 use std::{
-    fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use rbee_core::{ModelRef, Result};
 
+#[cfg(feature = "inside")]
 use crate::home::{create_private, unusable, write_private};
 
 /// Its alias.
 pub const NAME: &str = "bee-tiny";
 
+static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+
+#[cfg(feature = "inside")]
 macro_rules! files {
     ($($name:literal),*) => {
         [$(($name, include_bytes!(concat!("../../models/bee-tiny/", $name)).as_slice())),*]
     };
 }
 
+#[cfg(feature = "inside")]
 static FILES: [(&str, &[u8]); 6] = files![
     "config.json",
     "generation_config.json",
@@ -27,9 +34,21 @@ static FILES: [(&str, &[u8]); 6] = files![
     "model.safetensors"
 ];
 
-/// Its directory, in the data directory.
+/// Says where the files of the bundled model are, for a program without the feature `inside`. Without either there is
+/// no bundled model. Call it before the daemon is started; the first call counts.
+pub fn set_directory(directory: PathBuf) {
+    // A later call has no effect, as documented.
+    let _ = DIRECTORY.set(directory);
+}
+
+/// True if there is one.
+pub(crate) fn is_there() -> bool {
+    cfg!(feature = "inside") || DIRECTORY.get().is_some()
+}
+
+/// Its directory.
 pub(crate) fn directory(data_dir: &Path) -> PathBuf {
-    data_dir.join("models").join(NAME)
+    DIRECTORY.get().cloned().unwrap_or_else(|| data_dir.join("models").join(NAME))
 }
 
 /// Writes the model into this directory, unless it is already there unchanged, and returns its reference.
@@ -37,6 +56,15 @@ pub(crate) fn directory(data_dir: &Path) -> PathBuf {
 /// # Errors
 /// [`ErrorKind::Config`](rbee_core::ErrorKind::Config) if the directory cannot be used.
 pub(crate) fn unpack(directory: &Path) -> Result<ModelRef> {
+    #[cfg(feature = "inside")]
+    if DIRECTORY.get().is_none() {
+        return unpack_own(directory);
+    }
+    ModelRef::file(directory)
+}
+
+#[cfg(feature = "inside")]
+fn unpack_own(directory: &Path) -> Result<ModelRef> {
     create_private(directory).map_err(|cause| unusable(directory, cause))?;
     for (name, bytes) in FILES {
         let path = directory.join(name);
@@ -47,6 +75,7 @@ pub(crate) fn unpack(directory: &Path) -> Result<ModelRef> {
 }
 
 /// A worker of a previous run may have the file open: a correct file is not touched.
+#[cfg(feature = "inside")]
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let is_there = fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64)
         && fs::read(path)? == bytes;
@@ -54,6 +83,7 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "inside")]
 mod tests {
     use super::*;
 

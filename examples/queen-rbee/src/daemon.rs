@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rbee_core::{
-    CandleFactory, Error, ErrorKind, HiveId, InProcessHive, LeastLoaded, ModelRef, Queen,
-    QueenBuilder, Result, SqliteRegistry, registry::Backups, scheduler::Sizing,
+    Error, ErrorKind, HiveId, LeastLoaded, ModelRef, Queen, QueenBuilder, Result, SqliteRegistry,
+    registry::Backups, scheduler::Sizing,
 };
 #[cfg(feature = "metrics")]
 use rbee_transport_http::server::Metrics;
@@ -323,16 +323,7 @@ fn with_local_hive(
 ) -> Result<QueenBuilder> {
     Ok(match config.local_hive {
         Embedded::Off => builder,
-        Embedded::Inside => {
-            let store = config.model_store(home.join(STORE))?;
-            let factory = CandleFactory {
-                context: config.worker_context,
-                cache_tokens: config.worker_cache_tokens,
-                cache_type: config.worker_cache_type,
-                ..CandleFactory::default()
-            };
-            builder.hive(InProcessHive::new().with_factory(factory).with_store(store))
-        }
+        Embedded::Inside => inside(builder, config, home)?,
         Embedded::Processes => {
             let program = match program {
                 Some(program) => program,
@@ -364,6 +355,27 @@ fn with_local_hive(
             })
         }
     })
+}
+
+/// Runs models in this process.
+#[cfg(feature = "inside")]
+fn inside(builder: QueenBuilder, config: &Config, home: &Home) -> Result<QueenBuilder> {
+    let store = config.model_store(home.join(STORE))?;
+    let factory = rbee_core::CandleFactory {
+        context: config.worker_context,
+        cache_tokens: config.worker_cache_tokens,
+        cache_type: config.worker_cache_type,
+        ..rbee_core::CandleFactory::default()
+    };
+    let hive = rbee_core::InProcessHive::new().with_factory(factory).with_store(store);
+    Ok(builder.hive(hive))
+}
+
+/// The configuration was refused before: see [`crate::features`].
+#[cfg(not(feature = "inside"))]
+fn inside(_: QueenBuilder, _: &Config, _: &Home) -> Result<QueenBuilder> {
+    let message = "local_hive is inside; this program was built without the feature `inside`";
+    Err(Error::new(ErrorKind::Config, message))
 }
 
 /// The flags about workers for the hive that is a daemon.

@@ -2,11 +2,12 @@
 
 use rbee_core::{Error, ErrorKind, Result};
 
-use crate::{Config, HiveEntry, HiveUrl};
+use crate::{Config, Embedded, HiveEntry, HiveUrl};
 
 /// The features of this package that settings need.
-const BUILT: [(&str, bool); 5] = [
+const BUILT: [(&str, bool); 6] = [
     ("hub", cfg!(feature = "hub")),
+    ("inside", cfg!(feature = "inside")),
     ("metrics", cfg!(feature = "metrics")),
     ("policies", cfg!(feature = "policies")),
     ("ssh", cfg!(feature = "ssh")),
@@ -28,6 +29,7 @@ fn check_with(config: &Config, is_built: impl Fn(&str) -> bool) -> Result<()> {
         ("hub_token_file", config.hub_token_file.is_some(), "hub"),
         ("open_metrics", config.open_metrics, "metrics"),
         ("policy", config.policy.is_some(), "policies"),
+        ("local_hive: inside", config.local_hive == Embedded::Inside, "inside"),
         ("hives: https", config.hives.iter().any(has_tls), "tls"),
         ("hives: ssh", config.hives.iter().any(|hive| hive.ssh.is_some()), "ssh"),
         ("programs_dir", config.programs_dir.is_some(), "ssh"),
@@ -59,6 +61,7 @@ mod tests {
             ("hub_endpoint", "hub", Config { hub_endpoint: endpoint, ..Config::default() }),
             ("hub_token_file", "hub", Config { hub_token_file: path(), ..Config::default() }),
             ("open_metrics", "metrics", Config { open_metrics: true, ..Config::default() }),
+            ("local_hive", "inside", Config { local_hive: Embedded::Inside, ..Config::default() }),
             ("policy", "policies", Config { policy: path(), ..Config::default() }),
             ("programs_dir", "ssh", Config { programs_dir: path(), ..Config::default() }),
             ("ssh_config", "ssh", Config { ssh_config: path(), ..Config::default() }),

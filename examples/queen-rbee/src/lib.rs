@@ -1,7 +1,7 @@
 //! The queen as a daemon: everything that makes a program of a [`Queen`](rbee_core::Queen).
 //!
 //! [`Config`] is the configuration, [`start`] starts the queen and serves its API, and [`Running`] shuts it down
-//! gracefully. The program `queen-rbee` is [`main`]; another program can embed the same daemon.
+//! gracefully. The program `queen-rbee` is [`run`]; another program can embed the same daemon.
 
 mod aliases;
 mod bundled;
@@ -25,7 +25,7 @@ mod repair;
 mod signals;
 mod worker;
 
-pub use bundled::NAME as BUNDLED_MODEL;
+pub use bundled::{NAME as BUNDLED_MODEL, set_directory as set_bundled_model};
 pub use config::{
     Action, Arguments, ByteSize, Checked, Config, Embedded, HiveEntry, HumanDuration, List, Loaded,
     Origin, Sources, Yaml, default_data_dir,
@@ -33,7 +33,8 @@ pub use config::{
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;
 pub use prepare::check;
-pub use program::main;
+pub use program::run;
 pub use repair::{Repair, repair};
 pub use signals::Signals;
+#[cfg(feature = "inside")]
 pub use worker::be_worker_if_told;

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match queen_rbee::be_worker_if_told() {
-        Some(code) => code,
-        None => queen_rbee::main(),
+    #[cfg(feature = "inside")]
+    if let Some(code) = queen_rbee::be_worker_if_told() {
+        return code;
     }
+    queen_rbee::run(std::env::args_os()).into()
 }

@@ -1,12 +1,9 @@
 //! The program `queen-rbee`.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
 use rbee_core::{Error, ErrorKind, Result};
-use rbee_transport_http::{
-    Program,
-    server::{EXIT_MISUSED, LogRing, exit_status, report},
-};
+use rbee_transport_http::server::{EXIT_MISUSED, LogRing, exit_status, report};
 
 use crate::{Action, Arguments, Config, Loaded, Signals, Sources, check, start};
 
@@ -16,10 +13,11 @@ const PROGRAM: &str = "queen-rbee";
 const LOG_LINES: usize = 10_000;
 const LOG_BYTES: usize = 8 << 20;
 
-/// The whole program `queen-rbee`: reads the command line and the configuration, serves until its end, and returns the
-/// exit code. It serves on the thread that calls it.
-pub fn main() -> ExitCode {
-    let arguments = Arguments::parse(Program::own_arguments(PROGRAM));
+/// The whole program `queen-rbee`: reads the command line, which begins with the name of the program, and the
+/// configuration, serves until its end, and returns the exit code. It serves on the thread that calls it. `--help` and
+/// a wrong command line end the process.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = Arguments::parse(arguments);
     let arguments = arguments.unwrap_or_else(|said| said.exit());
     let action = arguments.action();
     let loaded = match Config::load(&Sources::of_process(arguments.file, arguments.flags)) {
@@ -62,7 +60,7 @@ pub fn main() -> ExitCode {
             }
         }
     }
-    ExitCode::SUCCESS
+    0
 }
 
 /// Serves on one thread. A request is a few short steps, and most of its cost would be the switches between threads;
@@ -72,10 +70,10 @@ fn serve(loaded: Loaded) -> Result<()> {
     let runtime = runtime.map_err(|cause| {
         Error::new(ErrorKind::Internal, format!("the runtime cannot start: {cause}"))
     })?;
-    runtime.block_on(run(loaded))
+    runtime.block_on(serve_until_end(loaded))
 }
 
-async fn run(loaded: Loaded) -> Result<()> {
+async fn serve_until_end(loaded: Loaded) -> Result<()> {
     let config = loaded.config;
     let logs = LogRing::new(LOG_LINES, LOG_BYTES);
     config.log_style()?.start_with(logs.clone())?;
@@ -103,7 +101,7 @@ async fn run(loaded: Loaded) -> Result<()> {
     Ok(())
 }
 
-fn failed(error: &Error, code: u8) -> ExitCode {
+fn failed(error: &Error, code: u8) -> u8 {
     report(PROGRAM, error);
-    code.into()
+    code
 }

@@ -1,6 +1,8 @@
 //! The program of a worker: the configured one, this program, or one in the same directory.
 
-use std::{path::Path, process::ExitCode};
+use std::path::Path;
+#[cfg(feature = "inside")]
+use std::process::ExitCode;
 
 use rbee_core::{Error, ErrorKind, Result};
 use rbee_transport_http::Program;
@@ -10,6 +12,7 @@ const NAME: &str = "llm-worker-rbee";
 
 /// Call this first in `main`: if this process was started as a worker, it runs as one until its end, and then returns
 /// its exit code. From then on workers may be started from this program.
+#[cfg(feature = "inside")]
 pub fn be_worker_if_told() -> Option<ExitCode> {
     Program::contain(&[NAME]);
     let told = std::env::args_os().nth(1).is_some_and(|first| first == NAME);

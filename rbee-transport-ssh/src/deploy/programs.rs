@@ -64,13 +64,12 @@ struct Stamp {
 impl Programs {
     /// The programs of this version, searched beside the running program and in `PATH`.
     pub fn new(version: impl Into<String>) -> Self {
-        let beside = env::current_exe().and_then(fs::canonicalize).ok();
         let path = env::var_os("PATH").unwrap_or_default();
         Self {
             version: version.into(),
             names: NAMES.map(String::from).into(),
             path: None,
-            beside: beside.and_then(|program| program.parent().map(Path::to_path_buf)),
+            beside: Program::directory(),
             directories: Vec::new(),
             search_path: env::split_paths(&path).filter(|path| path.is_absolute()).collect(),
             hashes: Mutex::default(),

@@ -5,6 +5,7 @@ mod dependencies;
 mod layers;
 mod metadata;
 mod purity;
+mod python;
 mod python_packages;
 mod source;
 mod steps;
@@ -24,7 +25,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   test           Everything that must hold before a change is merged, stopping at the first failure:
                  programs that the tests need (installed if missing), formatting, dependency rules,
-                 licenses, layers, purity, words, the public API, lints, documentation, tests
+                 licenses, layers, purity, words, the public API, lints, documentation, tests, the Python package
   bench [NAME] [ARGS]
                  The benchmarks, or the one of this name: engine, gateway, overhead, place, policy,
                  registry, replay, sandbox, tunnel, worker.
@@ -32,6 +33,7 @@ Commands:
                  beside rbee's engine, `gateway` vLLM's router beside the queen; both are installed with Python.
                  `tunnel` measures SSH beside TCP on a machine in a network namespace, so it needs root
 
+  python         Builds the wheel of the Python package, and tests it with every Python that is installed
   layers [--summary]
                  Checks that modules use only lower layers; --summary shows which top-level modules use which
   purity         Checks that the modules that decide use no clock, no input or output and no random numbers
@@ -45,6 +47,7 @@ Options:
 
 Environment:
   CI_REQUIRE_DENY=1   `test` fails if cargo-deny is not installed, instead of leaving out the licenses
+  RBEE_SKIP_PYTHON=1  `test` leaves out the Python package
   RBEE_SKIP_CLIENTS=1 `test` leaves out what needs third-party programs: clients, a browser, llama.cpp
 ";
 
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["test"] => test::run(),
+        ["python"] => python::test(),
         ["layers"] => layers::check(),
         ["purity"] => purity::check(),
         ["words"] => words::check(),
@@ -101,7 +105,7 @@ fn main() -> ExitCode {
         }
         [] => Err(format!("a command is missing\n\n{HELP}")),
         ref unknown => Err(format!(
-            "{:?} is not a command; allowed are test, bench [ARGS], layers [--summary], purity, words, api [--check | --size] \
+            "{:?} is not a command; allowed are test, bench [ARGS], python, layers [--summary], purity, words, api [--check | --size] \
              and --help",
             unknown.join(" ")
         )),

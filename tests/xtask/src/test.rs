@@ -4,7 +4,7 @@
 //! features, because embedders build these, and the workspace with all features.
 
 use crate::{
-    api, dependencies, layers, metadata, purity,
+    api, dependencies, layers, metadata, purity, python,
     steps::{self, Failure, Step, cargo},
     system, words,
 };
@@ -45,6 +45,7 @@ pub(crate) fn run() -> Result<(), Failure> {
         clippy_all,
         doc,
         test,
+        Step::check("the Python package", python::test),
     ])
 }
 

@@ -1,23 +1,19 @@
-//! All programs of rbee in one file: `rbee`, `queen-rbee`, `rbee-hive` and `llm-worker-rbee`.
+//! The programs of the Python package in one file: `rbee`, `rbee-hive` and `llm-worker-rbee`. The daemon is in the
+//! package's extension.
 //!
-//! They share most of their code, so one file is about half as large as four. It is the program by whose name it is
+//! They share most of their code, so one file is about half as large as three. It is the program by whose name it is
 //! run, else the one that its first argument names, else `rbee`.
 
 use std::{env, ffi::OsString, path::Path, process::ExitCode};
 
 use rbee_transport_http::Program;
 
-/// A request makes many small objects: see the benchmark of the gateway.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Those that are told by a name.
-const NAMES: &[&str] = &["queen-rbee", "rbee-hive", "llm-worker-rbee"];
+/// Those that a name selects.
+const NAMES: &[&str] = &Program::BUNDLED;
 
 fn main() -> ExitCode {
     Program::contain(NAMES);
     match name(env::args_os()) {
-        Some("queen-rbee") => queen_rbee::main(),
         Some("rbee-hive") => rbee_hive::main(),
         Some("llm-worker-rbee") => llm_worker_rbee::main_from_stdin(),
         _ => rbee_keeper::main(),
@@ -43,7 +39,7 @@ mod tests {
         assert_eq!(of(&["/opt/rbee/rbee-programs"]), None);
         assert_eq!(of(&["rbee-programs", "jobs"]), None);
         assert_eq!(of(&["rbee-programs", "rbee-hive", "--id", "a"]), Some("rbee-hive"));
-        assert_eq!(of(&["/home/ada/queen-rbee", "--help"]), Some("queen-rbee"));
+        assert_eq!(of(&["/home/ada/rbee-hive", "--help"]), Some("rbee-hive"));
         assert_eq!(of(&["./llm-worker-rbee", "rbee-hive"]), Some("llm-worker-rbee"));
         assert_eq!(of(&["rbee-programs", "--", "rbee-hive"]), None);
         assert_eq!(of(&[]), None);

@@ -1,0 +1,372 @@
+//! Reading a job, from event loops and from threads: [`Reader`].
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration},
+    intern,
+    prelude::*,
+};
+use rbee_core::{
+    Error, Finish, JobHandle, Usage, WorkerId,
+    event::{EventKind, EventRef, JobEvent, Logprobs},
+    queen::JobEvents,
+};
+
+use crate::{
+    delivery::{self, Delivery, LoopFuture},
+    error::to_python,
+};
+
+/// After so many results without a wait, an event loop gets its turn.
+const TURN: u32 = 32;
+
+/// What reads a job: its submitter, or somebody who attached to it.
+pub(crate) enum Source {
+    Submitted(JobHandle),
+    Attached(JobEvents),
+}
+
+impl Source {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        read: impl FnMut(Option<u64>, EventRef<'_>) -> ControlFlow<()>,
+    ) -> Poll<()> {
+        match self {
+            Self::Submitted(job) => job.poll_read(context, read),
+            Self::Attached(events) => events.poll_read(context, read),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Submitted(job) => job.is_done(),
+            Self::Attached(events) => events.is_done(),
+        }
+    }
+
+    fn interruption(&self) -> Option<&Error> {
+        match self {
+            Self::Submitted(job) => job.interruption(),
+            Self::Attached(events) => events.interruption(),
+        }
+    }
+}
+
+/// What was read so far.
+#[derive(Clone, Default)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) logprobs: Vec<Logprobs>,
+    pub(crate) vectors: Arc<Vec<Vec<f32>>>,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) queue_wait: f64,
+    pub(crate) end: Option<Result<(Finish, Usage), Error>>,
+}
+
+impl Answer {
+    fn add(&mut self, event: EventRef<'_>) {
+        match event {
+            EventRef::Started(started) => {
+                self.worker = started.worker;
+                self.queue_wait = started.queue_wait.as_secs_f64();
+            }
+            EventRef::Token { id, text, logprobs } => {
+                self.text.push_str(text);
+                self.tokens.extend(id);
+                self.logprobs.extend(logprobs.cloned());
+            }
+            EventRef::Vectors(vectors) => self.vectors = vectors.clone(),
+            EventRef::Metrics(_) => {}
+            EventRef::End { finish, usage } => self.end = Some(Ok((finish, usage))),
+            EventRef::Error(error) => self.end = Some(Err(error.clone())),
+        }
+    }
+}
+
+struct Reading {
+    source: Source,
+    answer: Answer,
+    /// The bytes of the answer's text that were handed out.
+    given: usize,
+}
+
+/// Who waits for this reader in an event loop.
+#[derive(Default)]
+struct Waiter {
+    target: Option<LoopFuture>,
+    /// There may be more to read since the last look.
+    is_woken: bool,
+}
+
+/// What a reader hands out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// The text that is there, together.
+    Text,
+    /// One event.
+    Event,
+}
+
+/// Reads one job.
+pub(crate) struct Reader {
+    reading: Mutex<Reading>,
+    waiter: Mutex<Waiter>,
+    turn: Mutex<u32>,
+}
+
+/// Something that was read.
+pub(crate) enum Item {
+    Text(String),
+    Event(Box<JobEvent>),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Wake for Reader {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let was_woken = std::mem::replace(&mut lock(&self.waiter).is_woken, true);
+        if !was_woken {
+            delivery::deliver(Delivery::Ready(self.clone()));
+        }
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(source: Source) -> Arc<Self> {
+        let reading = Reading { source, answer: Answer::default(), given: 0 };
+        Arc::new(Self {
+            reading: Mutex::new(reading),
+            waiter: Mutex::default(),
+            turn: Mutex::default(),
+        })
+    }
+
+    /// The handle of the job, if this is its submitter's reader.
+    pub(crate) fn with_submitted<T>(&self, read: impl FnOnce(&mut JobHandle) -> T) -> Option<T> {
+        match &mut lock(&self.reading).source {
+            Source::Submitted(job) => Some(read(job)),
+            Source::Attached(_) => None,
+        }
+    }
+
+    /// The next item; `None` at the end.
+    ///
+    /// # Errors
+    /// The error of the job, or why its events broke off.
+    pub(crate) fn poll_next(
+        &self,
+        context: &mut Context<'_>,
+        what: What,
+    ) -> Poll<Result<Option<Item>, Error>> {
+        let mut reading = lock(&self.reading);
+        let Reading { source, answer, given } = &mut *reading;
+        let mut next = None;
+        let polled = source.poll_read(context, |seq, event| {
+            answer.add(event);
+            match what {
+                What::Text => ControlFlow::Continue(()),
+                What::Event => {
+                    next = Some(Box::new(JobEvent { seq, kind: event.to_kind() }));
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        if let Some(event) = next {
+            *given = answer.text.len();
+            return Poll::Ready(match event.kind {
+                EventKind::Error(error) => Err(error),
+                _ => Ok(Some(Item::Event(event))),
+            });
+        }
+        if answer.text.len() > *given && what == What::Text {
+            let text = answer.text[*given..].to_owned();
+            *given = answer.text.len();
+            return Poll::Ready(Ok(Some(Item::Text(text))));
+        }
+        if let Some(end) = &answer.end {
+            return Poll::Ready(match end {
+                Ok(_) => Ok(None),
+                Err(error) => Err(error.clone()),
+            });
+        }
+        if let Some(error) = source.interruption() {
+            return Poll::Ready(Err(error.clone()));
+        }
+        if source.is_done() {
+            return Poll::Ready(Ok(None));
+        }
+        match polled {
+            Poll::Pending => Poll::Pending,
+            // It is read again by whoever is woken.
+            Poll::Ready(()) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Reads to the end, and returns the whole answer.
+    ///
+    /// # Errors
+    /// As [`poll_next`](Self::poll_next).
+    pub(crate) async fn answer(self: Arc<Self>) -> Result<Answer, Error> {
+        std::future::poll_fn(|context| {
+            loop {
+                match self.poll_next(context, What::Text) {
+                    Poll::Ready(Ok(Some(_))) => {}
+                    Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await?;
+        Ok(lock(&self.reading).answer.clone())
+    }
+
+    /// A future that is done when there may be more to read.
+    ///
+    /// # Errors
+    /// `RuntimeError` if no loop runs, or if another task waits for this reader.
+    fn readable(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.is_awaited(py)? {
+            return Err(PyRuntimeError::new_err(
+                "another task waits for the next item of this job",
+            ));
+        }
+        delivery::start()?;
+        let target = LoopFuture::new(py)?;
+        let future = target.future.clone_ref(py);
+        let is_woken = {
+            let mut waiter = lock(&self.waiter);
+            waiter.target = Some(target);
+            waiter.is_woken
+        };
+        // It was woken since the last look, when nobody waited yet.
+        if is_woken {
+            delivery::deliver(Delivery::Ready(self.clone()));
+        }
+        Ok(future)
+    }
+
+    /// Returns true if a task waits. One that was cancelled, or whose loop was closed, does not.
+    fn is_awaited(&self, py: Python<'_>) -> PyResult<bool> {
+        let mut waiter = lock(&self.waiter);
+        let Some(target) = &waiter.target else { return Ok(false) };
+        let is_gone = target.future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
+            || target.event_loop.call_method0(py, intern!(py, "is_closed"))?.is_truthy(py)?;
+        if is_gone {
+            waiter.target = None;
+        }
+        Ok(!is_gone)
+    }
+
+    /// The event loop of the task that waits.
+    pub(crate) fn event_loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        let mut waiter = lock(&self.waiter);
+        match &waiter.target {
+            Some(target) => Some(target.event_loop.clone_ref(py)),
+            None => {
+                waiter.is_woken = false;
+                None
+            }
+        }
+    }
+
+    /// Wakes the task that waits, in the thread of its loop.
+    pub(crate) fn resolve(&self, py: Python<'_>) -> PyResult<()> {
+        let target = {
+            let mut waiter = lock(&self.waiter);
+            waiter.is_woken = false;
+            waiter.target.take()
+        };
+        target.map_or(Ok(()), |target| target.resolve(py, Ok(py.None())))
+    }
+}
+
+/// The next item of a job, for `await`. The item is taken when the task goes on, and not before: what a task that is
+/// cancelled does not take stays for the next one.
+#[pyclass(module = "rbee._rbee")]
+pub(crate) struct Next {
+    reader: Arc<Reader>,
+    what: What,
+    /// Lets other tasks run first.
+    is_turn_of_others: bool,
+    /// What the future yields, while it is waited for.
+    waiting: Option<Py<PyAny>>,
+}
+
+impl Next {
+    pub(crate) fn new(reader: Arc<Reader>, what: What) -> Self {
+        let is_turn_of_others = {
+            let mut turn = lock(&reader.turn);
+            *turn = (*turn + 1) % TURN;
+            *turn == 0
+        };
+        Self { reader, what, is_turn_of_others, waiting: None }
+    }
+}
+
+#[pymethods]
+impl Next {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// A step of a coroutine: it yields what is to be waited for, and returns by `StopIteration`.
+    fn __next__(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if std::mem::take(&mut self.is_turn_of_others) {
+            return Ok(py.None());
+        }
+        if let Some(waiting) = self.waiting.take() {
+            match waiting.call_method0(py, intern!(py, "__next__")) {
+                // It is not done.
+                Ok(future) => {
+                    self.waiting = Some(waiting);
+                    return Ok(future);
+                }
+                Err(error) if error.is_instance_of::<PyStopIteration>(py) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let waker = Waker::from(self.reader.clone());
+        match self.reader.poll_next(&mut Context::from_waker(&waker), self.what) {
+            Poll::Ready(Ok(Some(item))) => Err(PyStopIteration::new_err((item.into_python(py)?,))),
+            Poll::Ready(Ok(None)) => Err(PyStopAsyncIteration::new_err(())),
+            Poll::Ready(Err(error)) => Err(to_python(py, &error)),
+            Poll::Pending => {
+                let future = self.reader.readable(py)?;
+                let waiting = future.call_method0(py, intern!(py, "__await__"))?;
+                let yielded = waiting.call_method0(py, intern!(py, "__next__"))?;
+                self.waiting = Some(waiting);
+                Ok(yielded)
+            }
+        }
+    }
+}
+
+impl Item {
+    pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self {
+            Self::Text(text) => Ok(pyo3::types::PyString::new(py, &text).into_any().unbind()),
+            Self::Event(event) => crate::job::event(py, &event),
+        }
+    }
+}
