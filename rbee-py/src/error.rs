@@ -49,10 +49,15 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
 
 /// An exception of a part that is written in Python, as the source of an error. Its text is made at once, because it
 /// may be printed where the interpreter is not at hand.
-#[derive(Debug)]
 pub(crate) struct Raised {
     exception: PyErr,
     text: String,
+}
+
+impl fmt::Debug for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Raised").field(&self.text).finish()
+    }
 }
 
 impl fmt::Display for Raised {

@@ -1,7 +1,7 @@
 //! The bridge between rbee and its Python package: the module `rbee._rbee`.
 //!
 //! The package `rbee`, in `python`, is what people see; its classes hold those of this module. Operations are
-//! [`Pending`](pending::Pending): the package waits for them in a thread, or awaits them.
+//! `Pending` (`pending.rs`): the package waits for them in a thread, or awaits them.
 
 mod conformance;
 mod daemon;

@@ -2,7 +2,7 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -119,6 +119,7 @@ pub(crate) struct Reader {
     reading: Mutex<Reading>,
     waiter: Mutex<Waiter>,
     turn: Mutex<u32>,
+    waker: Waker,
 }
 
 /// Something that was read.
@@ -131,15 +132,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Wake for Reader {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
+/// Wakes a reader. The events hold it, and they must not hold the reader: a job that nobody reads any more is cancelled
+/// by the end of its reader.
+struct Waking(Weak<Reader>);
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        let was_woken = std::mem::replace(&mut lock(&self.waiter).is_woken, true);
+impl Wake for Waking {
+    fn wake(self: Arc<Self>) {
+        let Some(reader) = self.0.upgrade() else { return };
+        let was_woken = std::mem::replace(&mut lock(&reader.waiter).is_woken, true);
         if !was_woken {
-            delivery::deliver(Delivery::Ready(self.clone()));
+            delivery::deliver(Delivery::Ready(reader));
         }
     }
 }
@@ -147,10 +149,11 @@ impl Wake for Reader {
 impl Reader {
     pub(crate) fn new(source: Source) -> Arc<Self> {
         let reading = Reading { source, answer: Answer::default(), given: 0 };
-        Arc::new(Self {
+        Arc::new_cyclic(|own| Self {
             reading: Mutex::new(reading),
             waiter: Mutex::default(),
             turn: Mutex::default(),
+            waker: Arc::new(Waking(own.clone())).into(),
         })
     }
 
@@ -346,8 +349,8 @@ impl Next {
                 Err(error) => return Err(error),
             }
         }
-        let waker = Waker::from(self.reader.clone());
-        match self.reader.poll_next(&mut Context::from_waker(&waker), self.what) {
+        let reader = &self.reader;
+        match reader.poll_next(&mut Context::from_waker(&reader.waker), self.what) {
             Poll::Ready(Ok(Some(item))) => Err(PyStopIteration::new_err((item.into_python(py)?,))),
             Poll::Ready(Ok(None)) => Err(PyStopAsyncIteration::new_err(())),
             Poll::Ready(Err(error)) => Err(to_python(py, &error)),

@@ -47,12 +47,11 @@ impl Serving {
                 "a token is needed to serve others than this machine: token=secrets.token_hex(32)";
             return Err(pyo3::exceptions::PyValueError::new_err(message));
         }
-        let all = |texts: &[String]| texts.to_vec();
-        let origins = all(allow_origins)
+        let origins = allow_origins
             .iter()
             .map(|text| parsed::<AllowedOrigin>(py, text))
             .collect::<PyResult<Vec<_>>>()?;
-        let hosts = all(allow_hosts)
+        let hosts = allow_hosts
             .iter()
             .map(|text| parsed::<AllowedHost>(py, text))
             .collect::<PyResult<Vec<_>>>()?;

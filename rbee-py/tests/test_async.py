@@ -87,6 +87,32 @@ def test_a_cancelled_task_ends_its_job_soon() -> None:
     run(work)
 
 
+def test_a_cancelled_task_takes_its_job_out_of_the_queue() -> None:
+    async def work(queen: rbee.AsyncQueen) -> None:
+        await queen.policy.set("// Waits.\nfn schedule(job, workers, hives) { wait() }")
+        job_id = ""
+
+        async def read() -> None:
+            nonlocal job_id
+            job = await queen.submit(prompt="Hi")
+            job_id = job.id
+            async for _ in job:
+                pass
+
+        task = asyncio.create_task(read())
+        while not job_id or await queen.position(job_id) is None:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        while await queen.position(job_id) is not None:
+            await asyncio.sleep(0.01)
+        assert (await queen.job(job_id)).state == "cancelled"
+
+    run(work)
+
+
 def test_an_application_that_raises_inside_async_for_ends_its_job() -> None:
     async def work(queen: rbee.AsyncQueen) -> None:
         job_id = ""

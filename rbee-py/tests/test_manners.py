@@ -53,7 +53,9 @@ def test_importing_sets_up_nothing() -> None:
 @pytest.mark.parametrize("waits", ["next(iter(job))", "job.result()", "queen.attach(job.id).result()"])
 def test_ctrl_c_interrupts_a_wait_at_once(waits: str) -> None:
     script = f"""
-    import rbee, sys, time
+    import rbee, signal
+    # It is ignored if the tests run in the background of a shell.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with rbee.Queen(interactive_wait=600) as queen:
         queen.policy.set("// Waits.\\nfn schedule(job, workers, hives) {{ wait() }}")
         job = queen.submit(prompt="Hi")
@@ -71,10 +73,12 @@ def test_ctrl_c_interrupts_a_wait_at_once(waits: str) -> None:
     time.sleep(0.3)
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert process.stdout.readline() == "interrupted\n"
-    assert time.monotonic() - start < 5
-    process.kill()
-    process.communicate(timeout=LIMIT)
+    try:
+        output, _ = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+    assert output == "interrupted\n"
+    assert time.monotonic() - start < LIMIT / 2
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
