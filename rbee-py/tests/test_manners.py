@@ -64,6 +64,7 @@ def test_ctrl_c_interrupts_a_wait_at_once(waits: str) -> None:
             {waits}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
+            job.cancel()
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
