@@ -1,6 +1,7 @@
 #!/bin/sh
 # Machines to try `rbee hive add` with, on this machine: network namespaces, each with an SSH server, a user without any
-# rights, a home directory of its own, and no route to anywhere. Needs root, iproute2, util-linux and openssh-server.
+# rights, a home directory of its own, and no route to anywhere. Needs root, and the Debian packages iproute2, util-linux and
+# openssh-server.
 #
 #   machines.sh up [COUNT]     makes them (3, at most 200): bee-1, bee-2, …
 #   machines.sh cut NAME       takes its link away
@@ -35,7 +36,7 @@ die() {
 
 [ "$(id -u)" = 0 ] || die "network namespaces need root"
 for tool in ip unshare nsenter ssh-keygen; do
-	command -v "$tool" >/dev/null || die "$tool is missing; install iproute2, util-linux and openssh-client"
+	command -v "$tool" >/dev/null || die "$tool is missing; install iproute2, util-linux and openssh-server"
 done
 
 # The names of a machine's parts, by its number. Names of links have at most 15 characters.
@@ -63,6 +64,8 @@ keys() {
 	printf 'root:x:0:\nsshd:x:74:\n%s:x:%s:\n' $user $id >"$dir/group"
 	: >"$dir/known_hosts"
 	: >"$dir/ssh_config"
+	# Whoever has called `sudo` uses the machines, without root.
+	[ -z "${SUDO_USER:-}" ] || chown "$SUDO_USER" "$dir/id" "$dir/known_hosts"
 }
 
 make() {

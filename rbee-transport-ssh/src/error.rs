@@ -214,8 +214,9 @@ impl fmt::Display for UnknownHostKey {
             write!(
                 formatter,
                 ". Compare the fingerprint with what `ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub` prints on that \
-                 machine. If they are equal, accept the key once (`ssh {target}`, or --accept-new)",
-                fingerprint.file_word()
+                 machine. If they are equal, accept the key once (`{}`, or --accept-new)",
+                fingerprint.file_word(),
+                command(target)
             )?;
         } else {
             formatter
@@ -224,7 +225,8 @@ impl fmt::Display for UnknownHostKey {
             write!(
                 formatter,
                 ". Either its keys were replaced, or another machine answers. Ask its administrator; if the keys were \
-                 replaced, connect once with `ssh {target}` and accept the new key there"
+                 replaced, connect once with `{}` and accept the new key there",
+                command(target)
             )?;
         }
         if !unusable.is_empty() {
@@ -233,6 +235,16 @@ impl fmt::Display for UnknownHostKey {
         }
         Ok(())
     }
+}
+
+/// What a person types to connect to this target. `ssh` takes a port only in a URL.
+fn command(target: &str) -> String {
+    let has_port = target.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && (host.ends_with(']') || !host.contains(':'))
+    });
+    let scheme = if has_port { "ssh://" } else { "" };
+    format!("ssh {scheme}{target}")
 }
 
 /// A host key that differs from the recorded one of the same type.
@@ -343,4 +355,19 @@ fn list(
         write!(formatter, "{item}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn a_target_with_a_port_is_typed_as_a_url() {
+        assert_eq!(command("gpu-box"), "ssh gpu-box");
+        assert_eq!(command("ada@gpu-box"), "ssh ada@gpu-box");
+        assert_eq!(command("ada@gpu-box:2222"), "ssh ssh://ada@gpu-box:2222");
+        assert_eq!(command("bee@[198.19.3.2]:22"), "ssh ssh://bee@[198.19.3.2]:22");
+        assert_eq!(command("ssh://ada@gpu-box:2222"), "ssh ssh://ada@gpu-box:2222");
+        assert_eq!(command("fe80::1"), "ssh fe80::1");
+    }
 }

@@ -2,7 +2,9 @@ state=$root/hives/$hive
 others=
 for h in "$root"/hives/*/; do
 	h=${h%/}
-	[ -d "$h" ] && [ "$h" != "$state" ] && others=${h##*/}
+	[ -d "$h" ] && [ "$h" != "$state" ] || continue
+	# One that was removed has left its models at most.
+	[ -n "$(find "$h" -mindepth 1 -maxdepth 1 ! -name models 2>/dev/null | head -n 1)" ] && others=${h##*/}
 done
 if [ -z "$others" ]; then
 	find_process "$root/versions"

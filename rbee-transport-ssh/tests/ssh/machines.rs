@@ -54,6 +54,8 @@ impl Machines {
         let mut variables: BTreeMap<_, _> =
             variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         variables.insert("MACHINES_DIR", directory.display().to_string());
+        // A person's own machines have the other one.
+        variables.insert("MACHINES_SUBNET", "198.19".into());
         let machines = Self { directory, variables, _lock: lock };
         // Those of a run that was killed.
         machines.script(&["down"]);

@@ -89,17 +89,25 @@ async fn versions_that_another_machine_may_use_are_kept() {
     old_directory(&root.join("versions/0.1-a"));
     for hive in ["here", "there"] {
         fs::create_dir_all(root.join("hives").join(hive)).unwrap();
+        fs::write(root.join("hives").join(hive).join("hive.json"), "{}").unwrap();
     }
+    // One that was removed, apart from its models.
+    fs::create_dir_all(root.join("hives/gone/models")).unwrap();
+    fs::write(root.join("hives/gone/models/weights"), "").unwrap();
     let root_path = root.to_str().unwrap();
     let removed = remove_old_versions(&exec, root_path, &[], &()).await.unwrap();
     assert_eq!((removed.removed.len(), removed.kept.len()), (0, 1));
     assert!(removed.kept[0].1.contains("other machines"), "{removed:?}");
     let options = RemoveOptions::new("here");
     let removed = remove(&exec, root_path, &options, &()).await.unwrap();
-    assert_eq!(names(&root.join("hives")), ["there"]);
+    assert_eq!(names(&root.join("hives")), ["gone", "there"]);
     assert!(root.join("versions/0.1-a").exists());
     assert!(removed.kept[0].1.contains("the hive there may use it"), "{removed:?}");
-    remove(&exec, root_path, &RemoveOptions::new("there"), &()).await.unwrap();
+    let removed = remove(&exec, root_path, &RemoveOptions::new("there"), &()).await.unwrap();
+    assert_eq!((names(&root), removed.kept), (vec!["hives".into()], vec![]));
+    let mut options = RemoveOptions::new("gone");
+    options.models = true;
+    remove(&exec, root_path, &options, &()).await.unwrap();
     assert!(!root.exists());
 }
 
