@@ -1,31 +1,43 @@
 //! What the runtime brings to event loops of Python.
 //!
-//! The runtime's threads never wait for the interpreter's lock: they put what has happened into a list, and one thread
-//! takes it from there to the event loops. What has happened meanwhile goes together, with one call for each loop.
+//! The runtime's threads never wait for the interpreter's lock. Each event loop has a [`Gate`]: a list of what has
+//! happened, and a socket that the loop watches. A thread of the runtime puts something into the list and writes a byte,
+//! unless one is there already, and the loop takes all that has come meanwhile.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
+    cell::RefCell,
+    io::{Read, Write},
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
 };
 
-use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3::{exceptions::PyRuntimeError, intern, prelude::*};
 
 use crate::{error::to_python, reader::Reader};
 
 /// A result that is made in Python's memory when it is delivered.
 pub(crate) type Value = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
 
-/// A future of `asyncio`, and its loop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A future of `asyncio`, and the gate of its loop.
 pub(crate) struct LoopFuture {
     pub(crate) event_loop: Py<PyAny>,
     pub(crate) future: Py<PyAny>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl LoopFuture {
     /// A future of the loop that runs in this thread.
     ///
     /// # Errors
-    /// `RuntimeError` if none runs.
+    /// `RuntimeError` if none runs, and `NotImplementedError` if the loop cannot watch a socket.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
         static RUNNING_LOOP: OnceLock<Py<PyAny>> = OnceLock::new();
         let running_loop = match RUNNING_LOOP.get() {
@@ -36,20 +48,21 @@ impl LoopFuture {
             }
         };
         let event_loop = running_loop.bind(py).call0()?;
-        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?.unbind();
-        Ok(Self { event_loop: event_loop.unbind(), future })
+        let gate = Gate::of(&event_loop)?;
+        let future = event_loop.call_method0(intern!(py, "create_future"))?.unbind();
+        Ok(Self { event_loop: event_loop.unbind(), future, gate })
     }
 
     /// Sets the result, in the thread of the loop. A future that was cancelled stays so.
     pub(crate) fn resolve(&self, py: Python<'_>, result: PyResult<Py<PyAny>>) -> PyResult<()> {
         let future = self.future.bind(py);
-        if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+        if future.call_method0(intern!(py, "done"))?.is_truthy()? {
             return Ok(());
         }
         match result {
-            Ok(value) => future.call_method1(pyo3::intern!(py, "set_result"), (value,)),
+            Ok(value) => future.call_method1(intern!(py, "set_result"), (value,)),
             Err(error) => {
-                future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))
+                future.call_method1(intern!(py, "set_exception"), (error.into_value(py),))
             }
         }
         .map(drop)
@@ -62,53 +75,150 @@ pub(crate) enum Delivery {
     Ended(LoopFuture, rbee_core::Result<Value>),
     /// A reader may have more to read.
     Ready(Arc<Reader>),
-    /// A task is not needed any more.
-    Cancelled(Py<PyAny>),
 }
 
+/// The way to one event loop.
+pub(crate) struct Gate {
+    deliveries: Mutex<Vec<Delivery>>,
+    /// A byte is on its way to the loop.
+    is_signaled: AtomicBool,
+    to_loop: UnixStream,
+    in_loop: UnixStream,
+}
+
+thread_local! {
+    /// The gate of the loop that this thread used last, with the address of the loop.
+    static LAST: RefCell<Option<(Py<PyAny>, Arc<Gate>)>> = const { RefCell::new(None) };
+}
+
+impl Gate {
+    /// The gate of a loop, which is made when it is first needed.
+    fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let py = event_loop.py();
+        let last = LAST.with_borrow(|last| {
+            let (known, gate) = last.as_ref()?;
+            known.is(event_loop).then(|| gate.clone())
+        });
+        if let Some(gate) = last {
+            return Ok(gate);
+        }
+        static GATES: OnceLock<Py<PyAny>> = OnceLock::new();
+        let gates = match GATES.get() {
+            Some(gates) => gates,
+            None => {
+                let made = py.import("weakref")?.getattr("WeakKeyDictionary")?.call0()?.unbind();
+                GATES.get_or_init(|| made)
+            }
+        };
+        let gates = gates.bind(py);
+        let found = gates.call_method1("get", (event_loop,))?;
+        let gate = if found.is_none() {
+            let gate = Arc::new(Self::new().map_err(|cause| {
+                PyRuntimeError::new_err(format!("rbee cannot make a socket: {cause}"))
+            })?);
+            let watcher = Py::new(py, Watcher(gate.clone()))?;
+            event_loop.call_method1("add_reader", (gate.in_loop.as_raw_fd(), &watcher))?;
+            gates.set_item(event_loop, watcher)?;
+            gate
+        } else {
+            found.cast::<Watcher>()?.get().0.clone()
+        };
+        LAST.set(Some((event_loop.clone().unbind(), gate.clone())));
+        Ok(gate)
+    }
+
+    fn new() -> std::io::Result<Self> {
+        let (to_loop, in_loop) = UnixStream::pair()?;
+        to_loop.set_nonblocking(true)?;
+        in_loop.set_nonblocking(true)?;
+        Ok(Self {
+            deliveries: Mutex::default(),
+            is_signaled: AtomicBool::new(false),
+            to_loop,
+            in_loop,
+        })
+    }
+
+    /// Hands something over. It never waits for the interpreter.
+    pub(crate) fn deliver(&self, delivery: Delivery) {
+        lock(&self.deliveries).push(delivery);
+        if !self.is_signaled.swap(true, Ordering::AcqRel) {
+            // If the loop was closed, nobody reads it, and nobody waits either.
+            let _ = (&self.to_loop).write(&[1]);
+        }
+    }
+}
+
+/// What a loop calls if its gate has something.
+#[pyclass(frozen, module = "rbee._rbee")]
+struct Watcher(Arc<Gate>);
+
+#[pymethods]
+impl Watcher {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let gate = &self.0;
+        let mut bytes = [0; 16];
+        // Before the list is taken: what comes later writes a byte again.
+        let _ = (&gate.in_loop).read(&mut bytes);
+        gate.is_signaled.store(false, Ordering::Release);
+        let deliveries = std::mem::take(&mut *lock(&gate.deliveries));
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Ended(future, result) => {
+                    let result = result.map_err(|error| to_python(py, &error));
+                    future.resolve(py, result.and_then(|value| value(py)))?;
+                }
+                Delivery::Ready(reader) => reader.resolve(py)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tasks of Python that are not needed any more, and the thread that cancels them.
 #[derive(Default)]
-struct Waiting {
-    deliveries: Vec<Delivery>,
+struct Cancelling {
+    tasks: Vec<Py<PyAny>>,
     thread: Option<JoinHandle<()>>,
     ended: bool,
 }
 
-static WAITING: Mutex<Waiting> =
-    Mutex::new(Waiting { deliveries: Vec::new(), thread: None, ended: false });
+static CANCELLING: Mutex<Cancelling> =
+    Mutex::new(Cancelling { tasks: Vec::new(), thread: None, ended: false });
 static ARRIVED: Condvar = Condvar::new();
 
-/// Hands something over. It never waits for the interpreter.
-pub(crate) fn deliver(delivery: Delivery) {
-    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    if waiting.ended {
+/// Cancels a task: a future of `concurrent`, which can be cancelled in any thread. The caller does not wait.
+pub(crate) fn cancel(task: Py<PyAny>) {
+    let mut cancelling = lock(&CANCELLING);
+    if cancelling.ended {
         return;
     }
-    waiting.deliveries.push(delivery);
-    drop(waiting);
+    cancelling.tasks.push(task);
+    drop(cancelling);
     ARRIVED.notify_one();
 }
 
-/// Starts the thread, unless it runs.
+/// Starts the thread that cancels tasks, unless it runs.
 ///
 /// # Errors
 /// `RuntimeError` if the system gives no thread.
 pub(crate) fn start() -> PyResult<()> {
-    let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-    if waiting.thread.is_none() && !waiting.ended {
+    let mut cancelling = lock(&CANCELLING);
+    if cancelling.thread.is_none() && !cancelling.ended {
         let thread = std::thread::Builder::new().name("rbee-python".into()).spawn(run);
         let failed =
             |cause| PyRuntimeError::new_err(format!("rbee cannot start a thread: {cause}"));
-        waiting.thread = Some(thread.map_err(failed)?);
+        cancelling.thread = Some(thread.map_err(failed)?);
     }
     Ok(())
 }
 
-/// Ends the thread. What was not delivered is dropped.
+/// Ends the thread.
 pub(crate) fn end(py: Python<'_>) {
     let (thread, rest) = {
-        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.ended = true;
-        (waiting.thread.take(), std::mem::take(&mut waiting.deliveries))
+        let mut cancelling = lock(&CANCELLING);
+        cancelling.ended = true;
+        (cancelling.thread.take(), std::mem::take(&mut cancelling.tasks))
     };
     ARRIVED.notify_one();
     drop(rest);
@@ -120,66 +230,25 @@ pub(crate) fn end(py: Python<'_>) {
 
 fn run() {
     loop {
-        let deliveries = {
-            let waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut waiting = ARRIVED
-                .wait_while(waiting, |waiting| waiting.deliveries.is_empty() && !waiting.ended)
+        let tasks = {
+            let mut cancelling = ARRIVED
+                .wait_while(lock(&CANCELLING), |cancelling| {
+                    cancelling.tasks.is_empty() && !cancelling.ended
+                })
                 .unwrap_or_else(PoisonError::into_inner);
-            if waiting.ended {
+            if cancelling.ended {
                 return;
             }
-            std::mem::take(&mut waiting.deliveries)
+            std::mem::take(&mut cancelling.tasks)
         };
-        if Python::try_attach(|py| hand_over(py, deliveries)).is_none() {
+        let cancelled = Python::try_attach(|py| {
+            for task in tasks {
+                // One that has ended stays so.
+                let _ = task.call_method0(py, intern!(py, "cancel"));
+            }
+        });
+        if cancelled.is_none() {
             return;
         }
-    }
-}
-
-fn hand_over(py: Python<'_>, deliveries: Vec<Delivery>) {
-    let mut batches: Vec<(Py<PyAny>, Vec<Delivery>)> = Vec::new();
-    for delivery in deliveries {
-        let event_loop = match &delivery {
-            Delivery::Ended(future, _) => Some(future.event_loop.clone_ref(py)),
-            Delivery::Ready(reader) => reader.event_loop(py),
-            Delivery::Cancelled(task) => {
-                // A future of `concurrent`, which can be cancelled in any thread. One that has ended stays so.
-                let _ = task.call_method0(py, pyo3::intern!(py, "cancel"));
-                None
-            }
-        };
-        let Some(event_loop) = event_loop else { continue };
-        match batches.iter_mut().find(|(known, _)| known.is(&event_loop)) {
-            Some((_, batch)) => batch.push(delivery),
-            None => batches.push((event_loop, vec![delivery])),
-        }
-    }
-    for (event_loop, batch) in batches {
-        let batch = Batch(Mutex::new(batch));
-        let Ok(batch) = Py::new(py, batch) else { continue };
-        // A loop that was closed has no use for it.
-        let _ = event_loop.call_method1(py, pyo3::intern!(py, "call_soon_threadsafe"), (batch,));
-    }
-}
-
-/// Deliveries for one loop, which calls this.
-#[pyclass(frozen, module = "rbee._rbee")]
-struct Batch(Mutex<Vec<Delivery>>);
-
-#[pymethods]
-impl Batch {
-    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let batch = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for delivery in batch {
-            match delivery {
-                Delivery::Ended(future, result) => {
-                    let result = result.map_err(|error| to_python(py, &error));
-                    future.resolve(py, result.and_then(|value| value(py)))?;
-                }
-                Delivery::Ready(reader) => reader.resolve(py)?,
-                Delivery::Cancelled(_) => {}
-            }
-        }
-        Ok(())
     }
 }

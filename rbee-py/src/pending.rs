@@ -15,7 +15,7 @@ use pyo3::{
 use tokio::task::AbortHandle;
 
 use crate::{
-    delivery::{self, Delivery, LoopFuture, Value},
+    delivery::{Delivery, LoopFuture, Value},
     error::to_python,
     runtime,
 };
@@ -81,12 +81,12 @@ impl Pending {
 
     fn __await__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let runtime = runtime::handle()?;
-        delivery::start()?;
         let target = LoopFuture::new(py)?;
         let future = target.future.clone_ref(py);
         let work = self.take()?;
+        let gate = target.gate.clone();
         let task = runtime.spawn(async move {
-            delivery::deliver(Delivery::Ended(target, work.await));
+            gate.deliver(Delivery::Ended(target, work.await));
         });
         let cancel = Cancel(task.abort_handle());
         future.call_method1(py, pyo3::intern!(py, "add_done_callback"), (cancel,))?;

@@ -18,7 +18,7 @@ use rbee_core::{
 };
 
 use crate::{
-    delivery::{self, Delivery, LoopFuture},
+    delivery::{Delivery, LoopFuture},
     error::to_python,
 };
 
@@ -139,10 +139,16 @@ struct Waking(Weak<Reader>);
 impl Wake for Waking {
     fn wake(self: Arc<Self>) {
         let Some(reader) = self.0.upgrade() else { return };
-        let was_woken = std::mem::replace(&mut lock(&reader.waiter).is_woken, true);
-        if !was_woken {
-            delivery::deliver(Delivery::Ready(reader));
-        }
+        let gate = {
+            let mut waiter = lock(&reader.waiter);
+            let was_woken = std::mem::replace(&mut waiter.is_woken, true);
+            // If nobody waits, whoever does so later sees that it was woken.
+            match &waiter.target {
+                Some(target) if !was_woken => target.gate.clone(),
+                _ => return,
+            }
+        };
+        gate.deliver(Delivery::Ready(reader));
     }
 }
 
@@ -250,9 +256,8 @@ impl Reader {
                 "another task waits for the next item of this job",
             ));
         }
-        delivery::start()?;
         let target = LoopFuture::new(py)?;
-        let future = target.future.clone_ref(py);
+        let (future, gate) = (target.future.clone_ref(py), target.gate.clone());
         let is_woken = {
             let mut waiter = lock(&self.waiter);
             waiter.target = Some(target);
@@ -260,7 +265,7 @@ impl Reader {
         };
         // It was woken since the last look, when nobody waited yet.
         if is_woken {
-            delivery::deliver(Delivery::Ready(self.clone()));
+            gate.deliver(Delivery::Ready(self.clone()));
         }
         Ok(future)
     }
@@ -275,18 +280,6 @@ impl Reader {
             waiter.target = None;
         }
         Ok(!is_gone)
-    }
-
-    /// The event loop of the task that waits.
-    pub(crate) fn event_loop(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        let mut waiter = lock(&self.waiter);
-        match &waiter.target {
-            Some(target) => Some(target.event_loop.clone_ref(py)),
-            None => {
-                waiter.is_woken = false;
-                None
-            }
-        }
     }
 
     /// Wakes the task that waits, in the thread of its loop.
@@ -350,6 +343,7 @@ impl Next {
             }
         }
         let reader = &self.reader;
+        lock(&reader.waiter).is_woken = false;
         match reader.poll_next(&mut Context::from_waker(&reader.waker), self.what) {
             Poll::Ready(Ok(Some(item))) => Err(PyStopIteration::new_err((item.into_python(py)?,))),
             Poll::Ready(Ok(None)) => Err(PyStopAsyncIteration::new_err(())),

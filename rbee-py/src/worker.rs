@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    delivery::{self, Delivery},
+    delivery,
     error::{from_python, internal, to_python},
     output,
     pending::Pending,
@@ -207,7 +207,7 @@ impl Given {
         let cancelled = self.cancelled.clone();
         tokio::runtime::Handle::current().spawn(async move {
             cancelled.cancelled().await;
-            delivery::deliver(Delivery::Cancelled(task));
+            delivery::cancel(task);
         });
         delivery::start()?;
         Ok(None)
