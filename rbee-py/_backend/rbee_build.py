@@ -38,11 +38,13 @@ MODEL_FILES = [
 # As maturin sets it, so that the dependencies are built once.
 os.environ["PYO3_BUILD_EXTENSION_MODULE"] = "1"
 PROFILE = os.environ.get("RBEE_BUILD_PROFILE", "release")
+# A source distribution has fewer packages than the lock file, so cargo must be able to remove the others from it.
+LOCKED = ["--locked"] if (ROOT / "tests").is_dir() else []
 
 
 def _built_program() -> Path:
     """Builds the file with all programs, and returns its path."""
-    command = ["cargo", "build", "--locked", "--profile", PROFILE, "--package", "rbee-py", "--bin", "rbee-programs"]
+    command = ["cargo", "build", *LOCKED, "--profile", PROFILE, "--package", "rbee-py", "--bin", "rbee-programs"]
     command += ["--message-format", "json-render-diagnostics"]
     # Only the last step of a build depends on it.
     command += ["--config", f'profile.{PROFILE}.strip="symbols"']
@@ -81,7 +83,7 @@ def _staged() -> None:
 
 def _with_profile(config_settings: dict[str, str] | None) -> dict[str, str]:
     settings = dict(config_settings or {})
-    settings.setdefault("build-args", f"--profile {PROFILE} --locked")
+    settings.setdefault("build-args", " ".join(["--profile", PROFILE, *LOCKED]))
     return settings
 
 
