@@ -20,7 +20,8 @@ def shown(tasks: Iterable[Answered], count: int) -> Iterable[Answered]:
         from tqdm import tqdm
     except ImportError:
         return tasks
-    return tqdm(tasks, total=count)
+    bar: Iterable[Answered] = tqdm(tasks, total=count)
+    return bar
 
 
 async def main(count: int) -> None:

@@ -3,7 +3,7 @@
 A client that goes away cancels its job: the response stops reading it, and the job is dropped.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, HTTPException, Request
@@ -13,7 +13,7 @@ import rbee
 
 
 @asynccontextmanager
-async def lifespan(application: FastAPI) -> AsyncIterator[None]:
+async def lifespan(application: FastAPI) -> AsyncGenerator[None, None]:
     async with rbee.Queen() as queen:
         application.state.queen = queen
         yield

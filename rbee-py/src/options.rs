@@ -66,7 +66,7 @@ impl<'py> Options<'py> {
 }
 
 /// The settings that are times. Python has them in seconds.
-const TIMES: [&str; 20] = [
+const TIMES: [&str; 22] = [
     "interactive_wait",
     "batch_wait",
     "job_timeout",
@@ -87,14 +87,11 @@ const TIMES: [&str; 20] = [
     "probe_timeout",
     "hive_lost_after",
     "owner_lease",
+    "events_kept",
+    "replay_limit",
 ];
-const MORE_TIMES: [&str; 2] = ["events_kept", "replay_limit"];
 /// The setting that is a time for each model.
 const TIME_OF_EACH: &str = "model_keep_alive";
-
-fn is_time(name: &str) -> bool {
-    TIMES.contains(&name) || MORE_TIMES.contains(&name)
-}
 
 fn time(name: &str, value: &Value) -> PyResult<Value> {
     if value.is_null() {
@@ -124,7 +121,7 @@ pub(crate) fn settings(changes: &Bound<'_, PyDict>) -> PyResult<Settings> {
                     times.iter().map(|(model, value)| Ok((model.clone(), time(&name, value)?)));
                 Value::Object(each.collect::<PyResult<_>>()?)
             }
-            value if is_time(&name) => time(&name, value)?,
+            value if TIMES.contains(&name.as_str()) => time(&name, value)?,
             value => value.clone(),
         };
         let known = all.get_mut(&name);
@@ -143,8 +140,8 @@ pub(crate) fn settings(changes: &Bound<'_, PyDict>) -> PyResult<Settings> {
 pub(crate) fn default_settings(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     let internal = |error: serde_json::Error| PyTypeError::new_err(error.to_string());
     let mut all = serde_json::to_value(Settings::default()).map_err(internal)?;
-    for name in TIMES.iter().chain(&MORE_TIMES) {
-        if let Some(value) = all.get_mut(*name)
+    for name in TIMES {
+        if let Some(value) = all.get_mut(name)
             && let Ok(time) = serde_json::from_value::<Duration>(value.clone())
         {
             *value = json!(time.as_secs_f64());

@@ -58,7 +58,7 @@ def test_an_application_survives_two_hundred_clients_that_vanish() -> None:
     try:
         wait_for(port)
         ask = f"GET /ask?question=Everything&tokens=400 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
-        clients = []
+        clients: list[socket.socket] = []
         for _ in range(200):
             client = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
             client.sendall(ask)

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import rbee
-
 #: How long a script may take, on a busy machine.
 LIMIT = 60
 

@@ -17,8 +17,17 @@ const NEWEST_MINOR: u32 = 14;
 const MOST_BYTES: u64 = 30 << 20;
 /// What the tests need besides the package, and what only those of one version need.
 const PACKAGES: [&str; 3] = ["pytest", "uvloop", "anyio"];
-const PACKAGES_OF_NEWEST: [&str; 7] =
-    ["mypy", "pyright[nodejs]", "typing_extensions", "fastapi", "uvicorn", "nbclient", "ipykernel"];
+const PACKAGES_OF_NEWEST: [&str; 9] = [
+    "mypy",
+    "pyright[nodejs]",
+    "typing_extensions",
+    "fastapi",
+    "uvicorn",
+    "nbclient",
+    "ipykernel",
+    "tqdm",
+    "types-tqdm",
+];
 
 /// Builds the wheel as `pip` does, and runs the tests of the package in a fresh environment of each Python.
 pub(crate) fn test() -> Result<(), Failure> {
