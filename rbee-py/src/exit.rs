@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use pyo3::prelude::*;
 use rbee_core::Queen;
 
-use crate::{delivery, queen::QueenCore, runtime};
+use crate::{delivery, logs, queen::QueenCore, runtime};
 
 /// How long the queens have to end their hives when the interpreter ends.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -63,5 +63,6 @@ fn end(py: Python<'_>) -> PyResult<()> {
     drop(queens);
     delivery::end(py);
     py.detach(runtime::end);
+    py.detach(logs::end);
     Ok(())
 }

@@ -11,6 +11,7 @@ mod exit;
 mod fleet;
 mod hives;
 mod job;
+mod logs;
 mod models;
 mod open;
 mod options;
@@ -40,6 +41,8 @@ mod _rbee {
     use super::fleet::FleetCore;
     #[pymodule_export]
     use super::job::{Items, Job, set_types};
+    #[pymodule_export]
+    use super::logs::use_logging;
     #[pymodule_export]
     use super::models::ModelsCore;
     #[pymodule_export]

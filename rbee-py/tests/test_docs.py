@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 import rbee
-from rbee import _async, _queen, _sync, conformance, hives, parts
+from rbee import _async, _queen, _sync, conformance, hives, logs, parts
 
 _FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 
 def examples() -> Iterator[doctest.DocTest]:
-    for module in (rbee, _async, _sync, _queen, conformance, hives, parts):
+    for module in (rbee, _async, _sync, _queen, conformance, hives, logs, parts):
         for test in _FINDER.find(module, module.__name__, module=module, extraglobs={"rbee": rbee}):
             if test.examples:
                 yield test

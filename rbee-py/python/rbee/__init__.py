@@ -20,6 +20,7 @@ from ._settings import Settings
 from ._sync import Fleet, Job, Models, Policy, Server, Tenants
 from .errors import *  # noqa: F403
 from .hives import SshHive, UrlHive
+from .logs import use_logging
 from .parts import Scheduler, Worker
 from .types import *  # noqa: F403
 
@@ -54,6 +55,7 @@ __all__ = [
     "errors",
     "parts",
     "types",
+    "use_logging",
 ]
 __all__ += errors.__all__
 __all__ += types.__all__

@@ -32,6 +32,7 @@ __all__ = [
     "open",
     "set_error_classes",
     "set_types",
+    "use_logging",
 ]
 
 _T = TypeVar("_T")
@@ -50,6 +51,7 @@ def daemon(arguments: list[str], program: str | PathLike[str], model: str | Path
 def open(options: dict[str, Any]) -> Pending[QueenCore]: ...
 def set_error_classes(classes: dict[str, type[Any]]) -> None: ...
 def set_types(types: dict[str, type[Any]]) -> None: ...
+def use_logging(level: str) -> None: ...
 
 @final
 class Pending(Generic[_T]):
