@@ -26,9 +26,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The loop that runs in this thread.
+///
+/// # Errors
+/// `RuntimeError` if none runs.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static RUNNING_LOOP: OnceLock<Py<PyAny>> = OnceLock::new();
+    let running_loop = match RUNNING_LOOP.get() {
+        Some(found) => found,
+        None => {
+            let found = py.import("asyncio")?.getattr("get_running_loop")?.unbind();
+            RUNNING_LOOP.get_or_init(|| found)
+        }
+    };
+    running_loop.bind(py).call0()
+}
+
 /// A future of `asyncio`, and the gate of its loop.
 pub(crate) struct LoopFuture {
-    pub(crate) event_loop: Py<PyAny>,
     pub(crate) future: Py<PyAny>,
     pub(crate) gate: Arc<Gate>,
 }
@@ -39,18 +54,10 @@ impl LoopFuture {
     /// # Errors
     /// `RuntimeError` if none runs, and `NotImplementedError` if the loop cannot watch a socket.
     pub(crate) fn new(py: Python<'_>) -> PyResult<Self> {
-        static RUNNING_LOOP: OnceLock<Py<PyAny>> = OnceLock::new();
-        let running_loop = match RUNNING_LOOP.get() {
-            Some(found) => found,
-            None => {
-                let found = py.import("asyncio")?.getattr("get_running_loop")?.unbind();
-                RUNNING_LOOP.get_or_init(|| found)
-            }
-        };
-        let event_loop = running_loop.bind(py).call0()?;
+        let event_loop = running_loop(py)?;
         let gate = Gate::of(&event_loop)?;
         let future = event_loop.call_method0(intern!(py, "create_future"))?.unbind();
-        Ok(Self { event_loop: event_loop.unbind(), future, gate })
+        Ok(Self { future, gate })
     }
 
     /// Sets the result, in the thread of the loop. A future that was cancelled stays so.
@@ -93,7 +100,10 @@ thread_local! {
 
 impl Gate {
     /// The gate of a loop, which is made when it is first needed.
-    fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+    ///
+    /// # Errors
+    /// `NotImplementedError` if the loop cannot watch a socket.
+    pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         let py = event_loop.py();
         let last = LAST.with_borrow(|last| {
             let (known, gate) = last.as_ref()?;
@@ -161,14 +171,21 @@ impl Watcher {
         // Before the list is taken: what comes later writes a byte again.
         let _ = (&gate.in_loop).read(&mut bytes);
         gate.is_signaled.store(false, Ordering::Release);
-        let deliveries = std::mem::take(&mut *lock(&gate.deliveries));
-        for delivery in deliveries {
-            match delivery {
+        let mut deliveries = std::mem::take(&mut *lock(&gate.deliveries)).into_iter();
+        while let Some(delivery) = deliveries.next() {
+            let done = match delivery {
                 Delivery::Ended(future, result) => {
                     let result = result.map_err(|error| to_python(py, &error));
-                    future.resolve(py, result.and_then(|value| value(py)))?;
+                    future.resolve(py, result.and_then(|value| value(py)))
                 }
-                Delivery::Ready(reader) => reader.resolve(py)?,
+                Delivery::Ready(reader) => reader.resolve(py),
+            };
+            // A task that exits must not take what others wait for with it.
+            if done.is_err() {
+                for delivery in deliveries {
+                    gate.deliver(delivery);
+                }
+                return done;
             }
         }
         Ok(())

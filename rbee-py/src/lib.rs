@@ -26,6 +26,7 @@ mod runtime;
 mod scheduler;
 mod serving;
 mod tenants;
+mod wakeup;
 mod worker;
 
 /// The module.

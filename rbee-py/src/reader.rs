@@ -8,7 +8,6 @@ use std::{
 
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration},
-    intern,
     prelude::*,
 };
 use rbee_core::{
@@ -18,8 +17,9 @@ use rbee_core::{
 };
 
 use crate::{
-    delivery::{Delivery, LoopFuture},
+    delivery::{Delivery, Gate, running_loop},
     error::to_python,
+    wakeup::Wakeup,
 };
 
 /// After so many results without a wait, an event loop gets its turn.
@@ -100,7 +100,7 @@ struct Reading {
 /// Who waits for this reader in an event loop.
 #[derive(Default)]
 struct Waiter {
-    target: Option<LoopFuture>,
+    target: Option<(Py<Wakeup>, Arc<Gate>)>,
     /// There may be more to read since the last look.
     is_woken: bool,
 }
@@ -144,7 +144,7 @@ impl Wake for Waking {
             let was_woken = std::mem::replace(&mut waiter.is_woken, true);
             // If nobody waits, whoever does so later sees that it was woken.
             match &waiter.target {
-                Some(target) if !was_woken => target.gate.clone(),
+                Some((_, gate)) if !was_woken => gate.clone(),
                 _ => return,
             }
         };
@@ -246,50 +246,53 @@ impl Reader {
         Ok(lock(&self.reading).answer.clone())
     }
 
-    /// A future that is done when there may be more to read.
+    /// What a task waits for until there may be more to read.
     ///
     /// # Errors
     /// `RuntimeError` if no loop runs, or if another task waits for this reader.
-    fn readable(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn readable(self: &Arc<Self>, py: Python<'_>) -> PyResult<Py<Wakeup>> {
         if self.is_awaited(py)? {
             return Err(PyRuntimeError::new_err(
                 "another task waits for the next item of this job",
             ));
         }
-        let target = LoopFuture::new(py)?;
-        let (future, gate) = (target.future.clone_ref(py), target.gate.clone());
+        let event_loop = running_loop(py)?;
+        let gate = Gate::of(&event_loop)?;
+        let wakeup = Py::new(py, Wakeup::new(event_loop.unbind()))?;
         let is_woken = {
             let mut waiter = lock(&self.waiter);
-            waiter.target = Some(target);
+            waiter.target = Some((wakeup.clone_ref(py), gate.clone()));
             waiter.is_woken
         };
         // It was woken since the last look, when nobody waited yet.
         if is_woken {
             gate.deliver(Delivery::Ready(self.clone()));
         }
-        Ok(future)
+        Ok(wakeup)
     }
 
     /// Returns true if a task waits. One that was cancelled, or whose loop was closed, does not.
     fn is_awaited(&self, py: Python<'_>) -> PyResult<bool> {
-        let mut waiter = lock(&self.waiter);
-        let Some(target) = &waiter.target else { return Ok(false) };
-        let is_gone = target.future.call_method0(py, intern!(py, "done"))?.is_truthy(py)?
-            || target.event_loop.call_method0(py, intern!(py, "is_closed"))?.is_truthy(py)?;
-        if is_gone {
-            waiter.target = None;
+        let wakeup = lock(&self.waiter).target.as_ref().map(|(wakeup, _)| wakeup.clone_ref(py));
+        let Some(wakeup) = wakeup else { return Ok(false) };
+        if !wakeup.get().is_over(py)? {
+            return Ok(true);
         }
-        Ok(!is_gone)
+        lock(&self.waiter).target = None;
+        Ok(false)
     }
 
     /// Wakes the task that waits, in the thread of its loop.
+    ///
+    /// # Errors
+    /// As [`Wakeup::wake`].
     pub(crate) fn resolve(&self, py: Python<'_>) -> PyResult<()> {
         let target = {
             let mut waiter = lock(&self.waiter);
             waiter.is_woken = false;
             waiter.target.take()
         };
-        target.map_or(Ok(()), |target| target.resolve(py, Ok(py.None())))
+        target.map_or(Ok(()), |(wakeup, _)| Wakeup::wake(&wakeup, py))
     }
 }
 
@@ -301,8 +304,8 @@ pub(crate) struct Next {
     what: What,
     /// Lets other tasks run first.
     is_turn_of_others: bool,
-    /// What the future yields, while it is waited for.
-    waiting: Option<Py<PyAny>>,
+    /// What is waited for.
+    waiting: Option<Py<Wakeup>>,
 }
 
 impl Next {
@@ -331,16 +334,10 @@ impl Next {
         if std::mem::take(&mut self.is_turn_of_others) {
             return Ok(py.None());
         }
-        if let Some(waiting) = self.waiting.take() {
-            match waiting.call_method0(py, intern!(py, "__next__")) {
-                // It is not done.
-                Ok(future) => {
-                    self.waiting = Some(waiting);
-                    return Ok(future);
-                }
-                Err(error) if error.is_instance_of::<PyStopIteration>(py) => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(waiting) = &self.waiting
+            && !waiting.get().done()
+        {
+            return Err(PyRuntimeError::new_err("this was awaited and is not done"));
         }
         let reader = &self.reader;
         lock(&reader.waiter).is_woken = false;
@@ -349,11 +346,9 @@ impl Next {
             Poll::Ready(Ok(None)) => Err(PyStopAsyncIteration::new_err(())),
             Poll::Ready(Err(error)) => Err(to_python(py, &error)),
             Poll::Pending => {
-                let future = self.reader.readable(py)?;
-                let waiting = future.call_method0(py, intern!(py, "__await__"))?;
-                let yielded = waiting.call_method0(py, intern!(py, "__next__"))?;
-                self.waiting = Some(waiting);
-                Ok(yielded)
+                let wakeup = self.reader.readable(py)?;
+                self.waiting = Some(wakeup.clone_ref(py));
+                Ok(wakeup.into_any())
             }
         }
     }

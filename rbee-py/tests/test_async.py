@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +20,11 @@ def run(work: Callable[[rbee.AsyncQueen], Awaitable[Any]], **options: Any) -> An
             return await work(queen)
 
     return asyncio.run(main())
+
+
+def task_in_python(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+    tasks: Any = asyncio.tasks
+    return tasks._PyTask(work, loop=loop, **options)
 
 
 def test_async_for_gives_the_answer() -> None:
@@ -206,6 +213,67 @@ def test_other_loops_and_frameworks_work(name: str) -> None:
 
     text = module.run(main) if name == "anyio" else module.run(main())
     assert text.startswith("Bees")
+
+
+@pytest.mark.parametrize("kind", ["tasks written in Python", "eager tasks", "debug mode"])
+def test_every_kind_of_task_reads_streams_in_its_own_context(kind: str) -> None:
+    number: contextvars.ContextVar[int] = contextvars.ContextVar("number")
+
+    async def one(queen: rbee.AsyncQueen, seed: int) -> str:
+        number.set(seed)
+        pieces: list[str] = []
+        async for text in await queen.submit(prompt="Name a bee.", seed=seed % 2, max_tokens=8):
+            assert number.get() == seed
+            pieces.append(text)
+        return "".join(pieces)
+
+    async def work(queen: rbee.AsyncQueen) -> None:
+        loop = asyncio.get_running_loop()
+        if kind == "tasks written in Python":
+            loop.set_task_factory(task_in_python)
+        elif kind == "eager tasks":
+            if sys.version_info < (3, 12):
+                pytest.skip("there are none before 3.12")
+            loop.set_task_factory(asyncio.eager_task_factory)
+        else:
+            loop.set_debug(True)
+        answers = await asyncio.gather(*(one(queen, seed) for seed in range(8)))
+        assert set(answers[::2]) == {answers[0]}
+        task = asyncio.ensure_future(one(queen, 9))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(work)
+
+
+def test_a_task_that_exits_does_not_take_the_pieces_of_others_with_it() -> None:
+    texts = [""] * 8
+    waiting, exited = False, -1
+
+    async def one(queen: rbee.AsyncQueen, number: int) -> None:
+        nonlocal waiting, exited
+        async for text in await queen.submit(prompt="Hi", seed=1, max_tokens=20, min_tokens=20):
+            texts[number] += text
+            if number == 0 and not waiting:
+                # Pieces of all others come in the meantime, and are handed over in one turn of the loop.
+                time.sleep(0.3)
+                waiting = True
+            elif waiting and exited < 0:
+                exited = number
+                raise SystemExit(3)
+
+    loop = asyncio.new_event_loop()
+    queen = loop.run_until_complete(rbee.AsyncQueen().open())
+    tasks = [loop.create_task(one(queen, number)) for number in range(8)]
+    with pytest.raises(SystemExit):
+        loop.run_forever()
+    assert isinstance(tasks.pop(exited).exception(), SystemExit)
+    loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks), 30))
+    assert {text for number, text in enumerate(texts) if number != exited} == {texts[0]}
+    loop.run_until_complete(queen.close())
+    loop.close()
 
 
 def test_a_queen_can_be_used_from_a_loop_and_from_threads() -> None:
