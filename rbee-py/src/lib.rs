@@ -15,11 +15,13 @@ mod models;
 mod open;
 mod options;
 mod output;
+mod part;
 mod pending;
 mod policy;
 mod progress;
 mod queen;
 mod reader;
+mod registry;
 mod request;
 mod runtime;
 mod scheduler;
@@ -31,7 +33,7 @@ mod worker;
 #[pyo3::pymodule(gil_used = false)]
 mod _rbee {
     #[pymodule_export]
-    use super::conformance::{check_scheduler, check_worker};
+    use super::conformance::{check_registry, check_scheduler, check_worker};
     #[pymodule_export]
     use super::daemon::daemon;
     #[pymodule_export]

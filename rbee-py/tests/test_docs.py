@@ -28,7 +28,7 @@ def _modules(package: types.ModuleType) -> Iterator[types.ModuleType]:
 
 
 def examples() -> Iterator[doctest.DocTest]:
-    for module in (rbee, *_modules(rbee._async), *_modules(rbee._sync), _queen, conformance, hives, parts):
+    for module in (rbee, *_modules(rbee._async), *_modules(rbee._sync), *_modules(rbee.registry), _queen, conformance, hives, parts):
         for test in _FINDER.find(module, module.__name__, module=module, extraglobs={"rbee": rbee}):
             if test.examples:
                 yield test

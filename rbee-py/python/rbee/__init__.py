@@ -12,7 +12,7 @@ Example:
 
 from __future__ import annotations
 
-from . import conformance, errors, parts, types
+from . import conformance, errors, parts, registry, types
 from ._async import AsyncFleet, AsyncJob, AsyncModels, AsyncPolicy, AsyncQueen, AsyncServer, AsyncTenants
 from ._queen import Queen
 from ._rbee import ClusterView, HiveView, JobView, Run, WorkerView, __version__, default_settings
@@ -21,6 +21,7 @@ from ._sync import Fleet, Job, Models, Policy, Server, Tenants
 from .errors import *  # noqa: F403
 from .hives import SshHive, UrlHive
 from .parts import Scheduler, Worker
+from .registry import Registry
 from .types import *  # noqa: F403
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Models",
     "Policy",
     "Queen",
+    "Registry",
     "Run",
     "Scheduler",
     "Server",
@@ -53,6 +55,7 @@ __all__ = [
     "default_settings",
     "errors",
     "parts",
+    "registry",
     "types",
 ]
 __all__ += errors.__all__

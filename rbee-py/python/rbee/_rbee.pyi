@@ -24,6 +24,7 @@ __all__ = [
     "TenantsCore",
     "WorkerView",
     "__version__",
+    "check_registry",
     "check_scheduler",
     "check_worker",
     "daemon",
@@ -44,6 +45,7 @@ def default_settings() -> dict[str, Any]:
 def error_kinds() -> list[tuple[str, str, bool]]:
     """Returns the code of each kind of error, what it means, and whether rbee tries again by itself."""
 
+def check_registry(fresh: Any, clock: Any) -> Pending[None]: ...
 def check_scheduler(scheduler: Any) -> None: ...
 def check_worker(worker: Any, prompt: str, seed: int, promptness: float, event_loop: Any) -> Pending[None]: ...
 def daemon(arguments: list[str], program: str | PathLike[str], model: str | PathLike[str] | None) -> int: ...

@@ -5,10 +5,64 @@ A rule that is broken is an `AssertionError` that names it.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from . import _rbee
 from .parts import Scheduler, Worker
+from .registry import Registry
 
-__all__ = ["check_scheduler", "check_worker"]
+__all__ = ["Clock", "check_registry", "check_scheduler", "check_worker"]
+
+
+class Clock:
+    """A clock that a check can move, for a store that takes a clock: a function like `time.time`.
+
+    Example:
+        >>> clock = rbee.conformance.Clock()
+        >>> before = clock()
+        >>> clock.advance(60.0)
+        >>> clock() - before
+        60.0
+    """
+
+    def __init__(self) -> None:
+        self._millis = int(time.time() * 1000)
+
+    def __call__(self) -> float:
+        """Returns the time in seconds since 1970."""
+        return self._millis / 1000
+
+    def millis(self) -> int:
+        """Returns the time in milliseconds since 1970."""
+        return self._millis
+
+    def advance(self, seconds: float) -> None:
+        """Moves the clock forward."""
+        self._millis += round(seconds * 1000)
+
+
+def check_registry(fresh: Callable[[], Callable[[], Registry]], *, clock: Clock | None = None) -> None:
+    """Checks a store: epochs, leases, takeovers, jobs, their ends, other rows, and listings.
+
+    Args:
+        fresh: A function that makes an empty store, and returns a function that opens it: each call of that one is
+            like another process that opens the store. Objects that it has returned before may still be in use; when
+            all of them are gone, the next one is like the first after a restart.
+        clock: The clock that the store uses. Without one, the check waits some seconds until leases run out.
+
+    Raises:
+        AssertionError: A rule is broken.
+
+    Example::
+
+        def fresh():
+            path = tempfile.mkdtemp() + "/queue.db"
+            return lambda: MyStore(path)
+
+        rbee.conformance.check_registry(fresh)
+    """
+    _rbee.check_registry(fresh, clock).wait()
 
 
 def check_scheduler(scheduler: Scheduler) -> None:

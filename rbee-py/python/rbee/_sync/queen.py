@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .._settings import Settings
     from ..parts import Scheduler, Worker
+    from ..registry import Registry
 
 
 class Queen:
@@ -42,7 +43,8 @@ class Queen:
 
     Args:
         id: The name of the queen. A queen that is opened again on the same registry should have the same name.
-        registry: The file of the durable queue, which is made if it does not exist. Without it, jobs are in memory.
+        registry: The file of the durable queue, which is made if it does not exist; or an object that is a store. Without
+            it, jobs are in memory.
         data_dir: The directory for the files of this machine's workers; by default a temporary one.
         models_dir: The directory of downloaded models; by default the one that the daemon has too.
         models_budget: The disk that downloaded models may take, in bytes.
@@ -69,7 +71,7 @@ class Queen:
         self,
         *,
         id: str | None = None,
-        registry: str | PathLike[str] | None = None,
+        registry: str | PathLike[str] | Registry | None = None,
         data_dir: str | PathLike[str] | None = None,
         models_dir: str | PathLike[str] | None = None,
         models_budget: int | None = None,
