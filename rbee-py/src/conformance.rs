@@ -1,5 +1,6 @@
 //! The suites that parts written in Python must pass.
 
+mod hive;
 mod registry;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
 use pyo3::{exceptions::PyAssertionError, prelude::*};
 use rbee_core::{conformance, request::Prompt};
 
-pub(crate) use self::registry::check_registry;
+pub(crate) use self::{
+    hive::{check_hive, check_worker_exit},
+    registry::check_registry,
+};
 use crate::{pending::Pending, runtime, scheduler::PyScheduler, worker::PyWorker};
 
 /// Checks a scheduler.

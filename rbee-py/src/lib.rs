@@ -9,6 +9,7 @@ mod delivery;
 mod error;
 mod exit;
 mod fleet;
+mod hive;
 mod hives;
 mod job;
 mod models;
@@ -23,6 +24,7 @@ mod queen;
 mod reader;
 mod registry;
 mod request;
+mod run_view;
 mod runtime;
 mod scheduler;
 mod serving;
@@ -33,7 +35,9 @@ mod worker;
 #[pyo3::pymodule(gil_used = false)]
 mod _rbee {
     #[pymodule_export]
-    use super::conformance::{check_registry, check_scheduler, check_worker};
+    use super::conformance::{
+        check_hive, check_registry, check_scheduler, check_worker, check_worker_exit,
+    };
     #[pymodule_export]
     use super::daemon::daemon;
     #[pymodule_export]
@@ -55,14 +59,13 @@ mod _rbee {
     #[pymodule_export]
     use super::queen::QueenCore;
     #[pymodule_export]
+    use super::run_view::RunView;
+    #[pymodule_export]
     use super::scheduler::{Cluster, Hive, JobView, Worker};
     #[pymodule_export]
     use super::serving::Serving;
     #[pymodule_export]
     use super::tenants::TenantsCore;
-    #[pymodule_export]
-    use super::worker::RunView;
-
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "its name in Python")]
     const __version__: &str = env!("CARGO_PKG_VERSION");

@@ -62,7 +62,7 @@ pub(crate) fn open(py: Python<'_>, options: Bound<'_, PyDict>) -> PyResult<Pendi
     let context = options.get("context")?;
     let mut hives = Vec::new();
     for hive in options.get::<Vec<Bound<'_, PyAny>>>("hives")?.unwrap_or_default() {
-        hives.push(Hive::read(&hive, program.as_deref())?);
+        hives.push(Hive::read(&hive, program.as_deref(), loop_of_part())?);
     }
     let mut workers = Vec::new();
     for worker in options.get::<Vec<Bound<'_, PyAny>>>("workers")?.unwrap_or_default() {

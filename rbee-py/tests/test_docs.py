@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import rbee
-from rbee import _queen, conformance, hives, parts
+from rbee import _queen, conformance, hive_backend, hives, parts
 
 _FINDER = doctest.DocTestFinder(exclude_empty=True)
 
@@ -28,7 +28,9 @@ def _modules(package: types.ModuleType) -> Iterator[types.ModuleType]:
 
 
 def examples() -> Iterator[doctest.DocTest]:
-    for module in (rbee, *_modules(rbee._async), *_modules(rbee._sync), *_modules(rbee.registry), _queen, conformance, hives, parts):
+    packages = (rbee._async, rbee._sync, rbee.registry)
+    modules = [module for package in packages for module in _modules(package)]
+    for module in (rbee, *modules, _queen, conformance, hive_backend, hives, parts):
         for test in _FINDER.find(module, module.__name__, module=module, extraglobs={"rbee": rbee}):
             if test.examples:
                 yield test
@@ -44,7 +46,7 @@ def test_an_example_runs(test: doctest.DocTest) -> None:
 
 def test_the_examples_are_found() -> None:
     names = {test.name for test in _EXAMPLES}
-    assert {"rbee", "rbee._async.queen.AsyncQueen", "rbee._sync.queen.Queen.submit", "rbee.hives.SshHive"} <= names
+    assert {"rbee", "rbee._async.queen.AsyncQueen", "rbee._sync.queen.Queen.submit", "rbee.hive_backend.HiveBackend"} <= names
 
 
 async def _run(test: doctest.DocTest) -> None:

@@ -18,7 +18,7 @@ REPLACED = [
     ),
     (r'\A"""`Async(\w+)`: (.*?) for event loops\."""', r'"""`\1`: \2 for threads. Made by `tools/make_sync.py`."""'),
     (r"import awaited as done\b", "import waited as done"),
-    (r"import running_loop as loop_of_workers\b", "import no_loop as loop_of_workers"),
+    (r"import running_loop as loop_of_parts\b", "import no_loop as loop_of_parts"),
     (r"\basync (def|with|for)\b", r"\1"),
     (r"\bawait ", ""),
     (r"__a(enter|exit|iter|next)__", r"__\1__"),

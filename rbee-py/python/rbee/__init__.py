@@ -12,13 +12,14 @@ Example:
 
 from __future__ import annotations
 
-from . import conformance, errors, parts, registry, types
+from . import conformance, errors, hive_backend, parts, registry, types
 from ._async import AsyncFleet, AsyncJob, AsyncModels, AsyncPolicy, AsyncQueen, AsyncServer, AsyncTenants
 from ._queen import Queen
 from ._rbee import ClusterView, HiveView, JobView, Run, WorkerView, __version__, default_settings
 from ._settings import Settings
 from ._sync import Fleet, Job, Models, Policy, Server, Tenants
 from .errors import *  # noqa: F403
+from .hive_backend import *  # noqa: F403
 from .hives import SshHive, UrlHive
 from .parts import Scheduler, Worker
 from .registry import Registry
@@ -54,9 +55,11 @@ __all__ = [
     "conformance",
     "default_settings",
     "errors",
+    "hive_backend",
     "parts",
     "registry",
     "types",
 ]
 __all__ += errors.__all__
+__all__ += hive_backend.__all__
 __all__ += types.__all__

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 
 from . import _rbee
+from .hive_backend import HiveBackend
 from .parts import Scheduler, Worker
 from .registry import Registry
+from .types import WorkerSpec
 
-__all__ = ["Clock", "check_registry", "check_scheduler", "check_worker"]
+__all__ = ["Clock", "check_hive", "check_registry", "check_scheduler", "check_worker", "check_worker_exit"]
 
 
 class Clock:
@@ -40,6 +42,56 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Moves the clock forward."""
         self._millis += round(seconds * 1000)
+
+
+def check_hive(hive: HiveBackend, good: WorkerSpec, bad: WorkerSpec) -> None:
+    """Checks a hive: subscriptions, reports, starting and stopping workers, models, and its end.
+
+    The hive must not be in use. It is shut down at the end, and the model of `good` may be removed from its disk.
+
+    Args:
+        hive: The hive.
+        good: The order for a worker that it can start.
+        bad: One that it cannot start, because the model does not exist or is damaged.
+
+    Raises:
+        AssertionError: A rule is broken.
+
+    Example:
+        >>> class Idle:
+        ...     def execute(self, run):
+        ...         yield ""
+        >>> class Attic:
+        ...     id = "attic"
+        ...     report = rbee.HiveReport
+        ...
+        ...     def spawn(self, worker, spec, progress):
+        ...         if spec.model != "idle":
+        ...             raise rbee.ModelNotFound(f"there is no model {spec.model}")
+        ...         return Idle()
+        ...
+        ...     def worker(self, worker):
+        ...         raise rbee.NotFound(worker)
+        ...
+        ...     def stop(self, worker, grace):
+        ...         pass
+        >>> rbee.conformance.check_hive(Attic(), rbee.WorkerSpec("idle"), rbee.WorkerSpec("busy"))
+    """
+    _rbee.check_hive(hive, good, bad).wait()
+
+
+def check_worker_exit(hive: HiveBackend, good: WorkerSpec, kill: Callable[[str], object]) -> None:
+    """Checks that a hive reports the end of a worker that nobody has asked to stop.
+
+    Args:
+        hive: The hive, which has the method `watch`. It must not be in use.
+        good: The order for a worker that it can start.
+        kill: A function that ends the worker with this id, without `stop`.
+
+    Raises:
+        AssertionError: The hive does not report it.
+    """
+    _rbee.check_worker_exit(hive, good, kill).wait()
 
 
 def check_registry(fresh: Callable[[], Callable[[], Registry]], *, clock: Clock | None = None) -> None:

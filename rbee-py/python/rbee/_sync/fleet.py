@@ -6,7 +6,9 @@ import builtins
 
 from .. import _rbee
 from .._done import waited as done
+from .._done import no_loop as loop_of_parts
 from .._read import hive_status
+from ..hive_backend import HiveBackend
 from ..hives import SshHive, UrlHive
 from ..types import HiveStatus, WorkerStatus
 
@@ -25,7 +27,7 @@ class Fleet:
         """Lists the workers."""
         return [WorkerStatus(**worker) for worker in done(self._core.workers())]
 
-    def add(self, hive: SshHive | UrlHive) -> str:
+    def add(self, hive: SshHive | UrlHive | HiveBackend) -> str:
         """Connects to a machine and adds it.
 
         Args:
@@ -39,7 +41,7 @@ class Fleet:
             Config: Its host key is not known or has changed, its keys are not accepted, or the programs do not fit it.
             Conflict: The fleet has a hive of that name.
         """
-        return done(self._core.add(hive))
+        return done(self._core.add(hive, loop_of_parts()))
 
     def remove(self, hive: str, *, grace: float = 30.0) -> None:
         """Removes a machine and ends its workers. Its jobs go on elsewhere.

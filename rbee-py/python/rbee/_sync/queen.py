@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import _rbee
 from .._aliases import references
 from .._done import waited as done
-from .._done import no_loop as loop_of_workers
+from .._done import no_loop as loop_of_parts
 from .._metrics import parsed as parsed_metrics
 from .._programs import BUNDLED_MODEL, bundled_model, data_dir, program
 from ..hives import SshHive, UrlHive
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from .._settings import Settings
+    from ..hive_backend import HiveBackend
     from ..parts import Scheduler, Worker
     from ..registry import Registry
 
@@ -53,7 +54,7 @@ class Queen:
         context: The longest prompt and answer together of this machine's workers, in tokens; the model's own limit if
             it is less.
         local_hive: Run models on this machine.
-        hives: Other machines.
+        hives: Other machines, or objects that are hives.
         workers: Objects of the application that are workers: models that it runs itself.
         scheduler: An object with a method `place(job, cluster)` that selects the worker of each job.
         seed: The seed of what is random in the queen, for tests.
@@ -79,7 +80,7 @@ class Queen:
         aliases: Mapping[str, str | PathLike[str]] | None = None,
         context: int | None = None,
         local_hive: bool = True,
-        hives: Sequence[SshHive | UrlHive] = (),
+        hives: Sequence[SshHive | UrlHive | HiveBackend] = (),
         workers: Sequence[Worker] = (),
         scheduler: Scheduler | None = None,
         seed: int | None = None,
@@ -117,7 +118,7 @@ class Queen:
         if self._core is not None:
             return self
         options = dict(self._given)
-        options["event_loop"] = loop_of_workers()
+        options["event_loop"] = loop_of_parts()
         if options["models_dir"] is None:
             options["models_dir"] = data_dir() / "models-fetched"
         if self._local_hive:
