@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
+import json
 import runpy
 import sqlite3
 import threading
@@ -118,6 +120,36 @@ def fresh(directory: Path, clock: conformance.Clock, wrap: Callable[[Any], Any])
 def test_a_store_in_python_keeps_every_rule(tmp_path: Path, wrap: Callable[[Any], rbee.Registry]) -> None:
     clock = conformance.Clock()
     conformance.check_registry(fresh(tmp_path, clock, wrap), clock=clock)
+
+
+class Keeping(Passing):
+    """Keeps ends in a file next to the database."""
+
+    kept = 0
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        _, _, database = store.run("PRAGMA database_list").fetchone()
+        self.ends = Path(f"{database}.ends")
+
+    def keep_ends(self, epoch: int, ends: Sequence[JobEnded]) -> None:
+        Keeping.kept += len(ends)
+        self.ends.write_text(json.dumps([dataclasses.asdict(end) for end in ends]))
+
+    def open(self, queen: str, lease: float) -> Snapshot:
+        found = super().open(queen, lease)
+        if self.ends.exists():
+            ends = [JobEnded(**end) for end in json.loads(self.ends.read_text())]
+            self.record(found["epoch"], ends)
+            ended = {end.job for end in ends}
+            found["jobs"] = [job for job in found["jobs"] if job["id"] not in ended]
+        return found
+
+
+def test_ends_are_kept_by_a_store_that_can(tmp_path: Path) -> None:
+    clock = conformance.Clock()
+    conformance.check_registry(fresh(tmp_path, clock, Keeping), clock=clock)
+    assert Keeping.kept == 1
 
 
 class Forgetting(Passing):

@@ -106,13 +106,37 @@ def check_registry(fresh: Callable[[], Callable[[], Registry]], *, clock: Clock 
     Raises:
         AssertionError: A rule is broken.
 
-    Example::
-
-        def fresh():
-            path = tempfile.mkdtemp() + "/queue.db"
-            return lambda: MyStore(path)
-
-        rbee.conformance.check_registry(fresh)
+    Example:
+        >>> class Amnesia:
+        ...     "Forgets everything but the number of its runs."
+        ...
+        ...     epoch = 0
+        ...
+        ...     def open(self, queen, lease):
+        ...         Amnesia.epoch += 1
+        ...         return self.renew(self.epoch)
+        ...
+        ...     def renew(self, epoch):
+        ...         return {"epoch": epoch, "jobs": [], "hives": [], "models": [], "workers": [], "tenants": []}
+        ...
+        ...     def record(self, epoch, changes):
+        ...         pass
+        ...
+        ...     def release(self, epoch):
+        ...         pass
+        ...
+        ...     def jobs(self, filter):
+        ...         return []
+        ...
+        ...     def policies(self, filter):
+        ...         return []
+        >>> def fresh():
+        ...     return Amnesia
+        >>> try:
+        ...     rbee.conformance.check_registry(fresh)
+        ... except AssertionError as broken:
+        ...     print("must be handed over" in str(broken))
+        True
     """
     _rbee.check_registry(fresh, clock).wait()
 
