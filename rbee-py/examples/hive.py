@@ -32,6 +32,9 @@ for line in sys.stdin:
 class Engine:
     """A worker: a process, which is asked for one token after the other."""
 
+    #: One job at a time, whatever the order says.
+    slots = 1
+
     def __init__(self, model: Path) -> None:
         command = [sys.executable, "-c", ENGINE, str(model)]
         pipe = subprocess.PIPE

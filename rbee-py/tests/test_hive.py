@@ -160,6 +160,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     with rbee.Queen(local_hive=False, hives=[made]) as queen:
         assert queen.submit(model="bee", prompt="Go.").result().text == "a bee has six legs "
         [worker] = queen.fleet.workers()
+        # The engine says so, whatever the order says.
+        assert worker.slots == 1
+        answers = [queen.submit(model="bee", prompt="Go.") for _ in range(8)]
+        assert {answer.result().text for answer in answers} == {"a bee has six legs "}
         made.engines[worker.id].process.kill()
         until(lambda: worker.id not in [found.id for found in queen.fleet.workers()], "the exit is known")
         assert queen.submit(model="bee", prompt="Go.", max_tokens=2).result().text == "a bee "

@@ -16,8 +16,10 @@ ReportProgress = Callable[[int, Union[int, None]], None]
 
 
 class SpawnedWorker(Protocol):
-    """A worker of a hive: like `rbee.Worker`. Its model, slots and devices are those of the order unless it has such
-    attributes itself.
+    """A worker of a hive: like `rbee.Worker`, with the model of the order.
+
+    It has the slots and devices of the order too, unless it has attributes `slots` and `devices`. A worker that does
+    one job at a time needs `slots = 1`.
     """
 
     def execute(self, run: Run) -> Iterator[Output] | AsyncIterator[Output]:
