@@ -1,6 +1,10 @@
 //! The suites that parts written in Python must pass.
 
+mod hive;
+mod registry;
+
 use std::{
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -9,6 +13,10 @@ use std::{
 use pyo3::{exceptions::PyAssertionError, prelude::*};
 use rbee_core::{conformance, request::Prompt};
 
+pub(crate) use self::{
+    hive::{check_hive, check_worker_exit},
+    registry::check_registry,
+};
 use crate::{pending::Pending, runtime, scheduler::PyScheduler, worker::PyWorker};
 
 /// Checks a scheduler.
@@ -34,17 +42,24 @@ pub(crate) fn check_worker(
     subject.seed = seed;
     subject.promptness = Duration::try_from_secs_f64(promptness).unwrap_or(subject.promptness);
     let runtime = runtime::handle()?;
+    let suite = async move { conformance::worker::check(&subject).await };
+    Ok(checked(async move { runtime.spawn(suite).await }))
+}
+
+/// A suite that runs. A rule that is broken is a panic, which becomes an `AssertionError`.
+fn checked(
+    suite: impl Future<Output = Result<(), tokio::task::JoinError>> + Send + 'static,
+) -> Pending {
     let work = async move {
-        let checked = runtime.spawn(async move { conformance::worker::check(&subject).await });
-        Ok(checked.await.err().map(|error| match error.try_into_panic() {
+        Ok(suite.await.err().map(|error| match error.try_into_panic() {
             Ok(panic) => message(&*panic),
             Err(error) => error.to_string(),
         }))
     };
-    Ok(Pending::making(work, |py, broken| match broken {
+    Pending::making(work, |py, broken| match broken {
         None => Ok(py.None()),
         Some(message) => Err(PyAssertionError::new_err(message)),
-    }))
+    })
 }
 
 /// The text of a panic.

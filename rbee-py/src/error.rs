@@ -5,6 +5,8 @@ use std::{fmt, sync::OnceLock};
 use pyo3::{prelude::*, types::PyDict};
 use rbee_core::{Error, ErrorKind};
 
+use crate::pending::seconds;
+
 /// The class of each kind, by its code.
 static CLASSES: OnceLock<Py<PyDict>> = OnceLock::new();
 
@@ -79,17 +81,34 @@ fn raised(error: &Error) -> Option<&PyErr> {
     None
 }
 
-/// The error of an exception that a part in Python has raised: of the same kind if it is one of rbee's, else of
-/// `kind`.
+/// The error of an exception that a part in Python has raised: of the same kind if it is one of rbee's, with what it
+/// says of the next try and of the parameter, else of `kind`.
 pub(crate) fn from_python(py: Python<'_>, what: &str, exception: PyErr, kind: ErrorKind) -> Error {
     let value = exception.value(py);
     let code: Option<String> = value.getattr("kind").and_then(|kind| kind.extract()).ok();
-    let kind = code.as_deref().and_then(ErrorKind::from_code).unwrap_or(kind);
+    let own = code.as_deref().and_then(ErrorKind::from_code);
     let name = exception.get_type(py);
     let name = name.name().map(|name| name.to_string()).unwrap_or_default();
     let message = value.str().map(|text| text.to_string()).unwrap_or_default();
     let text = if message.is_empty() { name } else { format!("{name}: {message}") };
-    Error::new(kind, format!("{what} raised {text}")).with_source(Raised { exception, text })
+    let mut error = Error::new(own.unwrap_or(kind), format!("{what} raised {text}"));
+    if own.is_some() {
+        if let Some(after) = attribute::<f64>(value, "retry_after").and_then(|s| seconds(s).ok()) {
+            error = error.with_retry_after(after);
+        }
+        if let Some(param) = attribute::<String>(value, "param") {
+            error = error.with_param(param);
+        }
+    }
+    error.with_source(Raised { exception, text })
+}
+
+/// An attribute of an exception, if it has one of this type.
+fn attribute<T>(value: &Bound<'_, pyo3::exceptions::PyBaseException>, name: &str) -> Option<T>
+where
+    T: for<'a, 'py> FromPyObject<'a, 'py>,
+{
+    value.getattr(name).ok()?.extract().ok()
 }
 
 /// An error that is nobody's request.

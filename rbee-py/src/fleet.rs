@@ -75,8 +75,9 @@ impl FleetCore {
         Pending::making(work, |py, workers| plain(py, &workers))
     }
 
-    fn add(&self, hive: &Bound<'_, PyAny>) -> PyResult<Pending> {
-        let (queen, hive) = (self.queen.clone(), Hive::read(hive, self.program.as_deref())?);
+    fn add(&self, hive: &Bound<'_, PyAny>, event_loop: Option<Py<PyAny>>) -> PyResult<Pending> {
+        let hive = Hive::read(hive, self.program.as_deref(), event_loop)?;
+        let queen = self.queen.clone();
         Ok(Pending::new(async move {
             let hive = hive.backend().await?;
             let id = hive.info().id.to_string();

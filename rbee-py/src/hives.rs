@@ -20,12 +20,13 @@ use rbee_transport_ssh::{
     deploy::Programs,
 };
 
-use crate::{options::Options, progress::Calls};
+use crate::{hive::PyHive, options::Options, progress::Calls};
 
-/// A machine, as it was described.
+/// A machine, as it was described, or an object that is one.
 pub(crate) enum Hive {
     Ssh(Box<Ssh>),
     Url(Url),
+    Object(PyHive),
 }
 
 pub(crate) struct Ssh {
@@ -49,17 +50,20 @@ pub(crate) struct Url {
 }
 
 impl Hive {
-    /// Reads the description: an object with `_options()`, which returns a dict. `programs` is the file with all
-    /// programs, or the directory that they are in.
+    /// Reads the description: an object with `_options()`, which returns a dict; or takes an object that is a hive
+    /// itself. `programs` is the file with all programs, or the directory that they are in.
     ///
     /// # Errors
     /// `TypeError`, or the error of rbee, with what is wrong.
-    pub(crate) fn read(object: &Bound<'_, PyAny>, programs: Option<&Path>) -> PyResult<Self> {
-        let wrong = |_| {
-            let kind = object.get_type();
-            PyTypeError::new_err(format!("a hive is rbee.SshHive or rbee.UrlHive, and not {kind}"))
-        };
-        let options = object.call_method0("_options").map_err(wrong)?;
+    pub(crate) fn read(
+        object: &Bound<'_, PyAny>,
+        programs: Option<&Path>,
+        event_loop: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        if !object.hasattr("_options")? {
+            return PyHive::new(object, event_loop).map(Self::Object);
+        }
+        let options = object.call_method0("_options")?;
         let options = Options::new(options.cast_into::<PyDict>().map_err(PyErr::from)?);
         let required = |name: &str| PyTypeError::new_err(format!("a hive needs {name}"));
         if let Some(host) = options.get("host")? {
@@ -90,6 +94,7 @@ impl Hive {
         match self {
             Self::Ssh(ssh) => ssh.connect().await,
             Self::Url(url) => url.connect().await,
+            Self::Object(hive) => Ok(Arc::new(hive)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod delivery;
 mod error;
 mod exit;
 mod fleet;
+mod hive;
 mod hives;
 mod job;
 mod logs;
@@ -16,12 +17,15 @@ mod models;
 mod open;
 mod options;
 mod output;
+mod part;
 mod pending;
 mod policy;
 mod progress;
 mod queen;
 mod reader;
+mod registry;
 mod request;
+mod run_view;
 mod runtime;
 mod scheduler;
 mod serving;
@@ -33,7 +37,9 @@ mod worker;
 #[pyo3::pymodule(gil_used = false)]
 mod _rbee {
     #[pymodule_export]
-    use super::conformance::{check_scheduler, check_worker};
+    use super::conformance::{
+        check_hive, check_registry, check_scheduler, check_worker, check_worker_exit,
+    };
     #[pymodule_export]
     use super::daemon::daemon;
     #[pymodule_export]
@@ -57,14 +63,13 @@ mod _rbee {
     #[pymodule_export]
     use super::queen::QueenCore;
     #[pymodule_export]
+    use super::run_view::RunView;
+    #[pymodule_export]
     use super::scheduler::{Cluster, Hive, JobView, Worker};
     #[pymodule_export]
     use super::serving::Serving;
     #[pymodule_export]
     use super::tenants::TenantsCore;
-    #[pymodule_export]
-    use super::worker::RunView;
-
     #[pymodule_export]
     #[allow(non_upper_case_globals, reason = "its name in Python")]
     const __version__: &str = env!("CARGO_PKG_VERSION");

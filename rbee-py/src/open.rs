@@ -15,10 +15,17 @@ use crate::{
     options::{Options, settings},
     pending::Pending,
     queen::QueenCore,
+    registry::PyRegistry,
     scheduler::PyScheduler,
     serving,
     worker::{self, PyWorker},
 };
+
+/// The store of a queen, as it was given.
+enum Store {
+    File(PathBuf),
+    Part(PyRegistry),
+}
 
 /// Opens a queen with these options; see `rbee.Queen`.
 #[pyfunction]
@@ -38,7 +45,15 @@ pub(crate) fn open(py: Python<'_>, options: Bound<'_, PyDict>) -> PyResult<Pendi
     if let Some(seed) = options.get("seed")? {
         builder = builder.seed(seed);
     }
-    let registry = options.get::<PathBuf>("registry")?;
+    let event_loop = options.get::<Py<PyAny>>("event_loop")?;
+    let loop_of_part = || event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
+    let registry = match options.get::<Bound<'_, PyAny>>("registry")? {
+        None => None,
+        Some(given) => Some(match given.extract::<PathBuf>() {
+            Ok(path) => Store::File(path),
+            Err(_) => Store::Part(PyRegistry::new(&given, loop_of_part())?),
+        }),
+    };
     let program = options.get::<PathBuf>("program")?;
     let local = options.get::<PathBuf>("local_hive")?;
     let store_directory = options.get::<PathBuf>("models_dir")?;
@@ -47,13 +62,11 @@ pub(crate) fn open(py: Python<'_>, options: Bound<'_, PyDict>) -> PyResult<Pendi
     let context = options.get("context")?;
     let mut hives = Vec::new();
     for hive in options.get::<Vec<Bound<'_, PyAny>>>("hives")?.unwrap_or_default() {
-        hives.push(Hive::read(&hive, program.as_deref())?);
+        hives.push(Hive::read(&hive, program.as_deref(), loop_of_part())?);
     }
-    let event_loop = options.get::<Py<PyAny>>("event_loop")?;
     let mut workers = Vec::new();
     for worker in options.get::<Vec<Bound<'_, PyAny>>>("workers")?.unwrap_or_default() {
-        let event_loop = event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
-        workers.push(Arc::new(PyWorker::new(&worker, event_loop)?));
+        workers.push(Arc::new(PyWorker::new(&worker, loop_of_part())?));
     }
     if let Some(scheduler) = options.get::<Bound<'_, PyAny>>("scheduler")? {
         builder = builder.scheduler(PyScheduler::new(&scheduler)?);
@@ -61,9 +74,11 @@ pub(crate) fn open(py: Python<'_>, options: Bound<'_, PyDict>) -> PyResult<Pendi
     let work = async move {
         serving::record_metrics();
         builder = builder.hub(Hub::builder().environment()?.offline(offline).build()?);
-        if let Some(path) = registry {
-            builder = builder.registry(SqliteRegistry::open(path)?);
-        }
+        builder = match registry {
+            None => builder,
+            Some(Store::File(path)) => builder.registry(SqliteRegistry::open(path)?),
+            Some(Store::Part(registry)) => builder.registry(registry),
+        };
         if let Some(state) = local {
             let mut hive = ProcessHive::new(HiveId::local(), state);
             if let Some(directory) = store_directory {

@@ -16,9 +16,8 @@ use pyo3::{
     prelude::*,
 };
 use rbee_core::{
-    Error, ErrorKind, HiveId, Output, OutputStream, Run, Usage, Worker, WorkerInfo,
-    request::{EmbedInput, Prompt, Sampling, Task},
-    worker::WorkerHealth,
+    Error, ErrorKind, HiveId, Output, OutputStream, Run, Usage, Worker, WorkerId, WorkerInfo,
+    WorkerSpec, worker::WorkerHealth,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -28,6 +27,7 @@ use crate::{
     error::{from_python, internal, to_python},
     output,
     pending::Pending,
+    run_view::RunView,
 };
 
 /// The name of the hive with the workers that are objects of the application.
@@ -52,15 +52,44 @@ impl fmt::Debug for PyWorker {
 }
 
 impl PyWorker {
-    /// Takes the object.
+    /// Takes an object of the application.
     ///
     /// # Errors
     /// `TypeError` if something is missing, or of a wrong type.
     pub(crate) fn new(object: &Bound<'_, PyAny>, event_loop: Option<Py<PyAny>>) -> PyResult<Self> {
+        let mut worker = Self::read(object, event_loop, None)?;
+        let hive = HiveId::new(HIVE).map_err(|error| to_python(object.py(), &error))?;
+        Arc::make_mut(&mut worker.info).hive = hive;
+        Ok(worker)
+    }
+
+    /// Takes a worker of a hive. What it does not say of itself is as in the order that it was started with.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_hive(
+        object: &Bound<'_, PyAny>,
+        event_loop: Option<Py<PyAny>>,
+        id: WorkerId,
+        hive: HiveId,
+        spec: Option<&WorkerSpec>,
+    ) -> PyResult<Self> {
+        let mut worker = Self::read(object, event_loop, spec)?;
+        let info = Arc::make_mut(&mut worker.info);
+        (info.id, info.hive) = (id, hive);
+        Ok(worker)
+    }
+
+    fn read(
+        object: &Bound<'_, PyAny>,
+        event_loop: Option<Py<PyAny>>,
+        spec: Option<&WorkerSpec>,
+    ) -> PyResult<Self> {
         let py = object.py();
         let name = object.get_type().name()?.to_string();
-        for needed in ["execute", "model"] {
-            if !object.hasattr(needed)? {
+        let needed: &[&str] = if spec.is_some() { &["execute"] } else { &["execute", "model"] };
+        for needed in needed {
+            if !object.hasattr(*needed)? {
                 let message = format!(
                     "a worker has a method execute(run) and an attribute model, and {name} has no {needed}"
                 );
@@ -78,12 +107,18 @@ impl PyWorker {
                 }
             };
         }
-        let model: String = attribute!("model", String::new());
+        let model = match spec {
+            Some(spec) => spec.model.clone(),
+            None => {
+                let model: String = attribute!("model", String::new());
+                model.parse().map_err(|error| to_python(py, &error))?
+            }
+        };
         let backend: String = attribute!("backend", name.clone());
-        let model = model.parse().map_err(|error| to_python(py, &error))?;
         let mut info = WorkerInfo::new(model, backend);
-        info.hive = HiveId::new(HIVE).map_err(|error| to_python(py, &error))?;
-        info.slots = attribute!("slots", 1_u32).max(1);
+        info.slots = attribute!("slots", spec.map_or(1, |spec| spec.slots)).max(1);
+        info.devices =
+            attribute!("devices", spec.map_or_else(Vec::new, |spec| spec.devices.clone()));
         let able = &mut info.capabilities;
         able.generate = attribute!("generate", true);
         able.embed = attribute!("embed", false);
@@ -170,7 +205,7 @@ impl Given {
     fn run(self, run: Run) {
         let resumed = u32::try_from(run.resume.tokens.len()).unwrap_or(u32::MAX);
         let begun = Python::try_attach(|py| {
-            let begun = Py::new(py, RunView { run, cancelled: self.cancelled.clone() })
+            let begun = Py::new(py, RunView::new(run, self.cancelled.clone()))
                 .and_then(|view| self.object.bind(py).call_method1("execute", (view,)))
                 .and_then(|outputs| self.begin(py, &outputs, resumed));
             begun.map_err(|error| from_python(py, &self.name, error, ErrorKind::WorkerFault))
@@ -319,120 +354,6 @@ impl Sink {
                 Ok(())
             })),
         }
-    }
-}
-
-/// A run, as a worker sees it.
-#[pyclass(frozen, name = "Run", module = "rbee._rbee")]
-pub(crate) struct RunView {
-    run: Run,
-    cancelled: CancellationToken,
-}
-
-impl RunView {
-    fn sampling(&self) -> Sampling {
-        match &self.run.job.task {
-            Task::Generate { sampling, .. } => sampling.clone(),
-            Task::Embed { .. } => Sampling::default(),
-        }
-    }
-
-    fn prompt(&self) -> Option<&Prompt> {
-        match &self.run.job.task {
-            Task::Generate { prompt, .. } => Some(prompt),
-            Task::Embed { .. } => None,
-        }
-    }
-}
-
-#[pymethods]
-impl RunView {
-    #[getter]
-    fn job(&self) -> String {
-        self.run.job.id.to_string()
-    }
-    #[getter]
-    fn model(&self) -> &str {
-        self.run.job.model.as_str()
-    }
-    #[getter]
-    fn attempt(&self) -> u32 {
-        self.run.attempt
-    }
-    #[getter]
-    fn seed(&self) -> u64 {
-        self.run.job.seed
-    }
-    #[getter]
-    fn correlation_id(&self) -> &str {
-        self.run.job.correlation_id.as_str()
-    }
-    /// The text to continue; `None` for a chat and for texts to embed.
-    #[getter]
-    fn prompt_text(&self) -> Option<&str> {
-        match self.prompt()? {
-            Prompt::Text(text) | Prompt::Raw(text) => Some(text),
-            Prompt::Chat(_) => None,
-        }
-    }
-    #[getter]
-    fn messages(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match self.prompt() {
-            Some(Prompt::Chat(messages)) => crate::queen::plain(py, messages).map(Some),
-            _ => Ok(None),
-        }
-    }
-    #[getter]
-    fn texts(&self) -> Option<Vec<String>> {
-        let Task::Embed { inputs, .. } = &self.run.job.task else { return None };
-        let text = |input: &EmbedInput| match input {
-            EmbedInput::Text(text) => text.clone(),
-            EmbedInput::Tokens(_) => String::new(),
-        };
-        Some(inputs.iter().map(text).collect())
-    }
-    #[getter]
-    fn dimensions(&self) -> Option<u32> {
-        match &self.run.job.task {
-            Task::Embed { dimensions, .. } => *dimensions,
-            Task::Generate { .. } => None,
-        }
-    }
-    #[getter]
-    fn max_tokens(&self) -> Option<u32> {
-        self.sampling().max_tokens
-    }
-    #[getter]
-    fn stop(&self) -> Vec<String> {
-        self.sampling().stop
-    }
-    #[getter]
-    fn sampling_parameters(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let sampling = self.sampling();
-        let logit_bias = sampling.logit_bias.clone();
-        let mut plain = sampling;
-        plain.logit_bias.clear();
-        let parameters = crate::queen::plain(py, &plain)?;
-        parameters.bind(py).set_item("logit_bias", logit_bias)?;
-        Ok(parameters)
-    }
-    /// The ids of the tokens that earlier attempts gave. Continue after them.
-    #[getter]
-    fn resume_tokens(&self) -> Vec<u32> {
-        self.run.resume.tokens.clone()
-    }
-    /// The bytes of the text that earlier attempts gave.
-    #[getter]
-    fn resume_text_bytes(&self) -> usize {
-        self.run.resume.text_bytes
-    }
-    /// True once nobody wants the answer any more.
-    #[getter]
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.is_cancelled()
-    }
-    fn __repr__(&self) -> String {
-        format!("<rbee.Run of job {}>", self.run.job.id)
     }
 }
 

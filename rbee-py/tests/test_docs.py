@@ -6,8 +6,10 @@ import ast
 import asyncio
 import contextlib
 import doctest
+import importlib
 import inspect
 import io
+import pkgutil
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -15,13 +17,20 @@ from typing import Any
 import pytest
 
 import rbee
-from rbee import _async, _queen, _sync, conformance, hives, logs, parts
+from rbee import _queen, conformance, hive_backend, hives, logs, parts
 
 _FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 
+def _modules(package: types.ModuleType) -> Iterator[types.ModuleType]:
+    for found in pkgutil.iter_modules(package.__path__):
+        yield importlib.import_module(f"{package.__name__}.{found.name}")
+
+
 def examples() -> Iterator[doctest.DocTest]:
-    for module in (rbee, _async, _sync, _queen, conformance, hives, logs, parts):
+    packages = (rbee._async, rbee._sync, rbee.registry)
+    modules = [module for package in packages for module in _modules(package)]
+    for module in (rbee, *modules, _queen, conformance, hive_backend, hives, logs, parts):
         for test in _FINDER.find(module, module.__name__, module=module, extraglobs={"rbee": rbee}):
             if test.examples:
                 yield test
@@ -37,7 +46,7 @@ def test_an_example_runs(test: doctest.DocTest) -> None:
 
 def test_the_examples_are_found() -> None:
     names = {test.name for test in _EXAMPLES}
-    assert {"rbee", "rbee._async.AsyncQueen", "rbee._sync.Queen.submit", "rbee.hives.SshHive"} <= names
+    assert {"rbee", "rbee._async.queen.AsyncQueen", "rbee._sync.queen.Queen.submit", "rbee.hive_backend.HiveBackend"} <= names
 
 
 async def _run(test: doctest.DocTest) -> None:

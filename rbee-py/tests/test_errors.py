@@ -84,7 +84,7 @@ def test_settings_have_the_names_and_defaults_of_rust() -> None:
         ({"mode": "office"}, TypeError, "mode is"),
         ({"id": "no such name!"}, rbee.RbeeError, "id"),
         ({"scheduler": object()}, TypeError, r"place\(job, cluster\)"),
-        ({"hives": ["gpu-box"]}, TypeError, "rbee.SshHive or rbee.UrlHive"),
+        ({"hives": ["gpu-box"]}, TypeError, "rbee.SshHive, rbee.UrlHive, or an object that has id, report"),
     ],
 )
 def test_bad_options_are_named(settings: dict[str, Any], error: type[Exception], message: str) -> None:

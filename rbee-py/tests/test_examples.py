@@ -36,6 +36,14 @@ def test_the_scheduler_decides() -> None:
     assert "why: run on worker" in output
 
 
+def test_the_store_has_what_an_earlier_run_has_answered() -> None:
+    assert run("registry.py").endswith("stored: complete 20 tokens\n")
+
+
+def test_the_hive_replaces_an_engine_that_dies() -> None:
+    assert run("hive.py").endswith("again: A bee has six legs and four wings. \n")
+
+
 def test_the_notebook_runs() -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")

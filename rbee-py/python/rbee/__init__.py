@@ -12,16 +12,18 @@ Example:
 
 from __future__ import annotations
 
-from . import conformance, errors, parts, types
+from . import conformance, errors, hive_backend, parts, registry, types
 from ._async import AsyncFleet, AsyncJob, AsyncModels, AsyncPolicy, AsyncQueen, AsyncServer, AsyncTenants
 from ._queen import Queen
 from ._rbee import ClusterView, HiveView, JobView, Run, WorkerView, __version__, default_settings
 from ._settings import Settings
 from ._sync import Fleet, Job, Models, Policy, Server, Tenants
 from .errors import *  # noqa: F403
+from .hive_backend import *  # noqa: F403
 from .hives import SshHive, UrlHive
 from .logs import use_logging
 from .parts import Scheduler, Worker
+from .registry import Registry
 from .types import *  # noqa: F403
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Models",
     "Policy",
     "Queen",
+    "Registry",
     "Run",
     "Scheduler",
     "Server",
@@ -53,9 +56,12 @@ __all__ = [
     "conformance",
     "default_settings",
     "errors",
+    "hive_backend",
     "parts",
+    "registry",
     "types",
     "use_logging",
 ]
 __all__ += errors.__all__
+__all__ += hive_backend.__all__
 __all__ += types.__all__

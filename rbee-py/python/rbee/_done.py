@@ -23,12 +23,12 @@ def waited(pending: Pending[_T]) -> _T:
 
 
 def running_loop() -> AbstractEventLoop | None:
-    """Returns the event loop in which workers of the application run."""
+    """Returns the event loop in which parts of the application run."""
     import asyncio
 
     return asyncio.get_running_loop()
 
 
 def no_loop() -> AbstractEventLoop | None:
-    """Returns `None`: workers run in a loop of rbee's own."""
+    """Returns `None`: parts run in a loop of rbee's own."""
     return None

@@ -1,11 +1,11 @@
-"""Runs asynchronous generators of workers in their event loop."""
+"""Runs the asynchronous generators and methods of parts in their event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +18,22 @@ def start(outputs: AsyncGenerator[Any, None], sink: Any, loop: asyncio.AbstractE
     if loop is None or loop.is_closed():
         loop = _own_loop()
     return asyncio.run_coroutine_threadsafe(_drive(outputs, sink), loop)
+
+
+def answer(awaitable: Awaitable[Any], sink: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Awaits what a method has returned, in this loop or in one of rbee's own, and hands the result over."""
+    if loop is None or loop.is_closed():
+        loop = _own_loop()
+    asyncio.run_coroutine_threadsafe(_answer(awaitable, sink), loop)
+
+
+async def _answer(awaitable: Awaitable[Any], sink: Any) -> None:
+    try:
+        value = await awaitable
+    except Exception as error:
+        sink.fail(error)
+    else:
+        sink.set(value)
 
 
 async def _drive(outputs: AsyncGenerator[Any, None], sink: Any) -> None:
@@ -39,7 +55,7 @@ async def _drive(outputs: AsyncGenerator[Any, None], sink: Any) -> None:
 
 
 def _own_loop() -> asyncio.AbstractEventLoop:
-    """The loop for workers of an application that has none."""
+    """The loop for parts of an application that has none."""
     global _own
     with _lock:
         if _own is None:
