@@ -15,6 +15,8 @@ mod files;
 mod generate;
 #[cfg(test)]
 mod golden_tests;
+mod guide;
+mod guided;
 mod heartbeat;
 mod logprobs;
 mod numerics;

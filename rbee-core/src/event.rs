@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Error, id::WorkerId};
+use crate::{answer::AnswerFormat, error::Error, id::WorkerId};
 
 /// The reason why a run ended normally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -247,6 +247,9 @@ pub struct Started {
     pub worker: Option<WorkerId>,
     /// How long the job had waited in the queue.
     pub queue_wait: Duration,
+    /// The syntax of the parts of the answer: see [`AnswerParser`](crate::answer::AnswerParser).
+    #[serde(default)]
+    pub format: AnswerFormat,
 }
 
 /// The result of a job.

@@ -49,8 +49,10 @@
 //! - `nvml`: NVIDIA GPUs among the devices that a hive reports.
 //! - `conformance`: test suites for implementations; includes `test-util`, the test doubles.
 
+pub mod answer;
 #[cfg(feature = "candle")]
 pub mod candle;
+mod chat;
 pub mod cluster;
 mod device;
 mod digest;
@@ -59,6 +61,7 @@ mod engine_support;
 mod error;
 pub mod event;
 mod file_roots;
+mod grammar;
 pub mod hive;
 mod hive_address;
 pub mod id;
@@ -107,6 +110,7 @@ pub use async_trait::async_trait;
 
 #[cfg(feature = "candle")]
 pub use candle::CandleFactory;
+pub use chat::{Message, Role};
 pub use cluster::ClusterView;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{EventKind, Finish, JobEvent, Outcome, Output, Usage};
@@ -124,7 +128,6 @@ pub use request::Request;
 pub use scheduler::RhaiScheduler;
 pub use scheduler::{Ask, FnScheduler, LeastLoaded, Placement, Scheduler};
 pub use settings::Settings;
-pub use task::{Message, Role};
 pub use worker::{OutputStream, Run, Worker, WorkerInfo};
 pub use worker_spec::WorkerSpec;
 

@@ -36,18 +36,26 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
         state
     };
     match task {
-        Task::Generate { prompt: Prompt::Chat(messages), .. } => messages
-            .iter()
-            .take(MAX_KEYS)
-            .map(|message| {
-                let (role, content) =
-                    (message.role.as_str().as_bytes(), message.content.as_bytes());
-                match &message.name {
-                    None => key(&[role, content]),
-                    Some(name) => key(&[role, content, name.as_bytes()]),
-                }
-            })
-            .collect(),
+        Task::Generate { prompt: Prompt::Chat(chat), .. } => {
+            // Templates write the tools before the messages, or into the first of them.
+            for tool in &chat.tools {
+                let [description, parameters] =
+                    [&tool.description, &tool.parameters].map(|text| text.as_deref());
+                key(&[
+                    tool.name.as_bytes(),
+                    description.unwrap_or_default().as_bytes(),
+                    parameters.unwrap_or_default().as_bytes(),
+                ]);
+            }
+            let messages = chat.messages.iter().take(MAX_KEYS);
+            messages
+                .map(|message| {
+                    let mut parts = vec![message.role.as_str().as_bytes()];
+                    parts.extend(message.texts().map(str::as_bytes));
+                    key(&parts)
+                })
+                .collect()
+        }
         Task::Generate { prompt: Prompt::Text(text), .. } => {
             text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS).map(|block| key(&[block])).collect()
         }
@@ -76,12 +84,16 @@ pub(crate) fn veiled(keys: &[u64], secret: u64) -> Arc<[u64]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{Message, Role, Sampling};
+    use crate::{
+        chat::{Message, Role},
+        task::Sampling,
+    };
 
     fn keys(turns: &[&str]) -> Arc<[u64]> {
-        let messages = turns.iter().map(|text| Message::new(Role::User, *text)).collect();
+        let messages: Vec<Message> =
+            turns.iter().map(|text| Message::new(Role::User, *text)).collect();
         prefix_keys(&Task::Generate {
-            prompt: Prompt::Chat(messages),
+            prompt: Prompt::Chat(messages.into()),
             sampling: Sampling::default(),
         })
     }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answer::AnswerFormat,
     error::Result,
     event::Outcome,
     id::{Epoch, HiveId, JobId, QueenId, TenantId, WorkerId},
@@ -59,6 +60,8 @@ pub enum Change {
         at: WallTime,
         /// The numerics of the worker. They replace the stored ones only while no token chunk is stored.
         numerics: Arc<str>,
+        /// The syntax of the worker's answers. It replaces the stored one together with the numerics.
+        format: AnswerFormat,
     },
     /// The attempt is over, and the job waits for another.
     JobRequeued {

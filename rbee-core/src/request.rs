@@ -11,10 +11,13 @@ use crate::{
     prefix::prefix_keys,
     priority::Priority,
     settings::Settings,
-    task::{Message, Role},
 };
 
-pub use crate::task::{EmbedInput, Prompt, Sampling, Task};
+pub use crate::{
+    chat::{Chat, Message, Role, Tool, ToolCall, ToolChoice},
+    grammar::Grammar,
+    task::{EmbedInput, Prompt, Sampling, Task},
+};
 
 /// One request to a [`Queen`](crate::Queen): the task, the model, and the conditions.
 ///
@@ -69,7 +72,7 @@ impl Request {
     /// The model is a reference or an alias; it is checked when the request is submitted.
     pub fn chat(model: impl Into<String>) -> Self {
         let task =
-            Task::Generate { prompt: Prompt::Chat(Vec::new()), sampling: Sampling::default() };
+            Task::Generate { prompt: Prompt::Chat(Chat::default()), sampling: Sampling::default() };
         Self::new(model, task)
     }
 
@@ -104,7 +107,7 @@ impl Request {
     /// Adds a turn to the conversation, with the name of its author. As [`message`](Self::message) for other requests.
     pub fn turn(mut self, message: Message) -> Self {
         match &mut self.task {
-            Task::Generate { prompt: Prompt::Chat(messages), .. } => messages.push(message),
+            Task::Generate { prompt: Prompt::Chat(chat), .. } => chat.messages.push(message),
             Task::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => {
                 text.push_str(&message.content);
             }
@@ -120,6 +123,28 @@ impl Request {
             && let Prompt::Text(text) = prompt
         {
             *prompt = Prompt::Raw(std::mem::take(text));
+        }
+        self
+    }
+
+    /// Adds a tool that the model may call. No effect on other requests than conversations.
+    pub fn tool(self, tool: Tool) -> Self {
+        self.chat_with(|chat| chat.tools.push(tool))
+    }
+
+    /// Which tools the model calls: by default it decides. No effect on other requests than conversations.
+    pub fn tool_choice(self, choice: ToolChoice) -> Self {
+        self.chat_with(|chat| chat.tool_choice = choice)
+    }
+
+    /// Whether an answer may have several tool calls; true by default.
+    pub fn parallel_tool_calls(self, parallel: bool) -> Self {
+        self.chat_with(|chat| chat.parallel_tool_calls = parallel)
+    }
+
+    fn chat_with(mut self, change: impl FnOnce(&mut Chat)) -> Self {
+        if let Task::Generate { prompt: Prompt::Chat(chat), .. } = &mut self.task {
+            change(chat);
         }
         self
     }
@@ -228,6 +253,11 @@ impl Request {
         &self.model
     }
 
+    /// The task, as far as it was set.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
     /// The tenant, if any.
     pub(crate) fn whose(&self) -> Option<&TenantId> {
         self.tenant.as_ref()
@@ -248,11 +278,13 @@ impl Request {
         match &self.task {
             Task::Generate { prompt, sampling } => {
                 sampling.validate()?;
-                if matches!(prompt, Prompt::Chat(messages) if messages.is_empty()) {
-                    return Err(invalid(
-                        "messages is empty; allowed is at least one message".into(),
-                    )
-                    .with_param("messages"));
+                if let Prompt::Chat(chat) = prompt {
+                    chat.validate()?;
+                    if sampling.grammar.is_some() && chat.can_call() {
+                        let message = "response_format cannot be used together with tools; leave out one of them, or \
+                                       set tool_choice to \"none\"";
+                        return Err(invalid(message.into()).with_param("response_format"));
+                    }
                 }
             }
             Task::Embed { inputs, dimensions } => {

@@ -4,62 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result, invalid};
-
-/// The author of a [`Message`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Instructions for the conversation.
-    System,
-    /// The user.
-    User,
-    /// The model.
-    Assistant,
-}
-
-impl Role {
-    /// The name in chat templates.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Its author.
-    pub role: Role,
-    /// Its text.
-    pub content: String,
-    /// The name of its author, to tell apart several authors with one role. It is up to the model's chat template
-    /// whether the model reads it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-}
-
-impl Message {
-    /// A message whose author has no name.
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), name: None }
-    }
-
-    /// The size of its text, in bytes.
-    fn text_bytes(&self) -> usize {
-        self.content.len() + self.name.as_ref().map_or(0, String::len)
-    }
-}
+use crate::{
+    chat::Chat,
+    error::{Error, ErrorKind, Result, invalid},
+    grammar::Grammar,
+};
 
 /// The text that a model continues.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prompt {
     /// A conversation, rendered by the model's own chat template.
-    Chat(Vec<Message>),
+    Chat(Chat),
     /// Bare text. The text of a control token in it is text.
     Text(String),
     /// Bare text in which the text of a control token, like `<|fim_prefix|>`, stands for that token. Its author can
@@ -72,13 +28,14 @@ pub enum Prompt {
 /// The order of the steps, for each token:
 ///
 /// 1. `logprobs` are computed from the model's own logits, before every other step.
-/// 2. Tokens that are not allowed are removed: those that end the text before `min_tokens`.
+/// 2. Tokens that are not allowed are removed: those that `grammar` does not allow, and those that end the text before
+///    `min_tokens`, if the grammar allows others.
 /// 3. `logit_bias` is added.
 /// 4. `repetition_penalty`, then `frequency_penalty` and `presence_penalty`.
 /// 5. `temperature`, `top_k`, `top_p`, `min_p`.
 ///
 /// A worker says in its [`Capabilities`](crate::worker::Capabilities) which of `presence_penalty`,
-/// `frequency_penalty`, `logit_bias`, `min_tokens` and `logprobs` it has. A job that uses one runs only on such workers.
+/// `frequency_penalty`, `logit_bias`, `min_tokens`, `grammar` and `logprobs` it has. A job that uses one runs only on such workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 (always the likeliest token) to 2.
@@ -112,6 +69,9 @@ pub struct Sampling {
     pub stop: Vec<String>,
     /// The longest answer, in tokens; `None`: as long as the model's context allows.
     pub max_tokens: Option<u32>,
+    /// What the answer must look like. An answer of maximum length may be only the beginning of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grammar: Option<Grammar>,
 }
 
 /// The most tokens of [`Sampling::logit_bias`].
@@ -144,6 +104,7 @@ impl Default for Sampling {
             logprobs: None,
             stop: Vec::new(),
             max_tokens: None,
+            grammar: None,
         }
     }
 }
@@ -191,6 +152,9 @@ impl Sampling {
                 ))
                 .with_param("stop"));
             }
+        }
+        if let Some(grammar) = &self.grammar {
+            grammar.validate()?;
         }
         if self.max_tokens == Some(0) {
             return Err(
@@ -301,9 +265,7 @@ impl Task {
     /// The size of all its text, in bytes.
     pub fn text_bytes(&self) -> usize {
         match self {
-            Self::Generate { prompt: Prompt::Chat(messages), .. } => {
-                messages.iter().map(Message::text_bytes).sum()
-            }
+            Self::Generate { prompt: Prompt::Chat(chat), .. } => chat.text_bytes(),
             Self::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => text.len(),
             Self::Embed { inputs, .. } => inputs.iter().map(EmbedInput::bytes).sum(),
         }

@@ -7,12 +7,13 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answer::AnswerFormat,
     error::{Error, ErrorKind, Result},
     event::Output,
     id::{HiveId, WorkerId},
     job::Job,
     model_ref::ModelRef,
-    task::{Sampling, Task},
+    task::{Prompt, Sampling, Task},
 };
 
 #[cfg(feature = "test-util")]
@@ -52,22 +53,33 @@ pub struct Capabilities {
     /// True if it honors [`min_tokens`](crate::request::Sampling::min_tokens).
     #[serde(default)]
     pub min_tokens: bool,
+    /// True if it enforces a [`Grammar`](crate::request::Grammar), and calls of tools that are required.
+    #[serde(default)]
+    pub grammar: bool,
+    /// The syntax of tool calls and reasoning in its answers. Without that of tool calls it gets no jobs with tools.
+    #[serde(default)]
+    pub answer: AnswerFormat,
 }
 
 impl Capabilities {
     /// Returns true if a worker with these capabilities can do the task as it is: no part of it would be ignored.
     pub fn can(&self, task: &Task) -> bool {
         match task {
-            Task::Generate { sampling, .. } => {
-                self.generate && self.unsupported_param(sampling).is_none()
+            Task::Generate { prompt, sampling } => {
+                self.generate && self.unsupported_param(prompt, sampling).is_none()
             }
             Task::Embed { .. } => self.embed,
         }
     }
 
-    /// The first parameter of the sampling that such a worker would ignore.
-    fn unsupported_param(&self, sampling: &Sampling) -> Option<&'static str> {
+    /// The first parameter that such a worker would ignore.
+    fn unsupported_param(&self, prompt: &Prompt, sampling: &Sampling) -> Option<&'static str> {
+        let has_tools = matches!(prompt, Prompt::Chat(chat) if chat.has_tools());
+        let has_required_calls = matches!(prompt, Prompt::Chat(chat) if chat.requires_call());
         let params = [
+            ("tools", self.answer.tools.is_some() || !has_tools),
+            ("tool_choice", self.grammar || !has_required_calls),
+            ("response_format", self.grammar || sampling.grammar.is_none()),
             ("logprobs", self.logprobs || sampling.logprobs.is_none()),
             ("logit_bias", self.logit_bias || sampling.logit_bias.is_empty()),
             ("presence_penalty", self.penalties || sampling.presence_penalty == 0.0),
@@ -123,9 +135,9 @@ impl WorkerInfo {
         let (model, id, backend) = (&self.model, self.id, &self.backend);
         let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
         let what = match task {
-            Task::Generate { sampling, .. } => {
+            Task::Generate { prompt, sampling } => {
                 if self.capabilities.generate
-                    && let Some(param) = self.capabilities.unsupported_param(sampling)
+                    && let Some(param) = self.capabilities.unsupported_param(prompt, sampling)
                 {
                     let message = format!(
                         "{param} is not supported by model {model}: worker {id} ({backend}) has it loaded and does not \
@@ -273,7 +285,6 @@ impl<W: Worker + ?Sized> Worker for Arc<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Prompt;
 
     #[test]
     fn a_worker_that_would_ignore_a_parameter_cannot_do_the_task() {

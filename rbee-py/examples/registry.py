@@ -225,6 +225,7 @@ class SqliteStore:
             job.update(state="running", worker=change.worker, attempts=change.attempt, started_at=started_at)
             if job["tokens_generated"] == 0:
                 job["numerics"] = change.numerics
+                job["format"] = change.format
         elif isinstance(change, JobRequeued):
             job.update(state="queued", worker=None, attempts=change.attempts)
         elif isinstance(change, JobTokens):

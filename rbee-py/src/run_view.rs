@@ -67,7 +67,7 @@ impl RunView {
     #[getter]
     fn messages(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         match self.prompt() {
-            Some(Prompt::Chat(messages)) => crate::queen::plain(py, messages).map(Some),
+            Some(Prompt::Chat(chat)) => crate::queen::plain(py, &chat.messages).map(Some),
             _ => Ok(None),
         }
     }

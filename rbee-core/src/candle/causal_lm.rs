@@ -18,6 +18,7 @@ use super::{
     decoder::{assemble::assemble, checkpoint::Checkpoint, weights::Residence},
     files::{CacheSize, LoadFault, Loaded},
     generate::{Plan, Vocabulary},
+    guided::Guides,
     numerics, sampler,
     text::{
         self,
@@ -28,6 +29,7 @@ use super::{
     },
 };
 use crate::{
+    answer::AnswerFormat,
     error::{Error, ErrorKind, Result},
     model_info::{CachePool, CacheType},
     task::{Prompt, Task},
@@ -60,6 +62,9 @@ pub(super) struct Frontend {
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) template: Option<ChatTemplate>,
     pub(super) context: u32,
+    /// The syntax of its answers.
+    pub(super) format: AnswerFormat,
+    pub(super) guides: Guides,
 }
 
 impl CausalLm {
@@ -97,6 +102,7 @@ impl CausalLm {
             "Set a shorter context, fewer slots or fewer cache_tokens, or choose a smaller model",
         )?;
         let model = loading.model(&checkpoint, shape)?;
+        let format = template.as_ref().map(ChatTemplate::answer_format).unwrap_or_default();
         let facts = Facts {
             capabilities: Capabilities {
                 generate: true,
@@ -108,12 +114,15 @@ impl CausalLm {
                 logit_bias: true,
                 penalties: true,
                 min_tokens: true,
+                grammar: true,
+                answer: format,
             },
             numerics: loading.numerics(options.cache_type),
             memory_bytes: weights.saturating_add(cache_bytes),
         };
         let vocabulary = Arc::new(Vocabulary { codec, eos, size: vocab });
-        let frontend = Arc::new(Frontend { vocabulary, template, context });
+        let guides = Guides::default();
+        let frontend = Arc::new(Frontend { vocabulary, template, context, format, guides });
         Ok((Self { model, frontend }, facts))
     }
 }
@@ -206,18 +215,15 @@ impl Frontend {
             Prompt::Raw(text) => {
                 self.vocabulary.codec.encode(&PromptText::trusted(text.as_str()), true)?
             }
-            Prompt::Chat(messages) => {
-                if messages.is_empty() {
-                    let message = "messages is empty; allowed is at least 1";
-                    return Err(Error::for_client(ErrorKind::InvalidRequest, message));
-                }
+            Prompt::Chat(chat) => {
+                chat.validate()?;
                 let template = self.template.as_ref().ok_or_else(|| {
                     let message =
                         "the model has no chat template; send bare text instead of messages";
                     Error::for_client(ErrorKind::Unsupported, message).with_param("messages")
                 })?;
                 let codec = &self.vocabulary.codec;
-                codec.encode(&template.render(messages, codec.added())?, false)?
+                codec.encode(&template.render(chat, codec.added())?, false)?
             }
         };
         let (context, vocab) = (self.context, self.vocabulary.size);
@@ -225,6 +231,7 @@ impl Frontend {
             return Err(run.job.task.too_long(None, tokens.len() as u64, context));
         }
         let plan = Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)?;
-        Ok(plan.of(run.job.as_ref().into()))
+        let mask = self.guides.mask(prompt, sampling, self.format, &self.vocabulary)?;
+        Ok(plan.of(run.job.as_ref().into()).with_mask(mask))
     }
 }

@@ -10,6 +10,7 @@ use super::{
     sampler::{Choice, Sampler},
     text::detokenizer::{Detokenizer, ResumeFault},
     text::tokenizer::Codec,
+    token_mask::TokenMask,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -46,6 +47,7 @@ pub(super) struct Plan {
     /// Tokens of the answer, those of earlier attempts included.
     limit: usize,
     origin: Origin,
+    mask: Option<Box<dyn TokenMask>>,
 }
 
 /// The values of a job that the cache of prefixes needs.
@@ -93,12 +95,17 @@ impl Plan {
                 "resume has token {bad}; allowed are those below {vocab}"
             )));
         }
-        Ok(Self { prompt, sampling, seed, resume, limit, origin: Origin::default() })
+        Ok(Self { prompt, sampling, seed, resume, limit, origin: Origin::default(), mask: None })
     }
 
     /// The same for a job with this origin.
     pub(super) fn of(self, origin: Origin) -> Self {
         Self { origin, ..self }
+    }
+
+    /// The same with a mask of the tokens of the answer.
+    pub(super) fn with_mask(self, mask: Option<Box<dyn TokenMask>>) -> Self {
+        Self { mask, ..self }
     }
 
     fn usage(&self, completion: usize) -> Usage {
@@ -146,6 +153,9 @@ impl Plan {
 
     fn generation(self, text: Detokenizer, vocabulary: &Vocabulary) -> Generation {
         let mut sampler = Sampler::new(&self.sampling, self.seed, &vocabulary.eos);
+        if let Some(mask) = self.mask {
+            sampler.add_mask(mask);
+        }
         sampler.note_prompt(&self.prompt);
         sampler.note_answer(&self.resume.tokens);
         let prompt = self.prompt.len();

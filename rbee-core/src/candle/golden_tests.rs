@@ -27,9 +27,10 @@ use super::{
     text::prompt::PromptText,
 };
 use crate::{
+    chat::Message,
     event::{Finish, Output},
     progress::Progress,
-    task::{Message, Sampling},
+    task::Sampling,
     worker::Resume,
 };
 
@@ -232,8 +233,13 @@ fn check_prompts(engine: &CausalLm, golden: &Golden) {
     for case in &golden.cases {
         let name = &case.name;
         if let Some(messages) = &case.messages {
-            let rendered =
-                engine.frontend.template.as_ref().unwrap().render(messages, codec.added()).unwrap();
+            let rendered = engine
+                .frontend
+                .template
+                .as_ref()
+                .unwrap()
+                .render(&messages.clone().into(), codec.added())
+                .unwrap();
             assert_eq!(rendered.text, case.rendered, "{name}");
             assert_eq!(codec.encode(&rendered, false).unwrap(), case.input_ids, "{name}");
         }

@@ -19,7 +19,7 @@ use crate::{
 const FORBIDDING_BIAS: f32 = -100.0;
 
 /// The reason that no token can be chosen.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) enum SamplerFault {
     /// A logit is not a finite number: the model, or the device, is broken.
     NotFinite {
@@ -28,6 +28,8 @@ pub(super) enum SamplerFault {
     },
     /// The request forbids every token.
     AllForbidden,
+    /// A mask cannot be computed.
+    Mask(Error),
 }
 
 impl From<SamplerFault> for Error {
@@ -41,6 +43,7 @@ impl From<SamplerFault> for Error {
                 invalid("logit_bias and min_tokens forbid every token of the model".into())
                     .with_param("logit_bias")
             }
+            SamplerFault::Mask(error) => error,
         }
     }
 }
@@ -124,8 +127,9 @@ impl Sampler {
     }
 
     /// Restricts the tokens of the answer. A mask sees only the tokens that are noted after this.
-    fn add_mask(&mut self, mask: Box<dyn TokenMask>) {
-        self.masks.push(mask);
+    pub(super) fn add_mask(&mut self, mask: Box<dyn TokenMask>) {
+        // The minimum length comes last: it gives way to the others.
+        self.masks.insert(0, mask);
     }
 
     /// Records tokens of the prompt.
@@ -153,7 +157,11 @@ impl Sampler {
     }
 
     /// The token at this position of the answer (0 is its first).
-    pub(super) fn choose(&self, logits: &mut [f32], position: u64) -> Result<Choice, SamplerFault> {
+    pub(super) fn choose(
+        &mut self,
+        logits: &mut [f32],
+        position: u64,
+    ) -> Result<Choice, SamplerFault> {
         let top = finite_max(logits)?;
         let Some(count) = self.logprobs else {
             let token = self.adjust_and_draw(logits, top, position)?;
@@ -170,13 +178,13 @@ impl Sampler {
     }
 
     fn adjust_and_draw(
-        &self,
+        &mut self,
         logits: &mut [f32],
         mut top: f32,
         position: u64,
     ) -> Result<u32, SamplerFault> {
         if self.adjusts() {
-            self.adjust(logits);
+            self.adjust(logits)?;
             top = logits.iter().copied().fold(FORBIDDEN, f32::max);
             if top == FORBIDDEN {
                 return Err(SamplerFault::AllForbidden);
@@ -208,9 +216,9 @@ impl Sampler {
     }
 
     /// The steps between the model's own logits and the temperature. Allowed tokens keep finite logits.
-    fn adjust(&self, logits: &mut [f32]) {
-        for mask in &self.masks {
-            mask.apply(logits);
+    fn adjust(&mut self, logits: &mut [f32]) -> Result<(), SamplerFault> {
+        for mask in &mut self.masks {
+            mask.apply(logits).map_err(SamplerFault::Mask)?;
         }
         for (token, bias) in &self.bias {
             change(logits, *token, |logit| {
@@ -228,6 +236,7 @@ impl Sampler {
             let penalty = self.frequency_penalty * *count as f32 + self.presence_penalty;
             change(logits, *token, |logit| finite(logit - penalty));
         }
+        Ok(())
     }
 
     /// Each filter keeps the beginning of the list in order of likelihood, so the list is sorted only as far as the

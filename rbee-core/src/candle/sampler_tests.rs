@@ -9,16 +9,16 @@ fn sampling(change: impl FnOnce(&mut Sampling)) -> Sampling {
 }
 
 /// The token at this position.
-fn token(sampler: &Sampler, logits: &[f32], position: u64) -> Result<u32, SamplerFault> {
+fn token(sampler: &mut Sampler, logits: &[f32], position: u64) -> Result<u32, SamplerFault> {
     sampler.choose(&mut logits.to_vec(), position).map(|choice| choice.token)
 }
 
 /// How often each token is drawn at `draws` positions.
 fn counts(sampling: &Sampling, logits: &[f32], draws: u64) -> Vec<u64> {
-    counts_of(&Sampler::new(sampling, 7, &[]), logits, draws)
+    counts_of(&mut Sampler::new(sampling, 7, &[]), logits, draws)
 }
 
-fn counts_of(sampler: &Sampler, logits: &[f32], draws: u64) -> Vec<u64> {
+fn counts_of(sampler: &mut Sampler, logits: &[f32], draws: u64) -> Vec<u64> {
     let mut counts = vec![0; logits.len()];
     for position in 0..draws {
         counts[token(sampler, logits, position).unwrap() as usize] += 1;
@@ -91,9 +91,9 @@ fn the_filters_come_in_their_order() {
     let mut sampler = Sampler::new(&penalty, 1, &[]);
     sampler.note_prompt(&[0]);
     sampler.note_answer(&[2]);
-    assert_eq!(token(&sampler, &[3.0, 2.0, -1.0], 0), Ok(1));
-    assert_eq!(token(&sampler, &[3.0, -2.0, -1.0], 0), Ok(0));
-    assert_eq!(token(&sampler, &[-3.0, -1.5, -1.0], 0), Ok(1));
+    assert_eq!(token(&mut sampler, &[3.0, 2.0, -1.0], 0), Ok(1));
+    assert_eq!(token(&mut sampler, &[3.0, -2.0, -1.0], 0), Ok(0));
+    assert_eq!(token(&mut sampler, &[-3.0, -1.5, -1.0], 0), Ok(1));
 }
 
 #[test]
@@ -106,12 +106,12 @@ fn equal_logits_are_filtered_by_the_lower_token() {
 
 #[test]
 fn what_is_no_number_is_a_fault_with_the_token_named() {
-    let sampler = Sampler::new(&Sampling::default(), 1, &[]);
+    let mut sampler = Sampler::new(&Sampling::default(), 1, &[]);
     for (bad, at) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().zip([1, 17, 37]) {
         // The end of the list is not a whole vector.
         let mut logits = [0.0; 38];
         logits[at] = bad;
-        assert_eq!(token(&sampler, &logits, 0), Err(SamplerFault::NotFinite { token: at }));
+        assert_eq!(token(&mut sampler, &logits, 0), Err(SamplerFault::NotFinite { token: at }));
     }
     let error = Error::from(SamplerFault::NotFinite { token: 7 });
     assert_eq!(error.kind(), ErrorKind::WorkerFault);
@@ -180,11 +180,11 @@ fn bias_and_penalties_change_the_shares_as_they_say_and_in_their_order() {
     sampler.note_prompt(&[0]);
     sampler.note_answer(&[1, 3, 1]);
     let mut logits = [2.0, -1.0, 0.5, 1.0, 0.25];
-    sampler.adjust(&mut logits);
+    sampler.adjust(&mut logits).unwrap();
     assert_eq!(logits, [1.6, -0.85, 0.5, -0.35, 0.25]);
 
     let draws = 40_000;
-    let found = counts_of(&sampler, &[2.0, -1.0, 0.5, 1.0, 0.25], draws);
+    let found = counts_of(&mut sampler, &[2.0, -1.0, 0.5, 1.0, 0.25], draws);
     let shares = [0.549_245_6, 0.047_396_4, 0.182_828, 0.078_143_4, 0.142_386_6];
     for (count, share) in found.iter().zip(shares) {
         let tolerance = 5.0 * f64::sqrt(share * (1.0 - share) / draws as f64);
@@ -199,7 +199,7 @@ fn presence_and_frequency_count_the_answer_alone_and_repetition_the_prompt_too()
         sampler.note_prompt(&[0, 1]);
         sampler.note_answer(&[1, 2, 2]);
         let mut logits = [4.0; 4];
-        sampler.adjust(&mut logits);
+        sampler.adjust(&mut logits).unwrap();
         logits
     };
     assert_eq!(logits(|s| s.presence_penalty = 1.5), [4.0, 2.5, 2.5, 4.0]);
@@ -214,7 +214,7 @@ fn a_penalty_never_makes_a_logit_infinite() {
         let mut sampler = Sampler::new(&sampling(|s| s.repetition_penalty = penalty), 1, &[]);
         sampler.note_prompt(&[0]);
         let mut logits = [logit, 1.0];
-        sampler.adjust(&mut logits);
+        sampler.adjust(&mut logits).unwrap();
         assert_eq!(logits, [logit, 1.0]);
     }
 }
@@ -225,17 +225,17 @@ fn end_tokens_wait_for_the_minimum_length_and_no_longer() {
     let logits = [1.0, 9.0, 2.0, 8.0];
     let mut sampler = Sampler::new(&waits, 1, &[1, 3, 99]);
     for position in 0..3 {
-        assert_eq!(token(&sampler, &logits, position), Ok(2));
+        assert_eq!(token(&mut sampler, &logits, position), Ok(2));
         sampler.note_answer(&[2]);
     }
-    assert_eq!(token(&sampler, &logits, 3), Ok(1));
+    assert_eq!(token(&mut sampler, &logits, 3), Ok(1));
     // A continued answer has the length of its earlier attempts.
     let mut sampler = Sampler::new(&waits, 1, &[1, 3]);
     sampler.note_prompt(&[0; 8]);
     sampler.note_answer(&[2, 2]);
-    assert_eq!(token(&sampler, &logits, 2), Ok(2));
+    assert_eq!(token(&mut sampler, &logits, 2), Ok(2));
     sampler.note_answer(&[2]);
-    assert_eq!(token(&sampler, &logits, 3), Ok(1));
+    assert_eq!(token(&mut sampler, &logits, 3), Ok(1));
     assert!(sampler.masks.is_empty(), "it costs nothing any more");
 }
 
@@ -244,12 +244,13 @@ fn end_tokens_wait_for_the_minimum_length_and_no_longer() {
 struct Counting(u32);
 
 impl TokenMask for Counting {
-    fn apply(&self, logits: &mut [f32]) {
+    fn apply(&mut self, logits: &mut [f32]) -> Result<()> {
         for (token, logit) in logits.iter_mut().enumerate() {
             if token as u32 != self.0 {
                 *logit = FORBIDDEN;
             }
         }
+        Ok(())
     }
 
     fn advance(&mut self, token: u32) {
@@ -277,7 +278,7 @@ fn a_mask_decides_before_every_other_step_and_sees_every_token() {
         assert_eq!(choice.logprobs.unwrap().top[0].0, 7, "the model's own opinion");
         sampler.note_answer(&[choice.token]);
     }
-    assert_eq!(token(&sampler, &logits, 6), Ok(7), "the mask is over");
+    assert_eq!(token(&mut sampler, &logits, 6), Ok(7), "the mask is over");
 }
 
 #[test]
@@ -289,8 +290,8 @@ fn a_request_that_forbids_everything_is_refused() {
     for change in [|_: &mut Sampling| {}, |s: &mut Sampling| s.temperature = 0.0] {
         let mut nothing = nothing.clone();
         change(&mut nothing);
-        let sampler = Sampler::new(&nothing, 1, &[2]);
-        assert_eq!(token(&sampler, &[1.0, 2.0, 3.0], 0), Err(SamplerFault::AllForbidden));
+        let mut sampler = Sampler::new(&nothing, 1, &[2]);
+        assert_eq!(token(&mut sampler, &[1.0, 2.0, 3.0], 0), Err(SamplerFault::AllForbidden));
     }
     let error = Error::from(SamplerFault::AllForbidden);
     assert_eq!((error.kind(), error.param()), (ErrorKind::InvalidRequest, Some("logit_bias")));
@@ -335,7 +336,7 @@ proptest! {
         temperature in 0.0_f32..2.0, top_p in 0.01_f32..1.0, top_k in 0_u32..20, min_p in 0.0_f32..1.0,
     ) {
         let sampling = Sampling { temperature, top_p, top_k, min_p, ..Sampling::default() };
-        let choose = || token(&Sampler::new(&sampling, seed, &[]), &values, position);
+        let choose = || token(&mut Sampler::new(&sampling, seed, &[]), &values, position);
         let token = choose().unwrap();
         prop_assert_eq!(choose().unwrap(), token);
         // Each drawn token passes each filter by itself.
@@ -360,7 +361,7 @@ proptest! {
         let mut sampler = Sampler::new(&sampling, seed, &[]);
         // No penalty brings it back.
         sampler.note_answer(&forbidden);
-        match token(&sampler, &values, position) {
+        match token(&mut sampler, &values, position) {
             Ok(token) => prop_assert!(!forbidden.contains(&token)),
             Err(fault) => {
                 prop_assert_eq!(fault, SamplerFault::AllForbidden);
@@ -384,7 +385,7 @@ proptest! {
             sampler.note_prompt(&prompt);
             parts.iter().for_each(|part| sampler.note_answer(part));
             let mut logits: Vec<f32> = (0..20_u8).map(f32::from).collect();
-            sampler.adjust(&mut logits);
+            sampler.adjust(&mut logits).unwrap();
             logits
         };
         let (before, after) = answer.split_at(cut.index(answer.len() + 1));

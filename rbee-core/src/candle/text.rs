@@ -3,6 +3,7 @@
 pub(super) mod added_tokens;
 #[cfg(test)]
 mod control_tests;
+mod conversation;
 pub(super) mod detokenizer;
 #[allow(dead_code)]
 pub(super) mod gguf;
@@ -14,3 +15,4 @@ mod strftime;
 pub(super) mod template;
 mod text_model;
 pub(super) mod tokenizer;
+mod tools;

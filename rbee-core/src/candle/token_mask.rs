@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Result;
+
 /// The logit of a token that is not allowed.
 pub(super) const FORBIDDEN: f32 = f32::NEG_INFINITY;
 
@@ -9,7 +11,10 @@ pub(super) const FORBIDDEN: f32 = f32::NEG_INFINITY;
 /// answer that another worker continues is restricted in the same way.
 pub(super) trait TokenMask: fmt::Debug + Send {
     /// Sets the logits of the tokens that may not come next to [`FORBIDDEN`]; changes no other.
-    fn apply(&self, logits: &mut [f32]);
+    ///
+    /// # Errors
+    /// The answer cannot go on.
+    fn apply(&mut self, logits: &mut [f32]) -> Result<()>;
 
     /// Takes note of the next token of the answer.
     fn advance(&mut self, token: u32);
@@ -32,15 +37,19 @@ impl MinTokens {
 }
 
 impl TokenMask for MinTokens {
-    fn apply(&self, logits: &mut [f32]) {
-        if self.left == 0 {
-            return;
+    fn apply(&mut self, logits: &mut [f32]) -> Result<()> {
+        // Another mask may have left only the end.
+        let is_end = |token: usize| self.ends.iter().any(|end| *end as usize == token);
+        let is_other = |(token, logit): (usize, &f32)| *logit != FORBIDDEN && !is_end(token);
+        if self.left == 0 || !logits.iter().enumerate().any(is_other) {
+            return Ok(());
         }
         for token in &self.ends {
             if let Some(logit) = logits.get_mut(*token as usize) {
                 *logit = FORBIDDEN;
             }
         }
+        Ok(())
     }
 
     fn advance(&mut self, _token: u32) {

@@ -217,7 +217,9 @@ impl Engine {
             view.last_used = now.at;
         });
         let numerics = info.numerics.clone();
-        let change = Change::JobRunning { job: id, worker, attempt, at: now.wall, numerics };
+        let format = info.capabilities.answer;
+        let change =
+            Change::JobRunning { job: id, worker, attempt, at: now.wall, numerics, format };
         out.push(Effect::Record { n: None, changes: vec![change] });
         out.push(Effect::Start { lease, job, worker, attempt, queue_wait });
     }

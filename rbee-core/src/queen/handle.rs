@@ -12,6 +12,7 @@ use futures_core::Stream;
 
 use super::{JobEvents, Queen};
 use crate::{
+    answer::AnswerFormat,
     engine::Input,
     error::{Error, ErrorKind, Result},
     event::{EventKind, EventRef, Finish, JobEvent, Logprobs, Usage},
@@ -49,6 +50,8 @@ pub struct JobAnswer {
     pub queue_wait: Duration,
     /// The worker that started it.
     pub worker: Option<WorkerId>,
+    /// The syntax of its parts: see [`ParsedAnswer::of`](crate::answer::ParsedAnswer::of).
+    pub format: AnswerFormat,
 }
 
 impl JobHandle {
@@ -95,11 +98,13 @@ impl JobHandle {
         let (mut text, mut tokens, mut vectors) = (String::new(), Vec::new(), Arc::default());
         let mut logprobs = Vec::new();
         let (mut queue_wait, mut worker) = (Duration::ZERO, None);
+        let mut format = AnswerFormat::default();
         std::future::poll_fn(|cx| {
             self.events.poll_read(cx, |_, event| {
                 match event {
                     EventRef::Started(started) => {
                         (worker, queue_wait) = (started.worker, started.queue_wait);
+                        format = started.format;
                     }
                     EventRef::Token { id, text: chunk, logprobs: more } => {
                         text.push_str(chunk);
@@ -119,7 +124,7 @@ impl JobHandle {
             return Err(why.clone());
         }
         let (finish, usage) = end?;
-        Ok(JobAnswer { text, tokens, logprobs, vectors, finish, usage, queue_wait, worker })
+        Ok(JobAnswer { text, tokens, logprobs, vectors, finish, usage, queue_wait, worker, format })
     }
 
     /// Lends the events that are ready; see [`JobEvents::poll_read`].

@@ -204,7 +204,11 @@ impl EventLog {
     /// The log of a job that has ended, as it was when it ended.
     pub(super) fn of_ended(record: &JobRecord, ended: &EndedJob) -> Self {
         let waited = ended.started_at.map(|started| started - record.submitted_at);
-        let started = waited.map(|queue_wait| Started { worker: ended.worker, queue_wait });
+        let started = waited.map(|queue_wait| Started {
+            worker: ended.worker,
+            queue_wait,
+            format: record.format,
+        });
         let log = Self::restored(&record.chunks, started);
         let mut inner = log.lock();
         inner.vectors = record.vectors.clone();

@@ -96,8 +96,11 @@ impl Logs {
     /// Gives every job of a previous run its log, with the recorded part of its answer.
     pub(super) fn restore(&self, snapshot: &Snapshot) -> Vec<JobId> {
         for job in &snapshot.jobs {
-            let started = (!job.chunks.is_empty())
-                .then(|| Started { worker: job.status.worker(), queue_wait: Duration::ZERO });
+            let started = (!job.chunks.is_empty()).then(|| Started {
+                worker: job.status.worker(),
+                queue_wait: Duration::ZERO,
+                format: job.format,
+            });
             let log = EventLog::taken_over(&job.chunks, started).of_tenant(job.tenant.clone());
             self.insert(job.id, Arc::new(log));
         }
@@ -196,12 +199,17 @@ fn discard(logs: &[Arc<EventLog>]) {
 mod tests {
     use super::*;
     use crate::{
+        answer::AnswerFormat,
         event::{Finish, Outcome, Output, Usage},
         id::LeaseId,
         queen::log::JobEvents,
     };
 
-    const STARTED: Started = Started { worker: None, queue_wait: Duration::ZERO };
+    const STARTED: Started = Started {
+        worker: None,
+        queue_wait: Duration::ZERO,
+        format: AnswerFormat { tools: None, reasoning: None },
+    };
     const TOKENS: usize = 100;
 
     fn settings() -> Arc<Settings> {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    answer::AnswerFormat,
     event::Logprobs,
     hive_address::HiveAddress,
     id::{CorrelationId, Epoch, HiveId, JobId, TenantId, WorkerId},
@@ -96,6 +97,9 @@ pub struct JobRecord {
     pub outline: Option<JobOutline>,
     /// The [numerics](crate::WorkerInfo::numerics) of the worker that generated the first token chunks.
     pub numerics: Option<Arc<str>>,
+    /// The syntax of the answer.
+    #[serde(default)]
+    pub format: AnswerFormat,
     /// The recorded part of its answer.
     pub chunks: Vec<TokenChunk>,
     /// The vectors of its answer, if it has vectors and they are kept.
@@ -128,6 +132,7 @@ impl JobRecord {
             request: Some(job),
             outline: None,
             numerics: None,
+            format: AnswerFormat::default(),
             chunks: Vec::new(),
             vectors: None,
             output_kept: false,

@@ -239,7 +239,7 @@ impl Worker for EchoWorker {
             Some(EchoFault::HangInExecute) => std::future::pending().await,
             _ => {}
         }
-        if matches!(&run.job.task, Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty())
+        if matches!(&run.job.task, Task::Generate { prompt: Prompt::Chat(chat), .. } if chat.messages.is_empty())
         {
             let message = "messages is empty; allowed is at least one message";
             return Err(Error::for_client(ErrorKind::InvalidRequest, message));

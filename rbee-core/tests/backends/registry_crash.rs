@@ -14,6 +14,7 @@ use std::{
 use rbee_core::{
     CorrelationId, Finish, Job, JobId, JobState, Outcome, Priority, Registry, SqliteRegistry,
     TenantId, Usage, WorkerId,
+    answer::AnswerFormat,
     id::{Epoch, QueenId},
     registry::{Change, JobFilter, JobRecord, TokenChunk},
     request::{Prompt, Sampling, Task},
@@ -109,6 +110,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
             attempt: 1,
             at: WallTime::now(),
             numerics: "n".into(),
+            format: AnswerFormat::default(),
         };
         record(start).await;
         for at in [0, 4] {

@@ -7,6 +7,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use rbee_core::{
     CorrelationId, ErrorKind, HiveId, JobId, Outcome, Priority, Registry, SqliteRegistry,
+    answer::AnswerFormat,
     hive::HiveAddress,
     id::{Epoch, QueenId},
     job::LiveJob,
@@ -64,6 +65,7 @@ fn job(order: u64) -> JobRecord {
         request: None,
         outline: None,
         numerics: None,
+        format: AnswerFormat::default(),
         chunks: Vec::new(),
         vectors: None,
         output_kept: false,

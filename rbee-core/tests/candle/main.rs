@@ -11,6 +11,7 @@ mod support;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod embed;
+mod guided;
 mod hostile;
 mod hostile_gguf;
 mod memory;

@@ -209,7 +209,7 @@ async fn bad_runs_are_refused_with_both_numbers_and_leave_the_slot_free() {
     }
     let chat = |text: &[&str]| {
         let turn = |text: &&str| Message::new(Role::User, *text);
-        let prompt = Prompt::Chat(text.iter().map(turn).collect());
+        let prompt = Prompt::Chat(text.iter().map(turn).collect::<Vec<_>>().into());
         let task = Task::Generate { prompt, sampling: Sampling::default() };
         Run { job: job(task, 1), attempt: 1, resume: fresh() }
     };
@@ -358,7 +358,7 @@ async fn a_model_without_a_chat_template_continues_bare_text_and_refuses_message
     config.as_object_mut().unwrap().remove("chat_template").unwrap();
     support::write_json(dir.path(), "tokenizer_config.json", &config);
     let worker = load(dir.path()).await.unwrap();
-    let prompt = Prompt::Chat(vec![Message::new(Role::User, "the honey bee")]);
+    let prompt = Prompt::Chat(vec![Message::new(Role::User, "the honey bee")].into());
     let task = Task::Generate { prompt, sampling: Sampling::default() };
     let chat = Run { job: job(task, 1), attempt: 1, resume: fresh() };
     // The client reads the sentence and the parameter: it acts on them.

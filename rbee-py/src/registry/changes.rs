@@ -40,7 +40,7 @@ fn of<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
             "JobQueued",
             fields!(py, job: record.id.to_string(), record: of_job(py, record)?),
         ),
-        Change::JobRunning { job, worker, attempt, at, numerics } => object(
+        Change::JobRunning { job, worker, attempt, at, numerics, format } => object(
             py,
             "JobRunning",
             fields!(
@@ -49,7 +49,8 @@ fn of<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
                 worker: worker.to_string(),
                 attempt: *attempt,
                 at: at.as_millis(),
-                numerics: &**numerics
+                numerics: &**numerics,
+                format: plain(py, format)?
             ),
         ),
         Change::JobRequeued { job, attempts } => {

@@ -20,6 +20,7 @@ use futures_util::stream as streams;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use rbee_core::{
     Error, ErrorKind, Finish, Output, OutputStream, Result, Run, Worker, WorkerInfo,
+    answer::AnswerFormat,
     request::{Prompt, Task},
     worker::WorkerHealth,
 };
@@ -107,6 +108,7 @@ impl OpenAiWorker {
         // OpenAI's API has these.
         (can.logprobs, can.logit_bias, can.penalties) = (can.generate, can.generate, can.generate);
         can.min_tokens = false;
+        can.answer = AnswerFormat::default();
         Ok(Self {
             client,
             base: base.trim_end_matches('/').into(),
@@ -322,7 +324,7 @@ impl OpenAiWorker {
             Task::Generate { .. } if !can.generate => unsupported("does not generate text"),
             Task::Embed { .. } if !can.embed => unsupported("makes no vectors"),
             // Some servers accept even this.
-            Task::Generate { prompt: Prompt::Chat(messages), .. } if messages.is_empty() => {
+            Task::Generate { prompt: Prompt::Chat(chat), .. } if chat.messages.is_empty() => {
                 let message = "messages is empty; allowed is at least one message";
                 Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("messages"))
             }

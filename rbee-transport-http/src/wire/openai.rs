@@ -37,13 +37,51 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 20))]
     pub top_logprobs: Option<u8>,
+    /// The functions that the model may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 512))]
+    pub tools: Vec<ChatTool>,
+    /// Which of them it calls: `auto`, `none`, `required`, or the one of an object like a tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub tool_choice: Option<serde_json::Value>,
+    /// False: an answer has at most one call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+}
+
+/// A tool that the model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChatTool {
+    /// `function`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The function.
+    pub function: ChatFunction,
+}
+
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChatFunction {
+    /// Its name.
+    #[cfg_attr(feature = "openapi", schema(max_length = 128, pattern = r"^[A-Za-z0-9_.:/-]+$"))]
+    pub name: String,
+    /// What it does, for the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The JSON schema of its arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub parameters: Option<serde_json::Value>,
 }
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Message {
-    /// `system`, `user` or `assistant`; OpenAI's `developer` is taken as `system`.
+    /// `system`, `user`, `assistant` or `tool`; OpenAI's `developer` is taken as `system`.
     #[cfg_attr(feature = "openapi", schema(value_type = RoleName))]
     pub role: Role,
     /// The content: a text. A list of parts of type `text` is accepted too.
@@ -54,6 +92,12 @@ pub struct Message {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_length = 64, pattern = r"^[^\s<|\\/>]*$"))]
     pub name: Option<String>,
+    /// The calls of this turn, only of the role `assistant`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ChatToolCall>,
+    /// The id of the call with this result, only of the role `tool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
 }
 
 /// The author of a message.
@@ -69,6 +113,8 @@ pub enum RoleName {
     User,
     /// The model.
     Assistant,
+    /// The result of a tool call.
+    Tool,
 }
 
 /// Text to continue.
@@ -304,7 +350,7 @@ pub struct ChatChoice {
     /// The log probabilities of its tokens, if they were requested.
     #[serde(default)]
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length`.
+    /// `stop`, `length` or `tool_calls`.
     pub finish_reason: String,
 }
 
@@ -366,11 +412,40 @@ pub struct CompletionLogprobs {
 pub struct ChatMessage {
     /// `assistant`.
     pub role: String,
-    /// The text.
-    pub content: String,
+    /// The text; `null` if there are only tool calls.
+    pub content: Option<String>,
+    /// What the model thought before it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The tools that the model calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ChatToolCall>,
     /// Not available.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub refusal: (),
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChatToolCall {
+    /// Its id: the message with its result has it as `tool_call_id`.
+    pub id: String,
+    /// `function`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The function.
+    pub function: CalledFunction,
+}
+
+/// A function that is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CalledFunction {
+    /// Its name.
+    pub name: String,
+    /// Its arguments, a JSON object, as text. It is only the beginning of one if `finish_reason` is `length`.
+    pub arguments: String,
 }
 
 /// A chunk of a streamed chat.
@@ -403,7 +478,7 @@ pub struct ChunkChoice {
     /// The log probabilities of its tokens, if they were requested.
     #[serde(default)]
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length`, in the last chunk of the answer.
+    /// `stop`, `length` or `tool_calls`, in the last chunk of the answer.
     pub finish_reason: Option<String>,
 }
 
@@ -417,6 +492,39 @@ pub struct Delta {
     /// The next part of the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The next part of what the model thinks before it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// The next part of a call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCallDelta>,
+}
+
+/// What is new of a tool call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ToolCallDelta {
+    /// The number of the call in this answer.
+    pub index: u32,
+    /// Its id, in its first part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// `function`, in its first part.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The function.
+    pub function: FunctionDelta,
+}
+
+/// What is new of a function that is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FunctionDelta {
+    /// Its name, in the first part of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The next part of its arguments.
+    pub arguments: String,
 }
 
 /// The response to a [`CompletionRequest`], whole or one chunk of its stream.

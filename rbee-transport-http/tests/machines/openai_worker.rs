@@ -211,7 +211,7 @@ async fn a_server_whose_model_has_no_chat_template_refuses_messages_as_rbees_own
     let server = Server::refuses("400 Bad Request", body).await;
     let mut chat = run(1);
     let mut job = rbee_core::Job::clone(&chat.job);
-    let prompt = Prompt::Chat(vec![Message::new(Role::User, "hello")]);
+    let prompt = Prompt::Chat(vec![Message::new(Role::User, "hello")].into());
     job.task = Task::Generate { prompt, sampling: Sampling::default() };
     chat.job = Arc::new(job);
     let Err(told) = server.worker().execute(chat).await else { panic!("it must be refused") };

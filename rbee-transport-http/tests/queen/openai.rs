@@ -3,6 +3,8 @@
 mod errors;
 mod logprobs;
 mod parameters;
+mod response_format;
+mod tools;
 mod vectors;
 
 use crate::common::{self, Hall};
@@ -20,7 +22,7 @@ async fn a_chat_is_answered_as_openais_clients_expect_it() {
     let job = reply.header("x-rbee-job-id").unwrap();
     assert_eq!(answer.id, format!("chatcmpl-{job}"));
     assert_eq!((answer.object.as_str(), answer.model.as_str()), ("chat.completion", "bee"));
-    assert_eq!(answer.choices[0].message.content, EchoWorker::text(7, 4));
+    assert_eq!(answer.choices[0].message.content, Some(EchoWorker::text(7, 4)));
     assert_eq!(answer.choices[0].finish_reason, "length");
     assert_eq!((answer.usage.completion_tokens, answer.usage.total_tokens), (4, 5));
     assert!(reply.header("x-rbee-queue-ms").is_some());

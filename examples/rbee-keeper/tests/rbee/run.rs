@@ -31,8 +31,8 @@ async fn the_prompt_is_what_was_typed_and_what_is_piped_in() {
     ] {
         hall.rbee(&arguments).input(input).run().await.ok();
         let job = hall.last_job().await.request.unwrap();
-        let Task::Generate { prompt: Prompt::Chat(messages), .. } = &job.task else { panic!() };
-        assert_eq!(messages[0].content, expected);
+        let Task::Generate { prompt: Prompt::Chat(chat), .. } = &job.task else { panic!() };
+        assert_eq!(chat.messages[0].content, expected);
     }
     hall.rbee(&["run", "bee"]).run().await.failed(2, &["there is no prompt"]);
 }

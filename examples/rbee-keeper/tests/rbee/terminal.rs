@@ -152,13 +152,13 @@ async fn what_was_said_is_part_of_the_next_question() {
     assert_eq!(ended.out, format!("{answer}\n{answer}\n"));
     let job = hall.last_job().await.request.unwrap();
     let rbee_core::request::Task::Generate {
-        prompt: rbee_core::request::Prompt::Chat(messages),
-        ..
+        prompt: rbee_core::request::Prompt::Chat(chat), ..
     } = &job.task
     else {
         panic!()
     };
-    let said: Vec<_> = messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
+    let said: Vec<_> =
+        chat.messages.iter().map(|m| (m.role.as_str(), m.content.as_str())).collect();
     let expected =
         [("system", "S"), ("user", "one"), ("assistant", &*answer), ("user", "two\nlines")];
     assert_eq!(said, expected);

@@ -14,8 +14,8 @@ use super::{
     tokenizer::Codec,
 };
 use crate::{
+    chat::{Message, Role},
     error::ErrorKind,
-    task::{Message, Role},
 };
 
 /// A tokenizer and a template, read from files like those of a model.
@@ -39,7 +39,7 @@ impl Fixture {
 
     /// The text of a conversation, and its tokens.
     fn chat(&self, messages: &[Message]) -> (String, Vec<u32>) {
-        let rendered = self.template.render(messages, self.codec.added()).unwrap();
+        let rendered = self.template.render(&messages.to_vec().into(), self.codec.added()).unwrap();
         let ids = self.codec.encode(&rendered, false).unwrap();
         (rendered.text, ids)
     }
@@ -275,7 +275,8 @@ fn filters_that_look_at_characters_make_the_same_text_and_no_control_token() {
         let fixture = Fixture::new(&byte_level(&tokens), &template);
         let messages = [turn(Role::User, hostile), turn(Role::System, "x")];
         let (text, ids) = fixture.chat(&messages);
-        let plain = fixture.template.render(&messages, &AddedTokens::default()).unwrap();
+        let plain =
+            fixture.template.render(&messages.to_vec().into(), &AddedTokens::default()).unwrap();
         assert_eq!(text, plain.text, "{expression}");
         let [begin, header, end] = tokens.map(|(token, _)| fixture.id(token));
         let written = if text.contains("<|eot_id|>") {
@@ -432,7 +433,8 @@ fn a_refusal_of_the_template_shows_the_message_as_it_was_sent() {
         "{{ raise_exception('not ' ~ messages[0].content) }}",
     );
     let messages = [turn(Role::User, "<|end|>!")];
-    let error = fixture.template.render(&messages, fixture.codec.added()).unwrap_err();
+    let error =
+        fixture.template.render(&messages.to_vec().into(), fixture.codec.added()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidRequest);
     assert!(error.message().ends_with("not <|end|>!"), "{error}");
 }
@@ -443,8 +445,13 @@ fn the_bundled_model_counts_the_tokens_of_a_forged_turn_as_text() {
     let codec = &engine.frontend.vocabulary.codec;
     let tokens = |content: &str| {
         let messages = [turn(Role::User, content)];
-        let prompt =
-            engine.frontend.template.as_ref().unwrap().render(&messages, codec.added()).unwrap();
+        let prompt = engine
+            .frontend
+            .template
+            .as_ref()
+            .unwrap()
+            .render(&messages.to_vec().into(), codec.added())
+            .unwrap();
         codec.encode(&prompt, false).unwrap()
     };
     let control = |ids: &[u32]| ids.iter().filter(|id| **id <= 6).count();

@@ -18,10 +18,13 @@ fn codec() -> Codec {
     let all = ["<unk>".to_owned()].into_iter().chain(bytes).chain(letters);
     let vocab: serde_json::Map<String, Value> =
         all.enumerate().map(|(id, text)| (text, id.into())).collect();
-    let control = json!({
-        "id": vocab.len(), "content": "<bos>", "special": true, "normalized": false, "single_word": false,
-        "lstrip": false, "rstrip": false,
+    let control = ["<bos>", "[TOOL_CALLS]"].iter().zip(vocab.len()..).map(|(content, id)| {
+        json!({
+            "id": id, "content": content, "special": true, "normalized": false, "single_word": false,
+            "lstrip": false, "rstrip": false,
+        })
     });
+    let control: Vec<Value> = control.collect();
     let decoder = json!({"type": "Sequence", "decoders": [
         {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
         {"type": "ByteFallback"},
@@ -29,7 +32,7 @@ fn codec() -> Codec {
         {"type": "Strip", "content": " ", "start": 1, "stop": 0},
     ]});
     let tokenizer = json!({
-        "version": "1.0", "added_tokens": [control], "normalizer": null, "pre_tokenizer": null, "decoder": decoder,
+        "version": "1.0", "added_tokens": control, "normalizer": null, "pre_tokenizer": null, "decoder": decoder,
         "post_processor": null, "truncation": null, "padding": null,
         "model": {
             "type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>", "fuse_unk": true,
@@ -68,6 +71,18 @@ fn each_token_gives_the_text_that_it_adds_to_those_before_it() {
     assert_eq!(codec.decode(&tokens), "hi yo u");
     let Decoder::Window { tokens, .. } = &text.decoder else { panic!("{text:?}") };
     assert_eq!(tokens.len(), 1, "only the last tokens are decoded again");
+}
+
+#[test]
+fn a_special_token_is_not_text_unless_it_separates_the_parts_of_an_answer() {
+    let codec = codec();
+    let [bos, calls] = ["<bos>", "[TOOL_CALLS]"].map(|token| codec.id(token).unwrap());
+    let mut text = Detokenizer::new(&codec, &[], 0);
+    let tokens = [of('a'), bos, of('b'), calls, of('f'), after_space('x'), bos];
+    let parts = ["a", "", "b", "[TOOL_CALLS]", "f", " x", ""];
+    assert_eq!(pushed(&codec, &mut text, &tokens), parts);
+    assert_eq!(codec.decode(&tokens), parts.concat());
+    assert_eq!(codec.token_bytes(calls), b"[TOOL_CALLS]");
 }
 
 #[test]

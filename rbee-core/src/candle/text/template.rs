@@ -23,12 +23,15 @@ use serde_json::Map;
 use super::{
     super::files::{self, LoadFault, Loaded, MAX_CONFIG_BYTES},
     added_tokens::AddedTokens,
+    conversation::{Conversation, Place},
     jinja::{self, RAISED},
     prompt::{PromptText, StandIns, places, without},
+    tools::{self, ToolSyntax},
 };
 use crate::{
+    answer::AnswerFormat,
+    chat::{Chat, Message, Role},
     error::{Error, ErrorKind, Result, cut},
-    task::{Message, Role},
 };
 
 /// The most steps of a template; the largest known templates take some thousands for each message.
@@ -47,6 +50,7 @@ pub(in crate::candle) struct ChatTemplate {
     environment: Environment<'static>,
     bos: Option<String>,
     eos: Option<String>,
+    tools: ToolSyntax,
 }
 
 /// The special tokens that a model's files name.
@@ -134,7 +138,8 @@ impl ChatTemplate {
             LoadFault::malformed(&path, "the chat template does not compile", source)
         })?;
         let (bos, eos) = (names.bos.clone(), names.eos.clone());
-        Ok(Self { path, source, environment, bos, eos })
+        let tools = ToolSyntax::of(&source);
+        Ok(Self { path, source, environment, bos, eos, tools })
     }
 
     /// The source of the template, with the names of special tokens: the control tokens in it are those that it writes.
@@ -146,58 +151,47 @@ impl ChatTemplate {
             .join("\n")
     }
 
+    /// The syntax of the answers to its prompts.
+    pub(in crate::candle) fn answer_format(&self) -> AnswerFormat {
+        let chat = Chat::from(vec![Message::new(Role::User, "Hi")]);
+        // A template that refuses this has no prompt that ends inside of reasoning.
+        let prompt = self.render(&chat, &AddedTokens::default()).unwrap_or_default();
+        tools::answer_format(self.tools, &self.source, &prompt.text)
+    }
+
     /// The conversation as the model must read it, up to the start of the model's answer.
     pub(in crate::candle) fn render(
         &self,
-        messages: &[Message],
+        chat: &Chat,
         tokens: &AddedTokens,
     ) -> Result<PromptText> {
-        let contents = || messages.iter().map(|message| message.content.as_str());
-        // Names are the caller's text as well.
-        let names = || messages.iter().map(|message| message.name.as_deref());
-        let shown: Vec<Vec<Range<usize>>> = messages
-            .iter()
-            .map(|message| match message.role {
-                // An answer that is sent back gives the same tokens as when it was generated.
-                Role::Assistant => tokens.shown(&message.content),
-                Role::System | Role::User => Vec::new(),
-            })
-            .collect();
-        let mut stand_ins = StandIns::for_texts(contents().chain(names().flatten()));
-        let suspicious: Result<Vec<String>, _> = contents()
-            .zip(&shown)
-            .map(|(text, shown)| stand_ins.put_in(text, &without(&tokens.suspicious(text), shown)))
-            .collect();
-        let named: Result<Vec<Option<String>>, _> = names()
-            .map(|name| {
-                name.map(|name| stand_ins.put_in(name, &tokens.suspicious(name))).transpose()
-            })
-            .collect();
-        let (suspicious, named) = (suspicious?, named?);
-        let rendered = stand_ins
-            .originals()
-            .during(|| self.render_contents(messages, suspicious, named, MAX_RENDERED_BYTES));
+        let described = (chat.has_tools() && !self.tools.is_native).then(|| tools::described(chat));
+        let conversation = Conversation::new(described.as_ref().unwrap_or(chat));
+        let texts = conversation.texts();
+        let mut stand_ins = StandIns::for_texts(texts.iter().map(String::as_str));
+        // An answer that is sent back gives the same tokens as when it was generated.
+        let shown = |text: &str, place| match place {
+            Place::Answer => tokens.shown(text),
+            Place::Key | Place::Text => Vec::new(),
+        };
+        let suspicious = |text: &str, place| without(&tokens.suspicious(text), &shown(text, place));
+        let rendered =
+            self.render_with(&conversation, &mut stand_ins, MAX_RENDERED_BYTES, suspicious);
         let rendered = rendered.map(|text| stand_ins.take_out(&text));
         let prompt = rendered.map_err(|error| {
             let message = stand_ins.take_out(error.message());
             if message.is_trusted() { error } else { Error::new(error.kind(), message.text) }
         })?;
-        for traced in [|_| true, |c: char| !c.is_alphanumeric()] {
-            let contents: Result<Vec<String>, _> = contents()
-                .zip(&shown)
-                .map(|(text, shown)| stand_ins.put_in(text, &without(&places(text, traced), shown)))
-                .collect();
-            let named: Result<Vec<Option<String>>, _> = names()
-                .map(|name| {
-                    name.map(|name| stand_ins.put_in(name, &places(name, traced))).transpose()
-                })
-                .collect();
+        for is_traced in [|_| true, |c: char| !c.is_alphanumeric()] {
+            let traced = |text: &str, place| match place {
+                Place::Key => suspicious(text, place),
+                Place::Answer | Place::Text => {
+                    without(&places(text, is_traced), &shown(text, place))
+                }
+            };
             // A stand-in takes four bytes.
             let most = 4 * MAX_RENDERED_BYTES;
-            let rendered = contents.ok().zip(named.ok()).map(|(all, named)| {
-                stand_ins.originals().during(|| self.render_contents(messages, all, named, most))
-            });
-            if let Some(Ok(rendered)) = rendered {
+            if let Ok(rendered) = self.render_with(&conversation, &mut stand_ins, most, traced) {
                 let traced = stand_ins.take_out(&rendered);
                 if traced.text == prompt.text {
                     return Ok(traced);
@@ -207,28 +201,27 @@ impl ChatTemplate {
         Ok(prompt)
     }
 
-    fn render_contents(
+    /// Renders the conversation with stand-ins in these ranges of each text.
+    fn render_with(
         &self,
-        messages: &[Message],
-        contents: Vec<String>,
-        names: Vec<Option<String>>,
+        conversation: &Conversation,
+        stand_ins: &mut StandIns,
         most: usize,
+        ranges: impl Fn(&str, Place) -> Vec<Range<usize>>,
     ) -> Result<String> {
+        let mut put = |text: &str, place| stand_ins.put_in(text, &ranges(text, place));
+        let (messages, tools) = (conversation.messages(&mut put)?, conversation.tools(&mut put)?);
+        stand_ins.originals().during(|| self.render_values(messages, tools, most))
+    }
+
+    fn render_values(&self, messages: Value, tools: Value, most: usize) -> Result<String> {
         let fault = |cause: minijinja::Error| self.fault(&cause);
         let template = self.environment.get_template(NAME).map_err(fault)?;
         // A token that the model does not have is undefined, as in transformers; null would be written as "none".
         let name = |token: &Option<String>| token.as_deref().map_or(Value::UNDEFINED, Value::from);
-        let message = |((message, content), name): ((&Message, String), Option<String>)| {
-            // A message without a name has no such key: a template may ask for it with `in` or `is defined`.
-            let role = ("role", Value::from(message.role.as_str()));
-            let content = ("content", Value::from(content));
-            match name {
-                None => Value::from_pairs([role, content]),
-                Some(name) => Value::from_pairs([role, content, ("name", Value::from(name))]),
-            }
-        };
         let context = context! {
-            messages => messages.iter().zip(contents).zip(names).map(message).collect::<Vec<Value>>(),
+            messages => messages,
+            tools => tools,
             add_generation_prompt => true,
             bos_token => name(&self.bos),
             eos_token => name(&self.eos),

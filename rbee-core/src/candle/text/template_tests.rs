@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::task::Role;
+use crate::chat::{Message, Role};
 
 fn template(source: &str) -> ChatTemplate {
     let names = TokenNames { bos: Some("<s>".into()), eos: Some("</s>".into()) };
@@ -15,7 +15,7 @@ fn messages(turns: &[(Role, &str)]) -> Vec<Message> {
 
 fn render(source: &str) -> Result<String> {
     let messages = messages(&[(Role::System, "Be kind."), (Role::User, " <Hi> ")]);
-    let rendered = template(source).render(&messages, &AddedTokens::default());
+    let rendered = template(source).render(&messages.to_vec().into(), &AddedTokens::default());
     rendered.map(|prompt| prompt.text)
 }
 
@@ -51,7 +51,8 @@ fn the_name_of_an_author_is_the_messages_own_and_a_message_without_one_has_none(
         Message::new(Role::System, "Be kind."),
         Message { name: Some("Zoé".into()), ..Message::new(Role::User, "Hi") },
     ];
-    let rendered = template(source).render(&messages, &AddedTokens::default()).unwrap();
+    let rendered =
+        template(source).render(&messages.to_vec().into(), &AddedTokens::default()).unwrap();
     assert_eq!(rendered.text, "-False|ZoéTrue|");
     let name = rendered.text.find("Zoé").unwrap();
     assert!(!rendered.is_trusted_at(&(name..name + 4)), "a name is the caller's text");
@@ -111,7 +112,9 @@ fn the_template_is_found_where_transformers_looks() {
     let rendered = || {
         let (template, _) = load(dir.path()).unwrap();
         let messages = messages(&[(Role::User, "x")]);
-        template.map(|template| template.render(&messages, &AddedTokens::default()).unwrap().text)
+        template.map(|template| {
+            template.render(&messages.to_vec().into(), &AddedTokens::default()).unwrap().text
+        })
     };
     assert_eq!(rendered(), None);
     write(
@@ -127,4 +130,77 @@ fn the_template_is_found_where_transformers_looks() {
     write("chat_template.jinja", "{% if %}");
     let error = load(dir.path()).unwrap_err().to_string();
     assert!(error.contains("chat_template.jinja: the chat template does not compile"), "{error}");
+}
+
+/// A template with a syntax for tools, as many models have it.
+const WITH_TOOLS: &str = "\
+    {%- if tools %}<|im_start|>system\n<tools>{% for tool in tools %}\n{{ tool | tojson }}{% endfor %}\n</tools>\
+    {\"name\": <n>, \"arguments\": <a>}<|im_end|>\n{% endif %}\
+    {%- for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\
+    {%- if message.tool_calls %}{% for call in message.tool_calls %}{% set call = call.function %}\
+    <tool_call>\n{\"name\": \"{{ call.name }}\", \"arguments\": {{ call.arguments | tojson }}}\n</tool_call>{% endfor %}{% endif %}\
+    {%- if message.role == 'tool' %} ({{ message.name }}){% endif %}<|im_end|>\n{% endfor %}";
+
+fn with_tools(description: &str) -> Chat {
+    let call = crate::chat::ToolCall {
+        id: "a".into(),
+        name: "weather".into(),
+        arguments: r#"{"where": "Zürich", "day": 1, "at": [1.5, true, null]}"#.into(),
+    };
+    let schema = r#"{"type": "object", "properties": {"where": {"type": "string"}, "day": {"type": "integer"}}}"#;
+    Chat {
+        messages: vec![
+            Message::new(Role::User, "Rain?"),
+            Message { tool_calls: vec![call], ..Message::new(Role::Assistant, "") },
+            Message::tool_result("a", "no"),
+        ],
+        tools: vec![crate::chat::Tool::new("weather", description, schema)],
+        ..Chat::default()
+    }
+}
+
+#[test]
+fn tools_calls_and_results_are_written_as_the_template_does() {
+    let chat = with_tools("Tells \"rain\" & sun.");
+    let rendered = template(WITH_TOOLS).render(&chat, &AddedTokens::default()).unwrap();
+    let expected = r#"<|im_start|>system
+<tools>{"type": "function", "function": {"name": "weather", "description": "Tells \"rain\" & sun.", "parameters": {"type": "object", "properties": {"where": {"type": "string"}, "day": {"type": "integer"}}}}}</tools>{"name": <n>, "arguments": <a>}<|im_end|>
+<|im_start|>user
+Rain?<|im_end|>
+<|im_start|>assistant
+<tool_call>
+{"name": "weather", "arguments": {"where": "Zürich", "day": 1, "at": [1.5, true, null]}}
+</tool_call><|im_end|>
+<|im_start|>tool
+no (weather)<|im_end|>
+"#;
+    assert_eq!(rendered.text, expected);
+    for text in ["Tells", "Zürich", "Rain?", "no (", "weather)"] {
+        let at = rendered.text.find(text).unwrap();
+        assert!(!rendered.is_trusted_at(&(at..at + 2)), "{text} is the caller's text");
+    }
+    for text in ["<tools>", "<tool_call>", "<|im_end|>"] {
+        let at = rendered.text.find(text).unwrap();
+        assert!(rendered.is_trusted_at(&(at..at + text.len())), "{text} is the template's text");
+    }
+}
+
+#[test]
+fn tools_are_described_in_messages_if_the_template_has_no_syntax_for_them() {
+    let source =
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ tools is defined }}";
+    let template = template(source);
+    let rendered = template.render(&with_tools("Tells the weather."), &AddedTokens::default());
+    let text = rendered.unwrap().text;
+    assert!(text.starts_with("[system]You can call these functions."), "{text}");
+    assert!(text.contains("[user]<tool_response>\nno\n</tool_response>"), "{text}");
+    assert!(text.ends_with("False"), "{text}");
+    assert_eq!(template.answer_format().tools, Some(crate::answer::ToolFormat::Hermes));
+}
+
+#[test]
+fn tools_that_must_not_be_called_are_not_described() {
+    let chat = Chat { tool_choice: crate::chat::ToolChoice::None, ..with_tools("x") };
+    let rendered = template(WITH_TOOLS).render(&chat, &AddedTokens::default()).unwrap();
+    assert!(!rendered.text.contains("<tools>"), "{}", rendered.text);
 }

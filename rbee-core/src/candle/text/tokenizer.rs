@@ -1,7 +1,7 @@
 //! Text to tokens, and tokens to text.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -20,12 +20,44 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
+/// The texts of tokens that separate the parts of an answer: see [`AnswerParser`](crate::answer::AnswerParser). Some
+/// tokenizers call them special.
+const MARKERS: [&str; 12] = [
+    "<tool_call>",
+    "</tool_call>",
+    "<think>",
+    "</think>",
+    "[TOOL_CALLS]",
+    "[ARGS]",
+    "[CALL_ID]",
+    "[THINK]",
+    "[/THINK]",
+    "<|python_tag|>",
+    "<|python_start|>",
+    "<|python_end|>",
+];
+
+/// Those among them that any answer may have.
+const REASONING: [&str; 4] = ["<think>", "</think>", "[THINK]", "[/THINK]"];
+
+/// The meaning of a token in an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::candle) enum Meaning {
+    /// It stands for these bytes of text.
+    Text(Vec<u8>),
+    /// It has no text, or separates parts of the answer.
+    Control(String),
+}
+
 /// The model's own tokenizer.
 #[derive(Debug)]
 pub(in crate::candle) struct Codec {
     path: PathBuf,
     tokenizer: TextTokenizer,
+    /// Special tokens that answers do not show.
     special: HashSet<u32>,
+    /// Special tokens that answers show, because they separate the parts of an answer.
+    markers: HashMap<u32, String>,
     /// Added tokens that are stored as plain text.
     plain: HashSet<u32>,
     added: AddedTokens,
@@ -82,14 +114,21 @@ impl Codec {
         ends: Ends,
     ) -> Loaded<Self> {
         let (mut special, mut plain) = (HashSet::new(), HashSet::new());
+        let mut markers = HashMap::new();
         for (id, token) in tokenizer.get_added_tokens_decoder() {
-            if token.special { &mut special } else { &mut plain }.insert(id);
+            if !token.special {
+                plain.insert(id);
+            } else if MARKERS.contains(&&*token.content) {
+                markers.insert(id, token.content);
+            } else {
+                special.insert(id);
+            }
         }
         let byte_level = matches!(tokenizer.get_decoder(), Some(DecoderWrapper::ByteLevel(_)))
             || matches!(tokenizer.get_model(), TextModel::Scored(_));
         let added = AddedTokens::new(&tokenizer, written)
             .map_err(|source| LoadFault::malformed(&path, "has added tokens of no use", source))?;
-        Ok(Self { path, tokenizer, special, plain, added, byte_level, vocab, ends })
+        Ok(Self { path, tokenizer, special, markers, plain, added, byte_level, vocab, ends })
     }
 
     /// The tokens of a text. A chat template writes the special tokens itself; to bare text the tokenizer adds its own.
@@ -215,14 +254,21 @@ impl Codec {
             let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.bytes(*token)).collect();
             return String::from_utf8_lossy(&bytes).into_owned();
         }
-        // Decoding fails only in decoders that no Llama tokenizer has; tokens that cannot be decoded are left out.
-        self.tokenizer.decode(tokens, true).unwrap_or_default()
+        let mut text = String::new();
+        let is_marker = |token: &u32| self.markers.contains_key(token);
+        for part in tokens.split_inclusive(is_marker) {
+            let (last, rest) = part.split_last().filter(|(last, _)| is_marker(last)).unzip();
+            // Decoding fails only in decoders that no Llama tokenizer has; tokens that cannot be decoded are left out.
+            text.push_str(&self.tokenizer.decode(rest.unwrap_or(part), true).unwrap_or_default());
+            text.extend(last.and_then(|last| self.markers.get(last)).map(String::as_str));
+        }
+        text
     }
 
     /// The bytes that a token stands for by itself; of a special token, those of its name.
     pub(in crate::candle) fn token_bytes(&self, token: u32) -> Vec<u8> {
         let name = self.tokenizer.id_to_token(token).unwrap_or_default();
-        if self.special.contains(&token) {
+        if self.special.contains(&token) || self.markers.contains_key(&token) {
             return name.into_bytes();
         }
         if self.byte_level {
@@ -231,6 +277,18 @@ impl Codec {
         // SentencePiece writes a space as U+2581.
         fallback_byte(&name)
             .map_or_else(|| name.replace('\u{2581}', " ").into_bytes(), |byte| vec![byte])
+    }
+
+    /// The meaning of a token by itself; `None` if there is no token with this id.
+    pub(in crate::candle) fn meaning(&self, token: u32) -> Option<Meaning> {
+        let name = self.tokenizer.id_to_token(token)?;
+        let is_mark = |name: &String| !REASONING.contains(&&**name);
+        let is_control =
+            self.special.contains(&token) || self.markers.get(&token).is_some_and(is_mark);
+        Some(match is_control {
+            true => Meaning::Control(name),
+            false => Meaning::Text(self.token_bytes(token)),
+        })
     }
 
     /// True if each token stands for fixed bytes.
@@ -242,6 +300,9 @@ impl Codec {
     pub(in crate::candle) fn bytes(&self, token: u32) -> Vec<u8> {
         if self.special.contains(&token) {
             return Vec::new();
+        }
+        if let Some(text) = self.markers.get(&token) {
+            return text.clone().into_bytes();
         }
         if let TextModel::Scored(scored) = self.tokenizer.get_model() {
             return scored.bytes(token);

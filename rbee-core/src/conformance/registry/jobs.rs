@@ -23,6 +23,7 @@ pub async fn a_job_comes_back_whole(store: &dyn Subject) {
     let mut bare = job(3);
     bare.outline = Some(JobOutline::default());
     full.numerics = Some("engine/1".into());
+    full.format = format_of("two");
     let key = Idempotency { key: "order-17".into(), part: 7, fingerprint: u64::MAX };
     full.idempotency = Some(Arc::new(key));
     full.chunks = chunks(&["one ", "", "é🐝"]);
@@ -94,8 +95,8 @@ pub async fn an_attempt_is_recorded(store: &dyn Subject) {
     let found = restart(store, registry).await.pop();
     let found = found.expect("a running job must come back");
     assert_eq!(
-        (found.status.state(), found.attempts, found.numerics.as_deref()),
-        (JobState::Running, 2, Some("two")),
+        (found.status.state(), found.attempts, found.numerics.as_deref(), found.format),
+        (JobState::Running, 2, Some("two"), format_of("two")),
         "the second attempt must be recorded"
     );
     assert_eq!(
@@ -150,18 +151,18 @@ pub async fn numerics_stay_once_chunks_are_stored(store: &dyn Subject) {
     let changes = [queued(&job), running(job.id, 1, AT, "one")];
     record(&*registry, epoch, &changes).await;
     record(&*registry, epoch, &[running(job.id, 2, AT, "two")]).await;
-    let numerics = stored_one(&*registry, job.id).await.numerics;
+    let found = stored_one(&*registry, job.id).await;
     assert_eq!(
-        numerics.as_deref(),
-        Some("two"),
+        (found.numerics.as_deref(), found.format),
+        (Some("two"), format_of("two")),
         "while no token chunk is stored the numerics of the last worker count"
     );
     let changes = [tokens(job.id, 0, &["a"]), running(job.id, 3, AT, "three")];
     record(&*registry, epoch, &changes).await;
-    let numerics = stored_one(&*registry, job.id).await.numerics;
+    let found = stored_one(&*registry, job.id).await;
     assert_eq!(
-        numerics.as_deref(),
-        Some("two"),
+        (found.numerics.as_deref(), found.format),
+        (Some("two"), format_of("two")),
         "the numerics of the worker of the first token chunks must stay"
     );
 }

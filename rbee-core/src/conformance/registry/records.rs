@@ -56,6 +56,7 @@ pub async fn changes_together_do_what_they_do_one_by_one(store: &dyn Subject) {
             attempt: attempt as u32,
             at: later(attempt as u64),
             numerics: numerics.into(),
+            format: format_of(numerics),
         };
         let requeued = || Change::JobRequeued { job: job.id, attempts: 1 };
         let all = [

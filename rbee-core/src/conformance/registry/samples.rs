@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::Subject;
 use crate::{
+    answer::{AnswerFormat, ReasoningFormat, ToolFormat},
     error::{ErrorKind, Result},
     event::{Finish, Logprobs, Outcome, TokenLogprob, Usage},
     hive_address::HiveAddress,
@@ -83,8 +84,17 @@ pub(super) fn queued(record: &JobRecord) -> Change {
     Change::JobQueued(Box::new(record.clone()))
 }
 
+/// The syntax of answers of workers with these numerics: that of `one` is not that of `two`.
+pub(super) fn format_of(numerics: &str) -> AnswerFormat {
+    let last = usize::from(numerics.bytes().last().unwrap_or_default());
+    let tools = ToolFormat::ALL.get(last % (ToolFormat::ALL.len() + 1)).copied();
+    AnswerFormat { tools, reasoning: tools.map(|_| ReasoningFormat::Thinking) }
+}
+
 pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) -> Change {
-    Change::JobRunning { job, worker: WorkerId::random(), attempt, at, numerics: numerics.into() }
+    let format = format_of(numerics);
+    let (worker, numerics) = (WorkerId::random(), numerics.into());
+    Change::JobRunning { job, worker, attempt, at, numerics, format }
 }
 
 fn logprobs(word: &str) -> Logprobs {

@@ -24,7 +24,11 @@ pub async fn bad_prompts_are_typed_errors(subject: &Subject) {
         sampling: Sampling { max_tokens: Some(4), ..Sampling::default() },
     };
     let kind = |error: Option<Error>| error.map(|error| error.kind());
-    let empty = kind(subject.error(generate(Prompt::Chat(Vec::new())), "an empty prompt").await);
+    let empty = kind(
+        subject
+            .error(generate(Prompt::Chat(crate::chat::Chat::default())), "an empty prompt")
+            .await,
+    );
     assert!(
         matches!(empty, Some(ErrorKind::InvalidRequest | ErrorKind::Unsupported)),
         "a conversation without messages gave {empty:?}; expected is InvalidRequest"

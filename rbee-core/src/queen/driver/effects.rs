@@ -57,7 +57,11 @@ impl Driver {
                 }
                 let attempt = Attempt {
                     lease,
-                    started: Started { worker: Some(worker.info().id), queue_wait },
+                    started: Started {
+                        worker: Some(worker.info().id),
+                        queue_wait,
+                        format: worker.info().capabilities.answer,
+                    },
                     job,
                     attempt,
                     worker: worker.clone(),

@@ -1,3 +1,4 @@
+use crate::answer::AnswerFormat;
 use std::{
     ops::ControlFlow,
     pin::Pin,
@@ -12,7 +13,11 @@ use super::*;
 use crate::event::{Finish, JobEvent};
 
 const MOST: usize = 1_000;
-const STARTED: Started = Started { worker: None, queue_wait: std::time::Duration::ZERO };
+const STARTED: Started = Started {
+    worker: None,
+    queue_wait: std::time::Duration::ZERO,
+    format: AnswerFormat { tools: None, reasoning: None },
+};
 
 fn token(id: u32) -> Output {
     Output::Token { id: Some(id), text: format!("t{id}").into(), logprobs: None }

@@ -152,7 +152,7 @@ fn keep_start(change: &mut Change, before: Option<WriteEntry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Outcome;
+    use crate::{answer::AnswerFormat, event::Outcome};
 
     fn job(n: u128) -> JobId {
         JobId::from_random_bits(n)
@@ -165,6 +165,7 @@ mod tests {
             attempt,
             at: WallTime::from_millis(attempt.into()),
             numerics: "n".into(),
+            format: AnswerFormat::default(),
         }
     }
 
@@ -194,9 +195,14 @@ mod tests {
         }
         assert!(backlog.len() <= 3, "{} entries", backlog.len());
         let started = |attempt, n| match running(n, attempt) {
-            Change::JobRunning { job, worker, attempt, numerics, .. } => {
-                Change::JobRunning { job, worker, attempt, at: WallTime::from_millis(1), numerics }
-            }
+            Change::JobRunning { job, worker, attempt, numerics, .. } => Change::JobRunning {
+                job,
+                worker,
+                attempt,
+                at: WallTime::from_millis(1),
+                numerics,
+                format: AnswerFormat::default(),
+            },
             other => other,
         };
         let requeued = Change::JobRequeued { job: job(1), attempts: 1 };

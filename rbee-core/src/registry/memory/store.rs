@@ -201,11 +201,12 @@ impl Store {
     fn apply(&mut self, epoch: Epoch, change: &Change) {
         match change {
             Change::JobQueued(record) => self.job_queued(epoch, record),
-            Change::JobRunning { job, worker, attempt, at, numerics } => {
+            Change::JobRunning { job, worker, attempt, at, numerics, format } => {
                 self.with_live(job, |record, live| {
                     record.attempts = *attempt;
                     if record.chunks.is_empty() {
                         record.numerics = Some(numerics.clone());
+                        record.format = *format;
                     }
                     live.started(*worker, *at).into()
                 })
@@ -417,6 +418,7 @@ mod tests {
             request: None,
             outline: None,
             numerics: None,
+            format: crate::answer::AnswerFormat::default(),
             chunks: Vec::new(),
             vectors: None,
             output_kept: false,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     fault::{Fault, Refusal},
-    ops::{JobStart, Op, Stretch, json, stored, stored_time},
+    ops::{JobStart, Op, Stretch, format_json, json, stored, stored_time},
     outcome::Columns,
     rows, token_chunks,
 };
@@ -108,7 +108,8 @@ fn job_running(
         .prepare_cached(
             "UPDATE jobs SET state = 'running', worker_id = ?3, attempts = ?4,
                     started_at = coalesce(started_at, ?5),
-                    numerics = CASE WHEN tokens_generated = 0 THEN ?6 ELSE numerics END
+                    numerics = CASE WHEN tokens_generated = 0 THEN ?6 ELSE numerics END,
+                    answer_format = CASE WHEN tokens_generated = 0 THEN ?7 ELSE answer_format END
              WHERE job_id = ?1 AND owner = ?2 AND completed_at IS NULL",
         )?
         .execute(params![
@@ -118,6 +119,7 @@ fn job_running(
             start.attempt,
             stored_time(start.at),
             start.numerics,
+            start.format,
         ])?;
     job_touched(db, epoch, job, changed)
 }
@@ -139,6 +141,10 @@ fn job_queued(
         Some(start) if stretch.end() == 0 => Some(&start.numerics),
         _ => record.numerics.as_ref(),
     };
+    let format = match start {
+        Some(start) if stretch.end() == 0 => start.format.clone(),
+        _ => format_json(record.format)?,
+    };
     let ended = match &record.status {
         JobStatus::Live(_) => None,
         JobStatus::Ended(ended) => Some(ended),
@@ -155,9 +161,9 @@ fn job_queued(
                                completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated,
                                owner, queue_order, correlation_id, idempotency_key, numerics, request,
                                task, max_tokens, deadline_ms, prefix, output_kept, taken_over, error_details,
-                               restarts, cached_tokens)
+                               restarts, cached_tokens, answer_format)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)
+                     ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
              ON CONFLICT (job_id) DO NOTHING",
         )?
         .execute(params![
@@ -191,6 +197,7 @@ fn job_queued(
             outcome.details,
             record.restarts,
             outcome.cached_tokens,
+            format,
         ])?;
     if changed == 0 {
         job_touched(db, epoch, &job, changed)?;

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{fault::Fault, token_chunks};
 use crate::{
+    answer::AnswerFormat,
     id::{IdText, JobId, WorkerId},
     job::LiveJob,
     registry::{Change, HiveRecord, JobRecord, TokenChunk},
@@ -48,6 +49,7 @@ pub(super) struct JobStart {
     pub(super) attempt: u32,
     pub(super) at: WallTime,
     pub(super) numerics: Arc<str>,
+    pub(super) format: Option<String>,
 }
 
 /// A part of an answer: its position, the number of its token chunks, and their bytes.
@@ -130,13 +132,14 @@ impl Op {
                 record: Box::new(without_text(record)),
                 start: None,
             },
-            Change::JobRunning { job, worker, attempt, at, numerics } => Self::JobRunning {
+            Change::JobRunning { job, worker, attempt, at, numerics, format } => Self::JobRunning {
                 job: job.text(),
                 start: JobStart {
                     worker: *worker,
                     attempt: *attempt,
                     at: *at,
                     numerics: numerics.clone(),
+                    format: format_json(*format)?,
                 },
             },
             Change::JobTokens { job, at, chunks } => {
@@ -173,12 +176,18 @@ fn without_text(record: &JobRecord) -> JobRecord {
         outline: record.outline.clone(),
         idempotency: record.idempotency.clone(),
         numerics: record.numerics.clone(),
+        format: record.format,
         chunks: Vec::new(),
         vectors: None,
         output_kept: record.output_kept,
         taken_over: record.taken_over,
         tokens_generated: record.tokens_generated,
     }
+}
+
+/// The syntax of an answer as JSON; `None` for the default.
+pub(super) fn format_json(format: AnswerFormat) -> Result<Option<String>, Fault> {
+    (format != AnswerFormat::default()).then(|| json(&format)).transpose()
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Fault> {

@@ -6,6 +6,7 @@ use rusqlite::{
     Connection, Row,
     types::{FromSql, ValueRef},
 };
+use serde::de::DeserializeOwned;
 
 use super::{fault::Fault, ops::stored, outcome::Stored, token_chunks};
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 pub(super) const JOB_COLUMNS: &str = "job_id, tenant_id, model_ref, priority, state, worker_id, submitted_at, \
     started_at, completed_at, error, error_code, finish, attempts, prompt_tokens, tokens_generated, owner, \
     queue_order, correlation_id, idempotency_key, numerics, restarts, task, max_tokens, deadline_ms, prefix, \
-    output_kept, taken_over, error_details, cached_tokens";
+    output_kept, taken_over, error_details, cached_tokens, answer_format";
 
 /// Reads the columns of a row in order.
 struct Fields<'a> {
@@ -81,6 +82,12 @@ impl<'a> Fields<'a> {
         value.map(|value| T::try_from(value).map_err(|_| self.damaged(self.next - 1))).transpose()
     }
 
+    fn json_opt<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Fault> {
+        let value: Option<String> = self.get()?;
+        let read = |text: String| serde_json::from_str(&text).ok();
+        value.map(|text| read(text).ok_or_else(|| self.damaged(self.next - 1))).transpose()
+    }
+
     fn time(&mut self) -> Result<WallTime, Fault> {
         self.number().map(WallTime::from_millis)
     }
@@ -127,6 +134,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let (output_kept, taken_over) = (fields.get()?, fields.get()?);
     let (answer, details) = (tokens_generated, fields.get()?);
     let cached_tokens = fields.number_opt()?;
+    let format = fields.json_opt()?.unwrap_or_default();
     let stored = Stored { finish, prompt_tokens, cached_tokens, answer, code, message, details };
     let outcome = stored.outcome(state);
     let status = match outcome {
@@ -152,6 +160,7 @@ pub(super) fn job(row: &Row<'_>) -> Result<JobRecord, Fault> {
         correlation_id,
         idempotency,
         numerics,
+        format,
         restarts,
         outline,
         request: None,

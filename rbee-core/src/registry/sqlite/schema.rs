@@ -15,6 +15,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     IDENTITY,
     CACHED_TOKENS,
     WITHOUT_CHECKS,
+    ANSWER_FORMATS,
 ];
 
 /// The tables of the first version.
@@ -116,6 +117,11 @@ const OUTLINES: &str = "
 /// How often in a row a job was taken over while it ran, without more of its answer recorded between the takeovers.
 const RESTARTS: &str = "
     ALTER TABLE jobs ADD COLUMN restarts INTEGER NOT NULL DEFAULT 0;
+";
+
+/// The syntax of the answer, as JSON; null if it has no parts.
+const ANSWER_FORMATS: &str = "
+    ALTER TABLE jobs ADD COLUMN answer_format TEXT;
 ";
 
 /// Tokens of the prompt that were not computed; null if the engine does not report them.

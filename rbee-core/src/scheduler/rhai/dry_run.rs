@@ -22,6 +22,7 @@ use super::{
     workers::Workers,
 };
 use crate::{
+    chat::{Chat, Message, Role},
     cluster::{ClusterView, HiveView, LaneKey, LaneView, WorkerState, WorkerView},
     device::{Device, DeviceKind},
     error::Result,
@@ -33,7 +34,7 @@ use crate::{
     priority::Priority,
     scheduler::{Ask, LeastLoaded},
     sizing::Memory,
-    task::{Message, Prompt, Role, Sampling, Task},
+    task::{Prompt, Sampling, Task},
     tenant::{TenantLimits, TenantView},
     time::{Now, Time, WallTime},
     worker::WorkerInfo,
@@ -250,10 +251,10 @@ fn on_disk(model: &ModelRef, big: &ModelRef) -> (ModelRef, ModelOnDisk) {
 /// Questions about jobs that differ in everything that a script may ask about.
 fn asks(fleet: &Fleet) -> Vec<Ask> {
     let chat = Task::Generate {
-        prompt: Prompt::Chat(vec![
+        prompt: Prompt::Chat(Chat::from(vec![
             Message::new(Role::System, "Be brief."),
             Message::new(Role::User, "Hello!"),
-        ]),
+        ])),
         sampling: Sampling { max_tokens: Some(200), ..Sampling::default() },
     };
     let text =

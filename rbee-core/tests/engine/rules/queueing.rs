@@ -137,6 +137,7 @@ pub(super) fn record(n: u128, request: bool, attempts: u32) -> JobRecord {
         request: request.then_some(job),
         outline: None,
         numerics: None,
+        format: rbee_core::answer::AnswerFormat::default(),
         chunks: Vec::new(),
         vectors: None,
         output_kept: false,
@@ -311,6 +312,7 @@ fn begun(n: u128, ids: &[Option<u32>]) -> JobRecord {
     JobRecord {
         status: JobStatus::Live(status),
         numerics: Some(parts::info(parts::worker(9), parts::hive(0), parts::model(0), 1).numerics),
+        format: rbee_core::answer::AnswerFormat::default(),
         chunks: ids
             .iter()
             .map(|id| TokenChunk { id: *id, text: "x".into(), logprobs: None })

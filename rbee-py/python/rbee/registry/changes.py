@@ -64,12 +64,14 @@ class JobRunning(JobChange):
         attempt: 1 for the first; it becomes the `attempts` of the job.
         at: The time. It becomes the `started_at` of a job that has none.
         numerics: The numerics of the worker. They replace the stored ones only while no chunk is stored.
+        format: The syntax of the worker's answers, as JSON. It replaces the stored one together with the numerics.
     """
 
     worker: str
     attempt: int
     at: int
     numerics: str
+    format: dict[str, str]
 
 
 @dataclass(frozen=True)

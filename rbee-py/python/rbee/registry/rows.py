@@ -91,6 +91,7 @@ class JobRecord(TypedDict):
         request: Everything needed to run it, as JSON; `None` if it is not kept, or was erased.
         outline: The part of the request that is always kept, as JSON; it has no text.
         numerics: What the numbers of the worker depend on that generated the first chunks.
+        format: The syntax of the answer, as JSON.
         chunks: The recorded part of its answer.
         vectors: The vectors of its answer, if it has vectors and they are kept.
         output_kept: True if the job has ended and its whole answer is stored.
@@ -117,6 +118,7 @@ class JobRecord(TypedDict):
     request: dict[str, Any] | None
     outline: dict[str, Any] | None
     numerics: str | None
+    format: dict[str, str]
     chunks: list[TokenChunk]
     vectors: list[list[float]] | None
     output_kept: bool

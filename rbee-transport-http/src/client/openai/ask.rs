@@ -135,7 +135,8 @@ impl<'a> Ask<'a> {
             })
         };
         Ok(match prompt {
-            Prompt::Chat(messages) => Self::Chat(generate(Words::Messages(messages))?),
+            // Without tools, a message is as in OpenAI's API; a job with tools does not come here.
+            Prompt::Chat(chat) => Self::Chat(generate(Words::Messages(&chat.messages))?),
             // Whether control tokens in a prompt count is up to the engine: the protocol has no field for it.
             Prompt::Text(text) | Prompt::Raw(text) => Self::Text(generate(Words::Prompt(text))?),
         })

@@ -12,9 +12,12 @@ mod fields;
 mod logprobs;
 mod messages;
 mod models;
+mod parts;
 mod request;
+mod response_format;
 mod rules;
 mod stream;
+mod tools;
 
 use std::time::Duration;
 
@@ -23,7 +26,11 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue};
-use rbee_core::{CorrelationId, JobHandle, JobId, Queen, Result, WorkerId, event::Started};
+use rbee_core::{
+    CorrelationId, JobHandle, JobId, Queen, Result, WorkerId,
+    answer::{AnswerFormat, AnswerOptions},
+    event::Started,
+};
 
 #[cfg(feature = "openapi")]
 pub(super) use embeddings::__path_embeddings;
@@ -154,6 +161,8 @@ struct Origin {
     per_prompt: usize,
     /// True if log probabilities were requested.
     logprobs: bool,
+    /// The tools that the model may call, if it is a chat.
+    tools: Option<Vec<String>>,
     /// The caller.
     caller: Caller,
     /// The correlation id of the request.
@@ -170,6 +179,7 @@ impl Origin {
             created: super::unix_seconds(),
             per_prompt: ask.per_prompt,
             logprobs: ask.logprobs,
+            tools: ask.tools.clone(),
             caller,
             mark,
         }
@@ -183,6 +193,13 @@ impl Origin {
     fn begins_prompt(&self, index: usize) -> bool {
         index.is_multiple_of(self.per_prompt)
     }
+}
+
+/// What to look for in an answer with this format, if the model may call these tools. `None` if its whole text is
+/// content.
+fn options(tools: Option<&Vec<String>>, format: AnswerFormat) -> Option<AnswerOptions> {
+    let options = format.options(tools?.clone());
+    (options.format.is_some() || options.reasoning.is_some()).then_some(options)
 }
 
 /// Sets headers with the origin of an answer, as far as the caller may know it.
@@ -203,5 +220,5 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 fn started(worker: Option<WorkerId>, queue_wait: Duration) -> Started {
-    Started { worker, queue_wait }
+    Started { worker, queue_wait, format: AnswerFormat::default() }
 }

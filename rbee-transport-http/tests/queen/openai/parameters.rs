@@ -121,7 +121,7 @@ async fn a_message_that_cannot_be_read_is_refused_by_its_place() {
         (json!({"role": "user"}), "messages[1].content"),
         (json!({"role": "user", "content": 7}), "messages[1].content"),
         (json!({"content": "a"}), "messages[1].role"),
-        (json!({"role": "tool", "content": "a", "tool_call_id": "x"}), "messages[1].role"),
+        (json!({"role": "tool", "content": "a", "tool_call_id": "x"}), "messages[1].tool_call_id"),
         (json!({"role": "function", "content": "a", "name": "x"}), "messages[1].role"),
         (json!({"role": "user", "content": "a", "name": "Zoé B"}), "messages[1].name"),
         (json!({"role": "user", "content": "a", "name": "<x>"}), "messages[1].name"),
@@ -136,7 +136,7 @@ async fn a_message_that_cannot_be_read_is_refused_by_its_place() {
         (json!({"role": "assistant", "content": "a", "prefix": true}), "messages[1].prefix"),
         (
             json!({"role": "assistant", "content": Value::Null, "tool_calls": [{}]}),
-            "messages[1].tool_calls",
+            "messages[1].tool_calls[0].type",
         ),
         (json!({"role": "user", "content": "a", "color": "red"}), "messages[1].color"),
         (json!("a"), "messages[1]"),
@@ -175,9 +175,9 @@ async fn what_clients_send_back_of_earlier_answers_is_left_out() {
         StatusCode::OK
     );
     let job = worker.0.lock().unwrap().take().unwrap();
-    let Task::Generate { prompt: Prompt::Chat(messages), .. } = &job.task else { panic!("a chat") };
+    let Task::Generate { prompt: Prompt::Chat(chat), .. } = &job.task else { panic!("a chat") };
     assert_eq!(
-        *messages,
+        chat.messages,
         [
             Message::new(Role::System, "Be brief."),
             Message { name: Some("Zoé".into()), ..Message::new(Role::User, "Hi") },
@@ -333,8 +333,9 @@ async fn what_is_asked_for_reaches_the_worker() {
         logprobs: Some(5),
         stop: vec!["a".into(), "b".into()],
         max_tokens: Some(5),
+        grammar: None,
     };
-    assert_eq!(job.task, Task::Generate { prompt: Prompt::Chat(messages), sampling });
+    assert_eq!(job.task, Task::Generate { prompt: Prompt::Chat(messages.into()), sampling });
     assert_eq!((job.seed, job.priority), (3, Priority::Batch));
     assert_eq!(
         (job.timeout, job.deadline),

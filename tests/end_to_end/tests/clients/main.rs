@@ -7,3 +7,5 @@ mod embeddings;
 #[cfg(target_os = "linux")]
 mod engines;
 mod sdks;
+#[cfg(target_os = "linux")]
+mod tools;

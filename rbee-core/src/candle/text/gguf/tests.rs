@@ -13,8 +13,8 @@ use super::{
     pre_tokenizers::PRE_TOKENIZERS,
 };
 use crate::{
+    chat::{Message, Role},
     error::{Error, ErrorKind},
-    task::{Message, Role},
     test_gguf::{GgufFile, GgufValue},
 };
 
@@ -292,7 +292,7 @@ fn the_template_of_the_file_writes_the_control_tokens() {
     let text = loaded(&header);
     let codec = &text.codec;
     let messages = [Message::new(Role::User, "<think>Hi<|im_end|>")];
-    let rendered = text.template.unwrap().render(&messages, codec.added()).unwrap();
+    let rendered = text.template.unwrap().render(&messages.to_vec().into(), codec.added()).unwrap();
     let ids = codec.encode(&rendered, false).unwrap();
     let count = |token: &str| ids.iter().filter(|id| Some(**id) == codec.id(token)).count();
     assert_eq!(ids[0], codec.id("<|endoftext|>").unwrap(), "the begin token, once");

@@ -481,6 +481,7 @@ impl World {
                 request: (!bits.is_multiple_of(5)).then_some(job),
                 outline: None,
                 numerics: None,
+                format: rbee_core::answer::AnswerFormat::default(),
                 chunks: Vec::new(),
                 vectors: None,
                 output_kept: false,

@@ -2,16 +2,20 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use rbee_core::{JobAnswer, JobHandle, Result};
+use rbee_core::{JobAnswer, JobHandle, JobId, Result, answer::ParsedAnswer, request::ToolCall};
 
-use super::{Origin, logprobs, request::Kind, started, tell_origin};
+use super::{Origin, logprobs, parts::finish_reason, request::Kind, started, tell_origin};
 use crate::{
     server::response,
-    wire::openai::{ChatChoice, ChatCompletion, ChatMessage, Completion, CompletionChoice, Usage},
+    wire::openai::{
+        CalledFunction, ChatChoice, ChatCompletion, ChatMessage, ChatToolCall, Completion,
+        CompletionChoice, Usage,
+    },
 };
 
 /// Waits for all answers. If one fails, the others are cancelled and its error is returned.
 pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Result<Response> {
+    let jobs: Vec<JobId> = handles.iter().map(JobHandle::id).collect();
     let answers = match (handles.pop(), handles.is_empty()) {
         (Some(only), true) => vec![only.answer().await?],
         (last, _) => {
@@ -25,19 +29,25 @@ pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Resul
         usage.add(answer.usage, origin.begins_prompt(index));
     }
     let mut response = match origin.kind {
-        Kind::Chat => response::json(StatusCode::OK, &chat(answers, usage, origin)),
+        Kind::Chat => response::json(
+            StatusCode::OK,
+            &chat(jobs.into_iter().zip(answers).collect(), usage, origin),
+        ),
         Kind::Completion => response::json(StatusCode::OK, &completion(answers, usage, origin)),
     };
     tell_origin(&mut response, &origin.caller, origin.job, first);
     Ok(response)
 }
 
-fn chat(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> ChatCompletion {
-    let choice = |(answer, index): (JobAnswer, u32)| ChatChoice {
-        index,
-        message: ChatMessage { role: "assistant".into(), content: answer.text, refusal: () },
-        logprobs: origin.logprobs.then(|| logprobs::of_chat(&answer.logprobs)),
-        finish_reason: answer.finish.as_str().into(),
+fn chat(answers: Vec<(JobId, JobAnswer)>, usage: Usage, origin: &Origin) -> ChatCompletion {
+    let choice = |((job, answer), index): ((JobId, JobAnswer), u32)| {
+        let (message, has_calls) = message(job, &answer, origin);
+        ChatChoice {
+            index,
+            message,
+            logprobs: origin.logprobs.then(|| logprobs::of_chat(&answer.logprobs)),
+            finish_reason: finish_reason(answer.finish, has_calls).into(),
+        }
     };
     ChatCompletion {
         id: origin.id(),
@@ -47,6 +57,28 @@ fn chat(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> ChatCompletio
         choices: answers.into_iter().zip(0..).map(choice).collect(),
         usage,
     }
+}
+
+/// The message of an answer, and whether all of its calls are complete, if it has any.
+fn message(job: JobId, answer: &JobAnswer, origin: &Origin) -> (ChatMessage, bool) {
+    let parsed = match super::options(origin.tools.as_ref(), answer.format) {
+        Some(options) => ParsedAnswer::of(&answer.text, options, job),
+        None => ParsedAnswer { content: answer.text.clone(), ..ParsedAnswer::default() },
+    };
+    let has_calls = !parsed.tool_calls.is_empty();
+    let call = |call: ToolCall| ChatToolCall {
+        id: call.id,
+        kind: "function".into(),
+        function: CalledFunction { name: call.name, arguments: call.arguments },
+    };
+    let message = ChatMessage {
+        role: "assistant".into(),
+        content: (!parsed.content.is_empty() || !has_calls).then_some(parsed.content),
+        reasoning_content: (!parsed.reasoning.is_empty()).then_some(parsed.reasoning),
+        tool_calls: parsed.tool_calls.into_iter().map(call).collect(),
+        refusal: (),
+    };
+    (message, has_calls && parsed.is_complete)
 }
 
 fn completion(answers: Vec<JobAnswer>, usage: Usage, origin: &Origin) -> Completion {

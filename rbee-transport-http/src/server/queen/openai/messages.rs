@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use super::{
     fields::{Fields, missing, not_allowed, parse},
     rules::{self, check},
+    tools,
 };
 
 const CONTENT: &str = "a text, or a list of parts of type \"text\"";
@@ -32,6 +33,8 @@ fn message(value: &RawValue, name: &str) -> Result<Message> {
     let role = role(&mut fields)?;
     let content = fields.take_raw("content");
     let author = author(&mut fields)?;
+    let tool_calls = tools::calls(&mut fields)?;
+    let tool_call_id = fields.take("tool_call_id", "the id of a tool call")?;
     // Unsupported fields first: a message with tool calls may well have no content.
     let known =
         |field: &str, value| check(rules::MESSAGE, field, &format!("{name}.{field}"), value);
@@ -43,7 +46,7 @@ fn message(value: &RawValue, name: &str) -> Result<Message> {
         None if role == Role::Assistant => String::new(),
         None => return Err(missing(&name, CONTENT)),
     };
-    Ok(Message { name: author, ..Message::new(role, content) })
+    Ok(Message { name: author, tool_calls, tool_call_id, ..Message::new(role, content) })
 }
 
 /// The name of the author, of the characters that OpenAI allows. An empty one counts as absent.
@@ -60,20 +63,13 @@ fn author(fields: &mut Fields<'_>) -> Result<Option<String>> {
 }
 
 fn role(fields: &mut Fields<'_>) -> Result<Role> {
-    const ROLES: &str = "\"system\", \"developer\", \"user\" or \"assistant\"";
+    const ROLES: &str = "\"system\", \"developer\", \"user\", \"assistant\" or \"tool\"";
     let name: String = fields.require("role", ROLES)?;
     match name.as_str() {
         "system" | "developer" => Ok(Role::System),
         "user" => Ok(Role::User),
         "assistant" => Ok(Role::Assistant),
-        // Neither has anything to refer to without the call before it, which is refused.
-        "tool" | "function" => {
-            let place = fields.name("role");
-            let message = format!(
-                "{place} is {name:?}; allowed is {ROLES}: rbee does not support tool calls"
-            );
-            Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place))
-        }
+        "tool" => Ok(Role::Tool),
         other => {
             let place = fields.name("role");
             let shown: String = other.chars().take(60).collect();

@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rbee_core::{
     Error, ErrorKind, Priority, Request, Result,
-    request::{EmbedInput, Sampling},
+    request::{EmbedInput, Prompt, Sampling, Task},
 };
 use serde_json::value::RawValue;
 
 use super::{
     fields::{Fields, missing, not_allowed, parse, whole},
-    messages,
+    messages, response_format,
     rules::{self, Rule, check},
+    tools,
 };
 use crate::wire::openai::{EncodingFormat, StreamOptions};
 
@@ -60,6 +61,8 @@ pub(super) struct Ask {
     pub(super) stream: Option<StreamOptions>,
     /// True if log probabilities were requested.
     pub(super) logprobs: bool,
+    /// The tools that the model may call, if it is a chat.
+    pub(super) tools: Option<Vec<String>>,
 }
 
 impl Ask {
@@ -79,13 +82,17 @@ impl Ask {
         let terms = Terms::take(&mut fields, kind)?;
         finish(fields, &kind.rules())?;
         let logprobs = terms.sampling.logprobs.is_some();
+        let tools = prompts.first().and_then(|request| match request.task() {
+            Task::Generate { prompt: Prompt::Chat(chat), .. } => Some(chat.callable()),
+            Task::Generate { .. } | Task::Embed { .. } => None,
+        });
         let requests = prompts
             .into_iter()
             .flat_map(|prompt| (0..n).map(move |_| prompt.clone()))
             .enumerate()
             .map(|(at, request)| terms.apply(request, at as u64))
             .collect();
-        Ok(Self { kind, model, requests, per_prompt: n as usize, stream, logprobs })
+        Ok(Self { kind, model, requests, per_prompt: n as usize, stream, logprobs, tools })
     }
 }
 
@@ -126,7 +133,7 @@ pub(in crate::server::queen) fn job(body: &[u8]) -> Result<Request> {
     let [messages, prompt, input] =
         ["messages", "prompt", "input"].map(|name| fields.take_raw(name));
     let (kind, request) = match (messages, prompt, input) {
-        (Some(turns), None, None) => (Kind::Chat, conversation(&model, turns)?),
+        (Some(turns), None, None) => (Kind::Chat, conversation(&mut fields, &model, turns)?),
         (None, Some(text), None) => {
             let text: String = parse(text, "prompt", "a text")?;
             (Kind::Completion, Request::completion(&model, text))
@@ -179,12 +186,14 @@ fn choices(fields: &mut Fields<'_>) -> Result<u32> {
 
 fn chat(fields: &mut Fields<'_>, model: &str) -> Result<Request> {
     let turns = fields.take_raw("messages");
-    conversation(model, turns.ok_or_else(|| missing("messages", "a list of messages"))?)
+    let turns = turns.ok_or_else(|| missing("messages", "a list of messages"))?;
+    conversation(fields, model, turns)
 }
 
-fn conversation(model: &str, turns: &RawValue) -> Result<Request> {
+fn conversation(fields: &mut Fields<'_>, model: &str, turns: &RawValue) -> Result<Request> {
     let turns = messages::read(turns)?;
-    Ok(turns.into_iter().fold(Request::chat(model), Request::turn))
+    let request = turns.into_iter().fold(Request::chat(model), Request::turn);
+    tools::take(fields, request)
 }
 
 /// A request for each prompt.
@@ -349,6 +358,9 @@ impl Terms {
         }
         const MIN_TOKENS: &str = "a whole number, 0 or more";
         sampling.min_tokens = fields.take_whole("min_tokens", MIN_TOKENS)?.unwrap_or(0);
+        if kind == Kind::Chat {
+            sampling.grammar = response_format::take(fields)?;
+        }
         sampling.logit_bias = logit_bias(fields)?;
         sampling.logprobs = match kind {
             Kind::Chat => chat_logprobs(fields)?,

@@ -27,8 +27,6 @@ pub(super) enum Rule {
     OneOf(&'static [&'static str]),
     /// The list `["text"]`.
     TextAlone,
-    /// The object `{"type": "text"}`.
-    TextFormat,
     /// Any text: it does not change the answer.
     AnyText,
     /// `true` or `false`: it does not change the answer.
@@ -40,8 +38,7 @@ pub(super) enum Rule {
 }
 
 use Rule::{
-    AnyBool, AnyObject, AnyText, Empty, False, Ignored, Nothing, One, OneOf, TextAlone, TextFormat,
-    True, Zero,
+    AnyBool, AnyObject, AnyText, Empty, False, Ignored, Nothing, One, OneOf, TextAlone, True, Zero,
 };
 
 /// Of every request: they do not change the answer.
@@ -82,13 +79,9 @@ pub(super) const CHAT: &[(&str, Rule)] = &[
     ("functions", Empty),
     ("modalities", TextAlone),
     ("moderation", Nothing),
-    ("parallel_tool_calls", AnyBool),
     ("prediction", Nothing),
     ("reasoning", Empty),
     ("reasoning_effort", OneOf(&["none"])),
-    ("response_format", TextFormat),
-    ("tool_choice", OneOf(&["none", "auto"])),
-    ("tools", Empty),
     ("verbosity", OneOf(&["medium"])),
     ("web_search_options", Nothing),
 ];
@@ -129,10 +122,27 @@ pub(super) const MESSAGE: &[(&str, Rule)] = &[
     ("thinking", Ignored),
     ("thinking_blocks", Ignored),
     ("timestamp", Ignored),
-    ("tool_call_id", Nothing),
-    ("tool_calls", Empty),
     ("type", OneOf(&["message"])),
     ("usage", Ignored),
+];
+
+/// Of a tool.
+pub(super) const TOOL: &[(&str, Rule)] = &[("cache_control", Ignored)];
+
+/// Of the function of a tool. Arguments always follow the schema, whether that is requested or not.
+pub(super) const FUNCTION: &[(&str, Rule)] = &[("cache_control", Ignored), ("strict", AnyBool)];
+
+/// Of the JSON schema of an answer. It is enforced, whether that is requested or not.
+pub(super) const JSON_SCHEMA: &[(&str, Rule)] =
+    &[("description", AnyText), ("name", AnyText), ("strict", AnyBool)];
+
+/// Of a tool call, and of its function: clients send back what they have received.
+pub(super) const TOOL_CALL: &[(&str, Rule)] = &[
+    ("cache_control", Ignored),
+    ("extra_content", Ignored),
+    ("index", Ignored),
+    ("parsed_arguments", Ignored),
+    ("provider_specific_fields", Ignored),
 ];
 
 /// Of a text part of a message.
@@ -168,13 +178,10 @@ impl Rule {
             (Empty, Value::String(text)) => text.is_empty(),
             (OneOf(texts), Value::String(text)) => texts.contains(&text.as_str()),
             (TextAlone, Value::Array(list)) => list.iter().all(|item| item == "text"),
-            (TextFormat, Value::Object(map)) => {
-                map.len() == 1 && map.get("type").is_some_and(|kind| kind == "text")
-            }
             (AnyText, value) => value.is_string(),
             (AnyBool, value) => value.is_boolean(),
             (AnyObject, value) => value.is_object(),
-            (Empty | OneOf(_) | TextAlone | TextFormat, _) => false,
+            (Empty | OneOf(_) | TextAlone, _) => false,
         }
     }
 
@@ -191,7 +198,6 @@ impl Rule {
                 only(&texts.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" or "))
             }
             TextAlone => only(r#"["text"]"#),
-            TextFormat => only(r#"{"type": "text"}"#),
             AnyText => "a text".into(),
             AnyBool => "true or false".into(),
             AnyObject => "an object".into(),
@@ -240,14 +246,6 @@ mod tests {
                 (good, vec![json!("x"), something, json!(true)])
             }
             TextAlone => (vec![json!(["text"])], vec![json!(["text", "audio"]), json!("text")]),
-            TextFormat => (
-                vec![json!({"type": "text"})],
-                vec![
-                    json!({"type": "json_object"}),
-                    json!({"type": "text", "x": 1}),
-                    json!("text"),
-                ],
-            ),
             AnyText => (vec![json!(""), json!("x")], vec![json!(1), something]),
             AnyBool => (vec![json!(true), json!(false)], vec![json!(1), json!("true")]),
             AnyObject => (vec![json!({}), something], vec![json!("x"), list]),
@@ -258,7 +256,20 @@ mod tests {
     #[test]
     fn every_field_is_taken_if_it_requests_nothing_and_refused_by_its_name_if_it_requests_something()
      {
-        let tables = [COMMON, GENERATE, CHAT, COMPLETION, MESSAGE, TEXT_PART, STREAM_OPTIONS, JOB];
+        let tables = [
+            COMMON,
+            GENERATE,
+            CHAT,
+            COMPLETION,
+            MESSAGE,
+            TEXT_PART,
+            STREAM_OPTIONS,
+            JOB,
+            TOOL,
+            FUNCTION,
+            TOOL_CALL,
+            JSON_SCHEMA,
+        ];
         for table in tables {
             for (index, (field, rule)) in table.iter().enumerate() {
                 assert!(table[..index].iter().all(|(other, _)| other != field), "{field} twice");

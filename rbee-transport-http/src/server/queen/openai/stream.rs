@@ -24,7 +24,7 @@ use rbee_core::{
     event::{EventRef, Logprobs, Started},
 };
 
-use super::{Origin, logprobs, request::Kind, tell_origin};
+use super::{Origin, logprobs, parts::Parts, request::Kind, tell_origin};
 use crate::{
     server::queen::{
         caller::Caller, json_escape::put_escaped, keep_alive::Waiting, stream_headers,
@@ -75,12 +75,16 @@ struct Choice {
     frame: Frame,
     /// The length of its tokens so far, in characters, if there are log probabilities.
     offset: u64,
+    /// Its parts. `None` if its whole text is content.
+    parts: Option<Parts>,
 }
 
 /// The constant parts of the chunks of one answer.
 struct Frame {
     /// Up to the text of a token.
     token: Bytes,
+    /// Up to the delta of a part.
+    part: Bytes,
     /// Up to the reason of its end.
     end: Bytes,
     /// The whole of its first chunk; empty if none is needed.
@@ -91,6 +95,8 @@ struct Chunks {
     choices: Vec<Choice>,
     /// From after the text of a token to the end of the chunk.
     token_end: Bytes,
+    /// From after the delta of a part to the end of the chunk.
+    part_end: Bytes,
     /// The same with log probabilities: up to them, and from after them.
     token_logprobs: [Bytes; 2],
     kind: Kind,
@@ -106,6 +112,8 @@ struct Chunks {
     failed: Option<Error>,
     over: bool,
     waiting: Waiting,
+    /// The tools that the model may call, if it is a chat.
+    tools: Option<Vec<String>>,
     caller: Caller,
     mark: CorrelationId,
 }
@@ -124,6 +132,7 @@ impl Chunks {
             begun: false,
             over: false,
             offset: 0,
+            parts: None,
             frame: Frame::new(origin, index, usage),
         };
         let quote = match origin.kind {
@@ -139,6 +148,7 @@ impl Chunks {
             choices: handles.into_iter().enumerate().map(choice).collect(),
             token_end: format!("{quote},\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n")
                 .into(),
+            part_end: format!(",\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n").into(),
             token_logprobs: [
                 format!("{quote},\"logprobs\":").into(),
                 format!(",\"finish_reason\":null}}]{usage}}}\n\n").into(),
@@ -158,6 +168,7 @@ impl Chunks {
                 queen.models().resolve(&origin.model).ok(),
                 origin.caller.clone(),
             ),
+            tools: origin.tools.clone(),
             caller: origin.caller.clone(),
             mark: origin.mark.clone(),
         }
@@ -179,14 +190,31 @@ impl Chunks {
             return;
         }
         let mut failed = None;
-        let Self { choices, buffer, token_end, end_end, usage, started, waiting, .. } = self;
+        let Self { choices, buffer, token_end, part_end, end_end, usage, started, waiting, .. } =
+            self;
         let (kind, [before_logprobs, after_logprobs]) = (self.kind, &self.token_logprobs);
-        let Choice { handle, frame, begun, over, new_prompt, offset } = &mut choices[at];
+        let tools = &self.tools;
+        let Choice { handle, frame, begun, over, new_prompt, offset, parts } = &mut choices[at];
+        let job = handle.id();
         let _ = handle.poll_read(cx, |_, event| {
             match event {
                 EventRef::Started(now) => {
                     started.get_or_insert(now);
                     waiting.begun();
+                    let options = super::options(tools.as_ref(), now.format);
+                    *parts = options.map(|options| Parts::new(job, options));
+                }
+                EventRef::Token { text, logprobs, .. } if let Some(parts) = parts => {
+                    parts.push(text);
+                    frame.put_parts(parts, begun, buffer, part_end);
+                    if let Some(logprobs) = logprobs {
+                        // They belong to the token, and its text to no part alone.
+                        frame.begin(begun, buffer);
+                        buffer.extend_from_slice(&frame.token);
+                        buffer.extend_from_slice(before_logprobs);
+                        put_logprobs(buffer, kind, logprobs, offset);
+                        buffer.extend_from_slice(after_logprobs);
+                    }
                 }
                 EventRef::Token { text, logprobs: Some(logprobs), .. } => {
                     frame.begin(begun, buffer);
@@ -208,9 +236,15 @@ impl Chunks {
                 EventRef::End { finish, usage: tokens } => {
                     *over = true;
                     usage.add(tokens, *new_prompt);
+                    let mut reason = finish.as_str();
+                    if let Some(parts) = parts {
+                        parts.finish();
+                        frame.put_parts(parts, begun, buffer, part_end);
+                        reason = parts.finish_reason(finish);
+                    }
                     frame.begin(begun, buffer);
                     buffer.extend_from_slice(&frame.end);
-                    buffer.extend_from_slice(finish.as_str().as_bytes());
+                    buffer.extend_from_slice(reason.as_bytes());
                     buffer.extend_from_slice(end_end);
                 }
                 EventRef::Error(error) => failed = Some(error.clone()),
@@ -289,6 +323,16 @@ impl Frame {
         }
     }
 
+    /// Writes a chunk for each part that was found.
+    fn put_parts(&self, parts: &mut Parts, begun: &mut bool, out: &mut BytesMut, end: &[u8]) {
+        parts.write(|delta| {
+            self.begin(begun, out);
+            out.extend_from_slice(&self.part);
+            out.extend_from_slice(delta);
+            out.extend_from_slice(end);
+        });
+    }
+
     fn new(origin: &Origin, index: usize, usage: &str) -> Self {
         let mut head = head(origin);
         let _ = write!(head, "{{\"index\":{index},");
@@ -300,6 +344,7 @@ impl Frame {
         match origin.kind {
             Kind::Chat => Self {
                 token: with("\"delta\":{\"content\":\""),
+                part: with("\"delta\":"),
                 end: with("\"delta\":{},\"logprobs\":null,\"finish_reason\":\""),
                 first: with(&format!(
                     "\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_reason\":null}}]{usage}}}\n\n"
@@ -307,6 +352,7 @@ impl Frame {
             },
             Kind::Completion => Self {
                 token: with("\"text\":\""),
+                part: Bytes::new(),
                 end: with("\"text\":\"\",\"logprobs\":null,\"finish_reason\":\""),
                 first: Bytes::new(),
             },

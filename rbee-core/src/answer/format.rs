@@ -1,0 +1,51 @@
+//! How a model writes the parts of its answers: [`AnswerFormat`].
+
+use serde::{Deserialize, Serialize};
+
+use super::{AnswerOptions, ReasoningTags, ToolFormat};
+
+/// The syntax in which a model writes the parts of its answers. Its worker says it in its
+/// [`Capabilities`](crate::worker::Capabilities), and the readers of a job learn it when the job
+/// [starts](crate::event::Started).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AnswerFormat {
+    /// That of tool calls; `None`: the worker cannot be given tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<ToolFormat>,
+    /// That of reasoning; `None`: its answers have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<ReasoningFormat>,
+}
+
+/// The syntax in which a model writes its reasoning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReasoningFormat {
+    /// `<think>…</think>` before the rest of the answer.
+    Think,
+    /// The same, and the prompt ends with `<think>`: the answer begins inside.
+    Thinking,
+}
+
+impl ReasoningFormat {
+    /// The tags.
+    pub fn tags(self) -> ReasoningTags {
+        ReasoningTags {
+            open: "<think>".into(),
+            close: "</think>".into(),
+            starts_inside: self == Self::Thinking,
+        }
+    }
+}
+
+impl AnswerFormat {
+    /// What to look for in an answer to a conversation in which the model may [call](crate::request::Chat::callable)
+    /// these tools. In the answer to a bare text nothing is looked for.
+    pub fn options(self, tools: Vec<String>) -> AnswerOptions {
+        AnswerOptions {
+            format: self.tools.filter(|_| !tools.is_empty()),
+            reasoning: self.reasoning.map(ReasoningFormat::tags),
+            tools,
+        }
+    }
+}

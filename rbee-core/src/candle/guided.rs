@@ -1,0 +1,228 @@
+//! Answers that follow a grammar: which grammar a job needs, and the mask that enforces it.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    generate::Vocabulary,
+    guide::{
+        self, Grammar as Guide, GuideFactory, Mask, Matcher, StructuralTag, StructuralTags,
+        TokenTable,
+    },
+    token_mask::TokenMask,
+};
+use crate::{
+    answer::{AnswerFormat, ReasoningFormat, ToolFormat},
+    chat::{Chat, Tool, ToolChoice},
+    error::{Error, ErrorKind, Result},
+    grammar::Grammar,
+    task::{Prompt, Sampling},
+};
+
+/// The grammars of one model. What they need of its tokens is made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Guides {
+    factory: OnceLock<std::result::Result<GuideFactory, guide::Error>>,
+}
+
+impl Guides {
+    /// The mask for an answer to this prompt; `None` if every token is allowed. It takes up to a second.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] for a grammar that is invalid or too complex, [`ErrorKind::Unsupported`] if the
+    /// tokens of the model cannot be restricted.
+    pub(super) fn mask(
+        &self,
+        prompt: &Prompt,
+        sampling: &Sampling,
+        format: AnswerFormat,
+        vocabulary: &Arc<Vocabulary>,
+    ) -> Result<Option<Box<dyn TokenMask>>> {
+        let chat = match prompt {
+            Prompt::Chat(chat) => Some(chat),
+            Prompt::Text(_) | Prompt::Raw(_) => None,
+        };
+        let (guide, param, is_needed) = match (&sampling.grammar, chat) {
+            (Some(grammar), _) => (of_grammar(grammar), "response_format", true),
+            (None, Some(chat)) if chat.can_call() => {
+                let is_needed = chat.requires_call();
+                let Some(guide) = of_tools(chat, format.tools, is_needed)? else { return Ok(None) };
+                (guide, if is_needed { "tool_choice" } else { "tools" }, is_needed)
+            }
+            (None, _) => return Ok(None),
+        };
+        let factory = self.factory.get_or_init(|| {
+            let table = TokenTable::of(&vocabulary.codec, vocabulary.size)?;
+            GuideFactory::from_table(table, &vocabulary.eos)
+        });
+        let refused = |error: &guide::Error| refused(error, param);
+        let factory = match factory {
+            Ok(factory) => factory,
+            // A model that decides itself writes calls as it has learned to.
+            Err(_) if !is_needed => return Ok(None),
+            Err(error) => return Err(refused(error)),
+        };
+        let grammar = factory.compile(&guide).map_err(|error| refused(&error))?;
+        let reasoning = format.reasoning.filter(|_| chat.is_some());
+        Ok(Some(Box::new(GuideMask {
+            matcher: Matcher::new(&grammar),
+            mask: Mask::new(vocabulary.size),
+            waits: (reasoning == Some(ReasoningFormat::Thinking)).then(Vec::new),
+            failed: None,
+            param,
+            vocabulary: vocabulary.clone(),
+        })))
+    }
+}
+
+/// The error of a request for what the guide says.
+fn refused(error: &guide::Error, param: &'static str) -> Error {
+    let kind = match error {
+        guide::Error::InvalidGrammar { .. } | guide::Error::TooComplex { .. } => {
+            ErrorKind::InvalidRequest
+        }
+        guide::Error::Tokenizer { .. } => ErrorKind::Unsupported,
+        _ => ErrorKind::WorkerFault,
+    };
+    let message = format!("{param}: {error}");
+    let error = match kind {
+        ErrorKind::WorkerFault => Error::new(kind, message),
+        _ => Error::for_client(kind, message),
+    };
+    error.with_param(param)
+}
+
+fn of_grammar(grammar: &Grammar) -> Guide {
+    match grammar {
+        Grammar::JsonObject => Guide::JsonObject,
+        Grammar::JsonSchema(schema) => Guide::JsonSchema(schema.clone()),
+        Grammar::Regex(pattern) => Guide::Regex(pattern.clone()),
+        Grammar::Lark(text) => Guide::Lark(text.clone()),
+    }
+}
+
+/// The grammar of answers with calls; `None` if the format has no mark that begins a call, and none is required.
+fn of_tools(chat: &Chat, format: Option<ToolFormat>, required: bool) -> Result<Option<Guide>> {
+    let syntax = match format {
+        Some(ToolFormat::Hermes) => &HERMES,
+        Some(ToolFormat::Mistral) => &MISTRAL,
+        // The answer may be JSON without being a call.
+        Some(ToolFormat::Llama) if required => &LLAMA,
+        Some(ToolFormat::Pythonic) if required => {
+            let message = "tool_choice can only be \"auto\" or \"none\" for this model: it writes calls in the syntax of \
+                           Python, which rbee does not enforce";
+            let error = Error::for_client(ErrorKind::Unsupported, message);
+            return Err(error.with_param("tool_choice"));
+        }
+        Some(ToolFormat::Llama | ToolFormat::Pythonic) | None => return Ok(None),
+    };
+    let is_chosen = |tool: &&Tool| match &chat.tool_choice {
+        ToolChoice::Named(name) => tool.name == *name,
+        _ => true,
+    };
+    let tags = chat.tools.iter().filter(is_chosen).map(|tool| StructuralTag {
+        begin: syntax.begin.replace("NAME", &tool.name),
+        schema: tool.parameters.clone().unwrap_or_else(|| NO_PARAMETERS.into()),
+        end: syntax.end.into(),
+    });
+    Ok(Some(Guide::StructuralTags(StructuralTags {
+        tags: tags.collect(),
+        triggers: vec![syntax.trigger.into()],
+        required,
+        parallel: chat.parallel_tool_calls,
+        separator: syntax.separator.into(),
+    })))
+}
+
+const NO_PARAMETERS: &str =
+    r#"{"type": "object", "properties": {}, "additionalProperties": false}"#;
+
+/// The texts of a call.
+struct Syntax {
+    trigger: &'static str,
+    begin: &'static str,
+    end: &'static str,
+    separator: &'static str,
+}
+
+const HERMES: Syntax = Syntax {
+    trigger: "<tool_call>",
+    begin: "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ",
+    end: "}\n</tool_call>",
+    separator: "\n",
+};
+
+const MISTRAL: Syntax = Syntax {
+    trigger: "[TOOL_CALLS]",
+    begin: "[TOOL_CALLS][{\"name\": \"NAME\", \"arguments\": ",
+    end: "}]",
+    separator: "",
+};
+
+const LLAMA: Syntax = Syntax {
+    trigger: "{\"name\": \"",
+    begin: "{\"name\": \"NAME\", \"parameters\": ",
+    end: "}",
+    separator: "; ",
+};
+
+/// The tag that ends reasoning.
+const END_OF_REASONING: &[u8] = b"</think>";
+
+/// Allows the tokens that continue an answer by its grammar.
+struct GuideMask {
+    matcher: Matcher,
+    mask: Mask,
+    /// The end of the reasoning so far, which the grammar does not restrict. `None` after it.
+    waits: Option<Vec<u8>>,
+    failed: Option<guide::Error>,
+    param: &'static str,
+    vocabulary: Arc<Vocabulary>,
+}
+
+impl fmt::Debug for GuideMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuideMask").field("matcher", &self.matcher).finish_non_exhaustive()
+    }
+}
+
+impl TokenMask for GuideMask {
+    fn apply(&mut self, logits: &mut [f32]) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(refused(error, self.param));
+        }
+        if self.waits.is_some() {
+            return Ok(());
+        }
+        self.matcher.mask(&mut self.mask).map_err(|error| refused(&error, self.param))?;
+        self.mask.apply(logits);
+        Ok(())
+    }
+
+    fn advance(&mut self, token: u32) {
+        if let Some(text) = &mut self.waits {
+            text.extend_from_slice(&self.vocabulary.codec.token_bytes(token));
+            if contains(text, END_OF_REASONING) {
+                self.waits = None;
+            } else {
+                let old = text.len().saturating_sub(END_OF_REASONING.len());
+                text.drain(..old);
+            }
+            return;
+        }
+        // The next mask reports it.
+        if let Err(error) = self.matcher.accept(token) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

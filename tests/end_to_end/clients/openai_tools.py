@@ -1,0 +1,100 @@
+"""Tools and structured output with the official Python client, as its users write it."""
+
+import json
+from typing import Literal
+
+import openai
+from openai import OpenAI
+from pydantic import BaseModel
+
+MODEL = "bee-tiny"
+client = OpenAI(max_retries=0)
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "visit",
+            "description": "Visits a flower.",
+            "strict": True,
+            "parameters": {
+                "type": "object",
+                "properties": {"flower": {"enum": ["rose", "clover"]}, "times": {"type": "integer", "maximum": 9}},
+                "required": ["flower", "times"],
+                "additionalProperties": False,
+            },
+        },
+    }
+]
+ASK = [{"role": "user", "content": "Visit a flower."}]
+
+
+def step(name):
+    print("ok", name, flush=True)
+
+
+def check(call):
+    assert call.function.name == "visit", call
+    arguments = json.loads(call.function.arguments)
+    assert arguments["flower"] in ("rose", "clover") and arguments["times"] <= 9, arguments
+
+
+for seed in range(200):
+    answer = client.chat.completions.create(
+        model=MODEL, messages=ASK, tools=TOOLS, tool_choice="required", parallel_tool_calls=False, seed=seed,
+        max_tokens=120,
+    )
+    [choice] = answer.choices
+    assert choice.finish_reason == "tool_calls" and choice.message.content is None, choice
+    [call] = choice.message.tool_calls
+    check(call)
+step("200 calls, all valid")
+
+# The calls and their results go back, and the model answers.
+history = [*ASK, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "nectar"}]
+answer = client.chat.completions.create(model=MODEL, messages=history, tools=TOOLS, tool_choice="none", max_tokens=20)
+assert answer.choices[0].message.content and not answer.choices[0].message.tool_calls, answer
+step("results")
+
+with client.chat.completions.stream(
+    model=MODEL, messages=ASK, tools=TOOLS, tool_choice={"type": "function", "function": {"name": "visit"}},
+    parallel_tool_calls=False, seed=7, max_tokens=120,
+) as stream:
+    kinds = [event.type for event in stream]
+    final = stream.get_final_completion()
+assert "tool_calls.function.arguments.delta" in kinds and "tool_calls.function.arguments.done" in kinds, kinds
+check(final.choices[0].message.tool_calls[0])
+assert final.choices[0].message.tool_calls[0].function.parsed_arguments["flower"] in ("rose", "clover")
+step("stream of a call")
+
+
+class Flower(BaseModel):
+    name: str
+    color: Literal["red", "blue"]
+    petals: int
+
+
+for seed in range(10):
+    answer = client.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "Describe a flower."}], response_format=Flower, seed=seed,
+        max_tokens=400, logit_bias={},
+    )
+    message = answer.choices[0].message
+    if answer.choices[0].finish_reason == "stop":
+        assert isinstance(message.parsed, Flower), message
+step("parse")
+
+for arguments, param in (
+    ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice"),
+    ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}},
+        "response_format",
+    ),
+    ({"messages": [*ASK, {"role": "tool", "tool_call_id": "x", "content": "y"}]}, "messages[1].tool_call_id"),
+):
+    try:
+        client.chat.completions.create(**{"model": MODEL, "messages": ASK, **arguments})
+        raise AssertionError(f"not refused: {arguments}")
+    except openai.BadRequestError as error:
+        assert error.param == param, error
+step("errors")
