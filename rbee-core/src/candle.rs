@@ -3,6 +3,7 @@
 mod batch;
 mod bert;
 mod causal_lm;
+mod closed_schema;
 mod config_fields;
 mod decoder;
 mod embed;

@@ -151,7 +151,7 @@ pub enum ToolChoice {
     None,
     /// At least one: the answer is calls.
     Required,
-    /// This one: the answer is calls of it.
+    /// This one: the answer is one call of it.
     Named(String),
 }
 

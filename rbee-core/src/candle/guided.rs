@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    closed_schema::closed,
     generate::Vocabulary,
     guide::{
         self, Grammar as Guide, GuideFactory, Mask, Matcher, StructuralTag, StructuralTags,
@@ -97,7 +98,7 @@ fn refused(error: &guide::Error, param: &'static str) -> Error {
 fn of_grammar(grammar: &Grammar) -> Guide {
     match grammar {
         Grammar::JsonObject => Guide::JsonObject,
-        Grammar::JsonSchema(schema) => Guide::JsonSchema(schema.clone()),
+        Grammar::JsonSchema(schema) => Guide::JsonSchema(closed(schema)),
         Grammar::Regex(pattern) => Guide::Regex(pattern.clone()),
         Grammar::Lark(text) => Guide::Lark(text.clone()),
     }
@@ -124,14 +125,15 @@ fn of_tools(chat: &Chat, format: Option<ToolFormat>, required: bool) -> Result<O
     };
     let tags = chat.tools.iter().filter(is_chosen).map(|tool| StructuralTag {
         begin: syntax.begin.replace("NAME", &tool.name),
-        schema: tool.parameters.clone().unwrap_or_else(|| NO_PARAMETERS.into()),
+        schema: tool.parameters.as_deref().map_or_else(|| NO_PARAMETERS.into(), closed),
         end: syntax.end.into(),
     });
     Ok(Some(Guide::StructuralTags(StructuralTags {
         tags: tags.collect(),
         triggers: vec![syntax.trigger.into()],
         required,
-        parallel: chat.parallel_tool_calls,
+        // One tool that must be called is called once, as in other servers.
+        parallel: chat.parallel_tool_calls && !matches!(chat.tool_choice, ToolChoice::Named(_)),
         separator: syntax.separator.into(),
     })))
 }

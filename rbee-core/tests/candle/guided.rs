@@ -144,10 +144,12 @@ async fn a_required_call_is_valid_with_every_seed() {
 async fn a_named_tool_is_called_and_no_other() {
     let worker = bee().await;
     for seed in 0..20 {
-        let chat = with_tools(ToolChoice::Named("weather".into()));
+        let mut chat = with_tools(ToolChoice::Named("weather".into()));
+        chat.parallel_tool_calls = true;
         let answer = answer(&worker, run(chat.clone(), None, seed, Resume::default())).await;
         let parsed = calls(&worker, &chat, &answer);
-        assert_eq!(parsed.tool_calls[0].name, "weather", "{}", answer.text());
+        let names: Vec<&str> = parsed.tool_calls.iter().map(|call| &*call.name).collect();
+        assert_eq!(names, ["weather"], "{}", answer.text());
     }
 }
 

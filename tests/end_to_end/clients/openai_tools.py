@@ -5,7 +5,7 @@ from typing import Literal
 
 import openai
 from openai import OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 MODEL = "bee-tiny"
 client = OpenAI(max_retries=0)
@@ -68,19 +68,18 @@ step("stream of a call")
 
 
 class Flower(BaseModel):
-    name: str
+    name: str = Field(max_length=12)
     color: Literal["red", "blue"]
-    petals: int
+    petals: int = Field(ge=1, le=40)
 
 
 for seed in range(10):
     answer = client.chat.completions.parse(
         model=MODEL, messages=[{"role": "user", "content": "Describe a flower."}], response_format=Flower, seed=seed,
-        max_tokens=400, logit_bias={},
+        max_tokens=120,
     )
-    message = answer.choices[0].message
-    if answer.choices[0].finish_reason == "stop":
-        assert isinstance(message.parsed, Flower), message
+    flower = answer.choices[0].message.parsed
+    assert isinstance(flower, Flower) and len(flower.name) <= 12, answer
 step("parse")
 
 for arguments, param in (

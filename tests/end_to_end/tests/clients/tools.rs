@@ -27,7 +27,7 @@ async fn run(program: Program) {
         .with_program(built("llm-worker-rbee"))
         // What a failing test leaves behind ends soon.
         .with_lease(Duration::from_secs(10));
-    let reference = ModelRef::file(&model.canonicalize().unwrap()).unwrap();
+    let reference = ModelRef::file(model.canonicalize().unwrap()).unwrap();
     let queen =
         Queen::builder().hive(hive).alias("bee-tiny", reference.as_str()).build().await.unwrap();
     let stop = CancellationToken::new();

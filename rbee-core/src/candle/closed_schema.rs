@@ -1,0 +1,116 @@
+//! Objects with no properties but those that a schema names.
+//!
+//! By the standard, an object may have any further properties unless `additionalProperties` says otherwise. Hardly
+//! anybody who writes a schema for an answer means that, and a small model does not stop writing them. An answer of the
+//! closed schema is one of the original, too.
+
+use serde_json::{Map, Value};
+
+/// The schema in this text, with `additionalProperties: false` in each object that does not say anything about further
+/// properties and names some. Objects that several schemas describe together stay as they are, and so does a text that is
+/// not a schema, which is refused later.
+pub(super) fn closed(text: &str) -> String {
+    match serde_json::from_str::<Value>(text) {
+        Ok(mut schema) if !has_all_of(&schema) => {
+            close(&mut schema, false);
+            schema.to_string()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+/// Returns true if there is an `allOf` anywhere: its schemas describe one object together.
+fn has_all_of(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.contains_key("allOf") || map.values().any(has_all_of),
+        Value::Array(list) => list.iter().any(has_all_of),
+        _ => false,
+    }
+}
+
+/// Closes a schema and those in it. `is_part` says that another schema describes the same object.
+fn close(schema: &mut Value, is_part: bool) {
+    let Value::Object(map) = schema else { return };
+    let has = |name: &str| map.contains_key(name);
+    let combines = has("anyOf") || has("oneOf") || has("$ref");
+    let says_more = has("additionalProperties")
+        || has("patternProperties")
+        || has("unevaluatedProperties")
+        || has("minProperties");
+    if !is_part && !combines && !says_more && names_all_required(map) {
+        map.insert("additionalProperties".into(), false.into());
+    }
+    let describes = map.contains_key("properties");
+    for (name, value) in map.iter_mut() {
+        match (name.as_str(), value) {
+            ("properties" | "$defs" | "definitions", Value::Object(schemas)) => {
+                schemas.values_mut().for_each(|schema| close(schema, false));
+            }
+            ("items", value @ Value::Object(_)) => close(value, false),
+            ("prefixItems", Value::Array(schemas)) => {
+                schemas.iter_mut().for_each(|schema| close(schema, false));
+            }
+            ("anyOf" | "oneOf", Value::Array(schemas)) => {
+                schemas.iter_mut().for_each(|schema| close(schema, is_part || describes));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Returns true if it is a schema of an object with named properties, and names all those that it requires.
+fn names_all_required(map: &Map<String, Value>) -> bool {
+    let Some(Value::Object(properties)) = map.get("properties") else { return false };
+    let mut required = map.get("required").and_then(Value::as_array).into_iter().flatten();
+    required.all(|name| name.as_str().is_some_and(|name| properties.contains_key(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn closed_value(schema: &Value) -> Value {
+        serde_json::from_str(&closed(&schema.to_string())).unwrap()
+    }
+
+    #[test]
+    fn objects_that_say_nothing_of_further_properties_have_none() {
+        let object = json!({"type": "object", "properties": {"a": {"properties": {"b": {}}}}, "required": ["a"]});
+        let of_object = json!({
+            "type": "object", "required": ["a"], "additionalProperties": false,
+            "properties": {"a": {"properties": {"b": {}}, "additionalProperties": false}},
+        });
+        assert_eq!(closed_value(&object), of_object);
+        for (schema, expected) in [
+            (
+                json!({"items": object, "$defs": {"x": object}}),
+                json!({"items": of_object, "$defs": {"x": of_object}}),
+            ),
+            (
+                json!({"anyOf": [object, {"type": "null"}]}),
+                json!({"anyOf": [of_object, {"type": "null"}]}),
+            ),
+        ] {
+            assert_eq!(closed_value(&schema), expected);
+        }
+    }
+
+    #[test]
+    fn objects_that_say_something_of_them_or_are_described_together_stay_as_they_are() {
+        for schema in [
+            json!({"type": "object"}),
+            json!({"properties": {"a": {}}, "additionalProperties": true}),
+            json!({"properties": {"a": {}}, "patternProperties": {"^x": {}}}),
+            json!({"properties": {"a": {}}, "minProperties": 2}),
+            json!({"properties": {"a": {}}, "required": ["b"]}),
+            json!({"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}]}),
+            json!({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}),
+            json!(true),
+        ] {
+            assert_eq!(closed_value(&schema), schema);
+        }
+        assert_eq!(closed("{"), "{");
+    }
+}
