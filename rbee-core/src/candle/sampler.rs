@@ -40,7 +40,10 @@ impl From<SamplerFault> for Error {
                 format!("the model gave no number as the logit of token {token}"),
             ),
             SamplerFault::AllForbidden => {
-                invalid("logit_bias and min_tokens forbid every token of the model".into())
+                invalid(
+                    "logit_bias, min_tokens and the format of the answer forbid every token of the model"
+                        .into(),
+                )
                     .with_param("logit_bias")
             }
             SamplerFault::Mask(error) => error,

@@ -37,9 +37,8 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 20))]
     pub top_logprobs: Option<u8>,
-    /// The functions that the model may call.
+    /// The functions that the model may call: at most 512.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 512))]
     pub tools: Vec<ChatTool>,
     /// Which of them it calls: `auto`, `none`, `required`, or the one of an object like a tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
