@@ -78,7 +78,8 @@ impl Message {
     /// The size of its text, in bytes.
     fn text_bytes(&self) -> usize {
         let calls = self.tool_calls.iter().map(ToolCall::text_bytes);
-        self.content.len() + self.name.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+        let others = [&self.name, &self.tool_call_id].into_iter().flatten().map(String::len);
+        self.content.len() + others.sum::<usize>() + calls.sum::<usize>()
     }
 
     /// The texts that the prompt depends on besides the role, in order.
@@ -136,7 +137,7 @@ pub struct ToolCall {
 
 impl ToolCall {
     fn text_bytes(&self) -> usize {
-        self.name.len() + self.arguments.len()
+        self.id.len() + self.name.len() + self.arguments.len()
     }
 }
 

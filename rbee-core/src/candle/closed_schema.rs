@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// not a schema, which is refused later.
 pub(super) fn closed(text: &str) -> String {
     match serde_json::from_str::<Value>(text) {
-        Ok(mut schema) if !has_all_of(&schema) => {
+        Ok(mut schema) if !combines(&schema) => {
             close(&mut schema, false);
             schema.to_string()
         }
@@ -19,12 +19,38 @@ pub(super) fn closed(text: &str) -> String {
     }
 }
 
-/// Returns true if there is an `allOf` anywhere: its schemas describe one object together.
-fn has_all_of(value: &Value) -> bool {
+/// Returns true if several schemas describe one object together anywhere: by `allOf`, or by a reference beside other
+/// keywords.
+fn combines(value: &Value) -> bool {
+    const BESIDE: [&str; 4] = ["properties", "required", "anyOf", "oneOf"];
     match value {
-        Value::Object(map) => map.contains_key("allOf") || map.values().any(has_all_of),
-        Value::Array(list) => list.iter().any(has_all_of),
+        Value::Object(map) => {
+            let beside = || BESIDE.iter().any(|name| map.contains_key(*name));
+            let is_reference = |schema: &Value| schema.get("$ref").is_some();
+            let has_references = ["anyOf", "oneOf"].iter().any(|name| {
+                let schemas = map.get(*name).and_then(Value::as_array);
+                schemas.is_some_and(|schemas| schemas.iter().any(is_reference))
+            });
+            map.contains_key("allOf")
+                || (map.contains_key("$ref") && beside())
+                || (has_references
+                    && (map.contains_key("properties") || map.contains_key("required")))
+                || map.values().any(combines)
+        }
+        Value::Array(list) => list.iter().any(combines),
         _ => false,
+    }
+}
+
+/// The schema of a tool's arguments, closed; they are always an object.
+pub(super) fn closed_arguments(text: &str) -> String {
+    match serde_json::from_str::<Value>(&closed(text)) {
+        Ok(Value::Object(mut schema)) if !schema.get("type").is_some_and(Value::is_string) => {
+            schema.insert("type".into(), "object".into());
+            Value::Object(schema).to_string()
+        }
+        Ok(schema) => schema.to_string(),
+        Err(_) => text.to_owned(),
     }
 }
 
@@ -32,12 +58,12 @@ fn has_all_of(value: &Value) -> bool {
 fn close(schema: &mut Value, is_part: bool) {
     let Value::Object(map) = schema else { return };
     let has = |name: &str| map.contains_key(name);
-    let combines = has("anyOf") || has("oneOf") || has("$ref");
+    let is_combined = has("anyOf") || has("oneOf") || has("$ref");
     let says_more = has("additionalProperties")
         || has("patternProperties")
         || has("unevaluatedProperties")
         || has("minProperties");
-    if !is_part && !combines && !says_more && names_all_required(map) {
+    if !is_part && !is_combined && !says_more && names_all_required(map) {
         map.insert("additionalProperties".into(), false.into());
     }
     let describes = map.contains_key("properties");
@@ -112,5 +138,26 @@ mod tests {
             assert_eq!(closed_value(&schema), schema);
         }
         assert_eq!(closed("{"), "{");
+    }
+
+    #[test]
+    fn objects_that_references_describe_too_stay_as_they_are() {
+        let of_a = json!({"a": {"properties": {"x": {}}, "required": ["x"]}});
+        for schema in [
+            json!({"properties": {"k": {}}, "required": ["k"], "anyOf": [{"$ref": "#/$defs/a"}], "$defs": of_a}),
+            json!({"$ref": "#/$defs/a", "properties": {"k": {}}, "$defs": of_a}),
+        ] {
+            assert_eq!(closed_value(&schema), schema);
+        }
+    }
+
+    #[test]
+    fn arguments_are_objects() {
+        let of = |schema: &Value| -> Value {
+            serde_json::from_str(&closed_arguments(&schema.to_string())).unwrap()
+        };
+        assert_eq!(of(&json!({})), json!({"type": "object"}));
+        assert_eq!(of(&json!({"type": ["object", "null"]})), json!({"type": "object"}));
+        assert_eq!(of(&json!({"type": "object"})), json!({"type": "object"}));
     }
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::{
-    closed_schema::closed,
+    closed_schema::{closed, closed_arguments},
     generate::Vocabulary,
     guide::{
         self, Grammar as Guide, GuideFactory, Mask, Matcher, StructuralTag, StructuralTags,
         TokenTable,
     },
-    token_mask::TokenMask,
+    token_mask::{FORBIDDEN, TokenMask},
 };
 use crate::{
     answer::{AnswerFormat, ReasoningFormat, ToolFormat},
@@ -65,12 +65,22 @@ impl Guides {
             Err(_) if !is_needed => return Ok(None),
             Err(error) => return Err(refused(error)),
         };
-        let grammar = factory.compile(&guide).map_err(|error| refused(&error))?;
+        let grammar = match factory.compile(&guide) {
+            Ok(grammar) => grammar,
+            // So does one with a tool whose schema cannot be enforced.
+            Err(_) if !is_needed => return Ok(None),
+            Err(error) => return Err(refused(&error)),
+        };
         let reasoning = format.reasoning.filter(|_| chat.is_some());
         Ok(Some(Box::new(GuideMask {
             matcher: Matcher::new(&grammar),
             mask: Mask::new(vocabulary.size),
-            waits: (reasoning == Some(ReasoningFormat::Thinking)).then(Vec::new),
+            reasoning: match reasoning {
+                Some(ReasoningFormat::Thinking) => Reasoning::Inside(Vec::new()),
+                // A grammar that is needed leaves no room for reasoning before it.
+                Some(ReasoningFormat::Think) if !is_needed => Reasoning::Before(Vec::new()),
+                Some(ReasoningFormat::Think) | None => Reasoning::After,
+            },
             failed: None,
             param,
             vocabulary: vocabulary.clone(),
@@ -125,7 +135,7 @@ fn of_tools(chat: &Chat, format: Option<ToolFormat>, required: bool) -> Result<O
     };
     let tags = chat.tools.iter().filter(is_chosen).map(|tool| StructuralTag {
         begin: syntax.begin.replace("NAME", &tool.name),
-        schema: tool.parameters.as_deref().map_or_else(|| NO_PARAMETERS.into(), closed),
+        schema: tool.parameters.as_deref().map_or_else(|| NO_PARAMETERS.into(), closed_arguments),
         end: syntax.end.into(),
     });
     Ok(Some(Guide::StructuralTags(StructuralTags {
@@ -133,7 +143,9 @@ fn of_tools(chat: &Chat, format: Option<ToolFormat>, required: bool) -> Result<O
         triggers: vec![syntax.trigger.into()],
         required,
         // One tool that must be called is called once, as in other servers.
-        parallel: chat.parallel_tool_calls && !matches!(chat.tool_choice, ToolChoice::Named(_)),
+        parallel: chat.parallel_tool_calls
+            && syntax.parallel
+            && !matches!(chat.tool_choice, ToolChoice::Named(_)),
         separator: syntax.separator.into(),
     })))
 }
@@ -147,6 +159,8 @@ struct Syntax {
     begin: &'static str,
     end: &'static str,
     separator: &'static str,
+    /// False if the templates of such models refuse an answer with several calls.
+    parallel: bool,
 }
 
 const HERMES: Syntax = Syntax {
@@ -154,6 +168,7 @@ const HERMES: Syntax = Syntax {
     begin: "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ",
     end: "}\n</tool_call>",
     separator: "\n",
+    parallel: true,
 };
 
 const MISTRAL: Syntax = Syntax {
@@ -161,6 +176,7 @@ const MISTRAL: Syntax = Syntax {
     begin: "[TOOL_CALLS][{\"name\": \"NAME\", \"arguments\": ",
     end: "}]",
     separator: "",
+    parallel: true,
 };
 
 const LLAMA: Syntax = Syntax {
@@ -168,17 +184,29 @@ const LLAMA: Syntax = Syntax {
     begin: "{\"name\": \"NAME\", \"parameters\": ",
     end: "}",
     separator: "; ",
+    parallel: false,
 };
 
 /// The tag that ends reasoning.
 const END_OF_REASONING: &[u8] = b"</think>";
 
+/// The tag that begins it.
+const BEGIN_OF_REASONING: &[u8] = b"<think>";
+
+/// Where an answer is. The grammar restricts nothing in the reasoning but its end.
+enum Reasoning {
+    /// The answer may begin with the tag; this is its text so far.
+    Before(Vec<u8>),
+    /// The last bytes of the reasoning.
+    Inside(Vec<u8>),
+    After,
+}
+
 /// Allows the tokens that continue an answer by its grammar.
 struct GuideMask {
     matcher: Matcher,
     mask: Mask,
-    /// The end of the reasoning so far, which the grammar does not restrict. `None` after it.
-    waits: Option<Vec<u8>>,
+    reasoning: Reasoning,
     failed: Option<guide::Error>,
     param: &'static str,
     vocabulary: Arc<Vocabulary>,
@@ -195,7 +223,13 @@ impl TokenMask for GuideMask {
         if let Some(error) = &self.failed {
             return Err(refused(error, self.param));
         }
-        if self.waits.is_some() {
+        if let Reasoning::Inside(_) = self.reasoning {
+            // The answer comes after it.
+            for end in &self.vocabulary.eos {
+                if let Some(logit) = logits.get_mut(*end as usize) {
+                    *logit = FORBIDDEN;
+                }
+            }
             return Ok(());
         }
         self.matcher.mask(&mut self.mask).map_err(|error| refused(&error, self.param))?;
@@ -204,15 +238,27 @@ impl TokenMask for GuideMask {
     }
 
     fn advance(&mut self, token: u32) {
-        if let Some(text) = &mut self.waits {
-            text.extend_from_slice(&self.vocabulary.codec.token_bytes(token));
-            if contains(text, END_OF_REASONING) {
-                self.waits = None;
-            } else {
-                let old = text.len().saturating_sub(END_OF_REASONING.len());
-                text.drain(..old);
+        match &mut self.reasoning {
+            Reasoning::Inside(text) => {
+                text.extend_from_slice(&self.vocabulary.codec.token_bytes(token));
+                if contains(text, END_OF_REASONING) {
+                    self.reasoning = Reasoning::After;
+                } else {
+                    let old = text.len().saturating_sub(END_OF_REASONING.len());
+                    text.drain(..old);
+                }
+                return;
             }
-            return;
+            Reasoning::Before(text) => {
+                text.extend_from_slice(&self.vocabulary.codec.token_bytes(token));
+                let begun = text.trim_ascii_start();
+                if begun.starts_with(BEGIN_OF_REASONING) {
+                    self.reasoning = Reasoning::Inside(Vec::new());
+                } else if !BEGIN_OF_REASONING.starts_with(begun) {
+                    self.reasoning = Reasoning::After;
+                }
+            }
+            Reasoning::After => {}
         }
         // The next mask reports it.
         if let Err(error) = self.matcher.accept(token) {

@@ -234,7 +234,12 @@ impl EventLog {
     pub(super) fn begin(&self, lease: LeaseId, started: Started) -> Resume {
         let mut inner = self.lock();
         inner.writer = Some(lease).filter(|_| !inner.is_closed());
-        inner.started.get_or_insert(started);
+        let has_tokens = !inner.ids.is_empty();
+        let known = inner.started.get_or_insert(started);
+        if !has_tokens {
+            // As in the store: the worker of the first token counts.
+            known.format = started.format;
+        }
         let tokens = inner.ids.iter().map_while(|id| *id).collect();
         let resume = Resume { tokens, text_bytes: inner.text.len() };
         let wakers = inner.wakers();

@@ -108,6 +108,7 @@ impl OpenAiWorker {
         // OpenAI's API has these.
         (can.logprobs, can.logit_bias, can.penalties) = (can.generate, can.generate, can.generate);
         can.min_tokens = false;
+        can.grammar = false;
         can.answer = AnswerFormat::default();
         Ok(Self {
             client,

@@ -1,9 +1,15 @@
 //! A conversation as the values that a chat template reads.
 
+use std::collections::HashMap;
+
 use minijinja::{Value, value::ValueKind};
 
 use super::prompt::Exhausted;
-use crate::chat::{Chat, Message, Role, Tool};
+use crate::{
+    answer::ToolFormat,
+    chat::{Chat, Message, Role, Tool},
+    prefix,
+};
 
 /// A text of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +34,19 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Parses the JSON of a checked conversation.
-    pub(super) fn new(chat: &Chat) -> Self {
+    pub(super) fn new(chat: &Chat, format: ToolFormat) -> Self {
+        let calls = chat.messages.iter().flat_map(|message| &message.tool_calls);
+        let names: HashMap<&str, &str> = calls.map(|call| (&*call.id, &*call.name)).collect();
         let messages = chat.messages.iter().map(|message| {
             let calls = message.tool_calls.iter().map(|call| json(&call.arguments));
             let mut message = message.clone();
+            let called = message.tool_call_id.as_deref().and_then(|id| names.get(id));
             if message.role == Role::Tool && message.name.is_none() {
-                message.name = called_by(chat, message.tool_call_id.as_deref());
+                message.name = called.map(|name| (*name).to_owned());
+            }
+            if format == ToolFormat::Mistral {
+                let ids = message.tool_calls.iter_mut().map(|call| &mut call.id);
+                ids.chain(&mut message.tool_call_id).for_each(|id| *id = short_id(id));
             }
             (message, calls.collect())
         });
@@ -81,10 +94,13 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// The name of the tool with this call.
-fn called_by(chat: &Chat, id: Option<&str>) -> Option<String> {
-    let calls = chat.messages.iter().flat_map(|message| &message.tool_calls);
-    calls.rev().find(|call| Some(&*call.id) == id).map(|call| call.name.clone())
+/// The id of a call for templates of Mistral, which want nine letters and digits. One that is so already stays.
+fn short_id(id: &str) -> String {
+    if id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return id.to_owned();
+    }
+    // 36 bits are enough to tell the calls of a conversation apart.
+    format!("{:09x}", prefix::hash(prefix::START, id.as_bytes()) & 0xf_ffff_ffff)
 }
 
 fn turn(message: &Message, calls: &[Value], put: &mut Put<'_>) -> Result<Value, Exhausted> {

@@ -165,8 +165,20 @@ impl ChatTemplate {
         chat: &Chat,
         tokens: &AddedTokens,
     ) -> Result<PromptText> {
-        let described = (chat.has_tools() && !self.tools.is_native).then(|| tools::described(chat));
-        let conversation = Conversation::new(described.as_ref().unwrap_or(chat));
+        if !chat.has_tools() || self.tools.is_native {
+            return self.render_chat(chat, tokens);
+        }
+        // Some templates refuse instructions.
+        match self.render_chat(&tools::described(chat, true), tokens) {
+            Err(error) if error.kind() == ErrorKind::InvalidRequest => {
+                self.render_chat(&tools::described(chat, false), tokens).map_err(|_| error)
+            }
+            rendered => rendered,
+        }
+    }
+
+    fn render_chat(&self, chat: &Chat, tokens: &AddedTokens) -> Result<PromptText> {
+        let conversation = Conversation::new(chat, self.tools.format);
         let texts = conversation.texts();
         let mut stand_ins = StandIns::for_texts(texts.iter().map(String::as_str));
         // An answer that is sent back gives the same tokens as when it was generated.

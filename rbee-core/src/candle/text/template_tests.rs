@@ -204,3 +204,29 @@ fn tools_that_must_not_be_called_are_not_described() {
     let rendered = template(WITH_TOOLS).render(&chat, &AddedTokens::default()).unwrap();
     assert!(!rendered.text.contains("<tools>"), "{}", rendered.text);
 }
+
+#[test]
+fn templates_of_mistral_get_ids_of_nine_letters_and_digits() {
+    let source = "{% if tools %}[TOOL_CALLS]{% endif %}{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.id }}|\
+        {% endfor %}{% if m.tool_call_id %}{{ m.tool_call_id }}{% endif %}{% endfor %}";
+    let mut chat = with_tools("x");
+    for id in ["call_67e5504410b1426f9247bb680e5fe0c8_0", "abc123XYZ"] {
+        chat.messages[1].tool_calls[0].id = id.into();
+        chat.messages[2].tool_call_id = Some(id.into());
+        let text = template(source).render(&chat, &AddedTokens::default()).unwrap().text;
+        let (call, result) = text.trim_start_matches("[TOOL_CALLS]").split_once('|').unwrap();
+        assert_eq!(call, result);
+        assert!(call.len() == 9 && call.bytes().all(|b| b.is_ascii_alphanumeric()), "{call}");
+        assert_eq!(call == id, id.len() == 9);
+    }
+}
+
+#[test]
+fn tools_are_described_to_the_user_if_the_template_refuses_instructions() {
+    let source = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+        [{{ m.role }}]{{ m.content }}{% endfor %}";
+    let chat = with_tools("Tells the weather.");
+    let text = template(source).render(&chat, &AddedTokens::default()).unwrap().text;
+    assert!(text.starts_with("[user]You can call these functions."), "{text}");
+    assert!(text.contains("\n\nRain?[assistant]"), "{text}");
+}

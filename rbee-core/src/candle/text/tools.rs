@@ -50,17 +50,24 @@ pub(super) fn answer_format(syntax: ToolSyntax, source: &str, prompt: &str) -> A
 
 /// The same conversation for a template that does not write tools: the instructions describe them, and calls and
 /// results are text.
-pub(super) fn described(chat: &Chat) -> Chat {
-    let mut messages = Vec::with_capacity(chat.messages.len() + 1);
+/// Not every template has a place for instructions (`in_system`); then the first message of the user begins with them.
+pub(super) fn described(chat: &Chat, in_system: bool) -> Chat {
+    let mut messages: Vec<Message> = Vec::with_capacity(chat.messages.len() + 1);
     let mut instructions = chat.can_call().then(|| instructions(chat));
     for message in &chat.messages {
         let mut content = message.content.clone();
         let role = match message.role {
-            Role::System if messages.is_empty() => {
+            Role::System if in_system && messages.is_empty() => {
                 if let Some(instructions) = instructions.take() {
                     content = format!("{content}\n\n{instructions}");
                 }
                 Role::System
+            }
+            Role::User if !in_system => {
+                if let Some(instructions) = instructions.take() {
+                    content = format!("{instructions}\n\n{content}");
+                }
+                Role::User
             }
             Role::Tool => {
                 content = format!("<tool_response>\n{content}\n</tool_response>");
@@ -179,7 +186,7 @@ mod tests {
         ]
         .into();
         chat.tools = vec![Tool::new("weather", "Says \"rain\".", r#"{"type": "object"}"#)];
-        let plain = described(&chat);
+        let plain = described(&chat, true);
         assert!(plain.tools.is_empty() && !plain.has_tools());
         let roles: Vec<Role> = plain.messages.iter().map(|message| message.role).collect();
         assert_eq!(roles, [Role::System, Role::User, Role::Assistant, Role::User]);
@@ -192,7 +199,11 @@ mod tests {
             "<tool_response>\nyes\n</tool_response>\n<tool_response>\nno\n</tool_response>"
         );
         chat.messages.insert(0, Message::new(Role::System, "Be kind."));
-        let content = &described(&chat).messages[0].content;
+        let content = &described(&chat, true).messages[0].content;
         assert!(content.starts_with("Be kind.\n\nYou can call"), "{content}");
+        let messages = described(&chat, false).messages;
+        assert_eq!(messages[0].content, "Be kind.");
+        let content = &messages[1].content;
+        assert!(content.starts_with("You can call") && content.ends_with("\n\nRain?"), "{content}");
     }
 }
