@@ -103,7 +103,7 @@ class FirstFree:
 
 
 class Drawing:
-    """Decides by chance: the same question can get another answer."""
+    """Decides at random: the same question can get another answer."""
 
     limit = 5.0
 

@@ -102,7 +102,7 @@ def test_a_process_that_dies_is_reported(tmp_path: Path, wrap: Callable[[Any], r
 
 
 class Credulous(Attic):
-    """Starts whatever it is told to."""
+    """Starts a worker for every order."""
 
 
 class Shrinking(Attic):
@@ -176,7 +176,7 @@ def test_models_come_to_the_disk_and_go(tmp_path: Path) -> None:
         seen: list[rbee.Progress] = []
         pulled = queen.models.pull("bee", hive="attic", progress=seen.append)
         assert (pulled.bytes, pulled.hive) == (18, "attic")
-        until(lambda: rbee.Progress(18, 18) in seen, "the progress is told")
+        until(lambda: rbee.Progress(18, 18) in seen, "the progress is reported")
         assert queen.submit(model="bee", prompt="Go.", max_tokens=1).result().text == "a "
         [worker] = queen.fleet.workers()
         queen.fleet.unload(worker.id)

@@ -209,7 +209,7 @@ def test_a_store_runs_in_the_loop_of_the_application(tmp_path: Path) -> None:
 
 
 class Failing(Passing):
-    """Fails while it is told to."""
+    """Fails as long as its flag is set."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{
     fields::{Fields, missing, not_allowed, parse, whole},
     messages, response_format,
-    rules::{self, Rule, check},
+    rules::{self, Rule, finish},
     tools,
 };
 use crate::wire::openai::{EncodingFormat, StreamOptions};
@@ -281,15 +281,6 @@ fn embed_inputs(value: &RawValue) -> Result<Vec<EmbedInput>> {
 fn tokens(items: Vec<&RawValue>, name: &str) -> Result<Vec<u32>> {
     let items = items.into_iter().enumerate();
     items.map(|(at, item)| whole(item, &format!("{name}[{at}]"), "the id of a token")).collect()
-}
-
-/// Checks that the remaining fields are known and request nothing.
-fn finish(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Result<()> {
-    let path = fields.name("");
-    fields.finish(|field, value| {
-        let name = format!("{path}{field}");
-        tables.iter().find_map(|table| check(table, field, &name, value))
-    })
 }
 
 /// The priority and the time limits.

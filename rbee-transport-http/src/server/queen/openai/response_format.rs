@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::{
     fields::Fields,
-    rules::{self, check},
+    rules::{self, finish},
 };
 
 const TYPES: &str = "\"text\", \"json_object\", \"json_schema\", \"regex\" or \"lark\"";
@@ -41,11 +41,6 @@ pub(super) fn take(fields: &mut Fields<'_>) -> Result<Option<Grammar>> {
 fn json_schema(value: &RawValue) -> Result<Grammar> {
     let mut fields = Fields::of(value, "response_format.json_schema")?;
     let schema: &RawValue = fields.require("schema", "a JSON schema")?;
-    finish(fields, rules::JSON_SCHEMA)?;
+    finish(fields, &[rules::JSON_SCHEMA])?;
     Ok(Grammar::JsonSchema(schema.get().to_owned()))
-}
-
-fn finish(fields: Fields<'_>, table: &[(&str, rules::Rule)]) -> Result<()> {
-    let path = fields.name("");
-    fields.finish(|field, value| check(table, field, &format!("{path}{field}"), value))
 }

@@ -6,7 +6,7 @@
 use rbee_core::Result;
 use serde_json::{Value, value::RawValue};
 
-use super::fields::{not_allowed, parse};
+use super::fields::{Fields, not_allowed, parse};
 
 /// The accepted values of a field.
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +204,18 @@ impl Rule {
             Ignored => "anything".into(),
         }
     }
+}
+
+/// Checks that the remaining fields of an object are known and request nothing.
+///
+/// # Errors
+/// For a field that is in none of the tables, and as [`check`].
+pub(super) fn finish(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Result<()> {
+    let path = fields.name("");
+    fields.finish(|field, value| {
+        let name = format!("{path}{field}");
+        tables.iter().find_map(|table| check(table, field, &name, value))
+    })
 }
 
 /// Checks a field against its rule. `None` if the table does not have it.

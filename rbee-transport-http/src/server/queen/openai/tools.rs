@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{
     fields::{Fields, not_allowed, parse},
-    rules::{self, check},
+    rules::{self, finish},
 };
 
 const FUNCTION: &str = "\"function\"";
@@ -37,14 +37,14 @@ fn tool(value: &RawValue, name: &str) -> Result<Tool> {
     let mut fields = Fields::of(value, name)?;
     function_type(&mut fields)?;
     let function: &RawValue = fields.require("function", "an object")?;
-    finish(fields, rules::TOOL)?;
+    finish(fields, &[rules::TOOL])?;
     let mut fields = Fields::of(function, &format!("{name}.function"))?;
     let tool = Tool {
         name: fields.require("name", "the name of a function")?,
         description: fields.take("description", "a text")?,
         parameters: fields.take_raw("parameters").map(|schema| schema.get().to_owned()),
     };
-    finish(fields, rules::FUNCTION)?;
+    finish(fields, &[rules::FUNCTION])?;
     Ok(tool)
 }
 
@@ -95,7 +95,7 @@ fn call(value: &RawValue, name: &str) -> Result<ToolCall> {
     function_type(&mut fields)?;
     let id = fields.require("id", "the id of the call")?;
     let function: &RawValue = fields.require("function", "an object")?;
-    finish(fields, rules::TOOL_CALL)?;
+    finish(fields, &[rules::TOOL_CALL])?;
     let mut fields = Fields::of(function, &format!("{name}.function"))?;
     let function = fields.require("name", "the name of the function")?;
     let arguments = fields.take_raw("arguments").map_or(Ok(String::new()), |arguments| {
@@ -105,13 +105,8 @@ fn call(value: &RawValue, name: &str) -> Result<ToolCall> {
             _ => parse(arguments, &fields.name("arguments"), "a JSON object, as a text"),
         }
     })?;
-    finish(fields, rules::TOOL_CALL)?;
+    finish(fields, &[rules::TOOL_CALL])?;
     // A call without arguments, as some models and clients write it.
     let arguments = if arguments.trim().is_empty() { "{}".into() } else { arguments };
     Ok(ToolCall { id, name: function, arguments })
-}
-
-fn finish(fields: Fields<'_>, table: &[(&str, rules::Rule)]) -> Result<()> {
-    let path = fields.name("");
-    fields.finish(|field, value| check(table, field, &format!("{path}{field}"), value))
 }
