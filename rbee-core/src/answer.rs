@@ -60,7 +60,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    format::{AnswerFormat, ReasoningFormat},
+    format::{AnswerFormat, ReasoningFormat, ThinkingSwitch},
     parsed::{ParsedAnswer, call_id},
 };
 use self::{

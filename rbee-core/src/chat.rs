@@ -167,6 +167,9 @@ pub struct Chat {
     pub tool_choice: ToolChoice,
     /// True if an answer may have several calls.
     pub parallel_tool_calls: bool,
+    /// Whether the model thinks before it answers; `None`: as it does by default. Only a model whose chat template has
+    /// a switch for it (`enable_thinking` or `thinking`) follows this.
+    pub thinking: Option<bool>,
 }
 
 impl Default for Chat {
@@ -176,6 +179,7 @@ impl Default for Chat {
             tools: Vec::new(),
             tool_choice: ToolChoice::Auto,
             parallel_tool_calls: true,
+            thinking: None,
         }
     }
 }
@@ -369,22 +373,32 @@ fn shown(text: &str) -> String {
     crate::error::cut(text.into(), 80).into_owned()
 }
 
-/// A conversation without tools is written as the list of its messages, as by versions that had no tools.
+/// A conversation without options is written as the list of its messages, as by versions that had no options.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Form<M, T, C> {
     Messages(M),
-    WithTools { messages: M, tools: T, tool_choice: C, parallel_tool_calls: bool },
+    WithOptions {
+        messages: M,
+        tools: T,
+        tool_choice: C,
+        parallel_tool_calls: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thinking: Option<bool>,
+    },
 }
 
 impl Serialize for Chat {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        let Self { messages, tools, tool_choice, parallel_tool_calls } = self;
-        if tools.is_empty() && *tool_choice == ToolChoice::Auto && *parallel_tool_calls {
+        let Self { messages, tools, tool_choice, parallel_tool_calls, thinking } = self;
+        let (parallel_tool_calls, thinking) = (*parallel_tool_calls, *thinking);
+        let has_tool_options =
+            !tools.is_empty() || *tool_choice != ToolChoice::Auto || !parallel_tool_calls;
+        if !has_tool_options && thinking.is_none() {
             return Form::Messages::<_, (), ()>(messages).serialize(serializer);
         }
-        let parallel_tool_calls = *parallel_tool_calls;
-        Form::WithTools { messages, tools, tool_choice, parallel_tool_calls }.serialize(serializer)
+        Form::WithOptions { messages, tools, tool_choice, parallel_tool_calls, thinking }
+            .serialize(serializer)
     }
 }
 
@@ -393,8 +407,8 @@ impl<'de> Deserialize<'de> for Chat {
         type Read = Form<Vec<Message>, Vec<Tool>, ToolChoice>;
         Ok(match Read::deserialize(deserializer)? {
             Form::Messages(messages) => messages.into(),
-            Form::WithTools { messages, tools, tool_choice, parallel_tool_calls } => {
-                Self { messages, tools, tool_choice, parallel_tool_calls }
+            Form::WithOptions { messages, tools, tool_choice, parallel_tool_calls, thinking } => {
+                Self { messages, tools, tool_choice, parallel_tool_calls, thinking }
             }
         })
     }
@@ -426,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_without_tools_is_written_as_its_messages_and_each_comes_back() {
+    fn a_chat_without_options_is_written_as_its_messages_and_each_comes_back() {
         let plain: Chat = vec![Message::new(Role::User, "Hi")].into();
         let json = serde_json::to_string(&plain).unwrap();
         assert_eq!(json, r#"[{"role":"user","content":"Hi"}]"#);
@@ -438,7 +452,8 @@ mod tests {
         ];
         let with_tools = choices.map(|tool_choice| Chat { tool_choice, ..chat() });
         let alone = Chat { parallel_tool_calls: false, ..plain.clone() };
-        for chat in [plain, alone].into_iter().chain(with_tools) {
+        let thoughtless = Chat { thinking: Some(false), ..plain.clone() };
+        for chat in [plain, alone, thoughtless].into_iter().chain(with_tools) {
             let json = serde_json::to_string(&chat).unwrap();
             assert_eq!(serde_json::from_str::<Chat>(&json).unwrap(), chat, "{json}");
         }

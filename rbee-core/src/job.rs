@@ -37,6 +37,12 @@ pub struct Job {
     pub deadline: Option<Duration>,
     /// True if it goes on without a reader, and its result is kept.
     pub detached: bool,
+    /// True if the request and its whole answer are kept as long as its record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored: bool,
+    /// A text of the client that is kept with the request, and that no worker and no policy reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Arc<str>>,
     /// The tenant whose quota it counts against.
     pub tenant: Option<TenantId>,
     /// Its rank among the jobs of its model, tenant and priority, set by the policy: lower goes first; of equal ranks,

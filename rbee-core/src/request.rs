@@ -10,7 +10,7 @@ use crate::{
     model_ref::ModelRef,
     prefix::prefix_keys,
     priority::Priority,
-    settings::Settings,
+    settings::{KeepRequests, Settings},
 };
 
 pub use crate::{
@@ -18,6 +18,9 @@ pub use crate::{
     grammar::Grammar,
     task::{EmbedInput, Prompt, Sampling, Task},
 };
+
+/// The longest metadata of a request, in bytes.
+const MAX_METADATA_BYTES: usize = 64 << 10;
 
 /// One request to a [`Queen`](crate::Queen): the task, the model, and the conditions.
 ///
@@ -41,6 +44,8 @@ pub struct Request {
     timeout: Option<Duration>,
     deadline: Option<Duration>,
     detached: bool,
+    stored: bool,
+    metadata: Option<Arc<str>>,
     streamed: bool,
     correlation_id: Option<CorrelationId>,
     idempotency_key: Option<String>,
@@ -59,6 +64,8 @@ impl Request {
             timeout: None,
             deadline: None,
             detached: false,
+            stored: false,
+            metadata: None,
             streamed: true,
             correlation_id: None,
             idempotency_key: None,
@@ -140,6 +147,12 @@ impl Request {
     /// Whether an answer may have several tool calls; true by default.
     pub fn parallel_tool_calls(self, parallel: bool) -> Self {
         self.chat_with(|chat| chat.parallel_tool_calls = parallel)
+    }
+
+    /// Turns the thinking of the model on or off (see [`Chat::thinking`]). No effect on other requests than
+    /// conversations.
+    pub fn thinking(self, thinking: bool) -> Self {
+        self.chat_with(|chat| chat.thinking = Some(thinking))
     }
 
     fn chat_with(mut self, change: impl FnOnce(&mut Chat)) -> Self {
@@ -227,6 +240,20 @@ impl Request {
         self
     }
 
+    /// Keeps the request and its whole answer as long as the job's record, so that the client can read both later, and
+    /// continue the conversation. No effect if the queen may not keep requests
+    /// ([`KeepRequests::Never`](crate::settings::KeepRequests::Never)).
+    pub fn stored(mut self, stored: bool) -> Self {
+        self.stored = stored;
+        self
+    }
+
+    /// Sets a text of the client that is kept with the request and that no worker and no policy reads: at most 64 KiB.
+    pub fn metadata(mut self, text: impl Into<Arc<str>>) -> Self {
+        self.metadata = Some(text.into());
+        self
+    }
+
     /// The identifier of the request in the logs of every machine.
     pub fn correlation_id(mut self, id: CorrelationId) -> Self {
         self.correlation_id = Some(id);
@@ -307,6 +334,16 @@ impl Request {
             return Err(Error::for_client(ErrorKind::ContextExceeded, message)
                 .with_param(self.task.text_param()));
         }
+        if let Some(bytes) = self
+            .metadata
+            .as_ref()
+            .map(|text| text.len())
+            .filter(|bytes| *bytes > MAX_METADATA_BYTES)
+        {
+            let message =
+                format!("metadata has {bytes} bytes; allowed are at most {MAX_METADATA_BYTES}");
+            return Err(invalid(message).with_param("metadata"));
+        }
         let timeout = self.timeout.unwrap_or(settings.job_timeout);
         if timeout.is_zero() || timeout > settings.max_job_timeout {
             let most = settings.max_job_timeout;
@@ -343,6 +380,8 @@ impl Request {
             timeout,
             deadline: self.deadline,
             detached: self.detached,
+            stored: self.stored && settings.keep_requests != KeepRequests::Never,
+            metadata: self.metadata,
             streamed: self.streamed,
             tenant: self.tenant,
             rank: 0,
@@ -381,6 +420,10 @@ mod tests {
         assert_eq!(
             refused(Request::embed("m", ["x"]).dimensions(0)),
             "dimensions is 0; allowed is at least 1"
+        );
+        assert_eq!(
+            refused(chat().metadata("x".repeat(65_537))),
+            "metadata has 65537 bytes; allowed are at most 65536"
         );
         assert!(refused(chat().timeout(Duration::from_secs(3600))).contains("timeout is 3600s"));
     }

@@ -7,7 +7,7 @@ use futures_core::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answer::AnswerFormat,
+    answer::{AnswerFormat, ThinkingSwitch},
     error::{Error, ErrorKind, Result},
     event::Output,
     id::{HiveId, WorkerId},
@@ -59,6 +59,9 @@ pub struct Capabilities {
     /// The syntax of tool calls and reasoning in its answers. Without that of tool calls it gets no jobs with tools.
     #[serde(default)]
     pub answer: AnswerFormat,
+    /// That of reasoning if a request turns thinking on or off; `None` if its model has no such switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<ThinkingSwitch>,
 }
 
 impl Capabilities {
@@ -69,6 +72,27 @@ impl Capabilities {
                 self.generate && self.unsupported_param(prompt, sampling).is_none()
             }
             Task::Embed { .. } => self.embed,
+        }
+    }
+
+    /// The syntax of the answer to this prompt.
+    pub fn answer_to(&self, prompt: &Prompt) -> AnswerFormat {
+        let thinking = match prompt {
+            Prompt::Chat(chat) => chat.thinking,
+            Prompt::Text(_) | Prompt::Raw(_) => None,
+        };
+        match (self.thinking, thinking) {
+            (Some(switch), Some(true)) => AnswerFormat { reasoning: switch.on, ..self.answer },
+            (Some(switch), Some(false)) => AnswerFormat { reasoning: switch.off, ..self.answer },
+            (_, None) | (None, _) => self.answer,
+        }
+    }
+
+    /// The syntax of the answer to this task.
+    pub(crate) fn answer_of(&self, task: &Task) -> AnswerFormat {
+        match task {
+            Task::Generate { prompt, .. } => self.answer_to(prompt),
+            Task::Embed { .. } => self.answer,
         }
     }
 

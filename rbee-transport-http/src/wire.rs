@@ -17,7 +17,10 @@ pub mod sse;
 pub mod tenants;
 pub mod worker;
 
-pub use error::{ErrorBody, ErrorDetails, ErrorInfo, OpenAiError, OpenAiErrorBody};
+pub use error::{
+    AnthropicError, AnthropicErrorBody, ErrorBody, ErrorDetails, ErrorInfo, OllamaErrorBody,
+    OpenAiError, OpenAiErrorBody,
+};
 pub use listen_host::ListenHost;
 pub use log::{LogFormat, LogStyle};
 

@@ -27,6 +27,17 @@ pub enum ReasoningFormat {
     Thinking,
 }
 
+/// The syntax of reasoning in answers to requests that turn [thinking](crate::request::Chat::thinking) on or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ThinkingSwitch {
+    /// If it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<ReasoningFormat>,
+    /// If it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub off: Option<ReasoningFormat>,
+}
+
 impl ReasoningFormat {
     /// The tags.
     pub fn tags(self) -> ReasoningTags {

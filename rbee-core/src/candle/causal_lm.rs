@@ -29,7 +29,6 @@ use super::{
     },
 };
 use crate::{
-    answer::AnswerFormat,
     error::{Error, ErrorKind, Result},
     model_info::{CachePool, CacheType},
     task::{Prompt, Task},
@@ -63,7 +62,7 @@ pub(super) struct Frontend {
     pub(super) template: Option<ChatTemplate>,
     pub(super) context: u32,
     /// The syntax of its answers.
-    pub(super) format: AnswerFormat,
+    pub(super) capabilities: Capabilities,
     pub(super) guides: Guides,
 }
 
@@ -102,7 +101,8 @@ impl CausalLm {
             "Set a shorter context, fewer slots or fewer cache_tokens, or choose a smaller model",
         )?;
         let model = loading.model(&checkpoint, shape)?;
-        let format = template.as_ref().map(ChatTemplate::answer_format).unwrap_or_default();
+        let answer = template.as_ref().map(ChatTemplate::answer_format).unwrap_or_default();
+        let thinking = template.as_ref().and_then(ChatTemplate::thinking_switch);
         let facts = Facts {
             capabilities: Capabilities {
                 generate: true,
@@ -115,14 +115,21 @@ impl CausalLm {
                 penalties: true,
                 min_tokens: true,
                 grammar: true,
-                answer: format,
+                answer,
+                thinking,
             },
             numerics: loading.numerics(options.cache_type),
             memory_bytes: weights.saturating_add(cache_bytes),
         };
         let vocabulary = Arc::new(Vocabulary { codec, eos, size: vocab });
         let guides = Guides::default();
-        let frontend = Arc::new(Frontend { vocabulary, template, context, format, guides });
+        let frontend = Arc::new(Frontend {
+            vocabulary,
+            template,
+            context,
+            capabilities: facts.capabilities.clone(),
+            guides,
+        });
         Ok((Self { model, frontend }, facts))
     }
 }
@@ -231,7 +238,12 @@ impl Frontend {
             return Err(run.job.task.too_long(None, tokens.len() as u64, context));
         }
         let plan = Plan::new(tokens, sampling.clone(), run.job.seed, run.resume, context, vocab)?;
-        let mask = self.guides.mask(prompt, sampling, self.format, &self.vocabulary)?;
+        let mask = self.guides.mask(
+            prompt,
+            sampling,
+            self.capabilities.answer_to(prompt),
+            &self.vocabulary,
+        )?;
         Ok(plan.of(run.job.as_ref().into()).with_mask(mask))
     }
 }

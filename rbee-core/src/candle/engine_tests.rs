@@ -86,6 +86,8 @@ fn run(prompt: &str, most: u32) -> Run {
         timeout: Duration::from_secs(1),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

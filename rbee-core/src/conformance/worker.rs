@@ -77,6 +77,8 @@ impl Subject {
             timeout: TIMEOUT,
             deadline: None,
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: None,
             rank: 0,
             correlation_id: CorrelationId::random(),

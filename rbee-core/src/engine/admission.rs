@@ -332,7 +332,8 @@ impl Engine {
         }
         let outlives = job.outlives_its_client();
         let entry = self.insert(now, job, self.sequence.order);
-        (entry.timers, entry.bound, entry.keeps_output) = (timers, !outlives, outlives);
+        let keeps_output = outlives || entry.job.stored;
+        (entry.timers, entry.bound, entry.keeps_output) = (timers, !outlives, keeps_output);
     }
 
     /// Checks that this job may be admitted, together with the others of its batch.

@@ -106,23 +106,25 @@ impl Engine {
         };
         ending.is_handed_in = true;
         let (outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
+        let keep_request = entry.job.stored;
         // The store counts them for tenants only.
         let used = entry.job.tenant.as_ref().and_then(|_| entry.used(&outcome)).unwrap_or(0);
         let n = self.number();
         self.storage.pending.insert(n, PendingWrite::End(id));
-        let change = self.end_change(id, keep_output, outcome, used, now);
+        let change = self.end_change(id, [keep_request, keep_output], outcome, used, now);
         out.push(Effect::Record { n: Some(n), changes: vec![change] });
     }
 
     pub(super) fn end_change(
         &self,
         job: JobId,
-        keep_output: bool,
+        [keep_request, keep_output]: [bool; 2],
         outcome: Outcome,
         used_tokens: u64,
         now: Now,
     ) -> Change {
-        let keep_request = self.config.settings.keep_requests == KeepRequests::Always;
+        let keep_request =
+            keep_request || self.config.settings.keep_requests == KeepRequests::Always;
         Change::JobEnded { job, outcome, at: now.wall, used_tokens, keep_request, keep_output }
     }
 

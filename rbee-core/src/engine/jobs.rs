@@ -79,6 +79,7 @@ impl Engine {
             } else {
                 None
             };
+            let stored = record.request.as_ref().is_some_and(|job| job.stored);
             let Some(job) = record.request.filter(|_| why_not.is_none()) else {
                 let why = why_not.unwrap_or_default();
                 let message =
@@ -89,7 +90,7 @@ impl Engine {
                     .pending
                     .insert(n, PendingWrite::LostEnd(record.id, Some(outcome.clone())));
                 self.timers.arm(now.at + ending::RECORD_TIMEOUT, Timer::LostEnd(n));
-                let change = self.end_change(record.id, true, outcome, 0, now);
+                let change = self.end_change(record.id, [stored, true], outcome, 0, now);
                 out.push(Effect::Record { n: Some(n), changes: vec![change] });
                 continue;
             };
@@ -217,7 +218,7 @@ impl Engine {
             view.last_used = now.at;
         });
         let numerics = info.numerics.clone();
-        let format = info.capabilities.answer;
+        let format = info.capabilities.answer_of(&entry.job.task);
         let change =
             Change::JobRunning { job: id, worker, attempt, at: now.wall, numerics, format };
         out.push(Effect::Record { n: None, changes: vec![change] });

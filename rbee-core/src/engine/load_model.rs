@@ -96,6 +96,8 @@ impl Engine {
             timeout: self.config.settings.job_timeout,
             deadline: None,
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: None,
             rank: 0,
             correlation_id: CorrelationId::of_job(id),

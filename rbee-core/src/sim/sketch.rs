@@ -133,6 +133,8 @@ impl JobSketch {
             timeout: settings.job_timeout,
             deadline: self.deadline_ms.map(Duration::from_millis),
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: self.tenant.clone(),
             rank: 0,
             correlation_id: CorrelationId::new("simulated")?,

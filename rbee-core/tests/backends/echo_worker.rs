@@ -24,6 +24,8 @@ fn job(task: Task, prefix: &[u64]) -> Job {
         timeout: Duration::from_secs(1),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

@@ -39,6 +39,8 @@ fn ask() -> Ask {
             timeout: Duration::from_secs(300),
             deadline: None,
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: None,
             rank: 0,
             correlation_id: CorrelationId::new("test").unwrap(),

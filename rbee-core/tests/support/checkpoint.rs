@@ -197,6 +197,8 @@ pub fn job(task: Task, seed: u64) -> Arc<Job> {
         timeout: std::time::Duration::from_secs(60),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

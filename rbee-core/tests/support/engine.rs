@@ -48,6 +48,8 @@ pub fn job(n: u128, model: ModelRef) -> Job {
         timeout: Duration::from_secs(30),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::new("test").unwrap(),

@@ -160,6 +160,7 @@ impl Guard {
     /// host or a page that is not allowed, [`ErrorKind::UnsupportedMediaType`] for a change that is not sent as JSON.
     pub(super) fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<()> {
         only(headers, &header::AUTHORIZATION)?;
+        only(headers, &HeaderName::from_static("x-api-key"))?;
         // HTTP/2 has the host in the address of the request; HTTP/1 has it there in requests to a proxy.
         let authority = uri.authority().map(Authority::as_str);
         let host = only(headers, &header::HOST)?.or(authority).ok_or_else(|| {

@@ -3,12 +3,15 @@
 //! Every request passes the [`middleware`]: it gets its correlation id, its token is checked, and an error gets OpenAI's
 //! shape on OpenAI's routes and rbee's elsewhere. There is one file for each group of routes.
 
+mod answer_stream;
 mod bounds;
 mod caller;
 mod catalog;
 mod connector;
 mod doctor;
 mod estimate;
+mod field_rules;
+mod fields;
 mod health;
 mod hives;
 mod jobs;
@@ -24,6 +27,7 @@ mod openapi;
 mod policy;
 mod replays;
 mod retry;
+mod sender;
 mod shutdown;
 mod tenants;
 mod visible;

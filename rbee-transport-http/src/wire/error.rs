@@ -1,4 +1,4 @@
-//! Errors on the wire, in rbee's own shape and in OpenAI's.
+//! Errors on the wire, in rbee's own shape, and in those of OpenAI's, Anthropic's and Ollama's APIs.
 
 use std::time::Duration;
 
@@ -146,6 +146,76 @@ fn openai_code(kind: ErrorKind) -> String {
     }
 }
 
+/// An error in the shape of Anthropic's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AnthropicErrorBody {
+    /// `error`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The error.
+    pub error: AnthropicError,
+    /// The id by which the request is found in the logs.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}
+
+/// A description of an error, in the shape of Anthropic's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AnthropicError {
+    /// The class of the error.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A sentence for people. It names the parameter that is at fault.
+    pub message: String,
+}
+
+impl AnthropicErrorBody {
+    /// The error with the status of its response, as it is sent to the client of this request.
+    pub fn new(error: &Error, status: u16, id: Option<&CorrelationId>) -> Self {
+        // Clients shorten the conversation and try again if the message begins like this.
+        let message = match error.kind() {
+            ErrorKind::ContextExceeded => format!("prompt is too long: {}", error.message()),
+            _ => error.message().to_owned(),
+        };
+        Self {
+            kind: "error".into(),
+            error: AnthropicError { kind: anthropic_type(status).into(), message },
+            request_id: id.map(ToString::to_string),
+        }
+    }
+}
+
+/// The class that Anthropic's API has for a status.
+fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        504 => "timeout_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+/// An error in the shape of Ollama's API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OllamaErrorBody {
+    /// A sentence for people.
+    pub error: String,
+}
+
+impl From<&Error> for OllamaErrorBody {
+    fn from(error: &Error) -> Self {
+        Self { error: error.message().to_owned() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +248,33 @@ mod tests {
             (error.kind(), error.message()),
             (ErrorKind::Internal, "boom (FROM_THE_FUTURE)")
         );
+    }
+
+    #[test]
+    fn anthropic_clients_see_their_own_shape() {
+        let error = Error::new(ErrorKind::ContextExceeded, "it has 9 tokens");
+        let body = AnthropicErrorBody::new(&error, 400, Some(&"abc".parse().unwrap()));
+        let expected = serde_json::json!({
+            "type": "error",
+            "error": {"type": "invalid_request_error", "message": "prompt is too long: it has 9 tokens"},
+            "request_id": "abc",
+        });
+        assert_eq!(serde_json::to_value(body).unwrap(), expected);
+        let kinds = [401, 403, 404, 409, 413, 415, 429, 500, 502, 503, 504].map(anthropic_type);
+        let expected = [
+            "authentication_error",
+            "permission_error",
+            "not_found_error",
+            "invalid_request_error",
+            "request_too_large",
+            "invalid_request_error",
+            "rate_limit_error",
+            "api_error",
+            "api_error",
+            "overloaded_error",
+            "timeout_error",
+        ];
+        assert_eq!(kinds, expected);
     }
 
     #[test]

@@ -51,6 +51,8 @@ fn job(number: u128, model: &ModelRef) -> Arc<Job> {
         timeout: Duration::from_secs(300),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::new("benchmark").expect("well-formed"),

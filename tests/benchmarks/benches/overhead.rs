@@ -82,6 +82,8 @@ fn job(tokens: u32) -> Arc<Job> {
         timeout: Duration::from_secs(300),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: rbee_core::CorrelationId::random(),

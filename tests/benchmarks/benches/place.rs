@@ -92,6 +92,8 @@ fn ask(model: ModelRef) -> Ask {
             timeout: Duration::from_secs(300),
             deadline: None,
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: None,
             rank: 0,
             correlation_id: CorrelationId::new("benchmark").expect("a proper name"),

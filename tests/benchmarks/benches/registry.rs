@@ -43,6 +43,8 @@ fn job(order: u64) -> JobRecord {
         timeout: Duration::from_secs(300),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

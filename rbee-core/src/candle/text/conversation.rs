@@ -30,6 +30,7 @@ pub(super) type Put<'p> = dyn FnMut(&str, Place) -> Result<String, Exhausted> + 
 pub(super) struct Conversation {
     messages: Vec<(Message, Vec<Value>)>,
     tools: Vec<(Tool, Value)>,
+    thinking: Option<bool>,
 }
 
 impl Conversation {
@@ -56,7 +57,7 @@ impl Conversation {
             let schema = tool.parameters.as_deref().unwrap_or(NO_PARAMETERS);
             (tool.clone(), json(schema))
         });
-        Self { messages: messages.collect(), tools: tools.collect() }
+        Self { messages: messages.collect(), tools: tools.collect(), thinking: chat.thinking }
     }
 
     /// All texts of the request.
@@ -74,6 +75,11 @@ impl Conversation {
     /// The value `messages` of a template, with each text as `put` gives it.
     pub(super) fn messages(&self, put: &mut Put<'_>) -> Result<Value, Exhausted> {
         self.messages.iter().map(|(message, calls)| turn(message, calls, put)).collect()
+    }
+
+    /// Whether the model thinks; undefined if the request leaves that to the template.
+    pub(super) fn thinking(&self) -> Value {
+        self.thinking.map_or(Value::UNDEFINED, Value::from)
     }
 
     /// The value `tools` of a template; undefined if there are none.

@@ -29,7 +29,7 @@ use super::{
     tools::{self, ToolSyntax},
 };
 use crate::{
-    answer::AnswerFormat,
+    answer::{AnswerFormat, ThinkingSwitch},
     chat::{Chat, Message, Role},
     error::{Error, ErrorKind, Result, cut},
 };
@@ -153,10 +153,20 @@ impl ChatTemplate {
 
     /// The syntax of the answers to its prompts.
     pub(in crate::candle) fn answer_format(&self) -> AnswerFormat {
-        let chat = Chat::from(vec![Message::new(Role::User, "Hi")]);
-        // A template that refuses this has no prompt that ends inside of reasoning.
-        let prompt = self.render(&chat, &AddedTokens::default()).unwrap_or_default();
-        tools::answer_format(self.tools, &self.source, &prompt.text)
+        tools::answer_format(self.tools, &self.source, &self.sample(None))
+    }
+
+    /// The syntax of reasoning if thinking is turned on or off; `None` if that changes nothing.
+    pub(in crate::candle) fn thinking_switch(&self) -> Option<ThinkingSwitch> {
+        let [on, off] = [true, false].map(|thinking| self.sample(Some(thinking)));
+        let of = |prompt: &str| tools::answer_format(self.tools, &self.source, prompt).reasoning;
+        (on != off).then(|| ThinkingSwitch { on: of(&on), off: of(&off) })
+    }
+
+    /// A short prompt. A template that refuses it has no prompt that ends inside of reasoning.
+    fn sample(&self, thinking: Option<bool>) -> String {
+        let chat = Chat { thinking, ..vec![Message::new(Role::User, "Hi")].into() };
+        self.render(&chat, &AddedTokens::default()).unwrap_or_default().text
     }
 
     /// The conversation as the model must read it, up to the start of the model's answer.
@@ -223,10 +233,15 @@ impl ChatTemplate {
     ) -> Result<String> {
         let mut put = |text: &str, place| stand_ins.put_in(text, &ranges(text, place));
         let (messages, tools) = (conversation.messages(&mut put)?, conversation.tools(&mut put)?);
-        stand_ins.originals().during(|| self.render_values(messages, tools, most))
+        let values = (messages, tools, conversation.thinking());
+        stand_ins.originals().during(|| self.render_values(values, most))
     }
 
-    fn render_values(&self, messages: Value, tools: Value, most: usize) -> Result<String> {
+    fn render_values(
+        &self,
+        (messages, tools, thinking): (Value, Value, Value),
+        most: usize,
+    ) -> Result<String> {
         let fault = |cause: minijinja::Error| self.fault(&cause);
         let template = self.environment.get_template(NAME).map_err(fault)?;
         // A token that the model does not have is undefined, as in transformers; null would be written as "none".
@@ -235,6 +250,9 @@ impl ChatTemplate {
             messages => messages,
             tools => tools,
             add_generation_prompt => true,
+            // The two names that templates have for it.
+            enable_thinking => thinking.clone(),
+            thinking => thinking,
             bos_token => name(&self.bos),
             eos_token => name(&self.eos),
         };

@@ -98,7 +98,7 @@ pub(super) fn described(chat: &Chat, in_system: bool) -> Chat {
     if let Some(instructions) = instructions {
         messages.insert(0, Message::new(Role::System, instructions));
     }
-    messages.into()
+    Chat { thinking: chat.thinking, ..messages.into() }
 }
 
 /// The text of a call, in the format of [`ToolFormat::Hermes`].

@@ -60,6 +60,8 @@ pub(super) fn job(order: u64) -> JobRecord {
         timeout: Duration::from_millis(1_500),
         deadline: Some(Duration::from_micros(7_000_001)),
         detached: true,
+        stored: true,
+        metadata: Some("{}".into()),
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

@@ -239,6 +239,8 @@ fn ask(random: &mut Random, workers: &[WorkerId], hives: &[HiveView]) -> Ask {
         timeout: Duration::from_secs(300),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::new("conformance").expect("letters"),

@@ -60,7 +60,7 @@ impl Driver {
                     started: Started {
                         worker: Some(worker.info().id),
                         queue_wait,
-                        format: worker.info().capabilities.answer,
+                        format: worker.info().capabilities.answer_of(&job.task),
                     },
                     job,
                     attempt,

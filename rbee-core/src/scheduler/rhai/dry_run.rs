@@ -280,6 +280,8 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
             timeout: Duration::from_secs(300),
             deadline: deadline.map(Duration::from_secs),
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: tenant.cloned(),
             rank: 0,
             correlation_id: fleet.correlation_id.clone(),

@@ -95,6 +95,8 @@ pub(crate) fn ask(name: &str) -> Ask {
             timeout: Duration::from_secs(300),
             deadline: None,
             detached: false,
+            stored: false,
+            metadata: None,
             tenant: None,
             rank: 0,
             correlation_id: CorrelationId::new("test").unwrap(),

@@ -117,7 +117,7 @@ fn what_is_open_without_a_token_is_not_for_names_that_a_page_may_have() {
 fn a_header_that_decides_is_there_once() {
     let guard = Guard::with_token();
     assert_eq!(kind(check(&guard, Method::GET, &[])), Some(ErrorKind::InvalidRequest));
-    for name in ["host", "authorization", "origin"] {
+    for name in ["host", "authorization", "x-api-key", "origin"] {
         let twice = [("host", "localhost"), (name, "http://localhost"), (name, "http://localhost")];
         let refused = check(&guard, Method::GET, &twice).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidRequest, "{name}");

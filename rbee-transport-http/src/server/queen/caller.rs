@@ -23,6 +23,13 @@ pub(super) enum Caller {
     Tenant(TenantId),
 }
 
+/// The paths that a tenant may request.
+const OPEN: [&str; 5] =
+    [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
+
+/// The paths that a tenant may request, with everything below them.
+const OPEN_BELOW: [&str; 2] = [paths::MODELS, paths::JOBS];
+
 impl Caller {
     /// The caller with these headers. If a queen at home has no token, every caller without a key is the operator: it
     /// then listens to this machine alone. On a platform no such caller is, because any tenant could become the
@@ -37,7 +44,7 @@ impl Caller {
     ) -> Result<Self> {
         let refuse =
             |message: &'static str| Err(Error::for_client(ErrorKind::Unauthorized, message));
-        let given = bearer(headers);
+        let given = secret(headers);
         if let Some(given) = given.filter(|given| given.starts_with(KEY)) {
             // The operator's token may look like a key.
             if token.is_some_and(|token| token.matches(given)) {
@@ -55,7 +62,7 @@ impl Caller {
                  operator",
             ),
             (Some(token), Some(given)) if token.matches(given) => Ok(Self::Operator),
-            (Some(_), _) if !headers.contains_key(header::AUTHORIZATION) => {
+            (Some(_), _) if !has_secret(headers) => {
                 refuse("a token is missing; send it as `Authorization: Bearer TOKEN`")
             }
             (Some(_), _) => refuse("the token is wrong"),
@@ -71,9 +78,7 @@ impl Caller {
         let below = |root: &str| {
             path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let is_open =
-            [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
-        if is_open.contains(&path) || below(paths::MODELS) || below(paths::JOBS) {
+        if OPEN.contains(&path) || OPEN_BELOW.into_iter().any(below) {
             return Ok(());
         }
         let message = format!(
@@ -115,9 +120,21 @@ pub(super) fn missing(job: JobId) -> Error {
     Error::for_client(ErrorKind::NotFound, format!("job {job} does not exist"))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, given) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+/// The header in which Anthropic's clients send a key. `Authorization` goes first.
+const API_KEY: &str = "x-api-key";
+
+/// The token or the key.
+fn secret(headers: &HeaderMap) -> Option<&str> {
+    let Some(authorization) = headers.get(header::AUTHORIZATION) else {
+        return headers.get(API_KEY)?.to_str().ok().map(str::trim);
+    };
+    let (scheme, given) = authorization.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
+}
+
+/// True if the sender tries to identify itself.
+pub(super) fn has_secret(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

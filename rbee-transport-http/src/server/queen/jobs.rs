@@ -20,9 +20,9 @@ use super::{
     caller::Caller,
     keep_alive::Waiting,
     loading,
-    local_user::Locality,
-    middleware::{HandlerResult, IdempotencyKey, Name, Params, RequestId},
+    middleware::{HandlerResult, Name, Params},
     openai,
+    sender::Sender,
 };
 use crate::{
     server::response,
@@ -58,21 +58,14 @@ const MOST_OF_A_PAGE: usize = 1_000;
 )]
 pub(super) async fn submit(
     State(shared): State<Shared>,
-    RequestId(mark): RequestId,
-    key: IdempotencyKey,
-    caller: Caller,
-    locality: Locality,
+    sender: Sender,
     request: Request,
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let request = openai::job(body.bytes())?;
-    let request = caller.mark(if shared.raw_completions { request.raw() } else { request });
-    // The request holds what was read of the body; no other limit counts it before it is a job.
-    let permit = body.into_permit();
-    shared.check_model_of(&caller, &locality, request.model()).await?;
-    let job = shared.queen.submit(key.mark(request, 0, 1).correlation_id(mark)).await?.detach();
-    drop(permit);
-    let mut response = response::json(StatusCode::ACCEPTED, &shared.view(&caller, job).await?);
+    let job = shared.submit_one(&sender, body.into_permit(), request).await?.detach();
+    let mut response =
+        response::json(StatusCode::ACCEPTED, &shared.view(&sender.caller, job).await?);
     let headers = response.headers_mut();
     let name = job.to_string();
     if let (Ok(id), Ok(place)) =

@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, Method, Uri, header::AUTHORIZATION, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Uri, request::Parts};
 use rbee_core::{CorrelationId, Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 
@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     server::{correlation, response},
-    wire::{self, CORRELATION_ID, ErrorBody, IDEMPOTENCY_KEY, OpenAiErrorBody},
+    wire::{
+        self, AnthropicErrorBody, CORRELATION_ID, ErrorBody, IDEMPOTENCY_KEY, OllamaErrorBody,
+        OpenAiErrorBody,
+    },
 };
 
 /// OpenAI's own name for the request id; its clients show it in their errors.
@@ -51,6 +54,8 @@ pub(super) type HandlerResult = Result<Response, Refused>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorFormat {
     OpenAi,
+    Anthropic,
+    Ollama,
     Own,
 }
 
@@ -63,9 +68,16 @@ const OWN: [&str; 10] = [
 impl ErrorFormat {
     /// Unknown paths below `/v1` also count as OpenAI's: its clients request many more.
     fn of(path: &str) -> Self {
+        if path.starts_with("/api/") {
+            return Self::Ollama;
+        }
         let Some(rest) = path.strip_prefix("/v1/") else { return Self::Own };
         let group = rest.split('/').next().unwrap_or_default();
-        if OWN.contains(&group) { Self::Own } else { Self::OpenAi }
+        match group {
+            "messages" => Self::Anthropic,
+            group if OWN.contains(&group) => Self::Own,
+            _ => Self::OpenAi,
+        }
     }
 
     /// The response for an error that its reader may read.
@@ -75,6 +87,11 @@ impl ErrorFormat {
         let mut response = match self {
             Self::Own => response::json(status, &ErrorBody::new(error, Some(id))),
             Self::OpenAi => response::json(status, &OpenAiErrorBody::from(error)),
+            Self::Anthropic => {
+                let body = AnthropicErrorBody::new(error, status.as_u16(), Some(id));
+                response::json(status, &body)
+            }
+            Self::Ollama => response::json(status, &OllamaErrorBody::from(error)),
         };
         response::add_headers(error, response.headers_mut());
         response
@@ -145,7 +162,7 @@ impl Inner {
             // Without token and key it is answered too, without protected details. A wrong token or key is refused,
             // as everywhere: its sender expects more.
             return match caller {
-                Err(_) if !headers.contains_key(AUTHORIZATION) && path == wire::HEALTH => {
+                Err(_) if !caller::has_secret(headers) && path == wire::HEALTH => {
                     Ok(caller::nobody())
                 }
                 Err(_) if path == wire::METRICS => {
@@ -221,7 +238,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
 }
 
 /// The key with which the client may repeat the request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
@@ -262,11 +279,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_have_openais_shape_where_its_clients_look() {
+    fn errors_have_the_shape_of_the_api_whose_clients_look_there() {
         for path in ["/v1/chat/completions", "/v1/models/x/y", "/v1/responses", "/v1/jobsite"] {
             assert_eq!(ErrorFormat::of(path), ErrorFormat::OpenAi, "{path}");
         }
-        for path in ["/v1/jobs", "/v1/jobs/1/events", "/health", "/", "/v2/x"] {
+        for path in ["/v1/messages", "/v1/messages/count_tokens"] {
+            assert_eq!(ErrorFormat::of(path), ErrorFormat::Anthropic, "{path}");
+        }
+        for path in ["/api/chat", "/api/nothing"] {
+            assert_eq!(ErrorFormat::of(path), ErrorFormat::Ollama, "{path}");
+        }
+        for path in ["/v1/jobs", "/v1/jobs/1/events", "/health", "/", "/v2/x", "/api"] {
             assert_eq!(ErrorFormat::of(path), ErrorFormat::Own, "{path}");
         }
     }

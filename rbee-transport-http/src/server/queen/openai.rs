@@ -8,7 +8,6 @@
 
 mod answer;
 mod embeddings;
-mod fields;
 mod logprobs;
 mod messages;
 mod models;
@@ -17,20 +16,13 @@ mod request;
 mod response_format;
 mod rules;
 mod stream;
+pub(super) mod thinking;
 mod tools;
 
 use std::time::Duration;
 
-use axum::{
-    extract::{Request, State},
-    response::Response,
-};
-use http::{HeaderMap, HeaderValue};
-use rbee_core::{
-    CorrelationId, JobHandle, JobId, Queen, Result, WorkerId,
-    answer::{AnswerFormat, AnswerOptions},
-    event::Started,
-};
+use axum::extract::{Request, State};
+use rbee_core::{CorrelationId, JobHandle, JobId, WorkerId, answer::AnswerFormat, event::Started};
 
 #[cfg(feature = "openapi")]
 pub(super) use embeddings::__path_embeddings;
@@ -39,15 +31,12 @@ pub(super) use embeddings::embeddings;
 pub(super) use models::{__path_model, __path_models};
 pub(super) use models::{model, models};
 pub(super) use request::job;
+#[cfg(test)]
+pub(super) use rules::TABLES;
 
-use super::{
-    Shared,
-    caller::Caller,
-    local_user::Locality,
-    middleware::{HandlerResult, IdempotencyKey, RequestId},
-};
+use super::{Shared, caller::Caller, middleware::HandlerResult, sender::Sender};
 use crate::wire::{
-    JOB_ID, OpenAiErrorBody, QUEUE_MS, WORKER_ID,
+    OpenAiErrorBody,
     openai::{ChatCompletion, ChatRequest, Completion, CompletionRequest},
     queen::{CHAT, COMPLETIONS},
     sse::ServerSentEvent,
@@ -73,13 +62,10 @@ use request::{Ask, Kind};
 )]
 pub(super) async fn chat(
     State(shared): State<Shared>,
-    RequestId(mark): RequestId,
-    key: IdempotencyKey,
-    caller: Caller,
-    locality: Locality,
+    sender: Sender,
     request: Request,
 ) -> HandlerResult {
-    generate(shared, Kind::Chat, mark, key, (caller, locality), request).await
+    generate(shared, Kind::Chat, sender, request).await
 }
 
 /// Continue bare text.
@@ -101,54 +87,24 @@ pub(super) async fn chat(
 )]
 pub(super) async fn completions(
     State(shared): State<Shared>,
-    RequestId(mark): RequestId,
-    key: IdempotencyKey,
-    caller: Caller,
-    locality: Locality,
+    sender: Sender,
     request: Request,
 ) -> HandlerResult {
-    generate(shared, Kind::Completion, mark, key, (caller, locality), request).await
+    generate(shared, Kind::Completion, sender, request).await
 }
 
-async fn generate(
-    shared: Shared,
-    kind: Kind,
-    mark: CorrelationId,
-    key: IdempotencyKey,
-    (caller, locality): (Caller, Locality),
-    request: Request,
-) -> HandlerResult {
+async fn generate(shared: Shared, kind: Kind, sender: Sender, request: Request) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let mut ask = Ask::read(kind, body.bytes())?;
-    // The requests hold what was read of the body; no other limit counts them before they are jobs.
-    let permit = body.into_permit();
-    shared.check_model_of(&caller, &locality, &ask.model).await?;
+    let streamed = ask.stream.is_some();
     let requests = std::mem::take(&mut ask.requests);
-    let (count, streamed) = (requests.len(), ask.stream.is_some());
-    let requests = requests.into_iter().enumerate().map(|(at, request)| {
-        let request = if shared.raw_completions { request.raw() } else { request };
-        key.mark(caller.mark(request), at, count).correlation_id(mark.clone()).streamed(streamed)
-    });
-    let handles = submit(&shared.queen, requests).await?;
-    drop(permit);
-    let origin = Origin::new(&ask, &handles, caller, mark);
+    let requests = requests.into_iter().map(|request| request.streamed(streamed)).collect();
+    let handles = shared.submit(&sender, body.into_permit(), requests).await?;
+    let origin = Origin::new(&ask, &handles, sender);
     Ok(match ask.stream {
         None => answer::whole(handles, &origin).await?,
         Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
     })
-}
-
-/// Submits the jobs of a request, all or none.
-async fn submit(
-    queen: &Queen,
-    mut requests: impl ExactSizeIterator<Item = rbee_core::Request>,
-) -> Result<Vec<JobHandle>> {
-    if requests.len() == 1
-        && let Some(only) = requests.next()
-    {
-        return Ok(vec![queen.submit(only).await?]);
-    }
-    queen.submit_all(requests).await
 }
 
 /// What all chunks of an answer have in common.
@@ -170,7 +126,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn new(ask: &Ask, handles: &[JobHandle], caller: Caller, mark: CorrelationId) -> Self {
+    fn new(ask: &Ask, handles: &[JobHandle], sender: Sender) -> Self {
         Self {
             kind: ask.kind,
             // A request without a job is refused when it is read.
@@ -180,8 +136,8 @@ impl Origin {
             per_prompt: ask.per_prompt,
             logprobs: ask.logprobs,
             tools: ask.tools.clone(),
-            caller,
-            mark,
+            caller: sender.caller,
+            mark: sender.mark,
         }
     }
 
@@ -192,30 +148,6 @@ impl Origin {
     /// True if this answer is the first one to its prompt.
     fn begins_prompt(&self, index: usize) -> bool {
         index.is_multiple_of(self.per_prompt)
-    }
-}
-
-/// What to look for in an answer with this format, if the model may call these tools. `None` if its whole text is
-/// content.
-fn options(tools: Option<&Vec<String>>, format: AnswerFormat) -> Option<AnswerOptions> {
-    let options = format.options(tools?.clone());
-    (options.format.is_some() || options.reasoning.is_some()).then_some(options)
-}
-
-/// Sets headers with the origin of an answer, as far as the caller may know it.
-fn tell_origin(response: &mut Response, caller: &Caller, job: JobId, started: Option<Started>) {
-    let headers = response.headers_mut();
-    put(headers, JOB_ID, &job.to_string());
-    let Some(started) = started else { return };
-    put(headers, QUEUE_MS, &started.queue_wait.as_millis().to_string());
-    if let Some(worker) = caller.worker(started.worker) {
-        put(headers, WORKER_ID, &worker.to_string());
-    }
-}
-
-fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
     }
 }
 

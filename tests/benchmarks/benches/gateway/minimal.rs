@@ -185,6 +185,8 @@ fn execute(request: &Value) -> Result<Execute> {
         timeout: Duration::from_secs(300),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

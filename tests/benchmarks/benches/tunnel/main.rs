@@ -275,6 +275,8 @@ fn order_of(worker: &Arc<dyn Worker>, tokens: u32) -> Run {
         timeout: Duration::from_secs(600),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

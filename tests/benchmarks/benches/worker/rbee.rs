@@ -120,6 +120,8 @@ async fn generate(
         timeout: Duration::from_secs(600),
         deadline: None,
         detached: false,
+        stored: false,
+        metadata: None,
         tenant: None,
         rank: 0,
         correlation_id: CorrelationId::random(),

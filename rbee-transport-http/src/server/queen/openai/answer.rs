@@ -4,9 +4,12 @@ use axum::response::Response;
 use http::StatusCode;
 use rbee_core::{JobAnswer, JobHandle, JobId, Result, answer::ParsedAnswer, request::ToolCall};
 
-use super::{Origin, logprobs, parts::finish_reason, request::Kind, started, tell_origin};
+use super::{Origin, logprobs, parts::finish_reason, request::Kind, started};
 use crate::{
-    server::response,
+    server::{
+        queen::{answer_stream::options, sender::put_origin},
+        response,
+    },
     wire::openai::{
         CalledFunction, ChatChoice, ChatCompletion, ChatMessage, ChatToolCall, Completion,
         CompletionChoice, Usage,
@@ -35,7 +38,7 @@ pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Resul
         ),
         Kind::Completion => response::json(StatusCode::OK, &completion(answers, usage, origin)),
     };
-    tell_origin(&mut response, &origin.caller, origin.job, first);
+    put_origin(response.headers_mut(), &origin.caller, origin.job, first);
     Ok(response)
 }
 
@@ -61,7 +64,7 @@ fn chat(answers: Vec<(JobId, JobAnswer)>, usage: Usage, origin: &Origin) -> Chat
 
 /// The message of an answer, and whether all of its calls are complete, if it has any.
 fn message(job: JobId, answer: &JobAnswer, origin: &Origin) -> (ChatMessage, bool) {
-    let parsed = match super::options(origin.tools.as_ref(), answer.format) {
+    let parsed = match options(origin.tools.as_ref(), answer.format) {
         Some(options) => ParsedAnswer::of(&answer.text, options, job),
         None => ParsedAnswer { content: answer.text.clone(), ..ParsedAnswer::default() },
     };

@@ -10,12 +10,10 @@ use rbee_core::{Error, ErrorKind};
 use super::{
     super::{
         Shared,
-        caller::Caller,
-        local_user::Locality,
-        middleware::{HandlerResult, IdempotencyKey, RequestId},
+        middleware::HandlerResult,
+        sender::{Sender, put_origin},
     },
     request::EmbedAsk,
-    tell_origin,
 };
 use crate::{
     server::response,
@@ -44,20 +42,12 @@ use crate::{
 )]
 pub(in crate::server::queen) async fn embeddings(
     State(shared): State<Shared>,
-    RequestId(mark): RequestId,
-    key: IdempotencyKey,
-    caller: Caller,
-    locality: Locality,
+    sender: Sender,
     request: Request,
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let ask = EmbedAsk::read(body.bytes())?;
-    // The request holds what was read of the body; no other limit counts it before it is a job.
-    let permit = body.into_permit();
-    shared.check_model_of(&caller, &locality, &ask.model).await?;
-    let request = key.mark(caller.mark(ask.request), 0, 1).correlation_id(mark);
-    let handle = shared.queen.submit(request).await?;
-    drop(permit);
+    let handle = shared.submit_one(&sender, body.into_permit(), ask.request).await?;
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {
@@ -79,7 +69,7 @@ pub(in crate::server::queen) async fn embeddings(
     };
     let mut response = response::json(StatusCode::OK, &list);
     let started = super::started(answer.worker, answer.queue_wait);
-    tell_origin(&mut response, &caller, job, Some(started));
+    put_origin(response.headers_mut(), &sender.caller, job, Some(started));
     Ok(response)
 }
 

@@ -3,10 +3,10 @@
 use rbee_core::{Error, ErrorKind, Message, Result, Role};
 use serde_json::value::RawValue;
 
-use super::{
+use super::{rules, tools};
+use crate::server::queen::{
+    field_rules::check,
     fields::{Fields, missing, not_allowed, parse},
-    rules::{self, check},
-    tools,
 };
 
 const CONTENT: &str = "a text, or a list of parts of type \"text\"";

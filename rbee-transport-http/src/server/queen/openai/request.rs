@@ -8,13 +8,14 @@ use rbee_core::{
 };
 use serde_json::value::RawValue;
 
-use super::{
-    fields::{Fields, missing, not_allowed, parse, whole},
-    messages, response_format,
-    rules::{self, Rule, finish},
-    tools,
+use super::{messages, response_format, rules, thinking, tools};
+use crate::{
+    server::queen::{
+        field_rules::{Rule, finish},
+        fields::{Fields, missing, not_allowed, parse, whole},
+    },
+    wire::openai::{EncodingFormat, StreamOptions},
 };
-use crate::wire::openai::{EncodingFormat, StreamOptions};
 
 /// The most answers of one request.
 pub(super) const MOST_CHOICES: u32 = 8;
@@ -193,7 +194,11 @@ fn chat(fields: &mut Fields<'_>, model: &str) -> Result<Request> {
 fn conversation(fields: &mut Fields<'_>, model: &str, turns: &RawValue) -> Result<Request> {
     let turns = messages::read(turns)?;
     let request = turns.into_iter().fold(Request::chat(model), Request::turn);
-    tools::take(fields, request)
+    let request = tools::take(fields, request)?;
+    Ok(match thinking::take(fields)? {
+        Some(thinking) => request.thinking(thinking),
+        None => request,
+    })
 }
 
 /// A request for each prompt.

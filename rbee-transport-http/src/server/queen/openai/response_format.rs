@@ -3,10 +3,8 @@
 use rbee_core::{Error, ErrorKind, Result, request::Grammar};
 use serde_json::value::RawValue;
 
-use super::{
-    fields::Fields,
-    rules::{self, finish},
-};
+use super::rules;
+use crate::server::queen::{field_rules::finish, fields::Fields};
 
 const TYPES: &str = "\"text\", \"json_object\", \"json_schema\", \"regex\" or \"lark\"";
 

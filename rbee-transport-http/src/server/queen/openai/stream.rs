@@ -10,7 +10,6 @@ use std::{
     ops::ControlFlow,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
@@ -24,10 +23,15 @@ use rbee_core::{
     event::{EventRef, Logprobs, Started},
 };
 
-use super::{Origin, logprobs, parts::Parts, request::Kind, tell_origin};
+use super::{Origin, logprobs, parts::Parts, request::Kind};
 use crate::{
     server::queen::{
-        caller::Caller, json_escape::put_escaped, keep_alive::Waiting, stream_headers,
+        answer_stream::{HEAD_TIMEOUT, MOST_TOGETHER, options},
+        caller::Caller,
+        json_escape::put_escaped,
+        keep_alive::Waiting,
+        sender::put_origin,
+        stream_headers,
     },
     wire::{
         OpenAiErrorBody,
@@ -35,11 +39,6 @@ use crate::{
         sse,
     },
 };
-
-/// How long the head of a stream is held back, so that an error has its proper status.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-/// Chunks that are available together are sent together, up to this many bytes.
-const MOST_TOGETHER: usize = 16 << 10;
 
 /// Begins to stream. Dropping the body of the response cancels the jobs.
 ///
@@ -60,7 +59,7 @@ pub(super) async fn stream(
     }
     let started = chunks.started;
     let mut response = (stream_headers(), Body::from_stream(chunks)).into_response();
-    tell_origin(&mut response, &origin.caller, origin.job, started);
+    put_origin(response.headers_mut(), &origin.caller, origin.job, started);
     Ok(response)
 }
 
@@ -201,7 +200,7 @@ impl Chunks {
                 EventRef::Started(now) => {
                     started.get_or_insert(now);
                     waiting.begun();
-                    let options = super::options(tools.as_ref(), now.format);
+                    let options = options(tools.as_ref(), now.format);
                     *parts = options.map(|options| Parts::new(job, options));
                 }
                 EventRef::Token { text, logprobs, .. } if let Some(parts) = parts => {

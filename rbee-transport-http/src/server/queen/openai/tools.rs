@@ -6,9 +6,10 @@ use rbee_core::{
 };
 use serde_json::value::RawValue;
 
-use super::{
+use super::rules;
+use crate::server::queen::{
+    field_rules::finish,
     fields::{Fields, not_allowed, parse},
-    rules::{self, finish},
 };
 
 const FUNCTION: &str = "\"function\"";
