@@ -21,12 +21,14 @@ mod loading;
 mod local_user;
 mod logs;
 mod middleware;
+mod model_facts;
 mod openai;
 #[cfg_attr(not(feature = "openapi"), path = "queen/no_openapi.rs")]
 mod openapi;
 mod policy;
 mod replays;
 mod retry;
+mod rfc3339;
 mod sender;
 mod shutdown;
 mod tenants;

@@ -12,6 +12,8 @@ use super::super::{
     catalog,
     local_user::{Locality, NotLocal},
     middleware::{HandlerResult, Name},
+    model_facts::ModelFacts,
+    rfc3339::rfc3339,
 };
 use crate::{
     server::response,
@@ -52,10 +54,13 @@ pub(in crate::server::queen) async fn models(
     }));
     for name in names {
         if may_ask(&shared, &caller, &name).await {
-            data.push(describe(&shared, name));
+            data.push(describe(&shared, &cluster, name));
         }
     }
-    Ok(response::json(StatusCode::OK, &ModelList { object: "list".into(), data }))
+    let id = |model: Option<&Model>| model.map(|model| model.id.clone());
+    let (first_id, last_id) = (id(data.first()), id(data.last()));
+    let list = ModelList { object: "list".into(), data, has_more: false, first_id, last_id };
+    Ok(response::json(StatusCode::OK, &list))
 }
 
 /// Get a model. Its name may contain slashes and colons.
@@ -85,7 +90,7 @@ pub(in crate::server::queen) async fn model(
     if !is_known || !may_ask(&shared, &caller, &id).await {
         return Err(models.unknown(&id, caller.tenant(), Some(&cluster)).into());
     }
-    Ok(response::json(StatusCode::OK, &describe(&shared, id)))
+    Ok(response::json(StatusCode::OK, &describe(&shared, &cluster, id)))
 }
 
 /// True if the caller may request this model. A tenant sees what it may request: names, and the references of its
@@ -110,6 +115,19 @@ fn knows(cluster: &ClusterView, model: &ModelRef) -> bool {
         || cluster.hives().any(|hive| hive.models.keys().any(|held| held.is_of(model)))
 }
 
-fn describe(shared: &Inner, id: String) -> Model {
-    Model { id, object: "model".into(), created: shared.began_at, owned_by: "rbee".into() }
+fn describe(shared: &Inner, cluster: &ClusterView, id: String) -> Model {
+    let model = shared.queen.models().resolve_in(&id, cluster);
+    let facts = model.map(|model| ModelFacts::of(cluster, &model)).unwrap_or_default();
+    let capabilities = facts.capabilities.into_iter().map(|name| name.as_str().into()).collect();
+    Model {
+        display_name: id.clone(),
+        id,
+        object: "model".into(),
+        created: shared.began_at,
+        owned_by: "rbee".into(),
+        kind: "model".into(),
+        created_at: rfc3339(shared.began_at),
+        context_length: facts.context,
+        capabilities,
+    }
 }
