@@ -309,6 +309,30 @@ impl<W: Worker + ?Sized> Worker for Arc<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        answer::ReasoningFormat::{Think, Thinking},
+        chat::{Chat, Message, Role},
+    };
+
+    #[test]
+    fn the_syntax_of_an_answer_follows_the_switch_for_thinking() {
+        let capabilities = |thinking| Capabilities {
+            answer: AnswerFormat { reasoning: Some(Thinking), tools: None },
+            thinking,
+            ..Capabilities::default()
+        };
+        let switch = ThinkingSwitch { on: Some(Thinking), off: Some(Think) };
+        let with_switch = capabilities(Some(switch));
+        let reasoning = |worker: &Capabilities, thinking| {
+            let chat = Chat { thinking, ..vec![Message::new(Role::User, "Hi")].into() };
+            worker.answer_to(&Prompt::Chat(chat)).reasoning
+        };
+        let all = [None, Some(true), Some(false)];
+        let found = all.map(|thinking| reasoning(&with_switch, thinking));
+        assert_eq!(found, [Some(Thinking), Some(Thinking), Some(Think)]);
+        let found = all.map(|thinking| reasoning(&capabilities(None), thinking));
+        assert_eq!(found, [Some(Thinking); 3]);
+    }
 
     #[test]
     fn a_worker_that_would_ignore_a_parameter_cannot_do_the_task() {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::queen_support::{MODEL, Seen, echo, model, queen, quiet, read, request};
-use rbee_core::{ErrorKind, EventKind, JobState, Queen, Request, Settings, worker::EchoGate};
+use rbee_core::{
+    ErrorKind, EventKind, JobState, Queen, Request, Settings, settings::KeepRequests,
+    worker::EchoGate,
+};
 
 #[tokio::test]
 async fn a_stream_is_numbered_by_its_tokens_and_its_end_is_recorded_before_it_is_told() {
@@ -155,6 +158,53 @@ async fn events_of_ended_jobs_are_kept_for_ten_minutes_and_a_detached_result_lon
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(queen.attach(id, None).await.unwrap_err().kind(), ErrorKind::NotFound);
     read(queen.attach(detached, None).await.unwrap()).await.assert_whole(2, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_request_is_kept_with_its_answer_and_its_metadata() {
+    let queen = queen().worker(echo().build()).build().await.unwrap();
+    let stored = request(1, 9).stored(true).metadata("of the client");
+    let [stored, plain] = [stored, request(2, 9).metadata("too")].map(|request| {
+        let queen = queen.clone();
+        async move {
+            let job = queen.submit(request).await.unwrap();
+            let id = job.id();
+            read(job).await;
+            id
+        }
+    });
+    let (stored, plain) = (stored.await, plain.await);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    read(queen.attach(stored, None).await.unwrap()).await.assert_whole(1, 9);
+    let record = queen.job(stored).await.unwrap();
+    let kept = record.request.unwrap();
+    assert_eq!(kept.metadata.as_deref(), Some("of the client"));
+    assert_eq!(kept.task, *request(1, 9).task());
+    assert!(record.output_kept);
+    assert_eq!(queen.job(plain).await.unwrap().request, None, "nobody asked to keep it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_cancels_a_stored_request() {
+    let gate = EchoGate::new();
+    let queen = queen().worker(echo().gate(&gate).build()).build().await.unwrap();
+    let job = queen.submit(request(1, 9).stored(true)).await.unwrap();
+    let id = job.id();
+    drop(job);
+    let mut events = queen.attach(id, None).await.unwrap();
+    while events.next().await.is_some() {}
+    assert_eq!(queen.job(id).await.unwrap().status.state(), rbee_core::JobState::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queen_that_may_not_keep_requests_stores_none() {
+    let settings = Settings { keep_requests: KeepRequests::Never, ..Settings::default() };
+    let queen = queen().settings(settings).worker(echo().build()).build().await.unwrap();
+    let job = queen.submit(request(1, 9).stored(true)).await.unwrap();
+    let id = job.id();
+    read(job).await;
+    let record = queen.job(id).await.unwrap();
+    assert_eq!((record.request, record.output_kept), (None, false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -162,7 +162,7 @@ for field, value in [
     ("temperature", 3), ("top_p", -1), ("n", 0), ("n", 9), ("max_tokens", -1), ("logprobs", 1),
     ("frequency_penalty", 0.5), ("tools", [{"type": "function", "function": {"name": "f"}}]),
     ("response_format", {"type": "json_object"}), ("logit_bias", {"1": 1}), ("modalities", ["audio"]),
-    ("reasoning_effort", "high"), ("service_tier", "flex"), ("store", True), ("stop", ["a"] * 5),
+    ("reasoning_effort", "lots"), ("service_tier", "flex"), ("store", True), ("stop", ["a"] * 5),
     ("audio", {"voice": "alloy", "format": "wav"}), ("prediction", {"type": "content", "content": "x"}),
     ("web_search_options", {}), ("top_logprobs", 3), ("verbosity", "low"),
 ]:

@@ -206,6 +206,41 @@ fn tools_that_must_not_be_called_are_not_described() {
 }
 
 #[test]
+fn a_request_turns_thinking_on_and_off_if_the_template_has_a_switch() {
+    use crate::answer::{ReasoningFormat::Think, ReasoningFormat::Thinking, ThinkingSwitch};
+    let with = |end: &str| {
+        let template = template(&format!("{{{{ messages[0].content }}}}</think>|{end}"));
+        let prompt = |thinking| {
+            let chat = Chat { thinking, ..vec![Message::new(Role::User, "x")].into() };
+            template.render(&chat, &AddedTokens::default()).unwrap().text
+        };
+        let prompts = [None, Some(true), Some(false)].map(prompt);
+        (prompts, template.answer_format().reasoning, template.thinking_switch())
+    };
+    let off = "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>{% endif %}";
+    let (prompts, usual, switch) = with(off);
+    assert_eq!(prompts, ["x</think>|", "x</think>|", "x</think>|<think>\n\n</think>"]);
+    assert_eq!(usual, Some(Think));
+    assert_eq!(switch, Some(ThinkingSwitch { on: Some(Think), off: Some(Think) }));
+    let on = "{% if thinking %}<think>{% else %}</think>{% endif %}";
+    let (prompts, usual, switch) = with(on);
+    assert_eq!(prompts, ["x</think>|</think>", "x</think>|<think>", "x</think>|</think>"]);
+    assert_eq!(usual, Some(Think));
+    assert_eq!(switch, Some(ThinkingSwitch { on: Some(Thinking), off: Some(Think) }));
+    let (prompts, usual, switch) = with("<think>");
+    assert_eq!(prompts, ["x</think>|<think>"; 3]);
+    assert_eq!((usual, switch), (Some(Thinking), None), "it always thinks");
+}
+
+#[test]
+fn a_described_tool_leaves_the_switch_for_thinking_as_it_is() {
+    let source = "{% for m in messages %}{{ m.content }}{% endfor %}{{ enable_thinking }}";
+    let chat = Chat { thinking: Some(false), ..with_tools("x") };
+    let rendered = template(source).render(&chat, &AddedTokens::default()).unwrap();
+    assert!(rendered.text.ends_with("False"), "{}", rendered.text);
+}
+
+#[test]
 fn templates_of_mistral_get_ids_of_nine_letters_and_digits() {
     let source = "{% if tools %}[TOOL_CALLS]{% endif %}{% for m in messages %}{% for c in m.tool_calls or [] %}{{ c.id }}|\
         {% endfor %}{% if m.tool_call_id %}{{ m.tool_call_id }}{% endif %}{% endfor %}";

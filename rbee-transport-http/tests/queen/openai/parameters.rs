@@ -40,7 +40,7 @@ fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
         ("prompt_cache_key", json!("k"), json!(1)),
         ("prompt_cache_options", json!({"mode": "implicit"}), json!("x")),
         ("prompt_cache_retention", json!("24h"), json!(24)),
-        ("reasoning_effort", json!("none"), json!("low")),
+        ("reasoning_effort", json!("none"), json!("lots")),
         ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
         ("safety_identifier", json!("s"), json!(1)),
         ("service_tier", json!("auto"), json!("priority")),
@@ -341,6 +341,41 @@ async fn what_is_asked_for_reaches_the_worker() {
         (job.timeout, job.deadline),
         (Duration::from_millis(1234), Some(Duration::from_secs(99)))
     );
+}
+
+#[tokio::test]
+async fn a_request_turns_thinking_on_or_off_in_the_words_of_any_client() {
+    let (hall, worker) = witness().await;
+    let cases = [
+        (json!({}), None),
+        (json!({"reasoning_effort": "none"}), Some(false)),
+        (json!({"reasoning_effort": "high"}), Some(true)),
+        (json!({"reasoning": {"effort": "none", "summary": "auto"}}), Some(false)),
+        (json!({"reasoning": {"enabled": true}}), Some(true)),
+        (json!({"chat_template_kwargs": {"enable_thinking": false}}), Some(false)),
+        (
+            json!({"chat_template_kwargs": {"thinking": true}, "reasoning_effort": "none"}),
+            Some(true),
+        ),
+    ];
+    for (mut fields, thinking) in cases {
+        fields["model"] = json!("witness");
+        fields["messages"] = json!([{"role": "user", "content": "Hi"}]);
+        assert_eq!(hall.chat(fields.clone()).await.status, StatusCode::OK, "{fields}");
+        let job = worker.0.lock().unwrap().take().unwrap();
+        let Task::Generate { prompt: Prompt::Chat(chat), .. } = &job.task else { panic!() };
+        assert_eq!(chat.thinking, thinking, "{fields}");
+    }
+    for (fields, place) in [
+        (json!({"reasoning_effort": "much"}), "reasoning_effort"),
+        (json!({"reasoning": {"effort": 1}}), "reasoning.effort"),
+        (json!({"reasoning": {"max_tokens": 9}}), "reasoning.max_tokens"),
+        (json!({"chat_template_kwargs": {"persona": "bee"}}), "chat_template_kwargs.persona"),
+    ] {
+        let answer = hall.chat(fields).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert_eq!(answer.json()["error"]["param"], place);
+    }
 }
 
 #[tokio::test]
