@@ -207,7 +207,7 @@ impl Chat {
     }
 
     /// True if the answer must be a call.
-    pub(crate) fn requires_call(&self) -> bool {
+    pub fn requires_call(&self) -> bool {
         matches!(self.tool_choice, ToolChoice::Required | ToolChoice::Named(_))
     }
 

@@ -115,8 +115,17 @@ impl EngineFactory {
     /// The worker that stands for the engine on this port.
     fn worker(&self, port: u16, model: &str, info: WorkerInfo) -> Result<OpenAiWorker> {
         let worker = OpenAiWorker::new(&format!("http://{HOST}:{port}/v1"), info)?;
-        let worker = worker.with_model(model).with_extended_sampling();
-        Ok(if self.engine.min_tokens { worker.with_min_tokens() } else { worker })
+        let mut worker = worker.with_model(model).with_extended_sampling();
+        if self.engine.min_tokens {
+            worker = worker.with_min_tokens();
+        }
+        if self.engine.tools {
+            worker = worker.with_tools();
+        }
+        if self.engine.json_schema {
+            worker = worker.with_json_schema();
+        }
+        Ok(worker)
     }
 
     /// Starts the engine on this port, and waits until it serves.
@@ -331,20 +340,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_takes_jobs_with_min_tokens_if_its_configuration_says_so() {
-        for (line, takes) in
-            [("", false), (r#""min_tokens": false,"#, false), (r#""min_tokens": true,"#, true)]
-        {
-            let engine =
-                format!(r#"{{"name": "e", "models": ["*"], {line} "command": "e {{port}}"}}"#);
-            let factory = EngineFactory::new(serde_json::from_str(&engine).unwrap(), None);
-            let (hive, spec) = (HiveId::local(), WorkerSpec::new("m".parse().unwrap()));
-            let info = factory.info(WorkerId::random(), &hive, &spec, 512);
-            let worker = factory.worker(1, "m", info).unwrap();
-            assert_eq!(worker.info().capabilities.min_tokens, takes, "{engine}");
-            // A worker process of an earlier version does not know the field.
-            let sent = serde_json::to_string(&*factory.engine).unwrap();
-            assert_eq!(sent.contains("min_tokens"), takes, "{sent}");
+    fn an_engine_takes_jobs_with_what_its_configuration_says_that_it_knows() {
+        type Able = fn(&Capabilities) -> bool;
+        let fields: [(&str, Able); 3] = [
+            ("min_tokens", |able| able.min_tokens),
+            ("tools", |able| able.answer.tools.is_some()),
+            ("json_schema", |able| able.grammar),
+        ];
+        for (field, able) in fields {
+            for (line, takes) in [
+                (String::new(), false),
+                (format!("\"{field}\": false,"), false),
+                (format!("\"{field}\": true,"), true),
+            ] {
+                let engine =
+                    format!(r#"{{"name": "e", "models": ["*"], {line} "command": "e {{port}}"}}"#);
+                let factory = EngineFactory::new(serde_json::from_str(&engine).unwrap(), None);
+                let (hive, spec) = (HiveId::local(), WorkerSpec::new("m".parse().unwrap()));
+                let info = factory.info(WorkerId::random(), &hive, &spec, 512);
+                let worker = factory.worker(1, "m", info).unwrap();
+                assert_eq!(able(&worker.info().capabilities), takes, "{engine}");
+                // A worker process of an earlier version does not know the field.
+                let sent = serde_json::to_string(&*factory.engine).unwrap();
+                assert_eq!(sent.contains(field), takes, "{sent}");
+            }
         }
     }
 }

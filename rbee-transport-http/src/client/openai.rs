@@ -1,7 +1,9 @@
 //! [`OpenAiWorker`]: a server with an OpenAI-compatible API, as a worker.
 
 mod ask;
+mod chat;
 mod logprobs;
+mod parts;
 mod refusal;
 mod stream;
 
@@ -109,7 +111,12 @@ impl OpenAiWorker {
         (can.logprobs, can.logit_bias, can.penalties) = (can.generate, can.generate, can.generate);
         can.min_tokens = false;
         can.grammar = false;
-        can.answer = AnswerFormat::default();
+        // Servers that find the reasoning send it apart; others send it with its tags.
+        can.answer = match can.generate {
+            true => AnswerFormat { tools: None, ..parts::FORMAT },
+            false => AnswerFormat::default(),
+        };
+        can.thinking = None;
         Ok(Self {
             client,
             base: base.trim_end_matches('/').into(),
@@ -152,6 +159,21 @@ impl OpenAiWorker {
     pub fn with_min_tokens(mut self) -> Self {
         let info = Arc::make_mut(&mut self.info);
         info.capabilities.min_tokens = info.capabilities.generate;
+        self
+    }
+
+    /// Says that the server knows `tools` in a chat. Without this, jobs with tools do not run here.
+    pub fn with_tools(mut self) -> Self {
+        let can = &mut Arc::make_mut(&mut self.info).capabilities;
+        can.answer.tools = parts::FORMAT.tools.filter(|_| can.generate);
+        self
+    }
+
+    /// Says that the server enforces a `response_format` of the types `json_object` and `json_schema`, and calls of
+    /// tools that a request requires. Without this, jobs that use one of them do not run here.
+    pub fn with_json_schema(mut self) -> Self {
+        let can = &mut Arc::make_mut(&mut self.info).capabilities;
+        can.grammar = can.generate;
         self
     }
 
@@ -358,8 +380,10 @@ impl Worker for OpenAiWorker {
         let ask = Ask::new(&self.model, &run.job, self.extended)?;
         let answer = self.post(&ask, &run).await?;
         match &run.job.task {
-            Task::Generate { sampling, .. } => {
-                Ok(Box::pin(Chunks::new(answer, self.base.clone(), sampling, slot)?))
+            Task::Generate { sampling, prompt } => {
+                let needs_call = matches!(prompt, Prompt::Chat(chat) if chat.requires_call());
+                let chunks = Chunks::new(answer, self.base.clone(), sampling, needs_call, slot)?;
+                Ok(Box::pin(chunks))
             }
             Task::Embed { inputs, dimensions } => {
                 let outputs = self.vectors(answer, inputs.len(), *dimensions).await?;

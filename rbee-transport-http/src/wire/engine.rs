@@ -57,6 +57,13 @@ pub struct EngineCommand {
     /// True if it knows `min_tokens`, as vLLM does. Otherwise jobs that use it do not run on it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub min_tokens: bool,
+    /// True if it knows `tools` in a chat. Otherwise jobs with tools do not run on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tools: bool,
+    /// True if it enforces a `response_format` with a JSON schema, and calls of tools that a request requires. Otherwise
+    /// jobs that use one of them do not run on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub json_schema: bool,
 }
 
 /// The protocol of an engine.
@@ -317,6 +324,8 @@ mod tests {
             tasks: generate(),
             context: 1,
             min_tokens: false,
+            tools: false,
+            json_schema: false,
         };
         good.validate().unwrap();
         let refused = |change: fn(&mut EngineCommand)| {

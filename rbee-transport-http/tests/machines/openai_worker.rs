@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::support::run;
 use futures_util::StreamExt;
 use rbee_core::{
-    Error, ErrorKind, Finish, Message, Output, Result, Role, Worker, WorkerInfo,
-    request::{Prompt, Sampling, Task},
+    Error, ErrorKind, Finish, JobId, Message, Output, Result, Role, Worker, WorkerInfo,
+    answer::ParsedAnswer,
+    request::{Chat, Prompt, Sampling, Task, Tool, ToolChoice},
     worker::Resume,
 };
 use rbee_transport_http::client::OpenAiWorker;
@@ -142,6 +143,58 @@ async fn the_cached_tokens_of_a_prompt_are_read_in_every_form_that_servers_have(
         let end = Output::End { finish: Finish::Stop, usage };
         assert_eq!(outputs(&server.worker()).await.unwrap(), [token("Hi"), end], "{last}");
     }
+}
+
+#[tokio::test]
+async fn reasoning_and_calls_of_a_server_are_found_again_in_the_output() {
+    let server = Server::streams(&[
+        r#"{"choices":[{"index":0,"delta":{"role":"assistant","reasoning_content":"It asks"}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"reasoning":" for rain."}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"I look."}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"rain","arguments":""}}]}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"in\":"}}]}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\"Oslo\"}"}}]}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+        "[DONE]",
+    ])
+    .await;
+    let worker = server.worker().with_tools();
+    let capabilities = worker.info().capabilities.clone();
+    let mut all = outputs(&worker).await.unwrap();
+    let Some(Output::End { finish: Finish::Stop, .. }) = all.pop() else { panic!("{all:?}") };
+    let text: String = all
+        .iter()
+        .map(|output| match output {
+            Output::Token { text, .. } => &**text,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let options = capabilities.answer.options(vec!["rain".into()]);
+    let answer = ParsedAnswer::of(&text, options, JobId::random());
+    assert_eq!((&*answer.reasoning, &*answer.content), ("It asks for rain.", "I look."));
+    let call = &answer.tool_calls[0];
+    assert_eq!((&*call.name, &*call.arguments), ("rain", r#"{"in":"Oslo"}"#));
+    assert!(answer.is_complete);
+}
+
+#[tokio::test]
+async fn a_server_that_ignores_a_required_call_does_not_support_it() {
+    let text = r#"{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+    let server = Server::streams(&[text, "[DONE]"]).await;
+    let worker = server.worker().with_tools().with_json_schema();
+    let mut run = run(8);
+    let chat = Chat {
+        messages: vec![Message::new(Role::User, "Go")],
+        tools: vec![Tool { name: "f".into(), description: None, parameters: None }],
+        tool_choice: ToolChoice::Required,
+        ..Chat::default()
+    };
+    let prompt = Prompt::Chat(chat);
+    Arc::make_mut(&mut run.job).task = Task::Generate { prompt, sampling: Sampling::default() };
+    let outputs: Vec<_> = worker.execute(run).await.unwrap().collect().await;
+    assert_eq!(outputs[0].as_ref().unwrap(), &token("Hi"));
+    let error = outputs[1].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("tool_choice")));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("-np", "--parallel", type=int, default=1)
     parser.add_argument("-c", "--ctx-size", type=int, default=0)
     parser.add_argument("-t", "--threads", type=int, default=1)
+    parser.add_argument("--chat-template-file")
     arguments = parser.parse_args()
 
     params = xllamacpp.CommonParams()
@@ -24,6 +25,9 @@ def main() -> None:
     params.cpuparams.n_threads = arguments.threads
     params.cpuparams_batch.n_threads = arguments.threads
     params.warmup = False
+    if arguments.chat_template_file:
+        with open(arguments.chat_template_file, encoding="utf-8") as template:
+            params.chat_template = template.read()
     # Ended by a signal: nothing must be saved, and the server's threads are not waited for.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)

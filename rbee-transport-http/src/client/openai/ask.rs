@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use rbee_core::{
-    Error, ErrorKind, Job, Message, Result,
+    Error, ErrorKind, Job, Result,
     request::{EmbedInput, Prompt, Sampling, Task},
 };
 use serde::Serialize;
+
+use super::chat::{self, ChatWords};
 
 /// The body of a request, and its path.
 #[derive(Debug, Serialize)]
@@ -49,10 +51,10 @@ pub(super) struct Generate<'a> {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(untagged)]
 enum Words<'a> {
-    Messages(&'a [Message]),
-    Prompt(&'a str),
+    Chat(ChatWords<'a>),
+    Text { prompt: &'a str },
 }
 
 /// What requests log probabilities: true in a chat, the number of them in a completion.
@@ -135,10 +137,17 @@ impl<'a> Ask<'a> {
             })
         };
         Ok(match prompt {
-            // Without tools, a message is as in OpenAI's API; a job with tools does not come here.
-            Prompt::Chat(chat) => Self::Chat(generate(Words::Messages(&chat.messages))?),
+            Prompt::Chat(chat) => {
+                let words = ChatWords::new(chat, sampling.grammar.as_ref(), extended)?;
+                Self::Chat(generate(Words::Chat(words))?)
+            }
+            Prompt::Text(_) | Prompt::Raw(_) if sampling.grammar.is_some() => {
+                return Err(chat::refused("set for bare text"));
+            }
             // Whether control tokens in a prompt count is up to the engine: the protocol has no field for it.
-            Prompt::Text(text) | Prompt::Raw(text) => Self::Text(generate(Words::Prompt(text))?),
+            Prompt::Text(prompt) | Prompt::Raw(prompt) => {
+                Self::Text(generate(Words::Text { prompt })?)
+            }
         })
     }
 
@@ -208,6 +217,69 @@ mod tests {
                 "stop": ["\n"], "max_tokens": null,
             })
         );
+    }
+
+    #[test]
+    fn tools_calls_and_formats_are_sent_as_openai_has_them() {
+        let schema = r#"{"type": "object", "properties": {"z": {}, "a": {}}}"#;
+        let mut sampling = sampling(0);
+        sampling["grammar"] = serde_json::json!({"json_schema": schema});
+        let chat = serde_json::json!({
+            "messages": [
+                {"role": "user", "content": "Go"},
+                {"role": "assistant", "content": "", "tool_calls": [{"id": "c", "name": "f", "arguments": "{}"}]},
+                {"role": "tool", "content": "done", "tool_call_id": "c"},
+            ],
+            "tools": [{"name": "f", "description": "Does it.", "parameters": schema}, {"name": "g"}],
+            "tool_choice": {"named": "f"}, "parallel_tool_calls": false, "thinking": false,
+        });
+        let task =
+            serde_json::json!({"generate": {"prompt": {"chat": chat}, "sampling": sampling}});
+        let sent = body(task.clone(), true).unwrap();
+        let function = |mut fields: serde_json::Value, name: &str| {
+            fields["name"] = name.into();
+            serde_json::json!({"type": "function", "function": fields})
+        };
+        let mut call = function(serde_json::json!({"arguments": "{}"}), "f");
+        call["id"] = "c".into();
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        assert_eq!(
+            sent["messages"],
+            serde_json::json!([
+                {"role": "user", "content": "Go"},
+                {"role": "assistant", "content": "", "tool_calls": [call]},
+                {"role": "tool", "content": "done", "tool_call_id": "c"},
+            ])
+        );
+        let described = serde_json::json!({"description": "Does it.", "parameters": schema});
+        let tools = [function(described, "f"), function(serde_json::json!({}), "g")];
+        assert_eq!(sent["tools"], serde_json::json!(tools));
+        assert_eq!(sent["tool_choice"], function(serde_json::json!({}), "f"));
+        assert_eq!(sent["parallel_tool_calls"], false);
+        let json_schema = serde_json::json!({"name": "answer", "schema": schema, "strict": true});
+        let format = serde_json::json!({"type": "json_schema", "json_schema": json_schema});
+        assert_eq!(sent["response_format"], format);
+        assert_eq!(sent["chat_template_kwargs"], serde_json::json!({"enable_thinking": false}));
+        let plain = body(task, false).unwrap();
+        assert!(plain.get("chat_template_kwargs").is_none(), "OpenAI does not know it");
+    }
+
+    #[test]
+    fn formats_that_openai_does_not_have_are_refused_by_name() {
+        for grammar in
+            [serde_json::json!({"regex": "a+"}), serde_json::json!({"lark": "start: \"a\""})]
+        {
+            let mut sampling = sampling(0);
+            sampling["grammar"] = grammar;
+            let chat = serde_json::json!([{"role": "user", "content": "hi"}]);
+            let task =
+                serde_json::json!({"generate": {"prompt": {"chat": chat}, "sampling": sampling}});
+            let error = body(task, true).unwrap_err();
+            assert_eq!(
+                (error.kind(), error.param()),
+                (ErrorKind::Unsupported, Some("response_format"))
+            );
+        }
     }
 
     #[test]

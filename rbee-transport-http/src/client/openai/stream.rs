@@ -14,7 +14,12 @@ use rbee_core::{
 };
 use serde::{Deserialize, Deserializer};
 
-use super::{Body, Counted, Refusal, Slot, chain, logprobs::Received, whole_number};
+use super::{
+    Body, Counted, Refusal, Slot, chain,
+    logprobs::Received,
+    parts::{CallPart, Parts},
+    whole_number,
+};
 use crate::{client::answer::content_type, wire::sse};
 
 /// The largest event, in bytes: a token, and the fields that a server puts around it.
@@ -54,6 +59,14 @@ fn cache_n<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> 
 struct Delta {
     #[serde(default)]
     content: Option<Box<str>>,
+    /// llama.cpp's and older vLLM's name for the reasoning.
+    #[serde(default)]
+    reasoning_content: Option<Box<str>>,
+    /// Newer vLLM's name for it.
+    #[serde(default)]
+    reasoning: Option<Box<str>>,
+    #[serde(default)]
+    tool_calls: Option<Vec<CallPart>>,
 }
 
 /// The outputs of a streamed response. Dropping it closes the connection, which tells the server to stop.
@@ -73,6 +86,7 @@ impl Chunks {
         answer: Response<Body>,
         server: Arc<str>,
         sampling: &Sampling,
+        needs_call: bool,
         slot: Slot,
     ) -> Result<Self> {
         let kind = answer.headers().get(header::CONTENT_TYPE);
@@ -91,6 +105,7 @@ impl Chunks {
             reader: Reader {
                 most: sampling.max_tokens,
                 logprobs: sampling.logprobs,
+                needs_call,
                 ..Reader::default()
             },
             done: false,
@@ -146,6 +161,10 @@ struct Reader {
     logprobs: Option<u8>,
     /// True once the server has sent log probabilities.
     has_logprobs: bool,
+    /// The parts of a chat's answer.
+    parts: Parts,
+    /// The request requires a call.
+    needs_call: bool,
     finish: Option<Finish>,
     usage: Option<Counted>,
     /// The cached tokens according to an event outside of its usage.
@@ -169,18 +188,37 @@ impl Reader {
         self.cached_tokens = chunk.cached_tokens.or(self.cached_tokens);
         // Only one choice was requested.
         let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
-        let text = choice.text.or_else(|| choice.delta?.content);
-        let text = text.filter(|text| !text.is_empty());
+        let mut text = choice.text.map(String::from).unwrap_or_default();
+        if let Some(delta) = choice.delta {
+            self.put(&delta, &mut text)?;
+        }
+        let length = choice.finish_reason.as_deref() == Some("length");
+        if choice.finish_reason.is_some() {
+            self.parts.end(length, &mut text);
+        }
+        let text = Some(text.into_boxed_str()).filter(|text| !text.is_empty());
         let found = match (self.logprobs, choice.logprobs) {
             (Some(most), Some(received)) => received.into_tokens(most),
             _ => Vec::new(),
         };
         self.take_tokens(text, found)?;
-        if let Some(reason) = choice.finish_reason {
-            let length = &*reason == "length";
+        if choice.finish_reason.is_some() {
             self.finish = Some(if length { Finish::Length } else { Finish::Stop });
         }
         Ok(())
+    }
+
+    /// Appends the parts of a delta.
+    fn put(&mut self, delta: &Delta, text: &mut String) -> Result<()> {
+        let reasoning = delta.reasoning_content.as_ref().or(delta.reasoning.as_ref());
+        if let Some(reasoning) = reasoning {
+            self.parts.reasoning(reasoning, text);
+        }
+        if let Some(content) = &delta.content {
+            self.parts.content(content, text);
+        }
+        let calls = delta.tool_calls.iter().flatten();
+        calls.into_iter().try_for_each(|part| self.parts.call(part, text))
     }
 
     /// Takes the text of an event, and the log probabilities of its tokens if they are requested.
@@ -214,6 +252,12 @@ impl Reader {
         let Some(finish) = self.finish else {
             return Err(lost("the stream broke off before its end".into()));
         };
+        if self.needs_call && finish == Finish::Stop && !self.parts.has_calls() {
+            let message = "tool_choice requires a call, and the server of the model ignored that";
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_client_message("tool_choice \"required\" is not supported by this model")
+                .with_param("tool_choice"));
+        }
         let counted = self.usage.unwrap_or_default();
         // Tokens without a text of their own: the end of the answer, a part of a character, a part of a stop text.
         // They were generated, so they count, but never beyond the limit.

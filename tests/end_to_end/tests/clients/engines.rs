@@ -11,10 +11,11 @@ use std::{
 
 use futures_util::StreamExt;
 use rbee_core::{
-    ErrorKind, HiveBackend, HiveId, Queen, Request, Worker, WorkerId, WorkerSpec, conformance,
+    ErrorKind, HiveBackend, HiveId, Message, Queen, Request, Role, Worker, WorkerId, WorkerSpec,
+    conformance,
     hive::{HiveEvent, Progress},
     id::Epoch,
-    request::Prompt,
+    request::{Grammar, Prompt, Tool, ToolCall},
 };
 use rbee_end_to_end::{Environment, are_clients_skipped, built};
 use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::EngineCommand};
@@ -70,10 +71,13 @@ impl Other {
             "{slots}",
             "-c",
             "{total_context}",
+            "--chat-template-file",
+            script("tools.jinja").to_str().unwrap(),
         ]
         .map(str::to_owned);
         let engine = serde_json::json!({
             "name": "llama.cpp", "models": ["*.gguf"], "command": words, "context": 512,
+            "tools": true, "json_schema": true,
         });
         serde_json::from_value(engine).unwrap()
     }
@@ -217,6 +221,43 @@ async fn a_queen_is_served_by_both_engines_and_both_say_the_same() {
     let mut answer = queen.submit(endless).await.unwrap();
     let error = answer.next_text().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ContextExceeded, "{error}");
+    queen.shutdown(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_engine_reads_tools_and_follows_a_schema() {
+    let Some(other) = Other::prepare().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let queen = Queen::builder().hive(other.hive(&dir)).build().await.unwrap();
+    let model = other.spec().model.to_string();
+    let schema = r#"{"type": "object", "properties": {"flower": {"enum": ["rose", "lily"]}}, "required": ["flower"], "additionalProperties": false}"#;
+    let call = ToolCall {
+        id: "call_1".into(),
+        name: "pick".into(),
+        arguments: r#"{"flower": "rose"}"#.into(),
+    };
+    let plain = Request::chat(&model).user("Pick a flower.").temperature(0.0).max_tokens(8);
+    let with_tool = plain.clone().tool(Tool::new("pick", "Picks a flower.", schema));
+    let asked = Message { tool_calls: vec![call], ..Message::new(Role::Assistant, "") };
+    let with_result = with_tool.clone().turn(asked).turn(Message::tool_result("call_1", "done"));
+    let mut prompts = Vec::new();
+    for request in [plain, with_tool, with_result] {
+        let answer = queen.submit(request).await.unwrap().answer().await.unwrap();
+        prompts.push(answer.usage.prompt_tokens);
+    }
+    assert!(prompts[1] > prompts[0] + 50, "the model reads the tool: {prompts:?}");
+    assert!(prompts[2] > prompts[1] + 20, "the model reads the call and its result: {prompts:?}");
+    let json = Request::chat(&model)
+        .user("Name a flower.")
+        .sampling(|sampling| sampling.grammar = Some(Grammar::JsonSchema(schema.into())))
+        .max_tokens(100);
+    let json: serde_json::Value = serde_json::from_str(&ask(&queen, json).await).unwrap();
+    assert!(["rose", "lily"].contains(&json["flower"].as_str().unwrap()), "{json}");
+    let regex = Request::chat(&model)
+        .user("Hi")
+        .sampling(|sampling| sampling.grammar = Some(Grammar::Regex("a+".into())));
+    let error = queen.submit(regex).await.unwrap().answer().await.unwrap_err();
+    assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("response_format")));
     queen.shutdown(Duration::from_secs(5)).await.unwrap();
 }
 
