@@ -8,10 +8,12 @@ use std::{
 use pyo3::{IntoPyObjectExt, prelude::*, types::PyDict};
 use rbee_core::{
     JobId, Queen,
+    answer::ParsedAnswer,
     event::{EventKind, JobEvent, Logprobs, TokenLogprob, Usage},
 };
 
 use crate::{
+    answer_parts::tool_call,
     error::to_python,
     pending::Pending,
     reader::{Answer, Next, Reader, What},
@@ -82,6 +84,10 @@ impl Job {
     fn events(&self) -> Items {
         Items { reader: self.reader.clone(), what: What::Event }
     }
+
+    fn deltas(&self) -> Items {
+        Items { reader: self.reader.clone(), what: What::Part }
+    }
 }
 
 /// The texts or the events of a job, for `for` and `async for`.
@@ -113,12 +119,14 @@ impl Items {
     }
 }
 
-fn answer(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
+fn answer(py: Python<'_>, (answer, parsed): (Answer, ParsedAnswer)) -> PyResult<Py<PyAny>> {
     let Some(Ok((finish, counted))) = answer.end else {
         return Err(pyo3::exceptions::PyRuntimeError::new_err("the events ended without an end"));
     };
     let logprobs: Vec<_> =
         answer.logprobs.iter().map(|one| logprobs(py, one)).collect::<PyResult<_>>()?;
+    let calls = parsed.tool_calls.into_iter();
+    let calls: Vec<_> = calls.map(|call| tool_call(py, call)).collect::<PyResult<_>>()?;
     let values = (
         answer.text,
         finish.as_str(),
@@ -128,6 +136,9 @@ fn answer(py: Python<'_>, answer: Answer) -> PyResult<Py<PyAny>> {
         answer.vectors.as_ref().clone(),
         answer.queue_wait,
         answer.worker.map(|worker| worker.to_string()),
+        parsed.content,
+        parsed.reasoning,
+        calls,
     );
     object(py, "JobAnswer", values).map(Bound::unbind)
 }

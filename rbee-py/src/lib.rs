@@ -3,6 +3,7 @@
 //! The package `rbee`, in `python`, is what people see; its classes hold those of this module. Operations are
 //! `Pending` (`pending.rs`): the package waits for them in a thread, or awaits them.
 
+mod answer_parts;
 mod conformance;
 mod daemon;
 mod delivery;

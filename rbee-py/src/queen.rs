@@ -16,6 +16,7 @@ use rbee_core::{
 use serde_json::{Value, json};
 
 use crate::{
+    answer_parts::{self, Parts},
     error::to_python,
     fleet::FleetCore,
     job::Job,
@@ -67,12 +68,14 @@ pub(crate) fn plain(py: Python<'_>, value: &impl serde::Serialize) -> PyResult<P
 impl QueenCore {
     fn submit(&self, model: &str, arguments: Bound<'_, PyDict>) -> PyResult<Pending> {
         let (queen, request) = (self.queen()?, request::request(model, arguments)?);
+        let tools = answer_parts::tools(request.task());
         let work = async move {
             let job = queen.submit(request).await?;
             Ok((job.id(), queen, job))
         };
         Ok(Pending::making(work, |py, (id, queen, job)| {
-            let job = Job::new(id, queen, Reader::new(Source::Submitted(job)));
+            let reader = Reader::new(Source::Submitted(job), Parts::new(id, tools));
+            let job = Job::new(id, queen, reader);
             Ok(Py::new(py, job)?.into_any())
         }))
     }
@@ -95,10 +98,15 @@ impl QueenCore {
         let (queen, id) = (self.queen()?, parsed::<JobId>(py, job)?);
         let work = async move {
             let events = queen.attach(id, after).await?;
-            Ok((queen, events))
+            // After the end, the request is usually erased: then no tools are known, and nothing is looked for.
+            let record = queen.job(id).await.ok();
+            let request = record.and_then(|record| record.request);
+            let tools = request.map_or(Some(Vec::new()), |job| answer_parts::tools(&job.task));
+            Ok((queen, events, tools))
         };
-        Ok(Pending::making(work, move |py, (queen, events)| {
-            let job = Job::new(id, queen, Reader::new(Source::Attached(events)));
+        Ok(Pending::making(work, move |py, (queen, events, tools)| {
+            let reader = Reader::new(Source::Attached(events), Parts::new(id, tools));
+            let job = Job::new(id, queen, reader);
             Ok(Py::new(py, job)?.into_any())
         }))
     }

@@ -12,11 +12,13 @@ use pyo3::{
 };
 use rbee_core::{
     Error, Finish, JobHandle, Usage, WorkerId,
+    answer::{AnswerFormat, ParsedAnswer},
     event::{EventKind, EventRef, JobEvent, Logprobs},
     queen::JobEvents,
 };
 
 use crate::{
+    answer_parts::{Part, Parts},
     delivery::{Delivery, Gate, running_loop},
     error::to_python,
     wakeup::Wakeup,
@@ -67,6 +69,8 @@ pub(crate) struct Answer {
     pub(crate) vectors: Arc<Vec<Vec<f32>>>,
     pub(crate) worker: Option<WorkerId>,
     pub(crate) queue_wait: f64,
+    /// The syntax of its parts.
+    format: AnswerFormat,
     pub(crate) end: Option<Result<(Finish, Usage), Error>>,
 }
 
@@ -76,6 +80,7 @@ impl Answer {
             EventRef::Started(started) => {
                 self.worker = started.worker;
                 self.queue_wait = started.queue_wait.as_secs_f64();
+                self.format = started.format;
             }
             EventRef::Token { id, text, logprobs } => {
                 self.text.push_str(text);
@@ -95,6 +100,7 @@ struct Reading {
     answer: Answer,
     /// The bytes of the answer's text that were handed out.
     given: usize,
+    parts: Parts,
 }
 
 /// Who waits for this reader in an event loop.
@@ -112,6 +118,8 @@ pub(crate) enum What {
     Text,
     /// One event.
     Event,
+    /// One part of the answer.
+    Part,
 }
 
 /// Reads one job.
@@ -126,6 +134,7 @@ pub(crate) struct Reader {
 pub(crate) enum Item {
     Text(String),
     Event(Box<JobEvent>),
+    Part(Part),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -153,8 +162,8 @@ impl Wake for Waking {
 }
 
 impl Reader {
-    pub(crate) fn new(source: Source) -> Arc<Self> {
-        let reading = Reading { source, answer: Answer::default(), given: 0 };
+    pub(crate) fn new(source: Source, parts: Parts) -> Arc<Self> {
+        let reading = Reading { source, answer: Answer::default(), given: 0, parts };
         Arc::new_cyclic(|own| Self {
             reading: Mutex::new(reading),
             waiter: Mutex::default(),
@@ -181,12 +190,17 @@ impl Reader {
         what: What,
     ) -> Poll<Result<Option<Item>, Error>> {
         let mut reading = lock(&self.reading);
-        let Reading { source, answer, given } = &mut *reading;
+        let Reading { source, answer, given, parts } = &mut *reading;
+        if what == What::Part
+            && let Some(part) = parts.next()
+        {
+            return Poll::Ready(Ok(Some(Item::Part(part))));
+        }
         let mut next = None;
         let polled = source.poll_read(context, |seq, event| {
             answer.add(event);
             match what {
-                What::Text => ControlFlow::Continue(()),
+                What::Text | What::Part => ControlFlow::Continue(()),
                 What::Event => {
                     next = Some(Box::new(JobEvent { seq, kind: event.to_kind() }));
                     ControlFlow::Break(())
@@ -204,6 +218,18 @@ impl Reader {
             let text = answer.text[*given..].to_owned();
             *given = answer.text.len();
             return Poll::Ready(Ok(Some(Item::Text(text))));
+        }
+        if what == What::Part {
+            if answer.text.len() > *given {
+                parts.push(&answer.text[*given..], answer.format);
+                *given = answer.text.len();
+            }
+            if matches!(answer.end, Some(Ok(_))) {
+                parts.finish();
+            }
+            if let Some(part) = parts.next() {
+                return Poll::Ready(Ok(Some(Item::Part(part))));
+            }
         }
         if let Some(end) = &answer.end {
             return Poll::Ready(match end {
@@ -231,7 +257,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`poll_next`](Self::poll_next).
-    pub(crate) async fn answer(self: Arc<Self>) -> Result<Answer, Error> {
+    pub(crate) async fn answer(self: Arc<Self>) -> Result<(Answer, ParsedAnswer), Error> {
         std::future::poll_fn(|context| {
             loop {
                 match self.poll_next(context, What::Text) {
@@ -243,7 +269,10 @@ impl Reader {
             }
         })
         .await?;
-        Ok(lock(&self.reading).answer.clone())
+        let reading = lock(&self.reading);
+        let answer = reading.answer.clone();
+        let parsed = reading.parts.of_whole(&answer.text, answer.format);
+        Ok((answer, parsed))
     }
 
     /// What a task waits for until there may be more to read.
@@ -359,6 +388,7 @@ impl Item {
         match self {
             Self::Text(text) => Ok(pyo3::types::PyString::new(py, &text).into_any().unbind()),
             Self::Event(event) => crate::job::event(py, &event),
+            Self::Part(part) => part.into_python(py),
         }
     }
 }

@@ -5,11 +5,14 @@ use pyo3::{
     prelude::*,
     types::PyDict,
 };
-use rbee_core::{CorrelationId, Message, Priority, Request, Role, TenantId, request::Sampling};
+use rbee_core::{
+    CorrelationId, Message, Priority, Request, Role, TenantId,
+    request::{Grammar, Sampling, Tool, ToolCall, ToolChoice},
+};
 
 use crate::options::Options;
 
-/// A turn of a chat: a mapping with `role` and `content`, and perhaps `name`.
+/// A turn of a chat: a mapping with `role` and `content`, and perhaps `name`, `tool_calls` and `tool_call_id`.
 struct Turn(Message);
 
 impl<'py> FromPyObject<'_, 'py> for Turn {
@@ -35,14 +38,25 @@ impl<'py> FromPyObject<'_, 'py> for Turn {
             "system" | "developer" => Role::System,
             "user" => Role::User,
             "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
             other => {
-                let message =
-                    format!("role is {other:?}; allowed are system, developer, user and assistant");
+                let message = format!(
+                    "role is {other:?}; allowed are system, developer, user, assistant and tool"
+                );
                 return Err(PyValueError::new_err(message));
             }
         };
         let mut message = Message::new(role, text("content")?.ok_or_else(|| missing("content"))?);
         message.name = text("name")?;
+        message.tool_call_id = text("tool_call_id")?;
+        let calls = item("tool_calls")?.filter(|calls| !calls.is_none());
+        let calls = calls.map_or(Ok(Vec::new()), |calls| {
+            calls.extract::<Vec<(String, String, String)>>().map_err(|_| {
+                PyTypeError::new_err("tool_calls of a message must be a sequence of tool calls")
+            })
+        })?;
+        let call = |(id, name, arguments)| ToolCall { id, name, arguments };
+        message.tool_calls = calls.into_iter().map(call).collect();
         Ok(Self(message))
     }
 }
@@ -81,9 +95,46 @@ pub(crate) fn request(model: &str, arguments: Bound<'_, PyDict>) -> PyResult<Req
             false => Request::chat(model).user(prompt),
         },
     };
+    let request = with_tools(request, &arguments)?;
     let mut sampling = Sampling::default();
     change(&arguments, &mut sampling)?;
+    sampling.grammar = grammar(&arguments)?;
     common(request.sampling(|all| *all = sampling), &arguments)
+}
+
+/// Adds the tools, which the package has brought into this form.
+fn with_tools(mut request: Request, arguments: &Options<'_>) -> PyResult<Request> {
+    type Given = (String, Option<String>, Option<String>);
+    for (name, description, parameters) in arguments.get::<Vec<Given>>("tools")?.unwrap_or_default()
+    {
+        request = request.tool(Tool { name, description, parameters });
+    }
+    if let Some((word, name)) = arguments.get::<(String, Option<String>)>("tool_choice")? {
+        request = request.tool_choice(match (word.as_str(), name) {
+            ("none", _) => ToolChoice::None,
+            ("required", _) => ToolChoice::Required,
+            (_, Some(name)) => ToolChoice::Named(name),
+            (_, None) => ToolChoice::Auto,
+        });
+    }
+    if let Some(parallel) = arguments.get("parallel_tool_calls")? {
+        request = request.parallel_tool_calls(parallel);
+    }
+    Ok(match arguments.get("thinking")? {
+        Some(thinking) => request.thinking(thinking),
+        None => request,
+    })
+}
+
+/// The format of the answer, which the package has brought into this form.
+fn grammar(arguments: &Options<'_>) -> PyResult<Option<Grammar>> {
+    let given = arguments.get::<(String, Option<String>)>("response_format")?;
+    Ok(given.map(|(kind, text)| match (kind.as_str(), text.unwrap_or_default()) {
+        ("json_schema", schema) => Grammar::JsonSchema(schema),
+        ("regex", pattern) => Grammar::Regex(pattern),
+        ("lark", grammar) => Grammar::Lark(grammar),
+        _ => Grammar::JsonObject,
+    }))
 }
 
 /// The request for vectors of these texts; see `Queen.embed`.

@@ -71,6 +71,30 @@ impl RunView {
             _ => Ok(None),
         }
     }
+    /// The tools that the model may call.
+    #[getter]
+    fn tools(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.prompt() {
+            Some(Prompt::Chat(chat)) => crate::queen::plain(py, &chat.tools).map(Some),
+            _ => Ok(None),
+        }
+    }
+    /// `auto`, `none`, `required`, or `{"named": …}`.
+    #[getter]
+    fn tool_choice(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        match self.prompt() {
+            Some(Prompt::Chat(chat)) => crate::queen::plain(py, &chat.tool_choice).map(Some),
+            _ => Ok(None),
+        }
+    }
+    /// Whether the model thinks; `None` if that is up to the worker.
+    #[getter]
+    fn thinking(&self) -> Option<bool> {
+        match self.prompt() {
+            Some(Prompt::Chat(chat)) => chat.thinking,
+            _ => None,
+        }
+    }
     #[getter]
     fn texts(&self) -> Option<Vec<String>> {
         let Task::Embed { inputs, .. } = &self.run.job.task else { return None };

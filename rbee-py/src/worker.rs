@@ -11,13 +11,15 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use pyo3::{
-    exceptions::{PyStopIteration, PyTypeError},
+    exceptions::{PyStopIteration, PyTypeError, PyValueError},
     intern,
     prelude::*,
 };
 use rbee_core::{
     Error, ErrorKind, HiveId, Output, OutputStream, Run, Usage, Worker, WorkerId, WorkerInfo,
-    WorkerSpec, worker::WorkerHealth,
+    WorkerSpec,
+    answer::{AnswerFormat, ReasoningFormat, ToolFormat},
+    worker::WorkerHealth,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -128,6 +130,13 @@ impl PyWorker {
         able.logit_bias = attribute!("logit_bias", false);
         able.penalties = attribute!("penalties", false);
         able.min_tokens = attribute!("min_tokens", false);
+        able.grammar = attribute!("grammar", false);
+        let tools: Option<String> = attribute!("tools", None);
+        let reasoning: Option<String> = attribute!("reasoning", None);
+        able.answer = AnswerFormat {
+            tools: tools.map(|format| of_tools(&format)).transpose()?,
+            reasoning: reasoning.map(|format| of_reasoning(&format)).transpose()?,
+        };
         let numerics: Option<String> = attribute!("numerics", None);
         if let Some(numerics) = numerics {
             info.numerics = numerics.into();
@@ -139,6 +148,23 @@ impl PyWorker {
             name,
             event_loop: event_loop.map(Arc::new),
         })
+    }
+}
+
+fn of_tools(name: &str) -> PyResult<ToolFormat> {
+    ToolFormat::ALL.into_iter().find(|format| format.as_str() == name).ok_or_else(|| {
+        let all = ToolFormat::ALL.map(ToolFormat::as_str).join(", ");
+        PyValueError::new_err(format!("tools of a worker is {name:?}; allowed are {all}"))
+    })
+}
+
+fn of_reasoning(name: &str) -> PyResult<ReasoningFormat> {
+    match name {
+        "think" => Ok(ReasoningFormat::Think),
+        "thinking" => Ok(ReasoningFormat::Thinking),
+        _ => Err(PyValueError::new_err(format!(
+            "reasoning of a worker is {name:?}; allowed are think and thinking"
+        ))),
     }
 }
 

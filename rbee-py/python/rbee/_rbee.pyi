@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar, final
 
 from .hive_backend import HiveBackend
 from .hives import SshHive, UrlHive
-from .types import Event, JobAnswer
+from .types import Delta, Event, JobAnswer
 
 __all__ = [
     "ClusterView",
@@ -87,6 +87,7 @@ class Job:
     def result(self) -> Pending[JobAnswer]: ...
     def text(self) -> Items[str]: ...
     def events(self) -> Items[Event]: ...
+    def deltas(self) -> Items[Delta]: ...
 
 @final
 class QueenCore:
@@ -302,8 +303,20 @@ class Run:
         """The text to continue; `None` for a chat and for texts to embed."""
 
     @property
-    def messages(self) -> list[dict[str, str]] | None:
-        """The turns of a chat, with `role` and `content`; `None` for others."""
+    def messages(self) -> list[dict[str, Any]] | None:
+        """The turns of a chat, with `role` and `content`, and perhaps `tool_calls` and `tool_call_id`; `None` for others."""
+
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        """The tools that the model may call: `name`, `description`, and `parameters` as JSON text."""
+
+    @property
+    def tool_choice(self) -> str | dict[str, str] | None:
+        """`auto`, `none`, `required`, or `{"named": …}`; `None` if this is no chat."""
+
+    @property
+    def thinking(self) -> bool | None:
+        """Whether the model thinks before it answers; `None` if that is up to the worker."""
 
     @property
     def texts(self) -> list[str] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import _rbee
 from .._done import awaited as done
-from ..types import Event, JobAnswer
+from ..types import Delta, Event, JobAnswer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,6 +41,18 @@ class AsyncJob:
     def events(self) -> AsyncIterator[Event]:
         """Gives the events instead of the text. Both read the same stream: what one gives, the other does not."""
         return self._core.events()
+
+    def deltas(self) -> AsyncIterator[Delta]:
+        """Gives the parts of the answer instead of its text: content, reasoning and tool calls.
+
+        Example:
+            >>> async with rbee.AsyncQueen() as queen:
+            ...     job = await queen.submit(prompt="Hi", temperature=0, max_tokens=4)
+            ...     async for delta in job.deltas():
+            ...         if isinstance(delta, rbee.types.ContentDelta):
+            ...             print(delta.text, end="")  # doctest: +SKIP
+        """
+        return self._core.deltas()
 
     async def result(self) -> JobAnswer:
         """Waits for the end.

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import _rbee
+from .. import _request as read
 from .._aliases import references
 from .._done import awaited as done
 from .._done import running_loop as loop_of_parts
@@ -27,6 +28,7 @@ from .tenants import AsyncTenants
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from .._request import Tool, ToolChoice
     from .._settings import Settings
     from ..hive_backend import HiveBackend
     from ..parts import Scheduler, Worker
@@ -190,6 +192,11 @@ class AsyncQueen:
         messages: Sequence[Mapping[str, Any]] | None = None,
         prompt: str | None = None,
         raw: bool = False,
+        tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = None,
+        parallel_tool_calls: bool = True,
+        response_format: Mapping[str, Any] | None = None,
+        thinking: bool | None = None,
         max_tokens: int | None = None,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -215,9 +222,18 @@ class AsyncQueen:
 
         Args:
             model: An alias or a reference of a model.
-            messages: The turns of a chat: mappings with `role` and `content`.
+            messages: The turns of a chat: mappings with `role` and `content`, as OpenAI's API has them. The calls of an
+                answer (`JobAnswer.tool_calls`) can be given back as they are, as `tool_calls` of a message.
             prompt: One turn of a user, instead of messages.
             raw: Take the prompt as it is, without the model's template.
+            tools: The functions that the model may call, as OpenAI's API has them: mappings with `name`, `description`
+                and `parameters` (a JSON schema), alone or under `"function"`.
+            tool_choice: `"auto"`, `"none"`, `"required"`, or `{"name": …}` for one tool.
+            parallel_tool_calls: Whether an answer may have several calls.
+            response_format: What the answer must look like, as OpenAI's API has it: `{"type": "json_object"}`,
+                `{"type": "json_schema", "json_schema": {"schema": …}}`, and also `{"type": "regex", "regex": …}` and
+                `{"type": "lark", "lark": …}`.
+            thinking: Turns the thinking of a model on or off that has a switch for it.
             max_tokens: The longest answer, in tokens.
             temperature: 0 for the most likely token each time, up to 2.
             top_p: Only the most likely tokens that have this probability together.
@@ -254,9 +270,14 @@ class AsyncQueen:
             ...         print(text, end="")  # doctest: +SKIP
         """
         arguments: dict[str, Any] = {
-            "messages": messages,
+            "messages": read.messages(messages),
             "prompt": prompt,
             "raw": raw,
+            "tools": read.tools(tools),
+            "tool_choice": read.tool_choice(tool_choice),
+            "parallel_tool_calls": parallel_tool_calls,
+            "response_format": read.response_format(response_format),
+            "thinking": thinking,
             "max_tokens": max_tokens,
             "temperature": temperature,
             "top_p": top_p,

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from .. import _rbee
-from .answers import End, Event, JobAnswer, Logprobs, Metrics, Started, Token, TokenLogprob, Usage, Vectors
+from .answers import (
+    ContentDelta,
+    Delta,
+    End,
+    Event,
+    JobAnswer,
+    Logprobs,
+    Metrics,
+    ReasoningDelta,
+    Started,
+    Token,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    Vectors,
+)
 from .fleet import Device, HiveStatus, ModelDescription, Progress, Pulled, Step, WorkerStatus
 from .hives import Damage, Exited, HiveEvent, HiveReport, ModelOnDisk, ModelOrigin, WorkerSpec
 from .jobs import JobRecord, QueenStatus
@@ -14,7 +30,9 @@ from .tenants import ApiKey, TenantStatus
 __all__ = [
     "ApiKey",
     "Assign",
+    "ContentDelta",
     "Damage",
+    "Delta",
     "Device",
     "End",
     "Event",
@@ -37,6 +55,7 @@ __all__ = [
     "Progress",
     "Pulled",
     "QueenStatus",
+    "ReasoningDelta",
     "Reject",
     "ReplayReport",
     "Spawn",
@@ -45,6 +64,8 @@ __all__ = [
     "TenantStatus",
     "Token",
     "TokenLogprob",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "Vectors",
     "Wait",
@@ -56,15 +77,19 @@ _rbee.set_types(
     {
         made.__name__: made
         for made in (
+            ContentDelta,
             End,
             JobAnswer,
             Logprobs,
             Metrics,
             Progress,
+            ReasoningDelta,
             Started,
             Step,
             Token,
             TokenLogprob,
+            ToolCall,
+            ToolCallDelta,
             Usage,
             Vectors,
             WorkerSpec,

@@ -6,14 +6,19 @@ from dataclasses import dataclass, field
 from typing import Literal, Union
 
 __all__ = [
+    "ContentDelta",
+    "Delta",
     "End",
     "Event",
     "JobAnswer",
     "Logprobs",
     "Metrics",
+    "ReasoningDelta",
     "Started",
     "Token",
     "TokenLogprob",
+    "ToolCall",
+    "ToolCallDelta",
     "Usage",
     "Vectors",
 ]
@@ -65,11 +70,26 @@ class Logprobs:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool.
+
+    Attributes:
+        id: Its id. The message with its result has it as `tool_call_id`.
+        name: The name of the tool.
+        arguments: The arguments, a JSON object, as text. `json.loads` reads it.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class JobAnswer:
     """A complete answer.
 
     Attributes:
-        text: The text.
+        text: The text, as the model wrote it. `content`, `reasoning` and `tool_calls` are its parts.
         finish: Why it ended: `"stop"`, or `"length"` if it reached `max_tokens` or the end of the context.
         usage: The tokens.
         tokens: The ids of the tokens, if the engine reports them.
@@ -77,6 +97,9 @@ class JobAnswer:
         vectors: The vectors of an embedding request, one for each text.
         queue_wait: How long the job waited in the queue, in seconds.
         worker: The id of the worker that started it.
+        content: The text without reasoning and calls.
+        reasoning: The reasoning of a model that thinks before it answers.
+        tool_calls: The calls of tools. One that was cut off by `max_tokens` is not complete: `finish` is `"length"`.
     """
 
     text: str
@@ -87,6 +110,52 @@ class JobAnswer:
     vectors: list[list[float]]
     queue_wait: float
     worker: str | None
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list[ToolCall])
+
+
+@dataclass(frozen=True)
+class ContentDelta:
+    """The next text of an answer.
+
+    Attributes:
+        text: The text.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ReasoningDelta:
+    """The next text of the reasoning.
+
+    Attributes:
+        text: The text.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolCallDelta:
+    """The beginning of a tool call, or the next part of its arguments.
+
+    Attributes:
+        index: The number of the call, from 0.
+        id: Its id.
+        name: The name of the tool.
+        arguments: The next part of the arguments, JSON cut at any character; empty at the beginning of the call.
+    """
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+Delta = Union[ContentDelta, ReasoningDelta, ToolCallDelta]
+"""What `Job.deltas` gives."""
 
 
 @dataclass(frozen=True)
