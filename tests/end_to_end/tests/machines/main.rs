@@ -12,6 +12,7 @@ mod machine;
 
 mod deploy;
 mod fleet;
+mod guided;
 mod hive_tls;
 mod hive_token;
 mod local_files;
