@@ -64,6 +64,10 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
             let blocks = text.as_bytes().chunks(BLOCK_BYTES).take(MAX_KEYS);
             blocks.map(|block| key(&[b"raw", block])).collect()
         }
+        // Some models read the suffix first.
+        Task::Generate { prompt: Prompt::Infill { prefix, suffix }, .. } => {
+            [key(&[b"infill", prefix.as_bytes(), suffix.as_bytes()])].into()
+        }
         Task::Embed { .. } => Arc::default(),
     }
 }

@@ -90,6 +90,17 @@ impl Request {
         Self::new(model, task)
     }
 
+    /// Two bare texts: the model writes what goes between them. Only workers whose model has control tokens for this
+    /// take it.
+    pub fn infill(
+        model: impl Into<String>,
+        prefix: impl Into<String>,
+        suffix: impl Into<String>,
+    ) -> Self {
+        let prompt = Prompt::Infill { prefix: prefix.into(), suffix: suffix.into() };
+        Self::new(model, Task::Generate { prompt, sampling: Sampling::default() })
+    }
+
     /// Texts to turn into vectors; each is a text, or the ids of its tokens.
     pub fn embed(
         model: impl Into<String>,
@@ -106,7 +117,7 @@ impl Request {
         self
     }
 
-    /// Adds a turn to the conversation; for a bare text, it is appended to the text.
+    /// Adds a turn to the conversation; for a bare text, it is appended to the text, or to the one before the gap.
     pub fn message(self, role: Role, content: impl Into<String>) -> Self {
         self.turn(Message::new(role, content))
     }
@@ -115,7 +126,10 @@ impl Request {
     pub fn turn(mut self, message: Message) -> Self {
         match &mut self.task {
             Task::Generate { prompt: Prompt::Chat(chat), .. } => chat.messages.push(message),
-            Task::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => {
+            Task::Generate {
+                prompt: Prompt::Text(text) | Prompt::Raw(text) | Prompt::Infill { prefix: text, .. },
+                ..
+            } => {
                 text.push_str(&message.content);
             }
             Task::Embed { inputs, .. } => inputs.push(message.content.into()),

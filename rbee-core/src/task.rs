@@ -21,6 +21,13 @@ pub enum Prompt {
     /// Bare text in which the text of a control token, like `<|fim_prefix|>`, stands for that token. Its author can
     /// also write a system turn, so use it only for text that the application trusts.
     Raw(String),
+    /// Two bare texts: the model writes what goes between them. Only a model with control tokens for this can.
+    Infill {
+        /// The text before.
+        prefix: String,
+        /// The text after.
+        suffix: String,
+    },
 }
 
 /// How the next token is chosen, and when the answer ends.
@@ -267,6 +274,9 @@ impl Task {
         match self {
             Self::Generate { prompt: Prompt::Chat(chat), .. } => chat.text_bytes(),
             Self::Generate { prompt: Prompt::Text(text) | Prompt::Raw(text), .. } => text.len(),
+            Self::Generate { prompt: Prompt::Infill { prefix, suffix }, .. } => {
+                prefix.len() + suffix.len()
+            }
             Self::Embed { inputs, .. } => inputs.iter().map(EmbedInput::bytes).sum(),
         }
     }
@@ -297,7 +307,7 @@ impl Task {
                         "{begin}. However, you requested {sum} tokens ({tokens} in the messages, {answer} in the \
                          completion).{place} Please reduce the length of the messages or completion."
                     ),
-                    Prompt::Text(_) | Prompt::Raw(_) => format!(
+                    Prompt::Text(_) | Prompt::Raw(_) | Prompt::Infill { .. } => format!(
                         "{begin}, however you requested {sum} tokens ({tokens} in your prompt; {answer} for the \
                          completion).{place} Please reduce your prompt; or completion length."
                     ),

@@ -56,6 +56,9 @@ pub struct Capabilities {
     /// True if it enforces a [`Grammar`](crate::request::Grammar), and calls of tools that are required.
     #[serde(default)]
     pub grammar: bool,
+    /// True if it writes what goes between two texts ([`Prompt::Infill`]).
+    #[serde(default)]
+    pub infill: bool,
     /// The syntax of tool calls and reasoning in its answers. Without that of tool calls it gets no jobs with tools.
     #[serde(default)]
     pub answer: AnswerFormat,
@@ -79,7 +82,7 @@ impl Capabilities {
     pub fn answer_to(&self, prompt: &Prompt) -> AnswerFormat {
         let thinking = match prompt {
             Prompt::Chat(chat) => chat.thinking,
-            Prompt::Text(_) | Prompt::Raw(_) => None,
+            Prompt::Text(_) | Prompt::Raw(_) | Prompt::Infill { .. } => None,
         };
         match (self.thinking, thinking) {
             (Some(switch), Some(true)) => AnswerFormat { reasoning: switch.on, ..self.answer },
@@ -100,7 +103,9 @@ impl Capabilities {
     fn unsupported_param(&self, prompt: &Prompt, sampling: &Sampling) -> Option<&'static str> {
         let has_tools = matches!(prompt, Prompt::Chat(chat) if chat.has_tools());
         let has_required_calls = matches!(prompt, Prompt::Chat(chat) if chat.requires_call());
+        let is_infill = matches!(prompt, Prompt::Infill { .. });
         let params = [
+            ("suffix", self.infill || !is_infill),
             ("tools", self.answer.tools.is_some() || !has_tools),
             ("tool_choice", self.grammar || !has_required_calls),
             ("response_format", self.grammar || sampling.grammar.is_none()),

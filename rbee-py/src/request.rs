@@ -90,10 +90,14 @@ pub(crate) fn request(model: &str, arguments: Bound<'_, PyDict>) -> PyResult<Req
         (Some(messages), None) => {
             messages.into_iter().fold(Request::chat(model), |request, turn| request.turn(turn.0))
         }
-        (None, Some(prompt)) => match arguments.get::<bool>("raw")?.unwrap_or(false) {
-            true => Request::completion(model, prompt).raw(),
-            false => Request::chat(model).user(prompt),
-        },
+        (None, Some(prompt)) => {
+            let raw = arguments.get::<bool>("raw")?.unwrap_or(false);
+            match arguments.get::<String>("suffix")? {
+                Some(suffix) => Request::infill(model, prompt, suffix),
+                None if raw => Request::completion(model, prompt).raw(),
+                None => Request::chat(model).user(prompt),
+            }
+        }
     };
     let request = with_tools(request, &arguments)?;
     let mut sampling = Sampling::default();

@@ -60,8 +60,18 @@ impl RunView {
     #[getter]
     fn prompt_text(&self) -> Option<&str> {
         match self.prompt()? {
-            Prompt::Text(text) | Prompt::Raw(text) => Some(text),
+            Prompt::Text(text) | Prompt::Raw(text) | Prompt::Infill { prefix: text, .. } => {
+                Some(text)
+            }
             Prompt::Chat(_) => None,
+        }
+    }
+    /// The text after the gap that is to be filled; `None` if there is none.
+    #[getter]
+    fn suffix(&self) -> Option<&str> {
+        match self.prompt()? {
+            Prompt::Infill { suffix, .. } => Some(suffix),
+            Prompt::Text(_) | Prompt::Raw(_) | Prompt::Chat(_) => None,
         }
     }
     #[getter]

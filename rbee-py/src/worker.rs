@@ -131,6 +131,7 @@ impl PyWorker {
         able.penalties = attribute!("penalties", false);
         able.min_tokens = attribute!("min_tokens", false);
         able.grammar = attribute!("grammar", false);
+        able.infill = attribute!("infill", false);
         let tools: Option<String> = attribute!("tools", None);
         let reasoning: Option<String> = attribute!("reasoning", None);
         able.answer = AnswerFormat {

@@ -23,6 +23,7 @@ use super::{
     text::{
         self,
         gguf::GgufText,
+        infill::InfillTokens,
         prompt::PromptText,
         template::{self, ChatTemplate},
         tokenizer::Codec,
@@ -61,8 +62,9 @@ pub(super) struct Frontend {
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) template: Option<ChatTemplate>,
     pub(super) context: u32,
-    /// The syntax of its answers.
     pub(super) capabilities: Capabilities,
+    /// The control tokens for what goes between two texts, if the model has some.
+    pub(super) infill: Option<InfillTokens>,
     pub(super) guides: Guides,
 }
 
@@ -102,6 +104,7 @@ impl CausalLm {
         )?;
         let model = loading.model(&checkpoint, shape)?;
         let answer = template.as_ref().map(ChatTemplate::answer_format).unwrap_or_default();
+        let infill = InfillTokens::of(&codec);
         let thinking = template.as_ref().and_then(ChatTemplate::thinking_switch);
         let facts = Facts {
             capabilities: Capabilities {
@@ -115,6 +118,7 @@ impl CausalLm {
                 penalties: true,
                 min_tokens: true,
                 grammar: true,
+                infill: infill.is_some(),
                 answer,
                 thinking,
             },
@@ -128,6 +132,7 @@ impl CausalLm {
             template,
             context,
             capabilities: facts.capabilities.clone(),
+            infill,
             guides,
         });
         Ok((Self { model, frontend }, facts))
@@ -221,6 +226,14 @@ impl Frontend {
             }
             Prompt::Raw(text) => {
                 self.vocabulary.codec.encode(&PromptText::trusted(text.as_str()), true)?
+            }
+            Prompt::Infill { prefix, suffix } => {
+                let infill = self.infill.as_ref().ok_or_else(|| {
+                    let message = "suffix is not supported by this model: it has no control tokens for what goes \
+                                   between two texts";
+                    Error::for_client(ErrorKind::Unsupported, message).with_param("suffix")
+                })?;
+                self.vocabulary.codec.encode(&infill.prompt(prefix, suffix), true)?
             }
             Prompt::Chat(chat) => {
                 chat.validate()?;

@@ -43,7 +43,7 @@ impl Guides {
     ) -> Result<Option<Box<dyn TokenMask>>> {
         let chat = match prompt {
             Prompt::Chat(chat) => Some(chat),
-            Prompt::Text(_) | Prompt::Raw(_) => None,
+            Prompt::Text(_) | Prompt::Raw(_) | Prompt::Infill { .. } => None,
         };
         let (guide, param, is_needed) = match (&sampling.grammar, chat) {
             (Some(grammar), _) => (of_grammar(grammar), "response_format", true),

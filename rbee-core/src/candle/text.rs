@@ -7,6 +7,7 @@ mod conversation;
 pub(super) mod detokenizer;
 #[allow(dead_code)]
 pub(super) mod gguf;
+pub(super) mod infill;
 mod jinja;
 pub(super) mod prompt;
 mod scored;

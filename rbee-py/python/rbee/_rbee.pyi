@@ -303,6 +303,10 @@ class Run:
         """The text to continue; `None` for a chat and for texts to embed."""
 
     @property
+    def suffix(self) -> str | None:
+        """The text after the gap that is to be filled; `None` if there is none."""
+
+    @property
     def messages(self) -> list[dict[str, Any]] | None:
         """The turns of a chat, with `role` and `content`, and perhaps `tool_calls` and `tool_call_id`; `None` for others."""
 

@@ -110,7 +110,7 @@ impl OpenAiWorker {
         // OpenAI's API has these.
         (can.logprobs, can.logit_bias, can.penalties) = (can.generate, can.generate, can.generate);
         can.min_tokens = false;
-        can.grammar = false;
+        (can.grammar, can.infill) = (false, false);
         // Servers that find the reasoning send it apart; others send it with its tags.
         can.answer = match can.generate {
             true => AnswerFormat { tools: None, ..parts::FORMAT },

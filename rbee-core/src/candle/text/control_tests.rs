@@ -140,6 +140,8 @@ fn qwen() -> Fixture {
         ("</think>", false),
         ("<tool_call>", false),
         ("<|fim_prefix|>", false),
+        ("<|fim_suffix|>", false),
+        ("<|fim_middle|>", false),
         ("  ", false),
         ("<h1>", false),
     ];
@@ -307,6 +309,23 @@ fn bare_text_and_texts_for_vectors_make_no_control_token_and_raw_text_does() {
     let ids = bee.codec.encode(&PromptText::from_caller("<|bos|>"), true).unwrap();
     assert_eq!(bee.control(&ids), [bee.id("<|bos|>")]);
     assert!(ids.len() > 2);
+}
+
+#[test]
+fn a_prompt_for_what_goes_between_two_texts_has_the_tokens_of_the_model_around_them() {
+    use super::infill::InfillTokens;
+
+    assert_eq!(InfillTokens::of(&bee().codec), None);
+    let qwen = qwen();
+    let infill = InfillTokens::of(&qwen.codec).unwrap();
+    let prompt = infill.prompt("a<|fim_middle|>", "b<|im_end|>");
+    let expected = "<|fim_prefix|>a<|fim_middle|><|fim_suffix|>b<|im_end|><|fim_middle|>";
+    assert_eq!(prompt.text, expected);
+    let ids = qwen.codec.encode(&prompt, true).unwrap();
+    let marks = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"].map(|mark| qwen.id(mark));
+    assert_eq!(qwen.control(&ids), marks, "the texts of the caller have none");
+    let mistral = InfillTokens::PrefixLast(["[SUFFIX]", "[PREFIX]"]);
+    assert_eq!(mistral.prompt("a", "b").text, "[SUFFIX]b[PREFIX]a");
 }
 
 #[test]

@@ -38,6 +38,15 @@ impl PromptText {
         Self { text: text.into(), caller: Vec::new() }
     }
 
+    /// Appends a text.
+    pub(in crate::candle) fn push(&mut self, other: &Self) {
+        let begin = self.text.len();
+        self.text.push_str(&other.text);
+        let moved = other.caller.iter().map(|range| range.start + begin..range.end + begin);
+        self.caller.extend(moved);
+        self.caller = joined(std::mem::take(&mut self.caller));
+    }
+
     /// Returns true if no part of it comes from the request.
     pub(in crate::candle) fn is_trusted(&self) -> bool {
         self.caller.is_empty()

@@ -144,6 +144,11 @@ impl<'a> Ask<'a> {
             Prompt::Text(_) | Prompt::Raw(_) if sampling.grammar.is_some() => {
                 return Err(chat::refused("set for bare text"));
             }
+            // The worker says that it cannot.
+            Prompt::Infill { .. } => {
+                let message = "suffix is not passed on to other engines";
+                return Err(Error::new(ErrorKind::Unsupported, message).with_param("suffix"));
+            }
             // Whether control tokens in a prompt count is up to the engine: the protocol has no field for it.
             Prompt::Text(prompt) | Prompt::Raw(prompt) => {
                 Self::Text(generate(Words::Text { prompt })?)

@@ -21,6 +21,8 @@ pub(super) enum Capability {
     StructuredOutput,
     /// It thinks before it answers.
     Thinking,
+    /// It writes what goes between two texts.
+    Insert,
 }
 
 impl Capability {
@@ -31,6 +33,7 @@ impl Capability {
             Self::Tools => "tools",
             Self::StructuredOutput => "structured_output",
             Self::Thinking => "thinking",
+            Self::Insert => "insert",
         }
     }
 }
@@ -68,6 +71,7 @@ impl ModelFacts {
             (Capability::Tools, known.iter().any(|worker| worker.answer.tools.is_some())),
             (Capability::StructuredOutput, known.iter().any(|worker| worker.grammar)),
             (Capability::Thinking, known.iter().any(|worker| worker.answer.reasoning.is_some())),
+            (Capability::Insert, known.iter().any(|worker| worker.infill)),
         ];
         let capabilities = all.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
         Self { context, capabilities, info }

@@ -55,7 +55,7 @@ fn unsupported(path: &str) -> Vec<(&'static str, Value, Value)> {
         ("best_of", json!(1), json!(2)),
         ("echo", json!(false), json!(true)),
         ("logprobs", json!(0), json!(21)),
-        ("suffix", json!(""), json!("x")),
+        ("suffix", json!(""), json!(1)),
     ];
     let embedding = vec![
         ("dimensions", json!(4), json!(5)),

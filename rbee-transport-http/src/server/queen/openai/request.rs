@@ -219,7 +219,12 @@ fn completion(fields: &mut Fields<'_>, model: &str, n: u32) -> Result<Vec<Reques
         let allowed = format!("the value of n, {n}: rbee does not choose among answers");
         return Err(not_allowed(value, "best_of", &allowed));
     }
-    Ok(prompts.into_iter().map(|prompt| Request::completion(model, prompt)).collect())
+    let suffix = fields.take("suffix", "a text")?.filter(|suffix: &String| !suffix.is_empty());
+    let request = |prompt: String| match &suffix {
+        Some(suffix) => Request::infill(model, prompt, suffix),
+        None => Request::completion(model, prompt),
+    };
+    Ok(prompts.into_iter().map(request).collect())
 }
 
 const TEXTS: &str = "a text or a list of texts; lists of tokens are read for embeddings only";

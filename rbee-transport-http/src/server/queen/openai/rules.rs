@@ -77,7 +77,7 @@ pub(super) const REASONING: &[(&str, Rule)] = &[
 ];
 
 /// Of a completion of bare text.
-pub(super) const COMPLETION: &[(&str, Rule)] = &[("echo", False), ("suffix", Empty)];
+pub(super) const COMPLETION: &[(&str, Rule)] = &[("echo", False)];
 
 /// Of a message. Clients send the answers of this and of other services back as they have received them, so the fields
 /// that such an answer can have are ignored if they say nothing that the model has to read: its reasoning too, which
