@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, shutdown,
-    tenants, workers,
+    catalog, doctor, estimate, health, hives, jobs, logs, ollama, openai, policy, replays,
+    shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -32,6 +32,9 @@ const TOKEN: &str = "token";
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        ollama::version, ollama::tags, ollama::show, ollama::ps, ollama::chat, ollama::generate,
+        ollama::embed, ollama::embeddings, ollama::pull, ollama::delete,
+        ollama::copy, ollama::create, ollama::push, ollama::blob,
         jobs::submit, jobs::list, jobs::show, jobs::cancel, jobs::events,
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         hives::doctor, hives::logs,
