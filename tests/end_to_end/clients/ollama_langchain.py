@@ -3,7 +3,7 @@
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_ollama import ChatOllama, OllamaEmbeddings
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 ASK = [HumanMessage("Tell me about a flower.")]
 
@@ -20,7 +20,7 @@ step("chat")
 
 
 @tool
-def visit(flower: str) -> str:
+def visit(flower: str, times: int) -> str:
     """Visits a flower."""
     return "nectar"
 
@@ -28,15 +28,19 @@ def visit(flower: str) -> str:
 # LangChain's ids of calls do not reach the server: Ollama's client leaves them out.
 history = [
     *ASK,
-    AIMessage("", tool_calls=[{"name": "visit", "args": {"flower": "rose"}, "id": "a"}]),
+    AIMessage("", tool_calls=[{"name": "visit", "args": {"flower": "rose", "times": 2}, "id": "a"}]),
     ToolMessage("nectar", tool_call_id="a"),
 ]
 assert model.bind_tools([visit]).invoke(history).response_metadata["done_reason"]
+called = ChatOllama(model="caller", reasoning=True).bind_tools([visit]).invoke(ASK)
+[call] = called.tool_calls
+assert (call["name"], call["args"]) == ("visit", {"flower": "rose", "times": 2}), called
+assert called.additional_kwargs["reasoning_content"] == "Hm.", called
 step("tools")
 
 
 class Flower(BaseModel):
-    petals: int
+    petals: int = Field(ge=1, le=40)
 
 
 long = ChatOllama(model="bee-tiny", num_predict=100, seed=3, reasoning=False)

@@ -2,10 +2,15 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use rbee_core::{HiveId, ModelRef, Queen, worker::EchoWorker};
+use rbee_core::{
+    Finish, ModelRef, Output, Queen, Usage,
+    answer::{AnswerFormat, ReasoningFormat, ToolFormat},
+    worker::EchoWorker,
+};
 use rbee_end_to_end::{Environment, Program, are_clients_skipped, built};
 use rbee_transport_http::{
     ProcessHive,
@@ -23,11 +28,25 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
 }
 
-/// Runs a script against a queen with the bundled model, one that is slow, and one that makes vectors.
+/// A model that always thinks and then calls a tool.
+fn caller() -> Arc<EchoWorker> {
+    let token = |text: &str| Output::Token { id: None, text: text.into(), logprobs: None };
+    let call = "<tool_call>{\"name\": \"visit\", \"arguments\": {\"flower\": \"rose\", \"times\": 2}}</tool_call>";
+    let end = Output::End { finish: Finish::Stop, usage: Usage::default() };
+    let answer =
+        AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: Some(ReasoningFormat::Think) };
+    EchoWorker::builder("caller".parse().unwrap())
+        .script([Ok(token("<think>Hm.</think>")), Ok(token(call)), Ok(end)])
+        .info(|info| info.capabilities.answer = answer)
+        .build()
+}
+
+/// Runs a script against a queen with the bundled model, one that calls a tool, one that is slow, and one that makes
+/// vectors.
 async fn run(program: Program) {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/bee-tiny");
     let data = tempfile::tempdir().unwrap();
-    let hive = ProcessHive::new(HiveId::local(), data.path().into())
+    let hive = ProcessHive::new("bees".parse().unwrap(), data.path().into())
         .with_program(built("llm-worker-rbee"))
         // What a failing test leaves behind ends soon.
         .with_lease(Duration::from_secs(10));
@@ -36,6 +55,7 @@ async fn run(program: Program) {
     let queen = Queen::builder()
         .hive(hive)
         .alias("bee-tiny", reference.as_str())
+        .worker(caller())
         .worker(echo("slow").token_delay(Duration::from_millis(150)).build())
         .worker(echo("vectors").embed(8).build())
         .build()
