@@ -91,7 +91,7 @@ pub(super) async fn show(
 /// What an operator can know about a model. A hub may be asked.
 ///
 /// # Errors
-/// [`ErrorKind::ModelNotFound`] if nobody knows it, and as [`Inner::check_model`].
+/// [`ErrorKind::ModelNotFound`] if it is unknown, and as [`Inner::check_model`].
 pub(super) async fn find(shared: &Inner, locality: &Locality, query: &str) -> Result<CatalogEntry> {
     let (models, cluster) = (shared.queen.models(), shared.queen.cluster().await?);
     let model = named(&shared.queen, query, &cluster)?;

@@ -127,7 +127,11 @@ async fn a_tenant_uses_its_models_and_learns_nothing_of_others() {
         (Method::GET, "/api/version", None),
         (Method::POST, "/api/show", Some(json!({"model": "bee:latest"}))),
         (Method::POST, "/api/chat", Some(chat(json!({"model": "bee:latest"})))),
-        (Method::POST, "/api/generate", Some(json!({"model": "bee", "prompt": "Hi", "options": {"num_predict": 1}}))),
+        (
+            Method::POST,
+            "/api/generate",
+            Some(json!({"model": "bee", "prompt": "Hi", "options": {"num_predict": 1}})),
+        ),
     ] {
         let reply = house.tenant(method, path, body).await;
         assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text());

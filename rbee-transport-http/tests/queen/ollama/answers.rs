@@ -75,8 +75,7 @@ async fn a_prompt_is_a_message_of_the_user_and_its_answer_is_text() {
     let options = json!({"num_predict": 2, "seed": 7});
     let body = |stream: bool| json!({"model": "bee", "prompt": "Hi", "options": options, "stream": stream});
     let objects = lines(&ask(&hall, "/api/generate", body(true)).await);
-    let text: String =
-        objects.iter().map(|object| object["response"].as_str().unwrap()).collect();
+    let text: String = objects.iter().map(|object| object["response"].as_str().unwrap()).collect();
     assert_eq!((objects.len(), text), (3, EchoWorker::text(7, 2)));
     let whole = ask(&hall, "/api/generate", body(false)).await;
     serde_json::from_slice::<GenerateResponse>(&whole.body).unwrap();
@@ -95,10 +94,12 @@ async fn an_answer_has_its_reasoning_its_text_and_whole_calls_with_objects_as_ar
     let body = |stream: bool| chat(json!({"tools": weather(), "stream": stream}));
     let whole = ask(&hall, "/api/chat", body(false)).await;
     let job = whole.header("x-rbee-job-id").unwrap().replace('-', "");
-    let call = |job: &str, index: u32, arguments: Value| json!({
-        "id": format!("call_{job}_{index}"),
-        "function": {"index": index, "name": "weather", "arguments": arguments},
-    });
+    let call = |job: &str, index: u32, arguments: Value| {
+        json!({
+            "id": format!("call_{job}_{index}"),
+            "function": {"index": index, "name": "weather", "arguments": arguments},
+        })
+    };
     assert_eq!(
         steady(whole.json()),
         json!({
@@ -193,7 +194,8 @@ async fn log_probabilities_come_with_the_tokens() {
 #[tokio::test]
 async fn vectors_have_the_length_1_and_those_of_the_older_route_are_as_they_are() {
     let hall = Hall::with(common::echo().embed(3)).await;
-    let body = json!({"model": "bee", "input": ["one", "two"], "truncate": true, "keep_alive": "5m"});
+    let body =
+        json!({"model": "bee", "input": ["one", "two"], "truncate": true, "keep_alive": "5m"});
     let reply = ask(&hall, "/api/embed", body).await;
     let answer = reply.json();
     let vectors = answer["embeddings"].as_array().unwrap();

@@ -53,7 +53,9 @@ async fn a_request_without_a_prompt_is_answered_when_the_model_is_loaded() {
     assert_eq!(loaded[0]["pinned"], false);
 
     // It is loaded already. For ever means that it is never evicted.
-    let again = ask(&hall, "/api/chat", json!({"model": "slow:latest", "messages": [], "keep_alive": -1})).await;
+    let again =
+        ask(&hall, "/api/chat", json!({"model": "slow:latest", "messages": [], "keep_alive": -1}))
+            .await;
     let message = json!({"role": "assistant", "content": ""});
     assert_eq!(
         without_time(again.json()),

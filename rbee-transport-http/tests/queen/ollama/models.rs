@@ -172,7 +172,8 @@ async fn a_pull_tells_its_progress_in_lines_and_a_removal_has_no_answer() {
         assert_eq!(refused.status, StatusCode::NOT_FOUND, "{body}: {}", refused.text());
     }
     drop(model);
-    let objects = lines(&ask(&hall, "/api/pull", json!({"model": "slow", "insecure": false})).await);
+    let objects =
+        lines(&ask(&hall, "/api/pull", json!({"model": "slow", "insecure": false})).await);
     let last = objects.last().unwrap();
     assert!(last["error"].is_string(), "a pull that fails later says so in its stream: {last}");
 }

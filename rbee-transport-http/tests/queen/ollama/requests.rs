@@ -78,7 +78,8 @@ async fn the_worker_gets_the_options() {
 #[tokio::test]
 async fn results_belong_to_the_calls_of_their_names_or_else_in_order() {
     let (hall, worker) = scripted::hall(&["ok"], Finish::Stop).await;
-    let function = |name: &str, arguments: Value| json!({"function": {"name": name, "arguments": arguments}});
+    let function =
+        |name: &str, arguments: Value| json!({"function": {"name": name, "arguments": arguments}});
     let messages = json!([
         {"role": "user", "content": "Go"},
         {"role": "assistant", "content": "", "thinking": "Hm.", "tool_calls": [
@@ -167,8 +168,7 @@ async fn the_requests_of_home_assistant_are_answered() {
     let Chat { messages, tools, thinking, .. } = worker.asked_chat();
     assert_eq!((messages.len(), thinking), (4, Some(false)));
     assert_eq!(messages[3].tool_call_id.as_deref(), Some("call_2_0"));
-    let parameters =
-        r#"{"type":"object","properties":{"name":{"type":"string"}},"required":[]}"#;
+    let parameters = r#"{"type":"object","properties":{"name":{"type":"string"}},"required":[]}"#;
     assert_eq!(tools, [Tool::new("HassTurnOn", "Turns on a device.", parameters)]);
 }
 
@@ -181,7 +181,8 @@ async fn the_requests_of_open_webui_are_answered() {
         "use_mmap": true, "use_mlock": false, "mirostat": 0, "mirostat_eta": 0.1, "mirostat_tau": 5.0, "tfs_z": 1,
         "repeat_last_n": 64,
     });
-    let body = chat(json!({"options": options, "keep_alive": "5m", "stream": true, "num_predict": 77}));
+    let body =
+        chat(json!({"options": options, "keep_alive": "5m", "stream": true, "num_predict": 77}));
     ask(&hall, "/api/chat", body).await;
     let (_, sampling) = worker.asked();
     assert_eq!((sampling.temperature, sampling.max_tokens), (0.7, Some(77)));
@@ -248,7 +249,9 @@ async fn what_would_change_an_answer_and_is_not_supported_is_refused_by_its_plac
             "messages[0].images",
         ),
         (
-            message(json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": [1]}}]})),
+            message(
+                json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": [1]}}]}),
+            ),
             "messages[0].tool_calls[0].function.arguments",
         ),
         (

@@ -53,11 +53,8 @@ impl Worker for Scripted {
 
     async fn execute(&self, run: Run) -> Result<OutputStream> {
         *self.last.lock().unwrap() = Some(run.job);
-        let metrics = Metrics {
-            prompt_tokens: 9,
-            prefill: Duration::from_nanos(1),
-            cached_tokens: Some(5),
-        };
+        let metrics =
+            Metrics { prompt_tokens: 9, prefill: Duration::from_nanos(1), cached_tokens: Some(5) };
         let token = |text: &&str| Output::Token { id: None, text: (*text).into(), logprobs: None };
         let usage = Usage {
             prompt_tokens: 9,

@@ -22,11 +22,13 @@ const LENGTH: &str = "a whole number, 1 or more, or -1 or -2 for no limit";
 /// # Errors
 /// [`ErrorKind::InvalidRequest`] with the place: `options.top_k`.
 pub(super) fn take(fields: &mut Fields<'_>) -> Result<(Sampling, Option<u64>)> {
-    let mut sampling = Sampling::default();
-    // Not a field of Ollama's, but Open WebUI writes the longest answer here.
-    sampling.max_tokens = length(fields)?;
-    sampling.grammar = format(fields)?;
-    sampling.logprobs = logprobs(fields)?;
+    let mut sampling = Sampling {
+        // Not a field of Ollama's, but Open WebUI writes the longest answer here.
+        max_tokens: length(fields)?,
+        grammar: format(fields)?,
+        logprobs: logprobs(fields)?,
+        ..Sampling::default()
+    };
     let seed = match fields.take_raw("options") {
         Some(options) => read(options, &mut sampling)?,
         None => None,
