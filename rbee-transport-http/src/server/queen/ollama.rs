@@ -110,6 +110,8 @@ async fn respond(shared: Shared, kind: Kind, sender: Sender, request: Request) -
     let body = shared.read_body(request).await?;
     let mut ask = Ask::read(kind, body.bytes())?;
     let Some(request) = ask.request.take() else {
+        // A model may take long to load.
+        drop(body);
         let who = (&sender.caller, &sender.locality);
         let reason = load::run(&shared, who, &ask.model, ask.keep_alive).await?;
         return Ok(answer::empty(&ask, reason));

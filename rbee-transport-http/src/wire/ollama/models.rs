@@ -73,9 +73,8 @@ pub struct ShowRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = OllamaShowResponse))]
 pub struct ShowResponse {
-    /// The name of its license, if it is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub license: Option<String>,
+    /// The name of its license; empty if it is unknown.
+    pub license: String,
     /// Always empty: rbee has no Modelfiles.
     pub modelfile: String,
     /// Always empty: rbee has no default options of models.

@@ -93,6 +93,16 @@ async fn a_model_that_cannot_be_loaded_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_model_of_a_worker_without_files_is_loaded_already() {
+    let hall = Hall::new().await;
+    for name in ["bee", "echo", "echo:latest"] {
+        let reply = ask(&hall, "/api/generate", json!({"model": name, "prompt": ""})).await;
+        assert_eq!(reply.json()["done_reason"], "load", "{name}");
+    }
+    assert_eq!(workers(&hall).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_for_no_vectors_loads_the_model() {
     let (hall, _model, ready) = hangar().await;
     ready.add_permits(1);

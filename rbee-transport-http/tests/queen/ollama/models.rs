@@ -107,7 +107,9 @@ async fn a_worker_without_files_is_described_by_what_it_can_do() {
     assert_eq!(shown["capabilities"], json!(["completion", "tools", "thinking"]));
     assert_eq!(
         shown["model_info"],
-        json!({"general.architecture": "unknown", "unknown.context_length": 4096})
+        json!({
+            "general.architecture": "unknown", "general.basename": "script", "unknown.context_length": 4096,
+        })
     );
     assert_eq!(shown["details"]["family"], "");
 }

@@ -243,6 +243,14 @@ async fn what_would_change_an_answer_and_is_not_supported_is_refused_by_its_plac
         (message(json!({"content": "x"})), "messages[0].role"),
         (message(json!({"role": "robot", "content": "x"})), "messages[0].role"),
         (message(json!({"role": "user"})), "messages[0].content"),
+        (
+            message(json!({"role": "user", "content": "x", "tool_name": "f"})),
+            "messages[0].tool_name",
+        ),
+        (
+            message(json!({"role": "user", "content": "x", "tool_call_id": "y"})),
+            "messages[0].tool_call_id",
+        ),
         (message(json!({"role": "user", "content": ["x"]})), "messages[0].content"),
         (
             message(json!({"role": "user", "content": "x", "images": ["aGk="]})),

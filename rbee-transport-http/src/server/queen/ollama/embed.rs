@@ -76,6 +76,8 @@ impl Ask {
         permit: BodyPermit,
     ) -> Result<Option<(rbee_core::JobId, JobAnswer)>> {
         if self.texts.is_empty() {
+            // A model may take long to load.
+            drop(permit);
             let who = (&sender.caller, &sender.locality);
             load::run(shared, who, &self.model, self.keep_alive).await?;
             return Ok(None);

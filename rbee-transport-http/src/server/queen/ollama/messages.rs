@@ -50,7 +50,7 @@ impl Turns {
         let tool: Option<String> = fields.take("tool_name", "the name of a tool")?;
         let tool = tool.filter(|name| !name.is_empty());
         let id: Option<String> = fields.take("tool_call_id", "the id of a tool call")?;
-        let place = fields.name("content");
+        let [place, tool_place] = ["content", "tool_name"].map(|field| fields.name(field));
         // Unsupported fields first: a message with images may well have no text.
         finish(fields, &[rules::MESSAGE])?;
         let content = match content {
@@ -65,14 +65,18 @@ impl Turns {
             self.messages.push(message);
             return Ok(());
         }
+        if tool.is_some() {
+            let message = format!(
+                "{tool_place} is in a message of role {:?}; allowed is \"tool\"",
+                role.as_str()
+            );
+            return Err(
+                Error::for_client(ErrorKind::InvalidRequest, message).with_param(tool_place)
+            );
+        }
         let open = |call: &ToolCall| OpenCall { id: call.id.clone(), name: call.name.clone() };
         self.open.extend(tool_calls.iter().map(open));
-        self.messages.push(Message {
-            name: tool,
-            tool_call_id: id,
-            tool_calls,
-            ..Message::new(role, content)
-        });
+        self.messages.push(Message { tool_call_id: id, tool_calls, ..Message::new(role, content) });
         Ok(())
     }
 

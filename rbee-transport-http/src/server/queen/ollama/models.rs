@@ -45,6 +45,9 @@ use crate::{
     },
 };
 
+/// The tag of a name without one.
+const LATEST: &str = ":latest";
+
 /// When a model expires that stays loaded: so much later than now.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -126,6 +129,7 @@ pub(in crate::server::queen) async fn show(
     let mut fields = Fields::of_body(body.bytes())?;
     let name = named(&mut fields)?;
     finish(fields, &[rules::MODEL])?;
+    drop(body);
     let (models, cluster) = (shared.queen.models(), shared.queen.cluster().await?);
     let mut facts = match openai::known(&shared, &cluster, &caller, &name).await {
         Some(model) => ModelFacts::of(&cluster, &model),
@@ -145,12 +149,12 @@ pub(in crate::server::queen) async fn show(
     let model = models.resolve_in(&name, &cluster)?;
     let info = facts.info.as_deref();
     let shown = ShowResponse {
-        license: info.and_then(|info| info.license.clone()),
+        license: info.and_then(|info| info.license.clone()).unwrap_or_default(),
         modelfile: String::new(),
         parameters: String::new(),
         template: template(&model).await,
         details: details(info),
-        model_info: model_info(info, facts.context),
+        model_info: model_info(&name, info, facts.context),
         // Ollama has no name for the others.
         capabilities: facts
             .capabilities
@@ -226,7 +230,7 @@ pub(super) fn named(fields: &mut Fields<'_>) -> Result<String> {
 
 /// The name as Ollama's clients know it: with a tag. A name with a colon has one, and so has a reference.
 fn tagged(name: &str, names: &[String]) -> String {
-    let with_tag = format!("{name}:latest");
+    let with_tag = format!("{name}{LATEST}");
     if name.contains(':') || names.contains(&with_tag) { name.to_owned() } else { with_tag }
 }
 
@@ -269,9 +273,17 @@ fn short_number(number: u64) -> String {
 }
 
 /// The facts with the names that GGUF files have for them.
-fn model_info(info: Option<&ModelInfo>, context: Option<u32>) -> BTreeMap<String, Value> {
+fn model_info(
+    name: &str,
+    info: Option<&ModelInfo>,
+    context: Option<u32>,
+) -> BTreeMap<String, Value> {
     let family = info.map_or("unknown", |info| &info.architecture);
-    let mut facts = BTreeMap::from([("general.architecture".to_owned(), json!(family))]);
+    let mut facts = BTreeMap::from([
+        ("general.architecture".to_owned(), json!(family)),
+        // Editors show it as the name of the model.
+        ("general.basename".to_owned(), json!(name.strip_suffix(LATEST).unwrap_or(name))),
+    ]);
     let mut put = |name: &str, fact: Option<u64>| {
         if let Some(fact) = fact {
             facts.insert(name.to_owned(), fact.into());
@@ -370,8 +382,9 @@ mod tests {
 
     #[test]
     fn facts_have_the_names_of_gguf_files() {
-        let facts = model_info(None, Some(512));
+        let facts = model_info("bee:latest", None, Some(512));
         assert_eq!(facts["general.architecture"], "unknown");
+        assert_eq!(facts["general.basename"], "bee");
         assert_eq!(facts["unknown.context_length"], 512);
     }
 }
