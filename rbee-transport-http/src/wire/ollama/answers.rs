@@ -59,16 +59,22 @@ pub struct GenerateResponse {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = OllamaTimings))]
 pub struct Timings {
     /// From the request to the end of the answer.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub total_duration: u64,
     /// The part of it before a worker began: in the queue, and while the model was loaded.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub load_duration: u64,
     /// The tokens of the prompt, also those that the worker had cached.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub prompt_eval_count: u64,
     /// How long the worker computed the prompt.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub prompt_eval_duration: u64,
     /// The tokens of the answer.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub eval_count: u64,
     /// How long they took.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub eval_duration: u64,
 }
 
