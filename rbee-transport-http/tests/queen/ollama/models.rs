@@ -149,6 +149,18 @@ async fn loaded_models_are_listed_with_the_time_until_they_are_unloaded() {
 }
 
 #[tokio::test]
+async fn a_loaded_model_with_several_names_is_one_model() {
+    let queen = Queen::builder().alias("ant", "echo");
+    let hall = Hall::of(crate::common::echo(), queen, |server| server).await;
+    let list: LoadedModels = serde_json::from_slice(&hall.get("/api/ps").await.body).unwrap();
+    let names: Vec<&str> = list.models.iter().map(|model| &*model.name).collect();
+    assert_eq!(names, ["ant:latest"], "the other name is bee");
+    let tags: ModelList = serde_json::from_slice(&hall.get("/api/tags").await.body).unwrap();
+    let names: Vec<&str> = tags.models.iter().map(|model| &*model.name).collect();
+    assert_eq!(names, ["ant:latest", "bee:latest"]);
+}
+
+#[tokio::test]
 async fn a_pull_tells_its_progress_in_lines_and_a_removal_has_no_answer() {
     let model = model();
     let hall = hall_with("slow", &model.reference, Settings::default()).await;
