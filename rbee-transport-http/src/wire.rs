@@ -8,6 +8,7 @@ mod error;
 pub mod hive;
 mod listen_host;
 mod log;
+pub mod ollama;
 pub mod openai;
 pub mod policy;
 pub mod queen;

@@ -15,7 +15,7 @@ use crate::{
     answer::AnswerFormat,
     engine::Input,
     error::{Error, ErrorKind, Result},
-    event::{EventKind, EventRef, Finish, JobEvent, Logprobs, Usage},
+    event::{EventKind, EventRef, Finish, JobEvent, Logprobs, Metrics, Usage},
     id::{JobId, WorkerId},
     queen::inbox::Message,
 };
@@ -52,6 +52,8 @@ pub struct JobAnswer {
     pub worker: Option<WorkerId>,
     /// The syntax of its parts: see [`ParsedAnswer::of`](crate::answer::ParsedAnswer::of).
     pub format: AnswerFormat,
+    /// What the worker measured while it computed the prompt; `None` if its engine does not report it.
+    pub metrics: Option<Metrics>,
 }
 
 impl JobHandle {
@@ -98,7 +100,7 @@ impl JobHandle {
         let (mut text, mut tokens, mut vectors) = (String::new(), Vec::new(), Arc::default());
         let mut logprobs = Vec::new();
         let (mut queue_wait, mut worker) = (Duration::ZERO, None);
-        let mut format = AnswerFormat::default();
+        let (mut format, mut metrics) = (AnswerFormat::default(), None);
         std::future::poll_fn(|cx| {
             self.events.poll_read(cx, |_, event| {
                 match event {
@@ -112,7 +114,7 @@ impl JobHandle {
                         logprobs.extend(more.cloned());
                     }
                     EventRef::Vectors(all) => vectors = all.clone(),
-                    EventRef::Metrics(_) => {}
+                    EventRef::Metrics(measured) => metrics = Some(measured),
                     EventRef::End { finish, usage } => end = Ok((finish, usage)),
                     EventRef::Error(error) => end = Err(error.clone()),
                 }
@@ -124,7 +126,18 @@ impl JobHandle {
             return Err(why.clone());
         }
         let (finish, usage) = end?;
-        Ok(JobAnswer { text, tokens, logprobs, vectors, finish, usage, queue_wait, worker, format })
+        Ok(JobAnswer {
+            text,
+            tokens,
+            logprobs,
+            vectors,
+            finish,
+            usage,
+            queue_wait,
+            worker,
+            format,
+            metrics,
+        })
     }
 
     /// Lends the events that are ready; see [`JobEvents::poll_read`].

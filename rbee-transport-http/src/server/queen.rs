@@ -1,4 +1,4 @@
-//! A queen, exposed over HTTP: OpenAI's API, and its own.
+//! A queen, exposed over HTTP: the APIs of OpenAI and of Ollama, and its own.
 //!
 //! Every request passes the [`middleware`]: it gets its correlation id, its token is checked, and an error gets OpenAI's
 //! shape on OpenAI's routes and rbee's elsewhere. There is one file for each group of routes.
@@ -22,6 +22,7 @@ mod local_user;
 mod logs;
 mod middleware;
 mod model_facts;
+mod ollama;
 mod openai;
 #[cfg_attr(not(feature = "openapi"), path = "queen/no_openapi.rs")]
 mod openapi;
@@ -59,7 +60,7 @@ use bounds::Bounds;
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard, request_metrics};
 use crate::{
     token::SharedToken,
-    wire::{self, openai::MODEL, policy as rules, queen as paths},
+    wire::{self, ollama as api, openai::MODEL, policy as rules, queen as paths},
 };
 
 /// Exposes a queen to every client that can reach the port. [`QueenServer`] adds a token and the other features of a
@@ -340,6 +341,20 @@ impl QueenServer {
             .route(paths::EMBEDDINGS, post(openai::embeddings))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
+            .route(api::VERSION, get(ollama::version))
+            .route(api::TAGS, get(ollama::tags))
+            .route(api::SHOW, post(ollama::show))
+            .route(api::PS, get(ollama::ps))
+            .route(api::CHAT, post(ollama::chat))
+            .route(api::GENERATE, post(ollama::generate))
+            .route(api::EMBED, post(ollama::embed))
+            .route(api::EMBEDDINGS, post(ollama::embeddings))
+            .route(api::PULL, post(ollama::pull))
+            .route(api::DELETE, delete(ollama::delete))
+            .route(api::COPY, post(ollama::copy))
+            .route(api::CREATE, post(ollama::create))
+            .route(api::PUSH, post(ollama::push))
+            .route(api::BLOB, post(ollama::blob))
             .route(paths::JOBS, get(jobs::list).post(jobs::submit))
             .route(paths::JOB, get(jobs::show).delete(jobs::cancel))
             .route(paths::JOB_EVENTS, get(jobs::events))

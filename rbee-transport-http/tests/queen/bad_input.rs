@@ -287,7 +287,7 @@ async fn what_is_not_there_is_refused_in_the_shape_that_the_client_knows() {
         (Method::DELETE, "/v1/models/bee", StatusCode::METHOD_NOT_ALLOWED, true),
         (Method::GET, "/v1/models/", StatusCode::NOT_FOUND, true),
         (Method::GET, "/v1/models/%ff", StatusCode::BAD_REQUEST, true),
-        (Method::GET, "/", StatusCode::NOT_FOUND, false),
+        (Method::GET, "/nothing", StatusCode::NOT_FOUND, false),
         (Method::POST, "/health", StatusCode::METHOD_NOT_ALLOWED, false),
         (Method::PATCH, "/v1/jobs", StatusCode::METHOD_NOT_ALLOWED, false),
         (Method::GET, "/v1/jobs/%ff", StatusCode::BAD_REQUEST, false),

@@ -12,6 +12,7 @@ mod encodings;
 mod fleet;
 mod jobs;
 mod names;
+mod ollama;
 mod openai;
 mod operation;
 mod pages;

@@ -1,4 +1,4 @@
-"""Lets most requests name a model that is there, and none ask for what cannot be done in time."""
+"""Lets most requests name a model that is there, and none ask for what cannot be done in time, or unload a model."""
 
 import schemathesis
 
@@ -10,6 +10,9 @@ def before_call(context, case, kwargs):
         return
     if isinstance(body.get("model"), str) and len(body["model"]) % 4:
         body["model"] = "bee-tiny"
+    # Without a prompt, 0 unloads the model that the other requests need.
+    if "keep_alive" in body:
+        body["keep_alive"] = "5m"
     # A request that misses it is answered with 504, as it should be.
     for clock in ("deadline_ms", "timeout_ms"):
         if isinstance(body.get(clock), (int, float)) and 0 < body[clock] < 60_000:

@@ -8,7 +8,7 @@ use rbee_core::{
 
 use crate::{
     token::SharedToken,
-    wire::{self, queen as paths},
+    wire::{self, ollama, queen as paths},
 };
 
 /// The prefix of the keys of tenants.
@@ -24,8 +24,21 @@ pub(super) enum Caller {
 }
 
 /// The paths that a tenant may request.
-const OPEN: [&str; 5] =
-    [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
+const OPEN: [&str; 13] = [
+    paths::CHAT,
+    paths::COMPLETIONS,
+    paths::EMBEDDINGS,
+    paths::OPENAPI,
+    wire::HEALTH,
+    "/",
+    ollama::VERSION,
+    ollama::TAGS,
+    ollama::SHOW,
+    ollama::CHAT,
+    ollama::GENERATE,
+    ollama::EMBED,
+    ollama::EMBEDDINGS,
+];
 
 /// The paths that a tenant may request, with everything below them.
 const OPEN_BELOW: [&str; 2] = [paths::MODELS, paths::JOBS];

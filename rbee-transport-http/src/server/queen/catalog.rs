@@ -34,7 +34,7 @@ use crate::{
 
 #[cfg(feature = "openapi")]
 pub(super) use pull::__path_pull;
-pub(super) use pull::pull;
+pub(super) use pull::{UNSENT, Wanted, fetch, pull, throttled};
 
 /// How long the description of a known model may take, which may ask a hub.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,9 +78,24 @@ pub(super) async fn show(
     locality: Locality,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
+    let mut found = find(&shared, &locality, &query.model).await?;
+    if let Some(hive) = &query.hive {
+        if !found.hives.contains(hive) {
+            return Err(absent(&query.model, hive).into());
+        }
+        found.hives.retain(|id| id == hive);
+    }
+    Ok(response::json(StatusCode::OK, &found))
+}
+
+/// What an operator can know about a model. A hub may be asked.
+///
+/// # Errors
+/// [`ErrorKind::ModelNotFound`] if it is unknown, and as [`Inner::check_model`].
+pub(super) async fn find(shared: &Inner, locality: &Locality, query: &str) -> Result<CatalogEntry> {
     let (models, cluster) = (shared.queen.models(), shared.queen.cluster().await?);
-    let model = named(&shared.queen, &query.model, &cluster)?;
-    let name = models.alias(&query.model).map_or(&*query.model, |(alias, _)| alias);
+    let model = named(&shared.queen, query, &cluster)?;
+    let name = models.alias(query).map_or(query, |(alias, _)| alias);
     let mut found = entries(&shared.queen).await?;
     let known = |entry: &CatalogEntry| {
         let is_of =
@@ -103,16 +118,10 @@ pub(super) async fn show(
             }
             found
         }
-        None => unlisted(&shared, &locality, &query.model).await?,
+        None => unlisted(shared, locality, query).await?,
     };
     found.kind = found.details.as_ref().map(|details| (&details.info).into()).or(found.kind.take());
-    if let Some(hive) = &query.hive {
-        if !found.hives.contains(hive) {
-            return Err(absent(&query.model, hive).into());
-        }
-        found.hives.retain(|id| id == hive);
-    }
-    Ok(response::json(StatusCode::OK, &found))
+    Ok(found)
 }
 
 /// Remove a model from the disks.
@@ -133,6 +142,16 @@ pub(super) async fn remove(
     State(shared): State<Shared>,
     Params(query): Params<ModelQuery>,
 ) -> HandlerResult {
+    remove_from_disks(&shared, &query).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Removes a model from the disk of one hive, or of all that have it.
+///
+/// # Errors
+/// [`ErrorKind::ModelNotFound`] if no disk has it, [`ErrorKind::Conflict`] if a worker has it loaded,
+/// [`ErrorKind::HiveUnreachable`] if a hive with it is not online.
+pub(super) async fn remove_from_disks(shared: &Inner, query: &ModelQuery) -> Result<()> {
     // No hub is asked: what is removed is what is here, under whichever commit.
     let cluster = shared.queen.cluster().await?;
     let model = named(&shared.queen, &query.model, &cluster)?;
@@ -144,15 +163,15 @@ pub(super) async fn remove(
     if let Some(only) = &query.hive {
         if cluster.hive(only).is_none() {
             let message = format!("hive {only} does not exist");
-            return Err(Error::new(ErrorKind::NotFound, message).with_param("hive").into());
+            return Err(Error::new(ErrorKind::NotFound, message).with_param("hive"));
         }
         held.retain(|(hive, _)| hive == only);
         if held.is_empty() {
-            return Err(absent(&query.model, only).into());
+            return Err(absent(&query.model, only));
         }
     }
     if held.is_empty() {
-        return Err(shared.queen.models().unknown(&query.model, None, Some(&cluster)).into());
+        return Err(shared.queen.models().unknown(&query.model, None, Some(&cluster)));
     }
     // All or none, as far as that can be known in advance.
     let in_use = held.iter().find_map(|(hive, model)| {
@@ -166,17 +185,17 @@ pub(super) async fn remove(
             "worker {} on hive {hive} has model {} loaded; stop it first",
             worker.info.id, worker.info.model
         );
-        return Err(Error::new(ErrorKind::Conflict, message).into());
+        return Err(Error::new(ErrorKind::Conflict, message));
     }
     let is_away = |hive: &HiveId| cluster.hive(hive).is_none_or(|view| !view.online);
     if let Some((hive, _)) = held.iter().find(|(hive, _)| is_away(hive)) {
         let message = format!("hive {hive} has the model, and is not online");
-        return Err(Error::new(ErrorKind::HiveUnreachable, message).into());
+        return Err(Error::new(ErrorKind::HiveUnreachable, message));
     }
     for (hive, model) in held {
         shared.queen.models().remove(hive, model).await?;
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    Ok(())
 }
 
 /// The reference of the model for a hive; may ask a hub.

@@ -176,10 +176,15 @@ impl Inner {
     }
 }
 
-/// The response for an unknown path.
-pub(super) async fn not_found(request: Request) -> Refused {
+/// The response for an unknown path. The root is one too, so that an application can have pages of its own there; else
+/// clients of Ollama's API find out there that the server has it.
+pub(super) async fn not_found(request: Request) -> HandlerResult {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if is_read && request.uri().path() == "/" {
+        return Ok(wire::ollama::RUNNING.into_response());
+    }
     let message = format!("there is no path {}", request.uri().path());
-    Error::for_client(ErrorKind::NotFound, message).into()
+    Err(Error::for_client(ErrorKind::NotFound, message).into())
 }
 
 /// The response for a known path with another method.

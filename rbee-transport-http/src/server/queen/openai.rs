@@ -29,7 +29,7 @@ pub(super) use embeddings::__path_embeddings;
 pub(super) use embeddings::embeddings;
 #[cfg(feature = "openapi")]
 pub(super) use models::{__path_model, __path_models};
-pub(super) use models::{model, models};
+pub(super) use models::{known, model, models, visible};
 pub(super) use request::job;
 #[cfg(test)]
 pub(super) use rules::TABLES;

@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, shutdown,
-    tenants, workers,
+    catalog, doctor, estimate, health, hives, jobs, logs, ollama, openai, policy, replays,
+    shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -26,12 +26,15 @@ const TOKEN: &str = "token";
 #[openapi(
     info(
         title = "rbee",
-        description = "A queen: OpenAI's API for applications, and its own for operators.\n\n\
-            Every answer carries `x-correlation-id`. Errors are in OpenAI's shape on OpenAI's routes, and \
+        description = "A queen: the APIs of OpenAI and Ollama for applications, and its own for operators.\n\n\
+            Every answer carries `x-correlation-id`. Errors are in OpenAI's shape on OpenAI's routes, in Ollama's on Ollama's, and \
             `{\"error\": {\"code\", \"message\", \"details\", \"correlation_id\"}}` elsewhere.",
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        ollama::version, ollama::tags, ollama::show, ollama::ps, ollama::chat, ollama::generate,
+        ollama::embed, ollama::embeddings, ollama::pull, ollama::delete,
+        ollama::copy, ollama::create, ollama::push, ollama::blob,
         jobs::submit, jobs::list, jobs::show, jobs::cancel, jobs::events,
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         hives::doctor, hives::logs,
@@ -70,13 +73,23 @@ impl Modify for Bearer {
     }
 }
 
-/// Closes the schemas of OpenAI's requests: fields that are not described are refused.
+/// Closes the schemas of OpenAI's and Ollama's requests: fields that are not described are refused.
 struct Closed;
 
 impl Modify for Closed {
     fn modify(&self, document: &mut Document) {
         let schemas = &mut document.components.get_or_insert_default().schemas;
-        for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "JobRequest"] {
+        let closed = [
+            "ChatRequest",
+            "CompletionRequest",
+            "EmbeddingRequest",
+            "JobRequest",
+            "OllamaChatRequest",
+            "OllamaEmbedRequest",
+            "OllamaEmbeddingsRequest",
+            "OllamaGenerateRequest",
+        ];
+        for name in closed {
             let Some(RefOr::T(schema)) = schemas.get(name).cloned() else { continue };
             if let Some(mut whole) = merged(&schema, schemas) {
                 // A job is any of the three; its text says so.

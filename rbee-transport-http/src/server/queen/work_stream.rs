@@ -10,21 +10,24 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::future::BoxFuture;
+use http::{HeaderValue, header};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{keep_alive::Ticker, stream_headers};
-use crate::wire::sse;
+use crate::wire::{ollama::NDJSON, sse};
 
-/// Events on the progress of some work, and the event with its result. The work is dropped if the client disconnects.
+/// Events on the progress of some work, and the event with its result. The work is dropped if the client disconnects. They
+/// are server-sent events, or JSON objects, one in each line.
 pub(super) struct WorkStream {
     told: mpsc::Receiver<Bytes>,
     /// `None` once it is done.
     work: Option<BoxFuture<'static, Bytes>>,
     ticker: Ticker,
+    is_lines: bool,
 }
 
 impl WorkStream {
@@ -33,13 +36,27 @@ impl WorkStream {
         told: mpsc::Receiver<Bytes>,
         work: impl Future<Output = Bytes> + Send + 'static,
     ) -> Self {
-        Self { told, work: Some(Box::pin(work)), ticker: Ticker::new() }
+        Self { told, work: Some(Box::pin(work)), ticker: Ticker::new(), is_lines: false }
+    }
+
+    /// The same with lines of JSON instead of frames.
+    pub(super) fn lines(
+        told: mpsc::Receiver<Bytes>,
+        work: impl Future<Output = Bytes> + Send + 'static,
+    ) -> Self {
+        Self { is_lines: true, ..Self::new(told, work) }
     }
 }
 
 impl IntoResponse for WorkStream {
     fn into_response(self) -> Response {
-        (stream_headers(), Body::from_stream(self)).into_response()
+        let is_lines = self.is_lines;
+        let mut response = (stream_headers(), Body::from_stream(self)).into_response();
+        if is_lines {
+            let value = HeaderValue::from_static(NDJSON);
+            response.headers_mut().insert(header::CONTENT_TYPE, value);
+        }
+        response
     }
 }
 
@@ -71,7 +88,12 @@ impl Stream for WorkStream {
         }
         if out.is_empty() {
             ready!(this.ticker.poll_due(cx));
-            sse::put_comment(&mut out, "working");
+            if this.is_lines {
+                // White space before the next object.
+                out.put_u8(b' ');
+            } else {
+                sse::put_comment(&mut out, "working");
+            }
         } else {
             this.ticker.heard();
         }

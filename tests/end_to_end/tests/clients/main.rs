@@ -6,6 +6,8 @@
 mod embeddings;
 #[cfg(target_os = "linux")]
 mod engines;
+#[cfg(target_os = "linux")]
+mod ollama;
 mod sdks;
 #[cfg(target_os = "linux")]
 mod tools;

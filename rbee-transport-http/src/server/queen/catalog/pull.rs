@@ -10,12 +10,16 @@ use axum::{
     response::IntoResponse,
 };
 use bytes::Bytes;
-use rbee_core::{CorrelationId, Error, ErrorKind, HiveId, ModelRef, Queen, Result, hive::Progress};
+use rbee_core::{
+    Error, ErrorKind, HiveId, ModelRef, Queen, Result,
+    hive::{Progress, ProgressUpdate},
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{super::Shared, locate, refuse_unknown};
 use crate::{
     server::queen::{
+        Inner,
         caller::Caller,
         local_user::Locality,
         middleware::{HandlerResult, RequestId},
@@ -31,7 +35,7 @@ use crate::{
 /// The shortest interval between two progress events of a hive, in milliseconds.
 const PROGRESS_MS: u64 = 100;
 /// How many progress events may be unsent; more are ignored.
-const UNSENT: usize = 16;
+pub(in crate::server::queen) const UNSENT: usize = 16;
 
 /// Put a model on a hive's disk: a stream of `progress` events, then `done` or `error`. Disconnecting ends the pull;
 /// pulling the model again continues with what has arrived.
@@ -55,13 +59,18 @@ pub(in crate::server::queen) async fn pull(
     request: Request,
 ) -> HandlerResult {
     let order: Pull = shared.read_json(request).await?;
-    shared.check_model(&locality, &order.model).await?;
-    let model = locate(&shared.queen, &order.model).await?;
-    refuse_unknown(&shared.queen, &model).await?;
-    let hives = hives(&shared.queen, &model, order.hive).await?;
+    let wanted = Wanted::of(&shared, &locality, order).await?;
     let (tell, told) = mpsc::channel(UNSENT);
-    let wanted = Wanted { model, hives, verify: order.verify };
-    let work = fetch(shared.queen.clone(), wanted, tell, mark);
+    let queen = shared.queen.clone();
+    let work = async move {
+        match fetch(&queen, &wanted, |hive| progress(hive.clone(), tell.clone())).await {
+            Ok(pulled) => frame(pull_event::DONE, &pulled),
+            Err(error) => frame(
+                pull_event::ERROR,
+                &ErrorBody::new(&Caller::Operator.error(&error), Some(&mark)).error,
+            ),
+        }
+    };
     Ok(WorkStream::new(told, work).into_response())
 }
 
@@ -90,25 +99,49 @@ async fn hives(queen: &Queen, model: &ModelRef, wanted: Option<HiveId>) -> Resul
 }
 
 /// The model to fetch, and the hives to fetch it to.
-struct Wanted {
+pub(in crate::server::queen) struct Wanted {
     model: ModelRef,
     hives: Vec<HiveId>,
     verify: bool,
 }
 
-/// Fetches the model to all hives concurrently, and returns the last event.
-async fn fetch(
-    queen: Queen,
-    Wanted { model, hives, verify }: Wanted,
-    tell: mpsc::Sender<Bytes>,
-    mark: CorrelationId,
-) -> Bytes {
+impl Wanted {
+    /// Checks an order, and finds out what it means.
+    ///
+    /// # Errors
+    /// If the sender may not name the model, if nobody has it, and if no hive can take it.
+    pub(in crate::server::queen) async fn of(
+        shared: &Inner,
+        locality: &Locality,
+        order: Pull,
+    ) -> Result<Self> {
+        shared.check_model(locality, &order.model).await?;
+        let model = locate(&shared.queen, &order.model).await?;
+        refuse_unknown(&shared.queen, &model).await?;
+        let hives = hives(&shared.queen, &model, order.hive).await?;
+        Ok(Self { model, hives, verify: order.verify })
+    }
+
+    /// The model.
+    pub(in crate::server::queen) fn model(&self) -> &ModelRef {
+        &self.model
+    }
+}
+
+/// Fetches the model to all hives concurrently.
+///
+/// # Errors
+/// The first error of a hive, after all have ended.
+pub(in crate::server::queen) async fn fetch(
+    queen: &Queen,
+    Wanted { model, hives, verify }: &Wanted,
+    progress: impl Fn(&HiveId) -> Progress,
+) -> Result<Pulled> {
     let fetches = hives.iter().map(|hive| {
-        let progress = progress(hive.clone(), tell.clone());
-        let (queen, model) = (&queen, &model);
+        let progress = progress(hive);
         let fetch = async move {
             let mut damaged = Vec::new();
-            if verify {
+            if *verify {
                 match queen.models().verify(hive.clone(), model.clone(), progress.clone()).await {
                     Ok(damage) => damaged.extend(damage.into_iter().map(|damage| damage.file)),
                     // It is downloaded for the first time, and its checksums are compared on the way.
@@ -123,24 +156,26 @@ async fn fetch(
     });
     // Every one to its end: a machine that fails does not keep the others from getting the model.
     let fetched = futures_util::future::join_all(fetches).await;
-    match fetched.into_iter().collect::<Result<Vec<_>>>() {
-        Ok(there) => {
-            let bytes = there.iter().map(|(model, _)| model.bytes).max().unwrap_or_default();
-            let mut repaired: Vec<_> = there.into_iter().flat_map(|(_, damaged)| damaged).collect();
-            repaired.sort_unstable();
-            repaired.dedup();
-            let pulled = Pulled { model: model.to_string(), bytes, hives, repaired };
-            frame(pull_event::DONE, &pulled)
-        }
-        Err(error) => frame(
-            pull_event::ERROR,
-            &ErrorBody::new(&Caller::Operator.error(&error), Some(&mark)).error,
-        ),
-    }
+    let there = fetched.into_iter().collect::<Result<Vec<_>>>()?;
+    let bytes = there.iter().map(|(model, _)| model.bytes).max().unwrap_or_default();
+    let mut repaired: Vec<_> = there.into_iter().flat_map(|(_, damaged)| damaged).collect();
+    repaired.sort_unstable();
+    repaired.dedup();
+    Ok(Pulled { model: model.to_string(), bytes, hives: hives.clone(), repaired })
 }
 
-/// Reports progress at intervals.
 fn progress(hive: HiveId, tell: mpsc::Sender<Bytes>) -> Progress {
+    throttled(move |update| {
+        let progress = PullProgress { hive: hive.clone(), progress: update.into() };
+        // If there is no room for it, a later one follows.
+        let _ = tell.try_send(frame(pull_event::PROGRESS, &progress));
+    })
+}
+
+/// Reports progress at intervals, and at the end.
+pub(in crate::server::queen) fn throttled(
+    tell: impl Fn(ProgressUpdate) + Send + Sync + 'static,
+) -> Progress {
     let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     Progress::new(move |update| {
         let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -149,8 +184,6 @@ fn progress(hive: HiveId, tell: mpsc::Sender<Bytes>) -> Progress {
             return;
         }
         next.store(now.saturating_add(PROGRESS_MS), Ordering::Relaxed);
-        let progress = PullProgress { hive: hive.clone(), progress: update.into() };
-        // If there is no room for it, a later one follows.
-        let _ = tell.try_send(frame(pull_event::PROGRESS, &progress));
+        tell(update);
     })
 }

@@ -41,26 +41,50 @@ pub(in crate::server::queen) async fn models(
     caller: Caller,
 ) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
-    let mut data = Vec::new();
-    let mut names: BTreeSet<_> = catalog::names(&shared.queen, &cluster).into_keys().collect();
+    let names = visible(&shared, &cluster, &caller).await;
+    let data: Vec<_> = names.into_iter().map(|name| describe(&shared, &cluster, name)).collect();
+    let id = |model: Option<&Model>| model.map(|model| model.id.clone());
+    let (first_id, last_id) = (id(data.first()), id(data.last()));
+    let list = ModelList { object: "list".into(), data, has_more: false, first_id, last_id };
+    Ok(response::json(StatusCode::OK, &list))
+}
+
+/// The names of the models that the caller may request.
+pub(in crate::server::queen) async fn visible(
+    shared: &Inner,
+    cluster: &ClusterView,
+    caller: &Caller,
+) -> Vec<String> {
+    let mut names: BTreeSet<_> = catalog::names(&shared.queen, cluster).into_keys().collect();
     // A reference of its limits goes by the name that it has there, and not by the commit that is on a disk.
     let listed = caller.tenant().and_then(|tenant| shared.queen.tenants().limits_of(tenant).models);
     names.extend(listed.into_iter().flatten().filter(|name| {
         let model = shared.queen.models().resolve(name);
         model.is_ok_and(|model| {
             let mut aliased = shared.queen.models().aliases().values();
-            knows(&cluster, &model) && !aliased.any(|aliased| model.is_of(aliased))
+            knows(cluster, &model) && !aliased.any(|aliased| model.is_of(aliased))
         })
     }));
+    let mut visible = Vec::with_capacity(names.len());
     for name in names {
-        if may_ask(&shared, &caller, &name).await {
-            data.push(describe(&shared, &cluster, name));
+        if may_ask(shared, caller, &name).await {
+            visible.push(name);
         }
     }
-    let id = |model: Option<&Model>| model.map(|model| model.id.clone());
-    let (first_id, last_id) = (id(data.first()), id(data.last()));
-    let list = ModelList { object: "list".into(), data, has_more: false, first_id, last_id };
-    Ok(response::json(StatusCode::OK, &list))
+    visible
+}
+
+/// The model of this name, if there is one that the caller may request.
+pub(in crate::server::queen) async fn known(
+    shared: &Inner,
+    cluster: &ClusterView,
+    caller: &Caller,
+    name: &str,
+) -> Option<ModelRef> {
+    let models = shared.queen.models();
+    let model = models.resolve_in(name, cluster).ok()?;
+    let is_known = models.alias(name).is_some() || knows(cluster, &model);
+    (is_known && may_ask(shared, caller, name).await).then_some(model)
 }
 
 /// Get a model. Its name may contain slashes and colons.
@@ -83,11 +107,8 @@ pub(in crate::server::queen) async fn model(
     Name(id): Name,
 ) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
-    let models = shared.queen.models();
-    let is_known = models
-        .resolve_in(&id, &cluster)
-        .is_ok_and(|model| models.alias(&id).is_some() || knows(&cluster, &model));
-    if !is_known || !may_ask(&shared, &caller, &id).await {
+    if known(&shared, &cluster, &caller, &id).await.is_none() {
+        let models = shared.queen.models();
         return Err(models.unknown(&id, caller.tenant(), Some(&cluster)).into());
     }
     Ok(response::json(StatusCode::OK, &describe(&shared, &cluster, id)))
