@@ -51,7 +51,7 @@ pub(super) struct ModelFacts {
 }
 
 impl ModelFacts {
-    /// The facts about a model. A worker knows best what it can do. Without one, what its files describe is told.
+    /// The facts about a model. A worker knows best what it can do; without one, its files describe it.
     pub(super) fn of(cluster: &ClusterView, model: &ModelRef) -> Self {
         let held = cluster.hives().flat_map(|hive| hive.models.values());
         let mut held = held.filter(|held| held.model.is_of(model) && held.info.is_some());
