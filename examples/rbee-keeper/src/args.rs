@@ -95,6 +95,11 @@ impl Global {
         self.token_file.as_deref().and_then(rbee_core::private_files::exposed)
     }
 
+    /// The files that the key and the certificates are in.
+    pub(crate) fn files(&self) -> CredentialFiles {
+        CredentialFiles { token: self.token_file.clone(), ca_cert: self.ca_cert.clone() }
+    }
+
     pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
         let mut credentials = Credentials::default();
         if let Some(path) = &self.token_file {
@@ -107,6 +112,13 @@ impl Global {
         }
         Ok(credentials)
     }
+}
+
+/// The files that the key and the certificates are in, wherever they were named.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CredentialFiles {
+    pub(crate) token: Option<PathBuf>,
+    pub(crate) ca_cert: Option<PathBuf>,
 }
 
 /// The options given on the command line itself, and the address in the variable.

@@ -24,6 +24,8 @@ pub(crate) use answers::failure_in;
 pub use stream::Events;
 
 const USER_AGENT: &str = concat!("rbee/", env!("CARGO_PKG_VERSION"));
+/// What the `Authorization` header has before the key.
+const SCHEME: &str = "Bearer ";
 /// The timeout of an answer that is not a stream.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of the head of a stream: the queen answers at once, and sends comments while a model loads.
@@ -41,7 +43,7 @@ pub struct Credentials {
 impl Credentials {
     /// Sets the key. An error does not repeat it.
     pub fn with_key(mut self, key: &str) -> Result<Self, Failure> {
-        let header = HeaderValue::try_from(format!("Bearer {}", key.trim()));
+        let header = HeaderValue::try_from(format!("{SCHEME}{}", key.trim()));
         let mut header = header.map_err(|_| {
             Failure::usage("the key has characters that cannot be sent; allowed is printable ASCII")
         })?;
@@ -92,6 +94,11 @@ impl Client {
     /// The same client for a queen at another address.
     pub(crate) fn at(&self, address: Address) -> Self {
         Self { address, ..self.clone() }
+    }
+
+    /// The key that is sent to the queen.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.key.as_ref()?.to_str().ok()?.strip_prefix(SCHEME)
     }
 
     /// The queen's address.

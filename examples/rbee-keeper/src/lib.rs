@@ -21,7 +21,7 @@ pub use client::{Client, Events, Reply};
 pub use failure::{Exit, Failure};
 pub use screen::{Column, Facts, Screen, Table, human, text};
 
-use args::Typed;
+use args::{CredentialFiles, Typed};
 use clap::FromArgMatches;
 use rbee_transport_http::Program;
 
@@ -31,6 +31,7 @@ struct Keeper {
     client: Client,
     screen: Screen,
     typed: Typed,
+    files: CredentialFiles,
 }
 
 /// The whole program: reads the command line, runs the command, and returns the exit code.
@@ -79,7 +80,8 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli, typed: Typed, screen: &Screen) -> Result<Exit, Failure> {
     let address = cli.global.host.clone().unwrap_or_default();
     let client = Client::new(address, &cli.global.credentials()?)?;
-    let keeper = Keeper { client, screen: screen.clone(), typed };
+    let files = cli.global.files();
+    let keeper = Keeper { client, screen: screen.clone(), typed, files };
     let ended = cli.verb.run(&keeper).await;
     match ended {
         Err(failure) if failure.can_start_a_queen() && cli.verb.needs_a_queen() => {

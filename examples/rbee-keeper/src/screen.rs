@@ -195,6 +195,21 @@ impl Screen {
         }
     }
 
+    /// Writes a line of a unified diff to standard error, whole and in the color of its sign.
+    pub(crate) fn diff_line(&self, line: &str) {
+        if self.inner.quiet {
+            return;
+        }
+        let line = text::harmless_line(line);
+        let painted = match line.chars().next() {
+            Some('+') => Style::Green.paint(&line, self.inner.paints.1),
+            Some('-') => Style::Red.paint(&line, self.inner.paints.1),
+            _ => line.into_owned(),
+        };
+        // If standard error cannot be written, nobody reads it.
+        let _ = writeln!(io::stderr().lock(), "{painted}");
+    }
+
     /// Writes a warning to standard error.
     pub fn warn(&self, line: &str) {
         if !self.inner.quiet {

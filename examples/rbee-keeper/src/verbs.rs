@@ -7,8 +7,10 @@ mod chat;
 mod doctor;
 mod estimate;
 mod events;
+mod foreground;
 mod hives;
 mod jobs;
+mod launch;
 mod load;
 mod logs;
 mod policy;
@@ -44,6 +46,8 @@ pub(crate) enum Verb {
     Run(run::Run),
     /// Chat with a model
     Chat(chat::Chat),
+    /// Start a coding client with a model of the queen
+    Launch(launch::Launch),
     /// Download a model to the disks of the hives
     Pull(pull::Pull),
     /// List the models
@@ -95,6 +99,7 @@ impl Verb {
             Self::Shutdown(verb) => verb.run(keeper).await,
             Self::Run(verb) => verb.run(keeper).await,
             Self::Chat(verb) => verb.run(keeper).await,
+            Self::Launch(verb) => verb.run(keeper).await,
             Self::Pull(verb) => verb.run(keeper).await,
             Self::Ls(verb) => verb.run(keeper).await,
             Self::Ps(verb) => verb.run(keeper).await,

@@ -21,6 +21,7 @@ use rbee_transport_http::{
 
 use own_config::OwnConfig;
 
+use super::foreground::{cannot_start, in_the_foreground};
 use crate::{
     Address, Client, Keeper,
     args::Typed,
@@ -397,11 +398,6 @@ fn unwritable(path: &Path, cause: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, "CONFIG", format!("{} cannot be written: {cause}", path.display()))
 }
 
-fn cannot_start(command: &Command, cause: &std::io::Error) -> Failure {
-    let program = command.get_program().display();
-    Failure::new(Exit::Failed, "NOT_STARTED", format!("{program} cannot be started: {cause}"))
-}
-
 /// The last lines that were written since this start.
 fn last_lines(log: &Log<'_>) -> String {
     use std::io::{Read as _, Seek as _, SeekFrom};
@@ -436,26 +432,6 @@ fn away_from_the_terminal(command: &mut Command) {
         const DETACHED_PROCESS: u32 = 8;
         command.creation_flags(DETACHED_PROCESS);
     }
-}
-
-/// Replaces this process by the queen's program, so that signals reach it and its exit code is passed on. Returns only
-/// if it cannot be started.
-#[cfg(unix)]
-fn in_the_foreground(command: &mut Command) -> Result<Failure, Failure> {
-    use std::os::unix::process::CommandExt as _;
-    let cause = command.exec();
-    Ok(cannot_start(command, &cause))
-}
-
-/// Runs the queen's program and waits for its end.
-#[cfg(not(unix))]
-fn in_the_foreground(command: &mut Command) -> Result<Failure, Failure> {
-    let status = command.status().map_err(|cause| cannot_start(command, &cause))?;
-    Ok(Failure::new(
-        if status.success() { Exit::Ok } else { Exit::Failed },
-        "ENDED",
-        format!("{PROGRAM} ended with {status}"),
-    ))
 }
 
 #[cfg(test)]

@@ -18,13 +18,14 @@ async fn all_end_with(hall: &Hall, code: i32, says: &[&str], commands: &[&str]) 
 }
 
 /// One command of each kind that asks the queen.
-const ASKING: [&str; 21] = [
+const ASKING: [&str; 22] = [
     "ls",
     "ps",
     "status",
     "doctor",
     "show bee",
     "run bee hello",
+    "launch codex --print",
     "pull bee",
     "load bee",
     "load bee --estimate-only",
@@ -55,6 +56,7 @@ async fn what_does_not_exist_is_not_found_by_every_command() {
         "unload nosuch",
         "pin nosuch",
         "bench nosuch",
+        "launch codex --print --model nosuch",
         "jobs submit nosuch hello",
     ];
     all_end_with(&hall, 4, &["MODEL_NOT_FOUND", "no worker has nosuch loaded"], &models).await;

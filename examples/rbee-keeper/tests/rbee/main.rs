@@ -11,6 +11,8 @@ mod exits;
 mod files;
 mod fleet;
 mod follow;
+#[cfg(unix)]
+mod launch;
 mod policy;
 #[cfg(target_os = "linux")]
 mod real;
