@@ -8,6 +8,7 @@ mod error;
 pub mod hive;
 mod listen_host;
 mod log;
+pub mod messages;
 pub mod openai;
 pub mod policy;
 pub mod queen;

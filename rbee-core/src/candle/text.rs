@@ -8,6 +8,7 @@ pub(super) mod detokenizer;
 #[allow(dead_code)]
 pub(super) mod gguf;
 mod jinja;
+mod late_instructions;
 pub(super) mod prompt;
 mod scored;
 mod stop;

@@ -6,6 +6,7 @@ use rbee_core::{
     HiveId, Job, JobId, Run, WorkerId, WorkerInfo, WorkerSpec,
     event::Logprobs,
     models::CachePool,
+    request::Task,
     worker::{Resume, WorkerHealth},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use super::{ErrorInfo, LogStyle, ProgressBody, engine::EngineCommand};
 pub const EXECUTE: &str = "/v1/execute";
 /// `POST`: end a run ([`Cancel`]); idempotent.
 pub const CANCEL: &str = "/v1/cancel";
+/// `POST`: count the tokens of a prompt ([`CountTokens`]); responds with [`CountedTokens`].
+pub const COUNT_TOKENS: &str = "/v1/count_tokens";
 /// `POST` with `Upgrade: rbee-link/1` ([`LINK_PROTOCOL`]): from then on the connection carries frames of many runs.
 pub const LINK: &str = "/v1/link";
 
@@ -40,6 +43,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", super::SHUTDOWN),
     ("POST", EXECUTE),
     ("POST", CANCEL),
+    ("POST", COUNT_TOKENS),
     ("POST", LINK),
     ("POST", RELOAD),
 ];
@@ -184,6 +188,20 @@ pub struct Cancel {
 pub struct Cancelled {
     /// True if there was such a run. It is over when this response is sent.
     pub was_running: bool,
+}
+
+/// The prompt whose tokens are counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CountTokens {
+    /// The task with the prompt.
+    pub task: Arc<Task>,
+}
+
+/// The number of tokens of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedTokens {
+    /// The number, with those of the chat template.
+    pub tokens: u32,
 }
 
 /// The phase of a worker process.
