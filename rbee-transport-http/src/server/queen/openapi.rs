@@ -14,7 +14,7 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, shutdown,
+    catalog, doctor, estimate, health, hives, jobs, logs, messages, openai, policy, replays, shutdown,
     tenants, workers,
 };
 use crate::server::response;
@@ -26,12 +26,13 @@ const TOKEN: &str = "token";
 #[openapi(
     info(
         title = "rbee",
-        description = "A queen: OpenAI's API for applications, and its own for operators.\n\n\
-            Every answer carries `x-correlation-id`. Errors are in OpenAI's shape on OpenAI's routes, and \
+        description = "A queen: OpenAI's API and Anthropic's Messages API for applications, and its own for operators.\n\n\
+            Every answer carries `x-correlation-id`. Errors are in the shape of the API on OpenAI's and Anthropic's routes, and \
             `{\"error\": {\"code\", \"message\", \"details\", \"correlation_id\"}}` elsewhere.",
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        messages::create, messages::count_tokens,
         jobs::submit, jobs::list, jobs::show, jobs::cancel, jobs::events,
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         hives::doctor, hives::logs,
@@ -45,6 +46,7 @@ const TOKEN: &str = "token";
     ),
     components(schemas(
         crate::wire::openai::ChatChunk,
+        crate::wire::messages::StreamEvent,
         crate::wire::queen::Started,
         crate::wire::queen::Metrics,
         crate::wire::queen::LogLine,
@@ -70,13 +72,20 @@ impl Modify for Bearer {
     }
 }
 
-/// Closes the schemas of OpenAI's requests: fields that are not described are refused.
+/// Closes the schemas of requests of OpenAI's and Anthropic's APIs: fields that are not described are refused.
 struct Closed;
 
 impl Modify for Closed {
     fn modify(&self, document: &mut Document) {
         let schemas = &mut document.components.get_or_insert_default().schemas;
-        for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "JobRequest"] {
+        for name in [
+            "ChatRequest",
+            "CompletionRequest",
+            "EmbeddingRequest",
+            "JobRequest",
+            "MessagesRequest",
+            "CountTokensRequest",
+        ] {
             let Some(RefOr::T(schema)) = schemas.get(name).cloned() else { continue };
             if let Some(mut whole) = merged(&schema, schemas) {
                 // A job is any of the three; its text says so.
