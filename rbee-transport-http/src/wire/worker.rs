@@ -268,6 +268,8 @@ mod tests {
     fn the_bodies_on_the_page_about_the_protocol_are_understood() {
         let execute: Execute = documented("json execute");
         assert!(!execute.job.streamed && execute.resume.is_empty());
+        let count: CountTokens = documented("json count");
+        assert!(matches!(*count.task, Task::Generate { .. }));
         let health: Health = documented("json");
         assert_eq!(health.links, [LINK_PROTOCOL]);
         assert_eq!(health.info.unwrap().id, health.worker);

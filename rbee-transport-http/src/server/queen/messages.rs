@@ -30,8 +30,7 @@ use crate::{
     wire::{
         AnthropicErrorBody,
         messages::{
-            COUNT_TOKENS, CountTokensRequest, MESSAGES, MessageAnswer, MessagesRequest,
-            TokensCount,
+            COUNT_TOKENS, CountTokensRequest, MESSAGES, MessageAnswer, MessagesRequest, TokensCount,
         },
         sse::ServerSentEvent,
     },

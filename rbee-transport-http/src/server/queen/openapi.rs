@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, messages, openai, policy, replays, shutdown,
-    tenants, workers,
+    catalog, doctor, estimate, health, hives, jobs, logs, messages, openai, policy, replays,
+    shutdown, tenants, workers,
 };
 use crate::server::response;
 

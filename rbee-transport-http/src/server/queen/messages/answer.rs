@@ -47,7 +47,8 @@ fn message(answer: &JobAnswer, about: &About) -> MessageAnswer {
     if !parsed.content.is_empty() {
         content.push(AnswerBlock::Text { text: parsed.content });
     }
-    let (calls, mut are_complete) = (parsed.tool_calls.len(), parsed.is_complete && !parsed.tool_calls.is_empty());
+    let (calls, mut are_complete) =
+        (parsed.tool_calls.len(), parsed.is_complete && !parsed.tool_calls.is_empty());
     for (at, call) in parsed.tool_calls.into_iter().enumerate() {
         // The arguments of a call that was cut off are no object, and a client must not execute it with others.
         let is_whole = parsed.is_complete || at + 1 < calls;

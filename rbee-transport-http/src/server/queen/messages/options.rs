@@ -112,11 +112,7 @@ pub(super) fn sampling(fields: &mut Fields<'_>) -> Result<Sampling> {
 }
 
 /// Reads a field that must be one of these texts.
-fn one_of<'a>(
-    fields: &mut Fields<'_>,
-    name: &str,
-    allowed: &[&'a str],
-) -> Result<Option<&'a str>> {
+fn one_of<'a>(fields: &mut Fields<'_>, name: &str, allowed: &[&'a str]) -> Result<Option<&'a str>> {
     let Some(value) = fields.take_raw(name) else { return Ok(None) };
     let place = fields.name(name);
     let text: String = parse(value, &place, &listed(allowed))?;

@@ -44,7 +44,8 @@ fn of_conversation(param: &str, places: &[Place]) -> Option<String> {
     if rest == ".tool_call_id" {
         return Some(format!("{}.tool_use_id", place.message));
     }
-    let Some((at, field)) = rest.strip_prefix(".tool_calls[").and_then(|it| it.split_once("].function."))
+    let Some((at, field)) =
+        rest.strip_prefix(".tool_calls[").and_then(|it| it.split_once("].function."))
     else {
         return Some(place.message.clone());
     };

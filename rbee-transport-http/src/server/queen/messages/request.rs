@@ -69,3 +69,7 @@ impl Ask {
         Ok(Self { model, request, tools, is_streamed, shows_thinking: thinking.is_shown })
     }
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

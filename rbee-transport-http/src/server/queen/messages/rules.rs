@@ -70,12 +70,8 @@ pub(super) const TOOL_RESULT: &[(&str, Rule)] =
     &[("cache_control", Ignored), ("toolset_name", Nothing)];
 
 /// Of a block of thinking. The model does not read it, as chat templates leave it out of earlier turns.
-pub(super) const THINKING_BLOCK: &[(&str, Rule)] = &[
-    ("cache_control", Ignored),
-    ("data", AnyText),
-    ("signature", AnyText),
-    ("thinking", AnyText),
-];
+pub(super) const THINKING_BLOCK: &[(&str, Rule)] =
+    &[("cache_control", Ignored), ("data", AnyText), ("signature", AnyText), ("thinking", AnyText)];
 
 /// Of a tool. Arguments always follow the schema, whether that is requested or not, and are streamed as they come.
 pub(super) const TOOL: &[(&str, Rule)] = &[

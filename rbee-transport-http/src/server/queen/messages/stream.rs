@@ -77,8 +77,7 @@ impl EventWriter {
         self.begin(None, out);
         self.close(out);
         self.open = Some(block);
-        let event =
-            StreamEvent::ContentBlockStart { index: self.index, content_block: content() };
+        let event = StreamEvent::ContentBlockStart { index: self.index, content_block: content() };
         put(out, "content_block_start", &event);
     }
 
@@ -96,7 +95,9 @@ impl EventWriter {
 
     /// Adds text to the open block. A token costs only its text, escaped into the buffer.
     fn add(&self, kind: &str, field: &str, text: &str, out: &mut BytesMut) {
-        out.put_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
+        out.put_slice(
+            b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+        );
         sse::put_number(out, self.index.into());
         for part in [",\"delta\":{\"type\":\"", kind, "\",\"", field, "\":\""] {
             out.put_slice(part.as_bytes());
@@ -123,10 +124,8 @@ impl AnswerWriter for EventWriter {
                 self.add("text_delta", "text", &text, out);
             }
             Delta::Reasoning(text) => {
-                let empty = || AnswerBlock::Thinking {
-                    thinking: String::new(),
-                    signature: String::new(),
-                };
+                let empty =
+                    || AnswerBlock::Thinking { thinking: String::new(), signature: String::new() };
                 self.open(Open::Thinking, empty, out);
                 if self.shows_thinking {
                     self.add("thinking_delta", "thinking", &text, out);
