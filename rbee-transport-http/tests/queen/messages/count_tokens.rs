@@ -1,12 +1,15 @@
 //! The number of tokens of a conversation.
 
+use std::sync::Arc;
+
 use http::StatusCode;
-use rbee_core::{Error, ErrorKind, Queen};
-use rbee_transport_http::wire::messages::COUNT_TOKENS;
+use rbee_core::{Error, ErrorKind, InProcessHive, Queen, worker::EchoWorker};
+use rbee_transport_http::{server, wire::messages::COUNT_TOKENS};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{Actor, hall_of};
-use crate::common::Hall;
+use crate::common::{self, Hall, SlowFactory};
 
 /// A conversation with 10 bytes of text.
 fn body(fields: Value) -> Value {
@@ -49,4 +52,16 @@ async fn a_prompt_that_the_model_refuses_is_refused_and_an_unknown_model_is_not_
     assert_eq!(reply.json()["error"]["message"], "the template refuses it");
     let reply = hall.post(COUNT_TOKENS, body(json!({"model": "no-such-model"}))).await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_count_loads_no_model() {
+    let (model, ready) = (common::model(), Arc::new(Semaphore::new(0)));
+    let hive = InProcessHive::new().with_factory(SlowFactory(ready));
+    let queen = Queen::builder().hive(hive).alias("slow", &model.reference).build().await.unwrap();
+    let echo = EchoWorker::new("x".parse().unwrap());
+    let hall = Hall { router: server::queen(queen.clone()), queen, echo };
+    let reply = hall.post(COUNT_TOKENS, body(json!({"model": "slow"}))).await;
+    assert_eq!(reply.json(), json!({"input_tokens": 3}), "{}", reply.text());
+    assert_eq!(hall.queen.cluster().await.unwrap().workers().count(), 0);
 }

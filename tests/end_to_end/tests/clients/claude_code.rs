@@ -74,7 +74,7 @@ impl Worker for Scripted {
         let text = self.answer(chat);
         let usage = Usage { prompt_tokens: 1, completion_tokens: 1, cached_tokens: None };
         let outputs = [
-            Output::Token { id: None, text, logprobs: None },
+            Output::Token { id: None, text: text.into(), logprobs: None },
             Output::End { finish: Finish::Stop, usage },
         ];
         Ok(Box::pin(futures_util::stream::iter(outputs.map(Ok))))
