@@ -19,8 +19,8 @@ pub mod tenants;
 pub mod worker;
 
 pub use error::{
-    AnthropicError, AnthropicErrorBody, ErrorBody, ErrorDetails, ErrorInfo, OllamaErrorBody,
-    OpenAiError, OpenAiErrorBody,
+    AnthropicError, AnthropicErrorBody, AnthropicErrorDetails, ErrorBody, ErrorDetails, ErrorInfo,
+    OllamaErrorBody, OpenAiError, OpenAiErrorBody,
 };
 pub use listen_host::ListenHost;
 pub use log::{LogFormat, LogStyle};

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 
 MODEL = "bee-tiny"
 client = Anthropic(max_retries=0)
+# The client has no argument for it.
+GREEDY = {"temperature": 0}
 ASK = [{"role": "user", "content": "Tell me about a flower."}]
 VISIT = {
     "name": "visit",
@@ -30,7 +32,7 @@ def check(block):
     assert block.input["flower"] in ("rose", "clover") and 1 <= block.input["times"] <= 9, block
 
 
-answer = client.messages.create(model=MODEL, max_tokens=12, messages=ASK, system="Be brief.", temperature=0)
+answer = client.messages.create(model=MODEL, max_tokens=12, messages=ASK, system="Be brief.", extra_body=GREEDY)
 assert answer.role == "assistant" and answer.stop_reason in ("end_turn", "max_tokens"), answer
 [block] = answer.content
 assert block.type == "text" and block.text and answer._request_id, answer
@@ -42,7 +44,7 @@ assert count == usage.input_tokens + usage.cache_read_input_tokens, (count, usag
 assert 1 <= usage.output_tokens <= 12, usage
 step("count_tokens")
 
-with client.messages.stream(model=MODEL, max_tokens=12, messages=ASK, system="Be brief.", temperature=0) as stream:
+with client.messages.stream(model=MODEL, max_tokens=12, messages=ASK, system="Be brief.", extra_body=GREEDY) as stream:
     text = "".join(stream.text_stream)
     final = stream.get_final_message()
 assert text == block.text == final.content[0].text, (text, block, final)
@@ -113,7 +115,7 @@ step("parse")
 
 for arguments, kind, place in (
     ({"messages": []}, anthropic.BadRequestError, "messages"),
-    ({"temperature": 3}, anthropic.BadRequestError, "temperature"),
+    ({"extra_body": {"temperature": 3}}, anthropic.BadRequestError, "temperature"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, anthropic.BadRequestError, "tools[0].type"),
     ({"model": "no-such-model"}, anthropic.NotFoundError, "model"),
 ):

@@ -49,3 +49,17 @@ async fn other_methods_and_unknown_models_are_refused_in_the_same_shape() {
         assert_eq!(reply.json()["error"]["type"], kind);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_wants_the_server_to_keep_its_conversation_learns_that_it_must_do_so_itself()
+{
+    let (hall, _) = hall(&["ok"], Finish::Stop).await;
+    let reply = hall.message(json!({"thread": {"type": "create"}})).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        reply.json()["error"]["details"],
+        json!({"error_code": "thread_unsupported_request", "unsupported": ["thread"]})
+    );
+    let reply = hall.message(json!({"container": "c"})).await;
+    assert!(!reply.text().contains("details"), "{}", reply.text());
+}

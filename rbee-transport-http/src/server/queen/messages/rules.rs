@@ -39,6 +39,7 @@ pub(super) const REQUEST: &[(&str, Rule)] = &[
     ("service_tier", OneOf(&["auto", "standard_only"])),
     // The answer is the same.
     ("speed", OneOf(&["standard", "fast"])),
+    // Clients react to this error: they send the whole conversation again.
     ("thread", Nothing),
     ("user_profile_id", Nothing),
     ("workspace_id", Nothing),
