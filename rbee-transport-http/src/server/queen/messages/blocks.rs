@@ -92,14 +92,14 @@ pub(super) fn add_text(text: &mut String, next: &str) {
 fn block(value: &RawValue, name: &str, allowed: Allowed) -> Result<Block> {
     let mut fields = Fields::of(value, name)?;
     let types = || {
-        let types = allowed.types().iter().map(|kind| format!("{kind:?}"));
+        let types = allowed.types().iter().map(|name| format!("{name:?}"));
         types.collect::<Vec<_>>().join(", ")
     };
     let kind: String = fields.require("type", &types())?;
     if !allowed.types().contains(&kind.as_str()) {
         let place = fields.name("type");
         let shown: String = kind.chars().take(60).collect();
-        let message = format!("{place} is {shown:?}; allowed here is {}", types());
+        let message = format!("{place} is {shown:?}; allowed is {}", types());
         return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place));
     }
     let (block, rules) = match kind.as_str() {
