@@ -58,6 +58,7 @@ use crate::{
     model_info::CachePool,
     model_ref::ModelRef,
     progress::Progress,
+    task::Task,
     worker::{Capabilities, OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
 };
 
@@ -455,5 +456,10 @@ impl Worker for CandleWorker {
             warm: self.engine.warm(),
             vram_bytes: Some(self.memory_bytes),
         })
+    }
+
+    /// One prompt at a time is counted.
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        self.engine.count_tokens(task).await
     }
 }

@@ -220,8 +220,12 @@ impl Chat {
 
     /// The size of all its text, in bytes.
     pub(crate) fn text_bytes(&self) -> usize {
-        let messages = self.messages.iter().map(Message::text_bytes);
-        messages.sum::<usize>() + self.tools.iter().map(Tool::text_bytes).sum::<usize>()
+        self.messages_bytes() + self.tools.iter().map(Tool::text_bytes).sum::<usize>()
+    }
+
+    /// The size of the text of its messages, in bytes.
+    pub(crate) fn messages_bytes(&self) -> usize {
+        self.messages.iter().map(Message::text_bytes).sum()
     }
 
     /// Checks messages and tools.

@@ -29,6 +29,7 @@ use crate::{
 mod active_policy;
 mod attempt;
 mod builder;
+mod count_tokens;
 mod decision_history;
 mod driver;
 mod fleet;
@@ -50,6 +51,7 @@ mod writer;
 
 pub use crate::engine::PolicyHealth;
 pub use builder::QueenBuilder;
+pub use count_tokens::TokenCount;
 pub use decision_history::Decision;
 pub use fleet::Fleet;
 pub use handle::{JobAnswer, JobHandle};

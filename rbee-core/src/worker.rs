@@ -294,6 +294,17 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
 
     /// Its health. Must answer during runs.
     async fn health(&self) -> Result<WorkerHealth>;
+
+    /// The number of tokens of the prompt of this task, as the model reads it: a conversation with its template. A
+    /// prompt that is longer than the context is counted too. Takes no slot, and must answer during runs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] without a parameter, the default, if the engine cannot count them. Otherwise as
+    /// [`execute`](Self::execute) refuses the prompt.
+    async fn count_tokens(&self, _task: Arc<Task>) -> Result<u32> {
+        let message = format!("worker {} cannot count the tokens of a prompt", self.info().id);
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
 }
 
 /// A shared worker is a worker.
@@ -308,6 +319,9 @@ impl<W: Worker + ?Sized> Worker for Arc<W> {
     }
     async fn health(&self) -> Result<WorkerHealth> {
         (**self).health().await
+    }
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        (**self).count_tokens(task).await
     }
 }
 

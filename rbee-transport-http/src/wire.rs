@@ -8,6 +8,7 @@ mod error;
 pub mod hive;
 mod listen_host;
 mod log;
+pub mod messages;
 pub mod ollama;
 pub mod openai;
 pub mod policy;
@@ -19,8 +20,8 @@ pub mod tenants;
 pub mod worker;
 
 pub use error::{
-    AnthropicError, AnthropicErrorBody, ErrorBody, ErrorDetails, ErrorInfo, OllamaErrorBody,
-    OpenAiError, OpenAiErrorBody,
+    AnthropicError, AnthropicErrorBody, AnthropicErrorDetails, ErrorBody, ErrorDetails, ErrorInfo,
+    OllamaErrorBody, OpenAiError, OpenAiErrorBody,
 };
 pub use listen_host::ListenHost;
 pub use log::{LogFormat, LogStyle};

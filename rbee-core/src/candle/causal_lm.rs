@@ -210,6 +210,36 @@ fn text_of_directory(checkpoint: &Checkpoint) -> Loaded<GgufText> {
 }
 
 impl Frontend {
+    /// The tokens of a prompt, which may be longer than the context.
+    pub(super) fn tokens(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        match prompt {
+            Prompt::Text(text) => {
+                self.vocabulary.codec.encode(&PromptText::from_caller(text.as_str()), true)
+            }
+            Prompt::Raw(text) => {
+                self.vocabulary.codec.encode(&PromptText::trusted(text.as_str()), true)
+            }
+            Prompt::Infill { prefix, suffix } => {
+                let infill = self.infill.as_ref().ok_or_else(|| {
+                    let message = "suffix is not supported by this model: it has no control tokens for what goes \
+                                   between two texts";
+                    Error::for_client(ErrorKind::Unsupported, message).with_param("suffix")
+                })?;
+                self.vocabulary.codec.encode(&infill.prompt(prefix, suffix), true)
+            }
+            Prompt::Chat(chat) => {
+                chat.validate()?;
+                let template = self.template.as_ref().ok_or_else(|| {
+                    let message =
+                        "the model has no chat template; send bare text instead of messages";
+                    Error::for_client(ErrorKind::Unsupported, message).with_param("messages")
+                })?;
+                let codec = &self.vocabulary.codec;
+                codec.encode(&template.render(chat, codec.added())?, false)
+            }
+        }
+    }
+
     /// Checks everything about a run that can be refused, before anything is computed.
     pub(super) fn plan(&self, run: Run) -> Result<Plan> {
         let Task::Generate { prompt, sampling } = &run.job.task else {
@@ -220,32 +250,7 @@ impl Frontend {
         };
         sampling.validate()?;
         sampler::check_logit_bias(sampling, self.vocabulary.size)?;
-        let tokens = match prompt {
-            Prompt::Text(text) => {
-                self.vocabulary.codec.encode(&PromptText::from_caller(text.as_str()), true)?
-            }
-            Prompt::Raw(text) => {
-                self.vocabulary.codec.encode(&PromptText::trusted(text.as_str()), true)?
-            }
-            Prompt::Infill { prefix, suffix } => {
-                let infill = self.infill.as_ref().ok_or_else(|| {
-                    let message = "suffix is not supported by this model: it has no control tokens for what goes \
-                                   between two texts";
-                    Error::for_client(ErrorKind::Unsupported, message).with_param("suffix")
-                })?;
-                self.vocabulary.codec.encode(&infill.prompt(prefix, suffix), true)?
-            }
-            Prompt::Chat(chat) => {
-                chat.validate()?;
-                let template = self.template.as_ref().ok_or_else(|| {
-                    let message =
-                        "the model has no chat template; send bare text instead of messages";
-                    Error::for_client(ErrorKind::Unsupported, message).with_param("messages")
-                })?;
-                let codec = &self.vocabulary.codec;
-                codec.encode(&template.render(chat, codec.added())?, false)?
-            }
-        };
+        let tokens = self.tokens(prompt)?;
         let (context, vocab) = (self.context, self.vocabulary.size);
         if tokens.len() >= context as usize {
             return Err(run.job.task.too_long(None, tokens.len() as u64, context));

@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     runtime::Runtime,
     sync::{
+        Semaphore,
         mpsc::{self, error::TryRecvError},
         oneshot,
     },
@@ -31,6 +32,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     event::Output,
+    task::Task,
     worker::Run,
 };
 
@@ -67,6 +69,20 @@ impl Planner {
             Self::Vectors(embedder) => embedder.plan(&run).map(Plan::Vectors),
         }
     }
+
+    /// The number of tokens of a prompt.
+    fn count_tokens(&self, task: &Task) -> Result<u32> {
+        match (self, task) {
+            (Self::Text(frontend), Task::Generate { prompt, .. }) => {
+                let tokens = frontend.tokens(prompt)?.len();
+                Ok(u32::try_from(tokens).unwrap_or(u32::MAX))
+            }
+            _ => {
+                let message = "tokens are counted of prompts for a model that continues text";
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+        }
+    }
 }
 
 /// A run for the thread.
@@ -82,6 +98,8 @@ pub(super) struct Handle {
     commands: mpsc::Sender<Command>,
     planner: Planner,
     slots: Slots,
+    /// Held while the tokens of a prompt are counted, so that counting takes at most one core.
+    counting: Arc<Semaphore>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 }
@@ -172,7 +190,8 @@ impl Handle {
             Planner::Text(_) => slots.max(1),
             Planner::Vectors(_) => 1,
         });
-        Ok((Self { commands, planner, slots, shared, stop }, rest))
+        let counting = Arc::new(Semaphore::new(1));
+        Ok((Self { commands, planner, slots, counting, shared, stop }, rest))
     }
 
     /// The most concurrent runs.
@@ -227,6 +246,20 @@ impl Handle {
         // Only holders of slots send, each once, so there is capacity unless the thread is gone.
         self.commands.try_send(command).map_err(|_| lost())?;
         Ok(receiver)
+    }
+}
+
+impl Handle {
+    /// The number of tokens of a prompt, counted on a thread for blocking work.
+    pub(super) async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        let permit = self.counting.clone().acquire_owned().await.map_err(|_| lost())?;
+        let planner = self.planner.clone();
+        // The permit is held until the count has ended, also if nobody waits for it any more.
+        let count = move || {
+            let _permit = permit;
+            guarded(|| planner.count_tokens(&task))
+        };
+        tokio::task::spawn_blocking(count).await.map_err(|_| lost())?
     }
 }
 

@@ -9,6 +9,7 @@ pub(super) mod detokenizer;
 pub(super) mod gguf;
 pub(super) mod infill;
 mod jinja;
+mod late_instructions;
 pub(super) mod prompt;
 mod scored;
 mod stop;

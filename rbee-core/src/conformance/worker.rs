@@ -28,6 +28,7 @@ use crate::{
     worker::{OutputStream, Resume, Run, Worker},
 };
 
+mod counting;
 mod errors;
 mod heartbeats;
 mod logprobs;
@@ -35,6 +36,7 @@ mod resume;
 mod slots;
 mod vectors;
 
+pub use counting::a_counted_prompt_has_the_tokens_of_its_usage;
 pub use errors::{bad_prompts_are_typed_errors, unsupported_tasks_are_unsupported};
 pub use heartbeats::heartbeats_are_as_promised;
 pub use logprobs::log_probabilities_are_as_promised;
@@ -211,6 +213,7 @@ pub async fn check(subject: &Subject) {
         dropping_frees_the_slot(subject).await;
         slots_are_independent_and_no_more_than_promised(subject).await;
         a_cut_stream_goes_on_as_if_it_had_not_been(subject).await;
+        a_counted_prompt_has_the_tokens_of_its_usage(subject).await;
         bad_prompts_are_typed_errors(subject).await;
         heartbeats_are_as_promised(subject).await;
         log_probabilities_are_as_promised(subject).await;

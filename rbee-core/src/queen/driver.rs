@@ -30,6 +30,7 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    cluster::WorkerState,
     engine::{
         Advice, AttemptEnd, AttemptResult, Command, CommandOutput, Effect, Engine, HiveFact, Input,
         Note, Question, Submitted,
@@ -252,6 +253,9 @@ impl Driver {
                     self.turn(Input::Command { n: 0, command: Command::Drain }, effects);
                 }
             }
+            Message::ReadyWorker { model, reply } => {
+                let _ = reply.send(self.ready_worker(&model));
+            }
             Message::Look(look) => {
                 // So that the view shows the current time and day.
                 self.turn(Input::Tick, effects);
@@ -284,6 +288,16 @@ impl Driver {
         };
         let holders = self.hives.keys().filter(holds).filter_map(|id| self.hives.get(id));
         holders.map(|hive| hive.backend.clone()).collect()
+    }
+
+    /// The least busy worker that is ready and continues text with this model.
+    fn ready_worker(&self, model: &ModelRef) -> Option<Arc<dyn Worker>> {
+        let ready = self.engine.view().with_model(model).filter(|worker| {
+            let is_usable = worker.reachable && !worker.suspected;
+            worker.state == WorkerState::Ready && is_usable && worker.info.capabilities.generate
+        });
+        let worker = ready.min_by_key(|worker| worker.leased)?;
+        self.workers.get(&worker.info.id).cloned()
     }
 
     fn hive_tasks(&self, hive: &HiveId) -> Option<HiveTasks> {

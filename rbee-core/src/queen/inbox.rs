@@ -20,6 +20,7 @@ use crate::{
     hive::HiveBackend,
     id::{HiveId, Ticket, WorkerId},
     job::Job,
+    model_ref::ModelRef,
     progress::Progress,
     scheduler::{Ask, Scheduler},
     worker::Worker,
@@ -78,6 +79,8 @@ pub(super) enum Message {
     StartHive { hive: HiveId, reply: oneshot::Sender<Result<()>> },
     /// Admit no more jobs, and answer when the last one has ended.
     Drain { drained: oneshot::Sender<()> },
+    /// A worker that is ready and continues text with this model, the least busy one.
+    ReadyWorker { model: ModelRef, reply: oneshot::Sender<Option<Arc<dyn Worker>>> },
     /// Read the engine's state.
     Look(Box<dyn FnOnce(&Engine) + Send>),
     /// The last turn: stop every attempt, end the jobs that nobody can come back for, and send every reader the reason.

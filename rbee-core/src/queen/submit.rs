@@ -128,7 +128,7 @@ impl Queen {
     }
 
     /// The error, with similar names if it is about an unknown one.
-    async fn with_similar(&self, job: &Job, error: Error) -> Error {
+    pub(super) async fn with_similar(&self, job: &Job, error: Error) -> Error {
         let is_name = matches!(job.model.source(), ModelSource::Alias(_));
         if error.kind() != ErrorKind::ModelNotFound || !is_name {
             return error;

@@ -258,4 +258,9 @@ impl Worker for EchoWorker {
             vram_bytes: self.script.vram_bytes,
         })
     }
+
+    /// One token for every four bytes of text, rounded up, as in the usage of its runs.
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        Ok(stream::prompt_tokens(&task))
+    }
 }

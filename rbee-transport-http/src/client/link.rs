@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rbee_core::{
-    Error, ErrorKind, JobId, OutputStream, Result, Run, Worker, WorkerInfo, worker::WorkerHealth,
+    Error, ErrorKind, JobId, OutputStream, Result, Run, Worker, WorkerInfo, request::Task,
+    worker::WorkerHealth,
 };
 
 use super::{
@@ -97,6 +98,10 @@ impl Worker for LinkWorker {
 
     async fn health(&self) -> Result<WorkerHealth> {
         self.http.health().await
+    }
+
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        self.http.count_tokens(task).await
     }
 }
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_core::Stream;
 use http::Method;
 use rbee_core::{
-    Error, ErrorKind, JobId, Output, OutputStream, Result, Run, Worker, WorkerInfo,
+    Error, ErrorKind, JobId, Output, OutputStream, Result, Run, Worker, WorkerInfo, request::Task,
     worker::WorkerHealth,
 };
 
@@ -19,11 +19,13 @@ use super::{Endpoint, EventStream};
 use crate::wire::{
     self, ErrorInfo,
     sse::Event,
-    worker::{Cancel, Cancelled, End, Execute, Health, Phase, frame},
+    worker::{Cancel, Cancelled, CountTokens, CountedTokens, End, Execute, Health, Phase, frame},
 };
 
 /// The time limit for a health check.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit for counting the tokens of a prompt.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A worker that is reached over HTTP. Dropping a run's stream closes its connection, which cancels the run.
 #[derive(Clone, Debug)]
@@ -115,6 +117,14 @@ impl Worker for HttpWorker {
 
     async fn health(&self) -> Result<WorkerHealth> {
         Ok(ready(ask(&self.endpoint).await?)?.1)
+    }
+
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        let path = wire::worker::COUNT_TOKENS;
+        let order = Some(&CountTokens { task });
+        let counted =
+            self.endpoint.call::<_, CountedTokens>(Method::POST, path, order, COUNT_TIMEOUT);
+        counted.await.map(|counted| counted.tokens).map_err(unreachable)
     }
 }
 

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rbee_core::{
-    OutputStream, Result, Run, Worker, WorkerInfo, hive::Devices, worker::WorkerHealth,
+    OutputStream, Result, Run, Worker, WorkerInfo, hive::Devices, request::Task,
+    worker::WorkerHealth,
 };
 use tokio::time::timeout;
 
@@ -45,5 +46,9 @@ impl Worker for Measured {
         let (health, seen) = tokio::join!(self.worker.health(), self.seen());
         let health = health?;
         Ok(WorkerHealth { vram_bytes: health.vram_bytes.max(seen), ..health })
+    }
+
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        self.worker.count_tokens(task).await
     }
 }

@@ -5,7 +5,7 @@ use std::{io::BufRead, net::SocketAddr, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use rbee_core::{
     Error, ErrorKind, OutputStream, Result, Run, Worker, WorkerInfo, hive::WorkerFactory,
-    worker::WorkerHealth,
+    request::Task, worker::WorkerHealth,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -226,5 +226,9 @@ impl Worker for Exposed {
 
     async fn health(&self) -> Result<WorkerHealth> {
         self.worker.health().await
+    }
+
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        self.worker.count_tokens(task).await
     }
 }

@@ -1,7 +1,7 @@
-//! A queen, exposed over HTTP: the APIs of OpenAI and of Ollama, and its own.
+//! A queen, exposed over HTTP: the APIs of OpenAI, Anthropic and Ollama, and its own.
 //!
-//! Every request passes the [`middleware`]: it gets its correlation id, its token is checked, and an error gets OpenAI's
-//! shape on OpenAI's routes and rbee's elsewhere. There is one file for each group of routes.
+//! Every request passes the [`middleware`]: it gets its correlation id, its token is checked, and an error gets the
+//! shape of the API that the route belongs to. There is one file for each group of routes.
 
 mod answer_stream;
 mod bounds;
@@ -20,6 +20,7 @@ mod keep_alive;
 mod loading;
 mod local_user;
 mod logs;
+mod messages;
 mod middleware;
 mod model_facts;
 mod ollama;
@@ -60,7 +61,13 @@ use bounds::Bounds;
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard, request_metrics};
 use crate::{
     token::SharedToken,
-    wire::{self, ollama as api, openai::MODEL, policy as rules, queen as paths},
+    wire::{
+        self,
+        messages::{COUNT_TOKENS, MESSAGES},
+        ollama as api,
+        openai::MODEL,
+        policy as rules, queen as paths,
+    },
 };
 
 /// Exposes a queen to every client that can reach the port. [`QueenServer`] adds a token and the other features of a
@@ -341,6 +348,8 @@ impl QueenServer {
             .route(paths::EMBEDDINGS, post(openai::embeddings))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
+            .route(MESSAGES, post(messages::create))
+            .route(COUNT_TOKENS, post(messages::count_tokens))
             .route(api::VERSION, get(ollama::version))
             .route(api::TAGS, get(ollama::tags))
             .route(api::SHOW, post(ollama::show))

@@ -30,7 +30,9 @@ use crate::{
     token::Token,
     wire::{
         self, ErrorBody, Shutdown, sse,
-        worker::{Cancel, Cancelled, Execute, Health, LINK_PROTOCOL, Phase},
+        worker::{
+            Cancel, Cancelled, CountTokens, CountedTokens, Execute, Health, LINK_PROTOCOL, Phase,
+        },
     },
 };
 use outputs::RunOutputs;
@@ -160,6 +162,7 @@ impl WorkerServer {
             .route(wire::HEALTH, get(health))
             .route(wire::worker::EXECUTE, post(execute))
             .route(wire::worker::CANCEL, post(cancel))
+            .route(wire::worker::COUNT_TOKENS, post(count_tokens))
             .route(wire::worker::LINK, post(link::open))
             .route(wire::LEASE, post(renew))
             .route(wire::worker::RELOAD, post(reload))
@@ -286,6 +289,18 @@ async fn cancel(State(inner): State<Arc<Inner>>, request: Request) -> Response {
         cancelled.map(|cancelled| response::json(StatusCode::OK, &cancelled)),
         correlation_id.as_ref(),
     )
+}
+
+async fn count_tokens(State(inner): State<Arc<Inner>>, request: Request) -> Response {
+    let correlation_id = request.extensions().get::<CorrelationId>().cloned();
+    let counted = async {
+        // Before the body, which may be long.
+        let worker = inner.worker()?;
+        let CountTokens { task } = response::read_json(request, MOST_BYTES).await?;
+        Ok(CountedTokens { tokens: worker.count_tokens(task).await? })
+    };
+    let counted: Result<CountedTokens> = counted.await;
+    answer(counted.map(|counted| response::json(StatusCode::OK, &counted)), correlation_id.as_ref())
 }
 
 async fn renew(State(inner): State<Arc<Inner>>) -> StatusCode {

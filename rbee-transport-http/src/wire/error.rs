@@ -146,6 +146,9 @@ fn openai_code(kind: ErrorKind) -> String {
     }
 }
 
+/// The parameter with which a client asks Anthropic's API to keep a conversation.
+const THREAD: &str = "thread";
+
 /// An error in the shape of Anthropic's API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -169,6 +172,20 @@ pub struct AnthropicError {
     pub kind: String,
     /// A sentence for people. It names the parameter that is at fault.
     pub message: String,
+    /// What a client can act on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<AnthropicErrorDetails>,
+}
+
+/// What a client can do about an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AnthropicErrorDetails {
+    /// `thread_unsupported_request`: the server keeps no conversation; clients then send the whole conversation with
+    /// every request.
+    pub error_code: String,
+    /// The fields of the request that are not supported.
+    pub unsupported: Vec<String>,
 }
 
 impl AnthropicErrorBody {
@@ -179,9 +196,13 @@ impl AnthropicErrorBody {
             ErrorKind::ContextExceeded => format!("prompt is too long: {}", error.message()),
             _ => error.message().to_owned(),
         };
+        let details = (error.param() == Some(THREAD)).then(|| AnthropicErrorDetails {
+            error_code: "thread_unsupported_request".into(),
+            unsupported: vec![THREAD.into()],
+        });
         Self {
             kind: "error".into(),
-            error: AnthropicError { kind: anthropic_type(status).into(), message },
+            error: AnthropicError { kind: anthropic_type(status).into(), message, details },
             request_id: id.map(ToString::to_string),
         }
     }

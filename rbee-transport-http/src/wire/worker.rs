@@ -6,6 +6,7 @@ use rbee_core::{
     HiveId, Job, JobId, Run, WorkerId, WorkerInfo, WorkerSpec,
     event::Logprobs,
     models::CachePool,
+    request::Task,
     worker::{Resume, WorkerHealth},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use super::{ErrorInfo, LogStyle, ProgressBody, engine::EngineCommand};
 pub const EXECUTE: &str = "/v1/execute";
 /// `POST`: end a run ([`Cancel`]); idempotent.
 pub const CANCEL: &str = "/v1/cancel";
+/// `POST`: count the tokens of a prompt ([`CountTokens`]); responds with [`CountedTokens`].
+pub const COUNT_TOKENS: &str = "/v1/count_tokens";
 /// `POST` with `Upgrade: rbee-link/1` ([`LINK_PROTOCOL`]): from then on the connection carries frames of many runs.
 pub const LINK: &str = "/v1/link";
 
@@ -40,6 +43,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", super::SHUTDOWN),
     ("POST", EXECUTE),
     ("POST", CANCEL),
+    ("POST", COUNT_TOKENS),
     ("POST", LINK),
     ("POST", RELOAD),
 ];
@@ -186,6 +190,20 @@ pub struct Cancelled {
     pub was_running: bool,
 }
 
+/// The prompt whose tokens are counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CountTokens {
+    /// The task with the prompt.
+    pub task: Arc<Task>,
+}
+
+/// The number of tokens of a prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedTokens {
+    /// The number, with those of the chat template.
+    pub tokens: u32,
+}
+
 /// The phase of a worker process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -250,6 +268,8 @@ mod tests {
     fn the_bodies_on_the_page_about_the_protocol_are_understood() {
         let execute: Execute = documented("json execute");
         assert!(!execute.job.streamed && execute.resume.is_empty());
+        let count: CountTokens = documented("json count");
+        assert!(matches!(*count.task, Task::Generate { .. }));
         let health: Health = documented("json");
         assert_eq!(health.links, [LINK_PROTOCOL]);
         assert_eq!(health.info.unwrap().id, health.worker);

@@ -11,6 +11,7 @@ mod connections;
 mod encodings;
 mod fleet;
 mod jobs;
+mod messages;
 mod names;
 mod ollama;
 mod openai;

@@ -25,6 +25,7 @@ use super::{
     added_tokens::AddedTokens,
     conversation::{Conversation, Place},
     jinja::{self, RAISED},
+    late_instructions,
     prompt::{PromptText, StandIns, places, without},
     tools::{self, ToolSyntax},
 };
@@ -175,6 +176,17 @@ impl ChatTemplate {
         chat: &Chat,
         tokens: &AddedTokens,
     ) -> Result<PromptText> {
+        match self.render_with_tools(chat, tokens) {
+            // Many templates allow instructions only as the first message.
+            Err(error) if error.kind() == ErrorKind::InvalidRequest => {
+                let Some(other) = late_instructions::of_user(chat) else { return Err(error) };
+                self.render_with_tools(&other, tokens).map_err(|_| error)
+            }
+            rendered => rendered,
+        }
+    }
+
+    fn render_with_tools(&self, chat: &Chat, tokens: &AddedTokens) -> Result<PromptText> {
         if !chat.has_tools() || self.tools.is_native {
             return self.render_chat(chat, tokens);
         }

@@ -34,6 +34,24 @@ fn conversations_are_rendered_with_the_names_and_methods_templates_use() {
 }
 
 #[test]
+fn a_template_that_allows_instructions_only_at_the_beginning_gets_later_ones_from_the_user() {
+    let source = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
+        {{ raise_exception('System message must be at the beginning') }}{% endif %}\
+        {{ m.role }}: {{ m.content }}|{% endfor %}";
+    let turns =
+        [(Role::System, "a"), (Role::User, "b"), (Role::System, "c"), (Role::Assistant, "d")];
+    let render = |source: &str| {
+        let messages = messages(&turns);
+        template(source).render(&messages.into(), &AddedTokens::default())
+    };
+    assert_eq!(render(source).unwrap().text, "system: a|user: b\n\nc|assistant: d|");
+    let lenient = source.replace("and not loop.first", "and false");
+    assert_eq!(render(&lenient).unwrap().text, "system: a|user: b|system: c|assistant: d|");
+    let error = render("{{ raise_exception('No') }}").unwrap_err();
+    assert!(error.message().ends_with("No"), "{error}");
+}
+
+#[test]
 fn a_refusal_has_no_more_than_the_beginning_of_what_the_template_says() {
     for text in ["'x' * 20000000", "'é' * 2000", "'bad: ' ~ messages[1].content * 1000"] {
         let error = render(&format!("{{{{ raise_exception({text}) }}}}")).unwrap_err();

@@ -18,6 +18,7 @@ use crate::{
     model_ref::{ModelRef, ModelSource},
     models::InUse,
     progress::Progress,
+    task::Task,
     worker::{OutputStream, Run, Worker, WorkerHealth, WorkerInfo},
 };
 
@@ -167,5 +168,9 @@ impl Worker for Since {
 
     async fn health(&self) -> Result<WorkerHealth> {
         self.worker.health().await
+    }
+
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        self.worker.count_tokens(task).await
     }
 }

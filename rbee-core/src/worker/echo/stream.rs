@@ -139,7 +139,7 @@ pub(super) fn answer(
     if !run.resume.is_empty() && !can.resume {
         return unsupported("continue an answer");
     }
-    let prompt_tokens = u32::try_from(run.job.task.text_bytes().div_ceil(4)).unwrap_or(u32::MAX);
+    let prompt_tokens = prompt_tokens(&run.job.task);
     if let Some(context) = can.context_tokens {
         if prompt_tokens >= context {
             return Err(run.job.task.too_long(None, prompt_tokens.into(), context));
@@ -360,4 +360,9 @@ impl EchoAnswer {
         };
         Output::End { finish, usage }
     }
+}
+
+/// The number of tokens of a prompt.
+pub(super) fn prompt_tokens(task: &Task) -> u32 {
+    u32::try_from(task.text_bytes().div_ceil(4)).unwrap_or(u32::MAX)
 }

@@ -129,4 +129,7 @@ impl Worker for Held {
     async fn health(&self) -> Result<rbee_core::worker::WorkerHealth> {
         self.worker()?.health().await
     }
+    async fn count_tokens(&self, task: Arc<rbee_core::request::Task>) -> Result<u32> {
+        self.worker()?.count_tokens(task).await
+    }
 }

@@ -28,6 +28,8 @@ use crate::{
 
 /// OpenAI's own name for the request id; its clients show it in their errors.
 const REQUEST_ID: &str = "x-request-id";
+/// Anthropic's own name for it.
+const ANTHROPIC_REQUEST_ID: &str = "request-id";
 
 /// An error on its way to the middleware, which knows the shape that the client expects.
 #[derive(Clone, Debug)]
@@ -145,6 +147,9 @@ pub(super) async fn apply(
         response = format.refuse(told, &id);
     }
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+        if format == ErrorFormat::Anthropic {
+            response.headers_mut().insert(ANTHROPIC_REQUEST_ID, value.clone());
+        }
         response.headers_mut().insert(REQUEST_ID, value.clone());
         response.headers_mut().insert(CORRELATION_ID, value);
     }

@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, ollama, openai, policy, replays,
-    shutdown, tenants, workers,
+    catalog, doctor, estimate, health, hives, jobs, logs, messages, ollama, openai, policy,
+    replays, shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -26,12 +26,13 @@ const TOKEN: &str = "token";
 #[openapi(
     info(
         title = "rbee",
-        description = "A queen: the APIs of OpenAI and Ollama for applications, and its own for operators.\n\n\
-            Every answer carries `x-correlation-id`. Errors are in OpenAI's shape on OpenAI's routes, in Ollama's on Ollama's, and \
+        description = "A queen: the APIs of OpenAI, Anthropic and Ollama for applications, and its own for operators.\n\n\
+            Every answer carries `x-correlation-id`. Errors are in the shape of the API on the routes of the three, and \
             `{\"error\": {\"code\", \"message\", \"details\", \"correlation_id\"}}` elsewhere.",
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        messages::create, messages::count_tokens,
         ollama::version, ollama::tags, ollama::show, ollama::ps, ollama::chat, ollama::generate,
         ollama::embed, ollama::embeddings, ollama::pull, ollama::delete,
         ollama::copy, ollama::create, ollama::push, ollama::blob,
@@ -48,6 +49,7 @@ const TOKEN: &str = "token";
     ),
     components(schemas(
         crate::wire::openai::ChatChunk,
+        crate::wire::messages::StreamEvent,
         crate::wire::queen::Started,
         crate::wire::queen::Metrics,
         crate::wire::queen::LogLine,
@@ -73,7 +75,7 @@ impl Modify for Bearer {
     }
 }
 
-/// Closes the schemas of OpenAI's and Ollama's requests: fields that are not described are refused.
+/// Closes the schemas of requests of OpenAI's, Anthropic's and Ollama's APIs: fields that are not described are refused.
 struct Closed;
 
 impl Modify for Closed {
@@ -84,6 +86,8 @@ impl Modify for Closed {
             "CompletionRequest",
             "EmbeddingRequest",
             "JobRequest",
+            "MessagesRequest",
+            "CountTokensRequest",
             "OllamaChatRequest",
             "OllamaEmbedRequest",
             "OllamaEmbeddingsRequest",

@@ -1,0 +1,94 @@
+//! Answers that are not streamed.
+
+use axum::response::Response;
+use http::StatusCode;
+use rbee_core::{
+    Finish, JobAnswer, JobHandle, Result,
+    answer::{AnswerFormat, ParsedAnswer},
+    event::Started,
+};
+
+use super::{About, tool_use_id};
+use crate::{
+    server::{
+        queen::{
+            answer_stream::options,
+            sender::{Sender, put_origin},
+        },
+        response,
+    },
+    wire::messages::{AnswerBlock, MessageAnswer, SIGNATURE, StopReason},
+};
+
+/// Waits for the answer.
+pub(super) async fn whole(handle: JobHandle, about: &About, sender: &Sender) -> Result<Response> {
+    let answer = handle.answer().await?;
+    let mut response = response::json(StatusCode::OK, &message(&answer, about));
+    let (worker, queue_wait) = (answer.worker, answer.queue_wait);
+    let started = Started { worker, queue_wait, format: AnswerFormat::default() };
+    put_origin(response.headers_mut(), &sender.caller, about.job, Some(started));
+    Ok(response)
+}
+
+fn message(answer: &JobAnswer, about: &About) -> MessageAnswer {
+    let parsed = match options(Some(&about.tools), answer.format) {
+        Some(options) => ParsedAnswer::of(&answer.text, options, about.job),
+        None => ParsedAnswer {
+            content: answer.text.clone(),
+            is_complete: true,
+            ..ParsedAnswer::default()
+        },
+    };
+    let mut content = Vec::new();
+    if !parsed.reasoning.is_empty() {
+        let thinking = if about.shows_thinking { parsed.reasoning } else { String::new() };
+        content.push(AnswerBlock::Thinking { thinking, signature: SIGNATURE.into() });
+    }
+    if !parsed.content.is_empty() {
+        content.push(AnswerBlock::Text { text: parsed.content });
+    }
+    let (calls, mut are_complete) =
+        (parsed.tool_calls.len(), parsed.is_complete && !parsed.tool_calls.is_empty());
+    for (at, call) in parsed.tool_calls.into_iter().enumerate() {
+        // The arguments of a call that was cut off are no object, and a client must not execute it with others.
+        let is_whole = parsed.is_complete || at + 1 < calls;
+        match serde_json::from_str(&call.arguments) {
+            Ok(input) if is_whole => {
+                let id = tool_use_id(&call.id);
+                content.push(AnswerBlock::ToolUse { id, name: call.name, input });
+            }
+            _ => are_complete = false,
+        }
+    }
+    MessageAnswer {
+        content,
+        stop_reason: Some(stop_reason(answer.finish, are_complete)),
+        usage: answer.usage.into(),
+        ..about.empty_message()
+    }
+}
+
+impl About {
+    /// The answer before its first part.
+    pub(super) fn empty_message(&self) -> MessageAnswer {
+        MessageAnswer {
+            id: self.id(),
+            kind: "message".into(),
+            role: "assistant".into(),
+            model: self.model.clone(),
+            content: Vec::new(),
+            stop_reason: None,
+            stop_sequence: None,
+            usage: rbee_core::Usage::default().into(),
+        }
+    }
+}
+
+/// Why an answer ended. `has_calls`: it has calls, and all of them are complete.
+pub(super) fn stop_reason(finish: Finish, has_calls: bool) -> StopReason {
+    match finish {
+        Finish::Length => StopReason::MaxTokens,
+        Finish::Stop if has_calls => StopReason::ToolUse,
+        Finish::Stop => StopReason::EndTurn,
+    }
+}
