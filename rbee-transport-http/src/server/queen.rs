@@ -26,6 +26,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod responses;
 mod retry;
 mod sender;
 mod shutdown;
@@ -336,6 +337,13 @@ impl QueenServer {
             .route(paths::CHAT, post(openai::chat))
             .route(paths::COMPLETIONS, post(openai::completions))
             .route(paths::EMBEDDINGS, post(openai::embeddings))
+            .route(wire::responses::RESPONSES, post(responses::create))
+            .route(
+                wire::responses::RESPONSE,
+                get(responses::retrieve).delete(responses::delete),
+            )
+            .route(wire::responses::RESPONSE_CANCEL, post(responses::cancel))
+            .route(wire::responses::RESPONSE_INPUT_ITEMS, get(responses::input_items))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
             .route(paths::JOBS, get(jobs::list).post(jobs::submit))

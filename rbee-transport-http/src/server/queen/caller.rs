@@ -28,7 +28,7 @@ const OPEN: [&str; 5] =
     [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
 
 /// The paths that a tenant may request, with everything below them.
-const OPEN_BELOW: [&str; 2] = [paths::MODELS, paths::JOBS];
+const OPEN_BELOW: [&str; 3] = [paths::MODELS, paths::JOBS, wire::responses::RESPONSES];
 
 impl Caller {
     /// The caller with these headers. If a queen at home has no token, every caller without a key is the operator: it

@@ -14,7 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, shutdown,
+    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, responses,
+    shutdown,
     tenants, workers,
 };
 use crate::server::response;
@@ -32,6 +33,7 @@ const TOKEN: &str = "token";
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        responses::create, responses::retrieve, responses::delete, responses::cancel, responses::input_items,
         jobs::submit, jobs::list, jobs::show, jobs::cancel, jobs::events,
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         hives::doctor, hives::logs,
@@ -76,7 +78,7 @@ struct Closed;
 impl Modify for Closed {
     fn modify(&self, document: &mut Document) {
         let schemas = &mut document.components.get_or_insert_default().schemas;
-        for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "JobRequest"] {
+        for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "ResponseRequest", "JobRequest"] {
             let Some(RefOr::T(schema)) = schemas.get(name).cloned() else { continue };
             if let Some(mut whole) = merged(&schema, schemas) {
                 // A job is any of the three; its text says so.

@@ -212,6 +212,7 @@ async fn the_worker_gets_tools_calls_and_results_as_they_were_sent() {
             }],
             tool_choice: ToolChoice::Named("f".into()),
             parallel_tool_calls: false,
+            thinking: None,
         }
     );
 }
