@@ -17,15 +17,14 @@ pub const RESPONSE_CANCEL: &str = "/v1/responses/{id}/cancel";
 pub const RESPONSE_INPUT_ITEMS: &str = "/v1/responses/{id}/input_items";
 
 /// A response to create. Every other field of OpenAI's API is accepted only if it changes nothing.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResponseRequest {
     /// The model, a reference or an alias.
     #[cfg_attr(feature = "openapi", schema(example = "bee-tiny"))]
     pub model: String,
-    /// A text of the user, or a list of items.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub input: serde_json::Value,
+    /// What the model answers.
+    pub input: ResponseInput,
     /// Instructions for this response alone: later responses do not inherit them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
@@ -47,7 +46,7 @@ pub struct ResponseRequest {
     pub tools: Vec<serde_json::Value>,
     /// Which of them it calls: `auto`, `none`, `required`, or an object with `type` and `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub tool_choice: Option<serde_json::Value>,
     /// False: an answer has at most one call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +73,19 @@ pub struct ResponseRequest {
     /// Up to 16 texts of the client, kept with the response.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// What a model answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(untagged)]
+pub enum ResponseInput {
+    /// A text of the user.
+    #[cfg_attr(feature = "openapi", schema(example = "Tell me about a flower."))]
+    Text(String),
+    /// Items: messages, calls of tools and their results, and references to items of stored responses.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
+    Items(Vec<serde_json::Value>),
 }
 
 /// How a model thinks.
@@ -112,6 +124,7 @@ pub struct Response {
     pub max_output_tokens: Option<u32>,
     /// Always null: there are no tools that the server runs.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>))]
     pub max_tool_calls: (),
     /// The texts of the client.
     pub metadata: BTreeMap<String, String>,
@@ -134,8 +147,8 @@ pub struct Response {
     /// The format of the text.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub text: serde_json::Value,
-    /// Which tools the model may call.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    /// Which tools the model may call: a name, or an object.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     pub tool_choice: serde_json::Value,
     /// The tools that the model was offered.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]

@@ -3,9 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[cfg(target_os = "linux")]
+mod bundled_model;
+#[cfg(target_os = "linux")]
+mod codex;
+#[cfg(target_os = "linux")]
 mod embeddings;
 #[cfg(target_os = "linux")]
 mod engines;
+#[cfg(target_os = "linux")]
+mod responses;
 mod sdks;
 #[cfg(target_os = "linux")]
 mod tools;
