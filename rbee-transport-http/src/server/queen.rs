@@ -338,10 +338,7 @@ impl QueenServer {
             .route(paths::COMPLETIONS, post(openai::completions))
             .route(paths::EMBEDDINGS, post(openai::embeddings))
             .route(wire::responses::RESPONSES, post(responses::create))
-            .route(
-                wire::responses::RESPONSE,
-                get(responses::retrieve).delete(responses::delete),
-            )
+            .route(wire::responses::RESPONSE, get(responses::retrieve).delete(responses::delete))
             .route(wire::responses::RESPONSE_CANCEL, post(responses::cancel))
             .route(wire::responses::RESPONSE_INPUT_ITEMS, get(responses::input_items))
             .route(paths::MODELS, get(openai::models))

@@ -27,7 +27,13 @@ impl House {
         Self { hall, token: text }
     }
 
-    pub(super) async fn ask(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+    pub(super) async fn ask(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Reply {
         let mut request = request(method, path, body);
         let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, value);

@@ -41,11 +41,11 @@ def refused(kind, param=None, **fields):
     raise AssertionError(f"not refused: {fields}")
 
 
-answer = create(max_output_tokens=8, instructions="Be brief.", metadata={"a": "b"}, temperature=0)
+answer = create(max_output_tokens=4, instructions="Be brief.", metadata={"a": "b"}, temperature=0)
 assert answer.id.startswith("resp_") and answer.object == "response" and answer.model == MODEL, answer
 assert answer.status == "incomplete" and answer.incomplete_details.reason == "max_output_tokens", answer
 assert answer.output_text and answer.output[0].role == "assistant", answer
-assert answer.usage.output_tokens == 8 and answer.usage.total_tokens == answer.usage.input_tokens + 8, answer
+assert answer.usage.output_tokens == 4 and answer.usage.total_tokens == answer.usage.input_tokens + 4, answer
 assert answer.instructions == "Be brief." and answer.metadata == {"a": "b"} and answer.store, answer
 step("create")
 
@@ -56,7 +56,7 @@ assert item.role == "user" and item.content[0].text == "Visit a flower.", item
 step("retrieve")
 
 with client.responses.stream(
-    model=MODEL, input="Visit a flower.", max_output_tokens=8, temperature=0, instructions="Be brief."
+    model=MODEL, input="Visit a flower.", max_output_tokens=4, temperature=0, instructions="Be brief."
 ) as stream:
     events = list(stream)
     final = stream.get_final_response() if events[-1].type == "response.completed" else events[-1].response
@@ -117,7 +117,7 @@ for _ in range(5):
     assert isinstance(answer.output_parsed, Flower), answer
 step("parse")
 
-queued = create(background=True, max_output_tokens=30, temperature=0)
+queued = create(background=True, max_output_tokens=4, temperature=0)
 assert queued.status == "queued" and queued.background, queued
 stream = client.responses.retrieve(queued.id, stream=True)
 events = list(stream)

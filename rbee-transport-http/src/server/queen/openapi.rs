@@ -15,8 +15,7 @@ use utoipa::{
 
 use super::{
     catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, responses,
-    shutdown,
-    tenants, workers,
+    shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -78,7 +77,13 @@ struct Closed;
 impl Modify for Closed {
     fn modify(&self, document: &mut Document) {
         let schemas = &mut document.components.get_or_insert_default().schemas;
-        for name in ["ChatRequest", "CompletionRequest", "EmbeddingRequest", "ResponseRequest", "JobRequest"] {
+        for name in [
+            "ChatRequest",
+            "CompletionRequest",
+            "EmbeddingRequest",
+            "ResponseRequest",
+            "JobRequest",
+        ] {
             let Some(RefOr::T(schema)) = schemas.get(name).cloned() else { continue };
             if let Some(mut whole) = merged(&schema, schemas) {
                 // A job is any of the three; its text says so.

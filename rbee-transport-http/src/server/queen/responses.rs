@@ -210,11 +210,8 @@ pub(super) async fn retrieve(
     let place = shared.bounds.follow(&sender.caller, job)?;
     let events = shared.queen.attach(job, None).await?;
     let (chat, sampling) = stored.chat().ok_or_else(|| not_found(&id))?;
-    let draft = Draft {
-        chat: chat.clone(),
-        sampling: sampling.clone(),
-        extras: stored.extras.clone(),
-    };
+    let draft =
+        Draft { chat: chat.clone(), sampling: sampling.clone(), extras: stored.extras.clone() };
     let source = Source::Events(job, events);
     let after = query.starting_after;
     draft.stream(&shared, source, &sender, |writer| writer.replay(after, place)).await

@@ -7,7 +7,8 @@ use http::StatusCode;
 
 #[tokio::test]
 async fn the_first_request_of_codex_is_answered() {
-    let call = "<tool_call>{\"name\": \"exec_command\", \"arguments\": {\"cmd\": \"ls\"}}</tool_call>";
+    let call =
+        "<tool_call>{\"name\": \"exec_command\", \"arguments\": {\"cmd\": \"ls\"}}</tool_call>";
     let (hall, worker) = hall(&[&[call]]).await;
     let mut request: Value = serde_json::from_str(include_str!("codex.json")).unwrap();
     request["model"] = "script".into();

@@ -74,7 +74,8 @@ async fn fields_that_clients_send_and_that_change_nothing_are_accepted() {
 async fn what_is_wrong_is_refused_by_its_place() {
     let (hall, _) = hall(&[&["ok"]]).await;
     let long: String = "x".repeat(513);
-    let many: Value = (0..17).map(|n| (n.to_string(), json!(""))).collect::<serde_json::Map<_, _>>().into();
+    let many: Value =
+        (0..17).map(|n| (n.to_string(), json!(""))).collect::<serde_json::Map<_, _>>().into();
     let call = |name: &str| json!([{"role": "user", "content": "x"}, {"type": "function_call", "call_id": "a", "name": name, "arguments": "{}"}]);
     let named = |name: &str| json!([{"type": "web_search"}, {"type": "function", "name": name}]);
     for (fields, param) in [
@@ -84,7 +85,10 @@ async fn what_is_wrong_is_refused_by_its_place() {
         (json!({"input": [{"type": "computer_call"}]}), "input[0].type"),
         (json!({"input": call("no spaces")}), "input[1].name"),
         (json!({"tools": named("no spaces")}), "tools[1].name"),
-        (json!({"tools": named("f"), "tool_choice": {"type": "function", "name": "g"}}), "tool_choice"),
+        (
+            json!({"tools": named("f"), "tool_choice": {"type": "function", "name": "g"}}),
+            "tool_choice",
+        ),
         (json!({"tools": [{"type": "web_search"}], "tool_choice": "required"}), "tool_choice"),
         (json!({"tools": [{"type": "mcp"}]}), "tools[0].type"),
         (json!({"instructions": 7}), "instructions"),

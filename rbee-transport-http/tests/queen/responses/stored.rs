@@ -2,11 +2,8 @@
 
 use http::{Method, StatusCode};
 use rbee_core::{
-    Message, Queen, Role, Settings,
-    registry::SqliteRegistry,
-    request::ToolCall,
-    settings::KeepRequests,
-    worker::EchoGate,
+    Message, Queen, Role, Settings, registry::SqliteRegistry, request::ToolCall,
+    settings::KeepRequests, worker::EchoGate,
 };
 use serde_json::{Value, json};
 
@@ -60,10 +57,10 @@ async fn what_is_not_stored_and_what_never_was_is_not_found() {
 async fn a_conversation_goes_on_with_the_answer_and_without_the_instructions() {
     let (hall, worker) = hall(&[&ANSWER, &["<think>x</think>It rains."], &["Bye."]]).await;
     let first = hall.response(with_tools(json!({"instructions": "Be brief."}))).await;
-    let calls: Vec<String> = [2, 3, 4]
-        .map(|at| first["output"][at]["call_id"].as_str().unwrap().to_owned())
-        .into();
-    let result = |kind: &str, id: &str, text: &str| json!({"type": kind, "call_id": id, "output": text});
+    let calls: Vec<String> =
+        [2, 3, 4].map(|at| first["output"][at]["call_id"].as_str().unwrap().to_owned()).into();
+    let result =
+        |kind: &str, id: &str, text: &str| json!({"type": kind, "call_id": id, "output": text});
     let second = with_tools(json!({
         "previous_response_id": id(&first),
         "input": [
@@ -204,6 +201,17 @@ async fn only_a_response_in_the_background_is_cancelled() {
     for _ in 0..2 {
         let cancelled = hall.post(&format!("{}/cancel", path(&response)), json!({})).await;
         assert_eq!(cancelled.json()["status"], "cancelled", "{}", cancelled.text());
+    }
+    // OpenAI's client for JavaScript sends no content type, because there is no body. A page may still send nothing.
+    for (origin, status) in
+        [(None, StatusCode::OK), (Some("http://page.example"), StatusCode::FORBIDDEN)]
+    {
+        let mut sent = http::Request::post(format!("{}/cancel", path(&response)));
+        if let Some(origin) = origin {
+            sent = sent.header("origin", origin);
+        }
+        let reply = hall.send(sent.body(axum::body::Body::empty()).unwrap()).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
     }
     gate.open();
     let whole = hall.response(request(json!({"model": "bee", "max_output_tokens": 2}))).await;

@@ -78,7 +78,10 @@ async fn a_stream_has_the_events_of_every_item_in_order_with_their_numbers() {
     );
     assert_eq!(text["delta"], "Let me look.");
     assert_eq!(events[18]["arguments"], "{\"where\": \"Bern\"}");
-    assert_eq!((&events[21]["delta"], &events[22]["input"]), (&json!("+ \"1\""), &json!("+ \"1\"")));
+    assert_eq!(
+        (&events[21]["delta"], &events[22]["input"]),
+        (&json!("+ \"1\""), &json!("+ \"1\""))
+    );
     assert_eq!(events[0]["response"]["status"], "in_progress");
     assert_eq!(events[28]["response"]["output"], items);
     // The same request without a stream has the same response.
@@ -115,7 +118,10 @@ async fn a_call_that_is_cut_off_ends_incomplete() {
     let (hall, _) = hall_of(Queen::builder(), &[(text, Finish::Length)]).await;
     let events = events(&hall.respond(with_tools(json!({"stream": true}))).await);
     let [.., done, end] = &events[..] else { panic!("{events:?}") };
-    assert_eq!((&done["item"]["status"], &end["type"]), (&json!("incomplete"), &json!("response.incomplete")));
+    assert_eq!(
+        (&done["item"]["status"], &end["type"]),
+        (&json!("incomplete"), &json!("response.incomplete"))
+    );
     assert_eq!(done["item"]["arguments"], "{\"where\": \"B");
     assert_eq!(end["response"]["incomplete_details"]["reason"], "max_output_tokens");
 }
@@ -182,7 +188,9 @@ async fn a_stream_can_be_read_again_after_any_of_its_events() {
 async fn a_response_in_the_background_is_followed_while_it_runs() {
     let gate = EchoGate::new();
     let hall = Hall::with(common::echo().gate(&gate)).await;
-    let body = request(json!({"model": "bee", "background": true, "stream": true, "max_output_tokens": 4}));
+    let body = request(
+        json!({"model": "bee", "background": true, "stream": true, "max_output_tokens": 4}),
+    );
     let response = hall.begin(common::request(Method::POST, "/v1/responses", Some(body))).await;
     let mut stream = response.into_body();
     let first = next(&mut stream).await.unwrap();
@@ -204,7 +212,10 @@ async fn a_response_in_the_background_is_followed_while_it_runs() {
     parser.push(text.as_bytes());
     let first = parser.next_event().unwrap().unwrap();
     let first: Value = serde_json::from_slice(&first.data).unwrap();
-    assert_eq!((&first["type"], &first["sequence_number"]), (&json!("response.in_progress"), &json!(2)));
+    assert_eq!(
+        (&first["type"], &first["sequence_number"]),
+        (&json!("response.in_progress"), &json!(2))
+    );
     assert!(text.contains("response.incomplete"), "{text}");
     hall.quiet().await;
 }

@@ -1,6 +1,10 @@
 //! The Codex CLI, an agent that uses tools on its machine, with a model that follows a script.
 
-use std::{path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rbee_core::{
     Finish, Output, OutputStream, Queen, Result, Role, Run, Usage, Worker, WorkerInfo,

@@ -1,9 +1,6 @@
 //! Reads the items of a request, and makes the messages of a conversation of them.
 
-use rbee_core::{
-    Error, ErrorKind, JobId, Message, Result, Role,
-    request::ToolCall,
-};
+use rbee_core::{Error, ErrorKind, JobId, Message, Result, Role, request::ToolCall};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
@@ -77,9 +74,8 @@ fn item(value: &RawValue, place: &str) -> Result<Option<Item>> {
     let role = fields.take_raw("role");
     let kind: Option<String> = fields.take("type", TYPES)?;
     // A message and a reference may have no type.
-    let kind = kind.unwrap_or_else(|| {
-        if role.is_some() { "message" } else { "item_reference" }.to_owned()
-    });
+    let kind = kind
+        .unwrap_or_else(|| if role.is_some() { "message" } else { "item_reference" }.to_owned());
     Ok(Some(match kind.as_str() {
         "message" => message(fields, role)?,
         "function_call" => call(fields, false)?,
@@ -233,7 +229,9 @@ impl Conversation {
                 if !calls.any(|call| call.id == id) {
                     let place = format!("{place}.call_id");
                     let shown: String = id.chars().take(80).collect();
-                    let message = format!("{place} is {shown:?}, and no item before it is a call with this id");
+                    let message = format!(
+                        "{place} is {shown:?}, and no item before it is a call with this id"
+                    );
                     return Err(
                         Error::for_client(ErrorKind::InvalidRequest, message).with_param(place)
                     );
@@ -341,7 +339,9 @@ mod tests {
             (object(json!({"type": "item_reference", "id": "msg_1"})), "input[0].id"),
             (object(json!({"type": "function_call", "call_id": "a"})), "input[0].name"),
             (
-                object(json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": "[]"})),
+                object(
+                    json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": "[]"}),
+                ),
                 "input[0].arguments",
             ),
             (

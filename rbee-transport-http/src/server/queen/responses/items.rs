@@ -103,7 +103,10 @@ pub(super) fn page(mut items: Vec<ResponseItem>, query: &ItemQuery) -> Result<It
     if let Some(after) = &query.after {
         let Some(at) = items.iter().position(|item| item.id() == after) else {
             let shown: String = after.chars().take(60).collect();
-            return refuse("after", format!("after is {shown:?}; allowed is the id of an item of this response"));
+            return refuse(
+                "after",
+                format!("after is {shown:?}; allowed is the id of an item of this response"),
+            );
         };
         items.drain(..=at);
     }

@@ -64,7 +64,12 @@ pub(super) fn begun(job: JobId, chat: &Chat, sampling: &Sampling, extras: &Extra
 }
 
 /// A response that has ended now.
-pub(super) fn ended(mut response: Response, output: &Output, finish: Finish, usage: Usage) -> Response {
+pub(super) fn ended(
+    mut response: Response,
+    output: &Output,
+    finish: Finish,
+    usage: Usage,
+) -> Response {
     response.status = match finish {
         Finish::Stop => ResponseStatus::Completed,
         Finish::Length => ResponseStatus::Incomplete,

@@ -166,8 +166,7 @@ impl Output {
             ItemKind::Call { .. } => "fc",
         };
         let id = format!("{prefix}_{}_{index}", hex(self.job));
-        let item =
-            OutputItem { id, kind, text: String::new(), status: ItemStatus::InProgress };
+        let item = OutputItem { id, kind, text: String::new(), status: ItemStatus::InProgress };
         on(Change::Added(index, &item));
         self.items.push(item);
     }
@@ -247,8 +246,7 @@ impl OutputItem {
                 ResponseItem::Reasoning { id, status, summary, content }
             }
             ItemKind::Call { call_id, name, namespace, is_custom, .. } => {
-                let (call_id, name, namespace) =
-                    (call_id.clone(), name.clone(), namespace.clone());
+                let (call_id, name, namespace) = (call_id.clone(), name.clone(), namespace.clone());
                 if *is_custom {
                     let input = custom_input(&self.text);
                     ResponseItem::CustomToolCall { id, status, call_id, name, namespace, input }

@@ -96,8 +96,7 @@ impl Ask {
             max_tokens: fields.take_whole("max_output_tokens", TOKENS)?,
             ..Sampling::default()
         };
-        let numbers =
-            [("temperature", &mut sampling.temperature), ("top_p", &mut sampling.top_p)];
+        let numbers = [("temperature", &mut sampling.temperature), ("top_p", &mut sampling.top_p)];
         for (name, place) in numbers {
             if let Some(number) = fields.take(name, "a number")? {
                 *place = number;
@@ -105,17 +104,24 @@ impl Ask {
         }
         let clocks = Clocks::take(&mut fields)?;
         finish(fields, &[rules::REQUEST])?;
-        Ok(Self { items, previous, stream, extras, instructions, tools, sampling, thinking, clocks })
+        Ok(Self {
+            items,
+            previous,
+            stream,
+            extras,
+            instructions,
+            tools,
+            sampling,
+            thinking,
+            clocks,
+        })
     }
 
     /// The request for its job: the instructions, the messages of `before`, and the items.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] with the place.
-    pub(super) fn into_request(
-        self,
-        before: Conversation,
-    ) -> Result<(Request, Places, Extras)> {
+    pub(super) fn into_request(self, before: Conversation) -> Result<(Request, Places, Extras)> {
         let Self { items, stream, extras, instructions, tools, sampling, thinking, clocks, .. } =
             self;
         let mut all = Conversation::default();
@@ -236,7 +242,8 @@ fn include(fields: &mut Fields<'_>) -> Result<()> {
 }
 
 fn metadata(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>> {
-    const METADATA: &str = "an object of up to 16 texts, with keys of up to 64 and values of up to 512 characters";
+    const METADATA: &str =
+        "an object of up to 16 texts, with keys of up to 64 and values of up to 512 characters";
     let Some(value) = fields.take_raw("metadata") else { return Ok(BTreeMap::new()) };
     let texts: BTreeMap<String, String> = parse(value, "metadata", METADATA)?;
     let is_long = |(key, value): (&String, &String)| {

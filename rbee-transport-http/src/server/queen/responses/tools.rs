@@ -72,21 +72,25 @@ impl Tools {
                 };
                 let strict = fields.take("strict", "true or false")?;
                 finish(fields, &[rules::FUNCTION])?;
-                self.push(tool, place, ToolInfo {
-                    namespace: namespace.map(ToOwned::to_owned),
-                    strict,
-                    custom: None,
-                });
+                self.push(
+                    tool,
+                    place,
+                    ToolInfo { namespace: namespace.map(ToOwned::to_owned), strict, custom: None },
+                );
             }
             "custom" => {
                 let (name, custom) = custom(&mut fields)?;
                 finish(fields, &[rules::CUSTOM])?;
                 let tool = custom_tool(full_name(namespace, &name), &custom);
-                self.push(tool, place, ToolInfo {
-                    namespace: namespace.map(ToOwned::to_owned),
-                    strict: None,
-                    custom: Some(custom),
-                });
+                self.push(
+                    tool,
+                    place,
+                    ToolInfo {
+                        namespace: namespace.map(ToOwned::to_owned),
+                        strict: None,
+                        custom: Some(custom),
+                    },
+                );
             }
             "namespace" if namespace.is_none() => {
                 let name = name(&mut fields)?;
@@ -166,7 +170,8 @@ impl Tools {
             let name = self.named(&mut fields)?;
             if !self.tools.iter().any(|tool| tool.name == name) {
                 let shown: String = name.chars().take(60).collect();
-                let message = format!("{place}.name is {shown:?}, which is no tool of this request");
+                let message =
+                    format!("{place}.name is {shown:?}, which is no tool of this request");
                 return Err(Error::for_client(ErrorKind::InvalidRequest, message)
                     .with_param(format!("{place}.name")));
             }
@@ -288,11 +293,12 @@ mod tests {
     #[test]
     fn of_allowed_tools_alone_the_model_reads() {
         let tools = json!([{"type": "function", "name": "a"}, {"type": "function", "name": "b"}]);
-        let choice = |name: &str| {
-            json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": name}]})
-        };
+        let choice = |name: &str| json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": name}]});
         let some = read(json!({"tools": tools, "tool_choice": choice("b")})).unwrap();
-        assert_eq!((some.tools.len(), &*some.tools[0].name, &*some.places[0]), (1, "b", "tools[1]"));
+        assert_eq!(
+            (some.tools.len(), &*some.tools[0].name, &*some.places[0]),
+            (1, "b", "tools[1]")
+        );
         assert_eq!(some.choice, ToolChoice::Required);
         let error = read(json!({"tools": tools, "tool_choice": choice("c")})).unwrap_err();
         assert_eq!(error.param(), Some("tool_choice.tools[0].name"));
@@ -313,7 +319,10 @@ mod tests {
             (json!({"tools": [{"type": "mcp", "server_label": "x"}]}), "tools[0].type"),
             (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
             (json!({"tools": [{"type": "function", "name": "f", "color": 1}]}), "tools[0].color"),
-            (json!({"tools": [{"type": "function", "name": "f", "async": true}]}), "tools[0].async"),
+            (
+                json!({"tools": [{"type": "function", "name": "f", "async": true}]}),
+                "tools[0].async",
+            ),
             (
                 json!({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "namespace"}]}]}),
                 "tools[0].tools[0].type",
