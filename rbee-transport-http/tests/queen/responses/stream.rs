@@ -233,3 +233,28 @@ async fn the_failure_of_a_response_in_the_background_is_an_event_wherever_a_read
         assert_eq!(events(&reply).last().unwrap()["type"], "response.failed");
     }
 }
+
+#[tokio::test]
+async fn a_queen_that_shuts_down_breaks_the_stream_off_without_a_number_of_its_own() {
+    let gate = EchoGate::new();
+    let hall = Hall::with(common::echo().gate(&gate)).await;
+    let body = request(json!({"model": "bee", "background": true, "stream": true}));
+    let response = hall.begin(common::request(Method::POST, "/v1/responses", Some(body))).await;
+    let mut stream = response.into_body();
+    let mut text = String::new();
+    while !text.contains("response.in_progress") {
+        text.push_str(&next(&mut stream).await.unwrap());
+    }
+    hall.queen.shutdown(std::time::Duration::ZERO).await.unwrap();
+    let mut last = String::new();
+    while let Some(part) = next(&mut stream).await {
+        last.push_str(&part);
+    }
+    let mut parser = rbee_transport_http::wire::sse::Parser::default();
+    parser.push(last.as_bytes());
+    let event = parser.next_event().unwrap().unwrap();
+    let data: Value = serde_json::from_slice(&event.data).unwrap();
+    assert_eq!((&*event.name, &data["type"]), ("error", &json!("error")));
+    assert_eq!((&data["code"], &data["sequence_number"]), (&json!("job_interrupted"), &json!(2)));
+    assert!(!data["message"].as_str().unwrap().is_empty());
+}

@@ -2,6 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use rbee_core::{
+    Error, ErrorKind, JobId, JobState, Outcome, Result,
+    job::{Job, JobStatus},
+    registry::{JobFilter, JobRecord},
+    request::{Chat, Sampling},
+};
+
 use super::{
     extras::{Extras, job_of, response_id},
     input::{Conversation, Item, Items},
@@ -12,12 +19,6 @@ use super::{
 use crate::{
     server::queen::{Inner, answer_stream::options, caller::Caller},
     wire::responses::{Response, ResponseStatus},
-};
-use rbee_core::{
-    Error, ErrorKind, JobId, JobState, Outcome, Result,
-    job::{Job, JobStatus},
-    registry::{JobFilter, JobRecord},
-    request::{Chat, Sampling},
 };
 
 /// The most responses that the references of one request may name.
