@@ -153,7 +153,7 @@ impl Draft {
 
     fn background(&self, job: JobId) -> axum::response::Response {
         let mut response = response::json(StatusCode::OK, &self.begun(job));
-        // Nobody knows its worker yet.
+        // Its worker is not known yet.
         put_origin(response.headers_mut(), &Caller::Operator, job, None);
         response
     }
