@@ -20,7 +20,7 @@ use crate::{
     job::JobStatus,
     model_ref::ModelRef,
     progress::Progress,
-    registry::{HiveRecord, JobFilter, JobRecord, Registry},
+    registry::{Change, HiveRecord, JobFilter, JobRecord, Registry},
     scheduler::{LeastLoaded, Scheduler},
     settings::Settings,
     time::{Now, Time, WallTime},
@@ -234,6 +234,23 @@ impl Queen {
         let missing =
             || Error::for_client(ErrorKind::NotFound, format!("job {job} does not exist"));
         found.into_iter().next().ok_or_else(missing)
+    }
+
+    /// Erases the texts of a job that has ended: its request and its answer. The rest of its record stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such job, [`ErrorKind::Conflict`] if it has not ended,
+    /// [`ErrorKind::Storage`] if the store cannot be written.
+    pub async fn erase(&self, job: JobId) -> Result<()> {
+        let record = self.job(job).await?;
+        if record.status.state().is_live() {
+            let message = format!("job {job} has not ended; cancel it first");
+            return Err(Error::for_client(ErrorKind::Conflict, message));
+        }
+        let epoch = self.inspect(|engine| engine.epoch()).await?;
+        self.shared.registry.record(epoch, &[Change::JobErased { job }]).await?;
+        self.shared.logs.forget(job);
+        Ok(())
     }
 
     /// The records of the jobs that the filter selects.

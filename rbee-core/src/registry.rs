@@ -103,6 +103,12 @@ pub enum Change {
         /// written before the end, and [`JobRecord::output_kept`] is set.
         keep_output: bool,
     },
+    /// The texts of a job that has ended are erased: its request and its answer. The rest of the record stays. Any run
+    /// may write it, not only the owner of the job; a live job stays as it is.
+    JobErased {
+        /// The job.
+        job: JobId,
+    },
     /// A hive was added or has changed. Its owner becomes the owner that records it.
     HivePut(Box<HiveRecord>),
     /// A hive was removed, together with its models and the records of its workers.

@@ -21,6 +21,7 @@ from rbee.registry import (
     HivePut,
     JobChange,
     JobEnded,
+    JobErased,
     JobFilter,
     JobQueued,
     JobRecord,
@@ -211,6 +212,11 @@ class SqliteStore:
 
     def change_job(self, epoch: int, change: JobChange) -> None:
         found: list[dict[str, Any]] = self.records("SELECT record FROM jobs WHERE id = ?", change.job)
+        if isinstance(change, JobErased):
+            if found and found[0]["outcome"] is not None:
+                self.run("DELETE FROM chunks WHERE job = ?", change.job)
+                self.write_job({**found[0], "request": None, "vectors": None, "output_kept": False})
+            return
         if found and found[0]["owner"] != epoch:
             raise rbee.Fenced(f"job {change.job} belongs to epoch {found[0]['owner']}, and not to {epoch}")
         if isinstance(change, JobQueued):

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod queen;
 #[cfg(feature = "client")]
 pub mod query;
+pub mod responses;
 pub mod sse;
 pub mod tenants;
 pub mod worker;

@@ -99,7 +99,8 @@ suite! {
         the_first_end_stays,
         ends_that_are_kept_are_recorded_by_whoever_takes_over,
         every_outcome_comes_back,
-        what_may_not_be_kept_is_erased;
+        what_may_not_be_kept_is_erased,
+        what_is_erased_later_is_gone_and_the_record_stays;
     records:
         changes_are_written_in_their_order,
         changes_together_do_what_they_do_one_by_one,

@@ -133,6 +133,17 @@ impl Logs {
         log
     }
 
+    /// Drops the log of a job that has ended. Readers that have it already may read it to its end.
+    pub(super) fn forget(&self, job: JobId) {
+        let mut inner = self.lock();
+        let is_ended = inner.ended.iter().any(|(_, ended, _)| *ended == job);
+        let log = if is_ended { inner.logs.remove(&job) } else { None };
+        let read_back = inner.read_back.remove(&job);
+        drop(inner);
+        // Dropped outside of the lock: they may be large.
+        drop((log, read_back));
+    }
+
     fn most_unread_bytes(&self) -> usize {
         self.settings.events_bytes.saturating_mul(UNREAD_FACTOR)
     }

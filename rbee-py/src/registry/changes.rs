@@ -79,6 +79,7 @@ fn of<'py>(py: Python<'py>, change: &Change) -> PyResult<Bound<'py, PyAny>> {
                 keep_output: *keep_output
             ),
         ),
+        Change::JobErased { job } => object(py, "JobErased", fields!(py, job: job.to_string())),
         Change::HivePut(record) => {
             object(py, "HivePut", fields!(py, hive: record.id.as_str(), record: plain(py, record)?))
         }

@@ -171,7 +171,7 @@ impl Guard {
             authority.map_or(Ok(()), |authority| self.check_host(authority))?;
         }
         self.check_page(method, host, headers)?;
-        check_content(method, headers)
+        check_content(method, uri.path(), headers)
     }
 
     /// Checks the host of a request that is answered without a token although others need one. A page whose name
@@ -299,8 +299,10 @@ fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that.
-fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
+/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that. The exception is a
+/// request of OpenAI's client for JavaScript. For it the origin alone has to show that no page has caused the request:
+/// browsers name it in every request of a form.
+fn check_content(method: &Method, path: &str, headers: &HeaderMap) -> Result<()> {
     let kind = only(headers, &header::CONTENT_TYPE)?;
     let has_body = || {
         let length = headers.get(header::CONTENT_LENGTH);
@@ -311,6 +313,8 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => return Ok(()),
         // No form sends this method, so a request without a body may come from a command line.
         Method::DELETE if kind.is_none() && !has_body() => return Ok(()),
+        // The cancellation of a response, whose id no page can know.
+        Method::POST if kind.is_none() && !has_body() && is_cancellation(path) => return Ok(()),
         // A part of a model's file: the route accepts nothing else.
         Method::PUT if kind == Some(BYTES) => return Ok(()),
         _ => "application/json",
@@ -322,6 +326,12 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
     };
     let message = format!("{given}; allowed is {allowed}, also without a body");
     Err(Error::for_client(ErrorKind::UnsupportedMediaType, message))
+}
+
+/// True if this is the path of a cancellation of a response.
+fn is_cancellation(path: &str) -> bool {
+    let rest = path.strip_prefix(wire::responses::RESPONSES);
+    rest.and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest.ends_with("/cancel"))
 }
 
 /// True if this content type is JSON, whatever its parameters.

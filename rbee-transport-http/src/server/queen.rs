@@ -29,6 +29,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod responses;
 mod retry;
 mod rfc3339;
 mod sender;
@@ -346,6 +347,10 @@ impl QueenServer {
             .route(paths::CHAT, post(openai::chat))
             .route(paths::COMPLETIONS, post(openai::completions))
             .route(paths::EMBEDDINGS, post(openai::embeddings))
+            .route(wire::responses::RESPONSES, post(responses::create))
+            .route(wire::responses::RESPONSE, get(responses::retrieve).delete(responses::delete))
+            .route(wire::responses::RESPONSE_CANCEL, post(responses::cancel))
+            .route(wire::responses::RESPONSE_INPUT_ITEMS, get(responses::input_items))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
             .route(MESSAGES, post(messages::create))

@@ -281,7 +281,7 @@ async fn a_body_that_stops_half_way_is_waited_for_only_so_long() {
 async fn what_is_not_there_is_refused_in_the_shape_that_the_client_knows() {
     let hall = hall().await;
     for (method, path, status, is_openai) in [
-        (Method::POST, "/v1/responses", StatusCode::NOT_FOUND, true),
+        (Method::POST, "/v1/conversations", StatusCode::NOT_FOUND, true),
         (Method::POST, "/v1/audio/speech", StatusCode::NOT_FOUND, true),
         (Method::GET, "/v1/chat/completions", StatusCode::METHOD_NOT_ALLOWED, true),
         (Method::DELETE, "/v1/models/bee", StatusCode::METHOD_NOT_ALLOWED, true),

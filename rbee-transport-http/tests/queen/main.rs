@@ -20,6 +20,7 @@ mod pages;
 mod policy;
 mod readable;
 mod redaction;
+mod responses;
 mod retry_after;
 mod shutdown;
 mod tenants;

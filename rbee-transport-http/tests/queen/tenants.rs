@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 /// A queen with a token, and its routes.
-struct House {
-    hall: Hall,
+pub(super) struct House {
+    pub(super) hall: Hall,
     token: String,
 }
 
 impl House {
-    async fn new(settings: Settings) -> Self {
+    pub(super) async fn new(settings: Settings) -> Self {
         let token = Token::random().unwrap();
         let text = token.reveal().to_owned();
         let builder = Queen::builder().settings(settings);
@@ -27,7 +27,13 @@ impl House {
         Self { hall, token: text }
     }
 
-    async fn ask(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+    pub(super) async fn ask(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Reply {
         let mut request = request(method, path, body);
         let value = HeaderValue::try_from(format!("Bearer {key}")).unwrap();
         request.headers_mut().insert(header::AUTHORIZATION, value);
@@ -39,7 +45,7 @@ impl House {
     }
 
     /// A tenant with these limits, and its key.
-    async fn tenant(&self, name: &str, limits: Value) -> String {
+    pub(super) async fn tenant(&self, name: &str, limits: Value) -> String {
         let path = format!("/v1/tenants/{name}");
         let put = self.operate(Method::PUT, &path, Some(limits)).await;
         assert_eq!(put.status, StatusCode::OK, "{}", put.text());

@@ -4,6 +4,7 @@ use super::{Subject, samples::*};
 use crate::{
     error::{Error, ErrorKind},
     event::{Finish, Outcome, Usage},
+    id::JobId,
     job::{EndedJob, JobState, JobStatus},
     registry::Change,
 };
@@ -192,4 +193,54 @@ pub async fn ends_that_are_kept_are_recorded_by_whoever_takes_over(store: &dyn S
     let state = stored_one(&*new, one.id).await.status.state();
     assert_eq!(state, JobState::Cancelled, "an end that was kept must be recorded");
     new.keep_ends(taken.epoch, &[]).await.expect("nothing is left to be kept");
+}
+
+/// Also for a job of an earlier run. A job that is live stays as it is.
+pub async fn what_is_erased_later_is_gone_and_the_record_stays(store: &dyn Subject) {
+    let registry = store.handle().await;
+    let epoch = open(store, &*registry, "a").await.epoch;
+    let (old, live) = (job(1), job(2));
+    let end = Change::JobEnded {
+        job: old.id,
+        outcome: complete(1, 2),
+        // Not so long ago that the store may drop the job.
+        at: store.now(),
+        used_tokens: 0,
+        keep_request: true,
+        keep_output: true,
+    };
+    let changes = [
+        queued(&old),
+        running(old.id, 1, AT, "x"),
+        tokens(old.id, 0, &["a", "b"]),
+        vectors(old.id),
+        end,
+        queued(&live),
+    ];
+    record(&*registry, epoch, &changes).await;
+    let whole = stored_one(&*registry, old.id).await;
+    assert!(
+        whole.request.is_some() && whole.chunks.len() == 2 && whole.vectors.is_some(),
+        "request and output were to be kept"
+    );
+    let erased = |job| Change::JobErased { job };
+    let waiting = stored_one(&*registry, live.id).await;
+    record(&*registry, epoch, &[erased(live.id)]).await;
+    assert_eq!(stored_one(&*registry, live.id).await, waiting, "a live job must stay as it is");
+    let epoch = open(store, &*registry, "a").await.epoch;
+    record(&*registry, epoch, &[erased(old.id), erased(JobId::random())]).await;
+    let found = stored_one(&*registry, old.id).await;
+    assert_eq!(
+        (&found.request, found.chunks.len(), &found.vectors, found.output_kept),
+        (&None, 0, &None, false),
+        "request and output must be erased"
+    );
+    let expected = crate::registry::JobRecord {
+        request: None,
+        chunks: Vec::new(),
+        vectors: None,
+        output_kept: false,
+        ..whole
+    };
+    assert_eq!(found, expected, "the rest of the record must stay");
 }

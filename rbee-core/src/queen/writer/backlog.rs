@@ -40,6 +40,7 @@ impl Key {
             | Change::JobTokens { .. }
             | Change::JobVectors { .. }
             | Change::JobEnded { .. }
+            | Change::JobErased { .. }
             | Change::TenantPut(_)
             | Change::TenantGone(_)
             | Change::PolicyPut(_) => return None,

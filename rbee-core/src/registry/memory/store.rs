@@ -194,7 +194,10 @@ impl Store {
             | Change::WorkerGone { hive: id, .. } => hive(id),
             Change::ModelPut(record) => hive(&record.hive),
             Change::WorkerPut(record) => hive(&record.hive),
-            Change::TenantPut(_) | Change::TenantGone(_) | Change::PolicyPut(_) => Ok(()),
+            Change::JobErased { .. }
+            | Change::TenantPut(_)
+            | Change::TenantGone(_)
+            | Change::PolicyPut(_) => Ok(()),
         }
     }
 
@@ -230,6 +233,7 @@ impl Store {
             Change::JobEnded { job, outcome, at, used_tokens, keep_request, keep_output } => {
                 self.job_ended(*job, outcome, (*at, *used_tokens), *keep_request, *keep_output);
             }
+            Change::JobErased { job } => self.job_erased(job),
             Change::HivePut(record) => {
                 self.hives.insert(record.id.clone(), (epoch, HiveRecord::clone(record)));
             }
@@ -344,6 +348,16 @@ impl Store {
         }
         self.ended.push_back(id);
         self.drop_oldest();
+    }
+
+    fn job_erased(&mut self, id: &JobId) {
+        let Some(record) = self.jobs.get_mut(id).filter(|job| !job.status.state().is_live()) else {
+            return;
+        };
+        self.answers -= answer_bytes(record);
+        record.request = None;
+        (record.chunks, record.vectors) = (Vec::new(), None);
+        record.output_kept = false;
     }
 
     fn drop_oldest(&mut self) {

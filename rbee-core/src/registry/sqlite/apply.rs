@@ -56,6 +56,7 @@ fn plain(db: &Connection, epoch: Epoch, change: &Change) -> Result<(), Refusal> 
             let job = job.text();
             job_ended(db, epoch, &job, outcome, (*at, *used_tokens), *keep_request, *keep_output)
         }
+        Change::JobErased { job } => Ok(job_erased(db, &job.text())?),
         Change::HiveGone(hive) => {
             let changed = db
                 .prepare_cached("DELETE FROM hives WHERE hive_id = ?1 AND owner = ?2")?
@@ -303,6 +304,20 @@ fn job_ended(
              ON CONFLICT (tenant_id, day) DO UPDATE SET tokens = tokens + excluded.tokens",
         )?
         .execute(params![job.as_str(), stored(rules::day(at)), stored(used_tokens)])?;
+    }
+    Ok(())
+}
+
+/// Whoever owned the job: nothing about a job that has ended can change in another run.
+fn job_erased(db: &Connection, job: &IdText) -> Result<(), rusqlite::Error> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE jobs SET request = NULL, output_kept = 0
+             WHERE job_id = ?1 AND completed_at IS NOT NULL",
+        )?
+        .execute([job.as_str()])?;
+    if changed > 0 {
+        db.prepare_cached("DELETE FROM pieces WHERE job_id = ?1")?.execute([job.as_str()])?;
     }
     Ok(())
 }

@@ -106,7 +106,8 @@ const fn job_of(change: &Change) -> Option<JobId> {
         | Change::JobRequeued { job, .. }
         | Change::JobTokens { job, .. }
         | Change::JobVectors { job, .. }
-        | Change::JobEnded { job, .. } => Some(*job),
+        | Change::JobEnded { job, .. }
+        | Change::JobErased { job } => Some(*job),
         Change::HivePut(_)
         | Change::HiveGone(_)
         | Change::ModelPut(_)

@@ -14,6 +14,7 @@ __all__ = [
     "HivePut",
     "JobChange",
     "JobEnded",
+    "JobErased",
     "JobFilter",
     "JobQueued",
     "JobRequeued",
@@ -129,6 +130,14 @@ class JobEnded(JobChange):
     used_tokens: int
     keep_request: bool
     keep_output: bool
+
+
+@dataclass(frozen=True)
+class JobErased(JobChange):
+    """The texts of a job that has ended are erased: its request, its chunks and its vectors; `output_kept` is unset.
+
+    Any run may write it, not only the owner of the job. A job that has not ended stays as it is.
+    """
 
 
 @dataclass(frozen=True)
@@ -252,6 +261,7 @@ Change = Union[
     JobTokens,
     JobVectors,
     JobEnded,
+    JobErased,
     HivePut,
     HiveGone,
     ModelPut,

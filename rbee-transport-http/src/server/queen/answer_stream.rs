@@ -44,6 +44,9 @@ pub(super) struct AnswerEnd {
 
 /// Writes an answer in the form of an API. Everything that it writes is sent.
 pub(super) trait AnswerWriter: Send + Unpin + 'static {
+    /// The stream begins. If this writes something, the head of the response is not held back.
+    fn opened(&mut self, _out: &mut BytesMut) {}
+
     /// A worker has begun.
     fn started(&mut self, _started: &Started, _out: &mut BytesMut) {}
 
@@ -77,7 +80,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn job(&self) -> JobId {
+    pub(super) fn job(&self) -> JobId {
         match self {
             Self::Job(handle) => handle.id(),
             Self::Events(job, _) => *job,
@@ -153,6 +156,7 @@ pub(super) async fn stream(
         waiting: Waiting::new(&shared.queen, job, model, caller.clone()),
         sender: sender.clone(),
     };
+    stream.writer.opened(&mut stream.buffer);
     let begun = poll_fn(|cx| stream.poll_fill(cx));
     // Nothing is lost if that takes too long: the output is in the buffer.
     let _ = tokio::time::timeout(HEAD_TIMEOUT, begun).await;

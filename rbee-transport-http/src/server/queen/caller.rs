@@ -41,7 +41,8 @@ const OPEN: [&str; 13] = [
 ];
 
 /// The paths that a tenant may request, with everything below them.
-const OPEN_BELOW: [&str; 3] = [paths::MODELS, paths::JOBS, wire::messages::MESSAGES];
+const OPEN_BELOW: [&str; 4] =
+    [paths::MODELS, paths::JOBS, wire::messages::MESSAGES, wire::responses::RESPONSES];
 
 impl Caller {
     /// The caller with these headers. If a queen at home has no token, every caller without a key is the operator: it

@@ -118,7 +118,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::server::queen::{messages, ollama, openai};
+    use crate::server::queen::{messages, ollama, openai, responses};
 
     /// Values that a rule accepts, and values that it refuses.
     fn examples(rule: Rule) -> (Vec<Value>, Vec<Value>) {
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn every_field_is_taken_if_it_requests_nothing_and_refused_by_its_name_if_it_requests_something()
      {
-        let tables = openai::TABLES.into_iter().chain(messages::TABLES).chain(ollama::TABLES);
-        for table in tables {
+        let openais = openai::TABLES.into_iter().chain(responses::TABLES);
+        for table in openais.chain(messages::TABLES).chain(ollama::TABLES) {
             for (index, (field, rule)) in table.iter().enumerate() {
                 assert!(table[..index].iter().all(|(other, _)| other != field), "{field} twice");
                 let checked = |value: &Value| {

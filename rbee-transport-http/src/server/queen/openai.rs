@@ -30,7 +30,7 @@ pub(super) use embeddings::embeddings;
 #[cfg(feature = "openapi")]
 pub(super) use models::{__path_model, __path_models};
 pub(super) use models::{known, model, models, visible};
-pub(super) use request::job;
+pub(super) use request::{Clocks, job};
 #[cfg(test)]
 pub(super) use rules::TABLES;
 

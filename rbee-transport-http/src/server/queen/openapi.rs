@@ -15,7 +15,7 @@ use utoipa::{
 
 use super::{
     catalog, doctor, estimate, health, hives, jobs, logs, messages, ollama, openai, policy,
-    replays, shutdown, tenants, workers,
+    replays, responses, shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -32,6 +32,7 @@ const TOKEN: &str = "token";
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        responses::create, responses::retrieve, responses::delete, responses::cancel, responses::input_items,
         messages::create, messages::count_tokens,
         ollama::version, ollama::tags, ollama::show, ollama::ps, ollama::chat, ollama::generate,
         ollama::embed, ollama::embeddings, ollama::pull, ollama::delete,
@@ -85,6 +86,7 @@ impl Modify for Closed {
             "ChatRequest",
             "CompletionRequest",
             "EmbeddingRequest",
+            "ResponseRequest",
             "JobRequest",
             "MessagesRequest",
             "CountTokensRequest",

@@ -7,6 +7,8 @@ mod bundled_model;
 #[cfg(target_os = "linux")]
 mod claude_code;
 #[cfg(target_os = "linux")]
+mod codex;
+#[cfg(target_os = "linux")]
 mod embeddings;
 #[cfg(target_os = "linux")]
 mod engines;
@@ -14,6 +16,8 @@ mod engines;
 mod messages;
 #[cfg(target_os = "linux")]
 mod ollama;
+#[cfg(target_os = "linux")]
+mod responses;
 mod sdks;
 #[cfg(target_os = "linux")]
 mod tools;

@@ -293,15 +293,20 @@ fn tokens(items: Vec<&RawValue>, name: &str) -> Result<Vec<u32>> {
     items.map(|(at, item)| whole(item, &format!("{name}[{at}]"), "the id of a token")).collect()
 }
 
-/// The priority and the time limits.
-struct Clocks {
+/// The priority and the time limits, for each API with these fields.
+#[derive(Clone, Debug)]
+pub(in crate::server::queen) struct Clocks {
     priority: Priority,
     timeout: Option<Duration>,
     deadline: Option<Duration>,
 }
 
 impl Clocks {
-    fn take(fields: &mut Fields<'_>) -> Result<Self> {
+    /// Reads `priority`, `timeout_ms` and `deadline_ms`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] with the field.
+    pub(in crate::server::queen) fn take(fields: &mut Fields<'_>) -> Result<Self> {
         const MILLISECONDS: &str = "a whole number of milliseconds";
         let millis = |value: Option<u64>| value.map(Duration::from_millis);
         Ok(Self {
@@ -311,7 +316,8 @@ impl Clocks {
         })
     }
 
-    fn apply(&self, mut request: Request) -> Request {
+    /// Sets them for a request.
+    pub(in crate::server::queen) fn apply(&self, mut request: Request) -> Request {
         if let Some(timeout) = self.timeout {
             request = request.timeout(timeout);
         }
