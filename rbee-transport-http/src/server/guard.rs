@@ -170,7 +170,7 @@ impl Guard {
             authority.map_or(Ok(()), |authority| self.check_host(authority))?;
         }
         self.check_page(method, host, headers)?;
-        check_content(method, headers)
+        check_content(method, uri.path(), headers)
     }
 
     /// Checks the host of a request that is answered without a token although others need one. A page whose name
@@ -298,8 +298,10 @@ fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that.
-fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
+/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that. The exceptions are
+/// two requests of OpenAI's clients. For them the origin alone has to show that no page has caused the request: browsers
+/// name it in every request of a form.
+fn check_content(method: &Method, path: &str, headers: &HeaderMap) -> Result<()> {
     let kind = only(headers, &header::CONTENT_TYPE)?;
     let has_body = || {
         let length = headers.get(header::CONTENT_LENGTH);
@@ -310,6 +312,10 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => return Ok(()),
         // No form sends this method, so a request without a body may come from a command line.
         Method::DELETE if kind.is_none() && !has_body() => return Ok(()),
+        // An upload. It can only be used by another request.
+        Method::POST if path == wire::batches::FILES && kind.is_some_and(is_form) => return Ok(()),
+        // The cancellation of a batch, whose id no page can know.
+        Method::POST if kind.is_none() && !has_body() && is_cancellation(path) => return Ok(()),
         // A part of a model's file: the route accepts nothing else.
         Method::PUT if kind == Some(BYTES) => return Ok(()),
         _ => "application/json",
@@ -327,6 +333,18 @@ fn check_content(method: &Method, headers: &HeaderMap) -> Result<()> {
 pub(super) fn is_json(kind: &str) -> bool {
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
+}
+
+/// True if this content type is a form with files, whatever its parameters.
+fn is_form(kind: &str) -> bool {
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("multipart/form-data")
+}
+
+/// True if this is the path of a cancellation of a batch.
+fn is_cancellation(path: &str) -> bool {
+    let rest = path.strip_prefix(wire::batches::BATCHES);
+    rest.and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest.ends_with("/cancel"))
 }
 
 /// The value of a header that may occur at most once.

@@ -3,6 +3,7 @@
 //! Every request passes the [`middleware`]: it gets its correlation id, its token is checked, and an error gets OpenAI's
 //! shape on OpenAI's routes and rbee's elsewhere. There is one file for each group of routes.
 
+mod batches;
 mod bounds;
 mod caller;
 mod catalog;
@@ -32,7 +33,7 @@ mod workers;
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -45,15 +46,17 @@ use rbee_core::Queen;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use batches::BatchLimits;
 pub use connector::{AddEvent, AddProgress, HiveConnector, HiveMachines};
 pub use doctor::HealthCheck;
 
+use batches::Batches;
 use bounds::Bounds;
 
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard, request_metrics};
 use crate::{
     token::SharedToken,
-    wire::{self, openai::MODEL, policy as rules, queen as paths},
+    wire::{self, batches as files, openai::MODEL, policy as rules, queen as paths},
 };
 
 /// Exposes a queen to every client that can reach the port. [`QueenServer`] adds a token and the other features of a
@@ -159,6 +162,7 @@ struct Inner {
     logs: Option<LogRing>,
     on_shutdown: Option<OnShutdown>,
     bounds: Arc<Bounds>,
+    batches: Option<Arc<Batches>>,
     stop: CancellationToken,
     began: Instant,
     /// When it began to serve, in seconds of the Unix epoch.
@@ -202,6 +206,7 @@ impl QueenServer {
                 logs: None,
                 on_shutdown: None,
                 bounds: Bounds::new(QueenLimits::default()),
+                batches: None,
                 stop: CancellationToken::new(),
                 began: Instant::now(),
                 began_at: unix_seconds(),
@@ -318,7 +323,39 @@ impl QueenServer {
         self
     }
 
-    /// When this is cancelled, `/health` reports that the queen shuts down.
+    /// Keeps files and batches of requests in this directory, which is created if it is missing. Only its owner can access
+    /// it, and only one server at a time can use it. Without it the routes of OpenAI's Batch API refuse every request.
+    ///
+    /// Batches that have not ended are taken up when the [`router`](Self::router) is made, which must then happen within
+    /// a Tokio runtime. They are left as they are when [`stop`](Self::stop) is cancelled or the queen shuts down.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> rbee_core::Result<()> {
+    /// use rbee_core::Queen;
+    /// use rbee_transport_http::server::{BatchLimits, QueenServer};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let queen = Queen::builder().build().await?;
+    /// let directory = data.path().join("batches");
+    /// let router = QueenServer::new(queen).with_batches(directory, BatchLimits::default())?.router();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Config`](rbee_core::ErrorKind::Config) if the directory cannot be used,
+    /// [`Conflict`](rbee_core::ErrorKind::Conflict) if another server uses it.
+    pub fn with_batches(
+        mut self,
+        directory: impl AsRef<Path>,
+        limits: BatchLimits,
+    ) -> rbee_core::Result<Self> {
+        self.inner.batches = Some(Arc::new(Batches::open(directory.as_ref(), limits)?));
+        Ok(self)
+    }
+
+    /// When this is cancelled, `/health` reports that the queen shuts down, and batches stop.
     pub fn stop(mut self, stop: CancellationToken) -> Self {
         self.inner.stop = stop;
         self
@@ -328,12 +365,19 @@ impl QueenServer {
     pub fn router(self) -> Router {
         let cors = self.inner.guard.cors();
         let shared = Arc::new(self.inner);
+        batches::start(&shared);
         let router = Router::new()
             .route(paths::CHAT, post(openai::chat))
             .route(paths::COMPLETIONS, post(openai::completions))
             .route(paths::EMBEDDINGS, post(openai::embeddings))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
+            .route(files::FILES, get(batches::list_files).post(batches::upload_file))
+            .route(files::FILE, get(batches::show_file).delete(batches::delete_file))
+            .route(files::FILE_CONTENT, get(batches::content))
+            .route(files::BATCHES, get(batches::list).post(batches::create))
+            .route(files::BATCH, get(batches::show))
+            .route(files::BATCH_CANCEL, post(batches::cancel))
             .route(paths::JOBS, get(jobs::list).post(jobs::submit))
             .route(paths::JOB, get(jobs::show).delete(jobs::cancel))
             .route(paths::JOB_EVENTS, get(jobs::events))

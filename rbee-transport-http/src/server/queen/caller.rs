@@ -73,12 +73,13 @@ impl Caller {
         };
         let is_open =
             [paths::CHAT, paths::COMPLETIONS, paths::EMBEDDINGS, paths::OPENAPI, wire::HEALTH];
-        if is_open.contains(&path) || below(paths::MODELS) || below(paths::JOBS) {
+        let roots = [paths::MODELS, paths::JOBS, wire::batches::FILES, wire::batches::BATCHES];
+        if is_open.contains(&path) || roots.into_iter().any(below) {
             return Ok(());
         }
         let message = format!(
             "this needs the operator's token: the key of tenant {tenant} does not allow {method} {path}; it allows the \
-             use of models, and jobs of its own"
+             use of models, and jobs, files and batches of its own"
         );
         Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }

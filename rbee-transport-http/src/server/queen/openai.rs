@@ -7,8 +7,9 @@
 //! what the job waits for, and an error is an event without `[DONE]` after it.
 
 mod answer;
+mod detached;
 mod embeddings;
-mod fields;
+pub(super) mod fields;
 mod logprobs;
 mod messages;
 mod models;
@@ -32,6 +33,7 @@ use rbee_core::{
     event::Started,
 };
 
+pub(super) use detached::DetachedAsk;
 #[cfg(feature = "openapi")]
 pub(super) use embeddings::__path_embeddings;
 pub(super) use embeddings::embeddings;
@@ -41,7 +43,7 @@ pub(super) use models::{model, models};
 pub(super) use request::job;
 
 use super::{
-    Shared,
+    Inner, Shared,
     caller::Caller,
     local_user::Locality,
     middleware::{HandlerResult, IdempotencyKey, RequestId},
@@ -124,18 +126,32 @@ async fn generate(
     let permit = body.into_permit();
     shared.check_model_of(&caller, &locality, &ask.model).await?;
     let requests = std::mem::take(&mut ask.requests);
-    let (count, streamed) = (requests.len(), ask.stream.is_some());
-    let requests = requests.into_iter().enumerate().map(|(at, request)| {
-        let request = if shared.raw_completions { request.raw() } else { request };
-        key.mark(caller.mark(request), at, count).correlation_id(mark.clone()).streamed(streamed)
-    });
+    let streamed = ask.stream.is_some();
+    let requests = shared.marked(requests, &key, &caller, &mark).map(|it| it.streamed(streamed));
     let handles = submit(&shared.queen, requests).await?;
     drop(permit);
     let origin = Origin::new(&ask, &handles, caller, mark);
     Ok(match ask.stream {
-        None => answer::whole(handles, &origin).await?,
+        None => answer::whole(handles, &origin).await?.into_response(&origin.caller),
         Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
     })
+}
+
+impl Inner {
+    /// The jobs of one request of this caller, with its key and its correlation id.
+    fn marked(
+        &self,
+        requests: Vec<rbee_core::Request>,
+        key: &IdempotencyKey,
+        caller: &Caller,
+        mark: &CorrelationId,
+    ) -> impl ExactSizeIterator<Item = rbee_core::Request> {
+        let count = requests.len();
+        requests.into_iter().enumerate().map(move |(at, request)| {
+            let request = if self.raw_completions { request.raw() } else { request };
+            key.mark(caller.mark(request), at, count).correlation_id(mark.clone())
+        })
+    }
 }
 
 /// Submits the jobs of a request, all or none.

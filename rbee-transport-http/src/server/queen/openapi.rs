@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays, shutdown,
-    tenants, workers,
+    batches, catalog, doctor, estimate, health, hives, jobs, logs, openai, policy, replays,
+    shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -32,6 +32,8 @@ const TOKEN: &str = "token";
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        batches::upload_file, batches::list_files, batches::show_file, batches::content, batches::delete_file,
+        batches::create, batches::list, batches::show, batches::cancel,
         jobs::submit, jobs::list, jobs::show, jobs::cancel, jobs::events,
         hives::list, hives::add, hives::show, hives::remove, hives::start, hives::stop, hives::drain,
         hives::doctor, hives::logs,
@@ -45,6 +47,8 @@ const TOKEN: &str = "token";
     ),
     components(schemas(
         crate::wire::openai::ChatChunk,
+        crate::wire::batches::BatchLine,
+        crate::wire::batches::BatchResult,
         crate::wire::queen::Started,
         crate::wire::queen::Metrics,
         crate::wire::queen::LogLine,

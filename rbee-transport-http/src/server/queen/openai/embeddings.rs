@@ -1,11 +1,8 @@
 //! Embeddings: texts turned into vectors.
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-};
+use axum::extract::{Request, State};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rbee_core::{Error, ErrorKind};
+use rbee_core::{Error, ErrorKind, JobHandle, Result};
 
 use super::{
     super::{
@@ -14,18 +11,13 @@ use super::{
         local_user::Locality,
         middleware::{HandlerResult, IdempotencyKey, RequestId},
     },
+    answer::{AnswerBody, WholeAnswer},
     request::EmbedAsk,
-    tell_origin,
 };
-use crate::{
-    server::response,
-    wire::{
-        OpenAiErrorBody,
-        openai::{
-            Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
-        },
-        queen::EMBEDDINGS,
-    },
+use crate::wire::{
+    OpenAiErrorBody,
+    openai::{Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector},
+    queen::EMBEDDINGS,
 };
 
 /// Turn texts into vectors.
@@ -55,15 +47,20 @@ pub(in crate::server::queen) async fn embeddings(
     // The request holds what was read of the body; no other limit counts it before it is a job.
     let permit = body.into_permit();
     shared.check_model_of(&caller, &locality, &ask.model).await?;
-    let request = key.mark(caller.mark(ask.request), 0, 1).correlation_id(mark);
+    let request = key.mark(caller.mark(ask.request.clone()), 0, 1).correlation_id(mark);
     let handle = shared.queen.submit(request).await?;
     drop(permit);
+    Ok(vectors(handle, &ask).await?.into_response(&caller))
+}
+
+/// Waits for the vectors.
+pub(super) async fn vectors(handle: JobHandle, ask: &EmbedAsk) -> Result<WholeAnswer> {
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {
         let found = answer.vectors.len();
         let message = format!("the worker gave {found} vectors for {} texts", ask.inputs);
-        return Err(Error::new(ErrorKind::WorkerFault, message).into());
+        return Err(Error::new(ErrorKind::WorkerFault, message));
     }
     let tokens = u64::from(answer.usage.prompt_tokens);
     let list = EmbeddingList {
@@ -74,13 +71,11 @@ pub(in crate::server::queen) async fn embeddings(
             .zip(0..)
             .map(|(vector, index)| embedding(vector, index, ask.format))
             .collect(),
-        model: ask.model,
+        model: ask.model.clone(),
         usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
     };
-    let mut response = response::json(StatusCode::OK, &list);
-    let started = super::started(answer.worker, answer.queue_wait);
-    tell_origin(&mut response, &caller, job, Some(started));
-    Ok(response)
+    let started = Some(super::started(answer.worker, answer.queue_wait));
+    Ok(WholeAnswer { body: AnswerBody::Vectors(list), job, started })
 }
 
 fn embedding(vector: &[f32], index: u32, format: EncodingFormat) -> Embedding {
