@@ -229,7 +229,11 @@ impl Run {
     async fn answered(&mut self, line: Line, finished: Option<Finished>) -> Result<()> {
         self.jobs.remove(&line.number);
         match finished {
-            Some(finished) => self.write(finished).await,
+            Some(finished) => {
+                // There may be room for another line now.
+                self.pause = None;
+                self.write(finished).await
+            }
             None => {
                 self.waiting.push_front(line);
                 self.pause = Some(Instant::now() + AGAIN);

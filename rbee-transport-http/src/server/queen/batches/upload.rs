@@ -215,8 +215,8 @@ fn parts(body: Body, ahead: Arc<AtomicUsize>) -> impl Stream<Item = Result<Bytes
                 Ok(Some(Err(cause))) => break refuse(format!("the body did not arrive: {cause}")),
                 Ok(Some(Ok(frame))) => {
                     let Ok(part) = frame.into_data() else { continue };
-                    let read = ahead.fetch_add(part.len(), Ordering::Relaxed) + part.len();
-                    if read > READ_AHEAD.max(part.len()) {
+                    // One part may be longer: it is in memory already.
+                    if ahead.fetch_add(part.len(), Ordering::Relaxed) > READ_AHEAD {
                         break refuse(format!(
                             "the head of a field is longer than {READ_AHEAD} bytes"
                         ));
