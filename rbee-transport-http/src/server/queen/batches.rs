@@ -76,8 +76,8 @@ pub struct BatchLimits {
     pub free_bytes: u64,
     /// Concurrent uploads of one tenant; all together have four times as many. 4 by default.
     pub tenant_uploads: usize,
-    /// Lines of one batch that are jobs at once. Fewer if the queue takes no more, or if the tenant may have few
-    /// concurrent jobs: batches take at most half of those. 64 by default.
+    /// Lines of one batch that are jobs at once. Fewer if the queue takes no more. All batches together have at most a
+    /// quarter of the queue's capacity, and those of a tenant at most half of its concurrent jobs. 64 by default.
     pub lines_in_flight: usize,
     /// Concurrent batches of one tenant; all together have eight times as many. Others wait as `validating`. 4 by
     /// default.

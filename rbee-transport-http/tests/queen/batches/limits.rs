@@ -1,11 +1,10 @@
 //! What a tenant may see and hold.
 
 use super::{Post, chat_line, create, file, limits, lines_of, upload, with_key};
-use crate::common::{Hall, Reply, echo, request};
+use crate::common::{Hall, Reply, chat, echo, request};
 use http::{Method, StatusCode};
 use rbee_core::{
     Queen, Settings,
-    registry::JobFilter,
     worker::{EchoBuilder, EchoGate},
 };
 use rbee_transport_http::{Token, server::BatchLimits};
@@ -143,21 +142,39 @@ async fn batches_leave_half_of_the_concurrent_jobs_of_a_tenant_to_it_and_wait_fo
 #[tokio::test]
 async fn lines_that_a_full_queue_refuses_wait_and_do_not_fail() {
     let (gate, directory) = (EchoGate::new(), tempfile::tempdir().unwrap());
-    let settings = Settings { queue_capacity: 1, ..Settings::default() };
+    let settings = Settings { queue_capacity: 8, ..Settings::default() };
     let (queen, path) = (Queen::builder().settings(settings), directory.path().join("batches"));
     let echo = echo().slots(1).gate(&gate);
     let hall = Hall::of(echo, queen, |server| server.with_batches(path, limits()).unwrap()).await;
+    while hall.post("/v1/jobs", chat(json!({}))).await.status == StatusCode::ACCEPTED {}
     let lines: String = (0..8).map(|at| chat_line(&at.to_string(), json!({}))).collect();
     let id = super::begin(&hall, "/v1/chat/completions", &lines).await;
-    hall.echo.until_active(1).await;
-    // An answer makes room for another line.
-    gate.release(4);
-    super::until(&hall, &id, |batch| batch["request_counts"]["completed"] == 1).await;
-    let jobs = hall.queen.jobs(&JobFilter::default()).await.unwrap().len();
-    assert!(jobs < 8, "the queue took all {jobs} lines at once");
+    super::until(&hall, &id, |batch| batch["status"] == "in_progress").await;
     gate.open();
     let batch = super::ended(&hall, &id).await;
     assert_eq!(batch["request_counts"], json!({"total": 8, "completed": 8, "failed": 0}));
+}
+
+#[tokio::test]
+async fn batches_leave_three_quarters_of_the_queue_to_others() {
+    let (gate, directory) = (EchoGate::new(), tempfile::tempdir().unwrap());
+    let settings = Settings { queue_capacity: 16, ..Settings::default() };
+    let (queen, path) = (Queen::builder().settings(settings), directory.path().join("batches"));
+    let echo = echo().slots(8).gate(&gate);
+    let hall = Hall::of(echo, queen, |server| server.with_batches(path, limits()).unwrap()).await;
+    let one = json!({"max_tokens": 1});
+    let lines: String = (0..9).map(|at| chat_line(&at.to_string(), one.clone())).collect();
+    let id = super::begin(&hall, "/v1/chat/completions", &lines).await;
+    hall.echo.until_active(4).await;
+    // The end of one line lets the next one in, and no more.
+    for done in 1..=5 {
+        gate.release(1);
+        super::until(&hall, &id, |batch| batch["request_counts"]["completed"] == done).await;
+        hall.echo.until_active(4).await;
+    }
+    gate.open();
+    let batch = super::ended(&hall, &id).await;
+    assert_eq!(batch["request_counts"], json!({"total": 9, "completed": 9, "failed": 0}));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 struct Data(tempfile::TempDir);
 
 /// A run of the server.
-struct Life {
+struct ServerRun {
     hall: Hall,
     stop: CancellationToken,
 }
@@ -36,7 +36,7 @@ impl Data {
         self.0.path().join("batches")
     }
 
-    async fn start(&self, echo: EchoBuilder, limits: BatchLimits) -> Life {
+    async fn start(&self, echo: EchoBuilder, limits: BatchLimits) -> ServerRun {
         let store = SqliteRegistry::open(self.0.path().join("rbee.db")).unwrap();
         let queen = Queen::builder().registry(Arc::new(store));
         let (stop, path) = (CancellationToken::new(), self.batches());
@@ -45,7 +45,7 @@ impl Data {
             server.stop(stopped).with_batches(path, limits).unwrap()
         })
         .await;
-        Life { hall, stop }
+        ServerRun { hall, stop }
     }
 
     /// The file with the results of a batch that has not ended.
@@ -63,7 +63,7 @@ impl Data {
     }
 }
 
-impl Life {
+impl ServerRun {
     /// Ends it without waiting for its jobs.
     async fn end(self, batches: &Path) {
         self.stop.cancel();

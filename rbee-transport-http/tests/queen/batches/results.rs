@@ -40,7 +40,7 @@ async fn results_are_what_the_routes_answer() {
                 json!({"model": "bee", "prompt": "a", "seed": 7}),
                 json!({"model": "bee", "prompt": ["a", "b"], "n": 2, "seed": 7, "max_tokens": 3}),
                 json!({"model": "bee"}),
-                json!({"model": "bee", "prompt": "a", "colour": "red"}),
+                json!({"model": "bee", "prompt": "a", "color": "red"}),
             ],
         ),
         (

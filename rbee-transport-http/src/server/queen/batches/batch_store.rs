@@ -35,11 +35,11 @@ pub(super) struct BatchStore {
     is_whole: bool,
     /// Held by whoever adds a batch.
     adding: tokio::sync::Mutex<()>,
-    state: Mutex<HashMap<String, Entry>>,
+    state: Mutex<HashMap<String, BatchEntry>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct BatchEntry {
     record: BatchRecord,
     /// Held by whoever changes the record.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -49,7 +49,7 @@ struct Entry {
     runs: bool,
 }
 
-impl Entry {
+impl BatchEntry {
     fn new(record: BatchRecord) -> Self {
         let cancel = CancellationToken::new();
         if record.status == BatchStatus::Cancelling {
@@ -66,12 +66,13 @@ impl BatchStore {
     /// [`ErrorKind::Config`] if it cannot be read.
     pub(super) fn open(directory: PathBuf, limits: BatchLimits) -> Result<Self> {
         let (records, is_whole) = disk::read_records::<BatchRecord>(&directory)?;
-        let entries = records.into_iter().map(|record| (record.id.clone(), Entry::new(record)));
+        let entries =
+            records.into_iter().map(|record| (record.id.clone(), BatchEntry::new(record)));
         let state = Mutex::new(entries.collect());
         Ok(Self { directory, limits, is_whole, adding: tokio::sync::Mutex::default(), state })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, BatchEntry>> {
         // Nothing in here can panic in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,7 +129,7 @@ impl BatchStore {
             return Err(error.with_retry_after(disk::RETRY_AFTER));
         }
         self.write(&record).await?;
-        self.lock().insert(record.id.clone(), Entry::new(record));
+        self.lock().insert(record.id.clone(), BatchEntry::new(record));
         Ok(())
     }
 
@@ -214,10 +215,13 @@ impl BatchStore {
         chosen
     }
 
-    /// The number of batches of a tenant that run.
-    pub(super) fn active(&self, tenant: &Option<TenantId>) -> usize {
+    /// The number of batches that run: those of a tenant, and all.
+    pub(super) fn active(&self, tenant: &Option<TenantId>) -> (usize, usize) {
         let state = self.lock();
-        state.values().filter(|entry| entry.runs && entry.record.tenant == *tenant).count()
+        let active = state.values().filter(|entry| entry.runs);
+        active.fold((0, 0), |(own, all), entry| {
+            (own + usize::from(entry.record.tenant == *tenant), all + 1)
+        })
     }
 
     /// Notes that a batch has no runner any more.

@@ -42,7 +42,7 @@ pub(super) struct LineContext {
 /// What became of a line that was submitted.
 pub(super) enum Submission {
     /// Its jobs are in the queue.
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
     /// It has its result.
     Ended(Finished),
     /// It can be submitted again after this time.
@@ -98,7 +98,8 @@ impl LineContext {
         match self.submit_jobs(line, &ask, &mark).await {
             Ok(handles) => {
                 let custom_id = request.custom_id;
-                Ok(Submission::Accepted(Accepted { line, custom_id, ask, handles, mark }))
+                let accepted = Accepted { line, custom_id, ask, handles, mark };
+                Ok(Submission::Accepted(Box::new(accepted)))
             }
             Err(error) => match error.kind() {
                 ErrorKind::ShuttingDown | ErrorKind::Fenced => Ok(Submission::Gone),
@@ -138,8 +139,8 @@ impl LineContext {
 
     /// Waits for the answer of a line. `None` if its jobs go on without this run of the queen, or if the line is to be
     /// submitted again.
-    pub(super) async fn answer(&self, accepted: Accepted) -> Option<Finished> {
-        let Accepted { line, custom_id, ask, handles, mark } = accepted;
+    pub(super) async fn answer(&self, accepted: Box<Accepted>) -> Option<Finished> {
+        let Accepted { line, custom_id, ask, handles, mark } = *accepted;
         let jobs: Vec<JobId> = handles.iter().map(JobHandle::id).collect();
         match ask.answer(handles, self.caller.clone(), mark.clone()).await {
             Ok(body) => {

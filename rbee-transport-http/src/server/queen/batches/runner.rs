@@ -113,7 +113,7 @@ enum Outcome {
     Gone,
 }
 
-type Answer = BoxFuture<'static, (Line, Option<Finished>)>;
+type LineAnswer = BoxFuture<'static, (Line, Option<Finished>)>;
 
 /// A batch whose input file is valid.
 struct Run {
@@ -123,7 +123,7 @@ struct Run {
     /// The lines that have neither a result nor jobs.
     waiting: VecDeque<Line>,
     /// The lines that have jobs, with what waits for their answers.
-    answers: FuturesUnordered<Answer>,
+    answers: FuturesUnordered<LineAnswer>,
     /// The jobs of each of those, by the number of the line.
     jobs: HashMap<u32, (Line, Vec<JobId>)>,
     /// The line that is being submitted.
@@ -194,15 +194,16 @@ impl Run {
         }
     }
 
-    /// The most lines that may have jobs at once. The batches of a tenant leave half of its concurrent jobs to it.
+    /// The most lines that may have jobs at once. All batches together leave three quarters of the queue to other
+    /// requests, and those of a tenant leave it half of its concurrent jobs.
     fn most(&self) -> usize {
-        let most = self.batches.limits.lines_in_flight.max(1);
-        let Some(tenant) = &self.context.record.tenant else { return most };
-        let limits = self.context.shared.queen.tenants().limits_of(tenant);
-        let Some(jobs) = limits.concurrent_jobs else { return most };
-        let share =
-            jobs as usize / 2 / self.batches.batches.active(&self.context.record.tenant).max(1);
-        most.min(share.max(1))
+        let (queen, tenant) = (&self.context.shared.queen, &self.context.record.tenant);
+        let (own, all) = self.batches.batches.active(tenant);
+        let limits = tenant.as_ref().map(|tenant| queen.tenants().limits_of(tenant));
+        let jobs = limits.and_then(|limits| limits.concurrent_jobs);
+        let of_tenant = jobs.map_or(usize::MAX, |jobs| jobs as usize / 2 / own.max(1));
+        let of_queue = queen.settings().queue_capacity / 4 / all.max(1);
+        self.batches.limits.lines_in_flight.min(of_tenant).min(of_queue).max(1)
     }
 
     async fn submitted(&mut self, line: Line, submitted: Submission) -> Result<Accepts> {

@@ -19,7 +19,7 @@ pub(in crate::server::queen) struct DetachedAsk(Body);
 
 enum Body {
     Text(Ask),
-    Vectors(EmbedAsk),
+    Vectors(Box<EmbedAsk>),
 }
 
 impl DetachedAsk {
@@ -31,7 +31,7 @@ impl DetachedAsk {
         let body = match endpoint {
             BatchEndpoint::ChatCompletions => Body::Text(Ask::read(Kind::Chat, body)?),
             BatchEndpoint::Completions => Body::Text(Ask::read(Kind::Completion, body)?),
-            BatchEndpoint::Embeddings => Body::Vectors(EmbedAsk::read(body)?),
+            BatchEndpoint::Embeddings => Body::Vectors(Box::new(EmbedAsk::read(body)?)),
         };
         let clocks = match &body {
             Body::Text(ask) if ask.stream.is_some() => {
