@@ -1,7 +1,7 @@
 //! What a tenant may see and hold.
 
 use super::{Post, chat_line, create, file, limits, lines_of, upload, with_key};
-use crate::common::{Hall, Reply, chat, echo, request};
+use crate::common::{Hall, Reply, TIMEOUT, chat, echo, request};
 use http::{Method, StatusCode};
 use rbee_core::{
     Queen, Settings,
@@ -59,8 +59,13 @@ impl House {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(crate::common::TIMEOUT, wait).await.unwrap()
+        tokio::time::timeout(TIMEOUT, wait).await.unwrap()
     }
+}
+
+/// Waits until exactly this many runs are active.
+async fn active(hall: &Hall, runs: u32) {
+    tokio::time::timeout(TIMEOUT, hall.echo.until_active(runs)).await.unwrap();
 }
 
 #[tokio::test]
@@ -119,7 +124,7 @@ async fn batches_leave_half_of_the_concurrent_jobs_of_a_tenant_to_it_and_wait_fo
     let key = house.tenant("acme", json!({"concurrent_jobs": 4})).await;
     let lines: String = (0..5).map(|at| chat_line(&at.to_string(), json!({}))).collect();
     let first = house.batch(&key, &lines).await;
-    house.hall.echo.until_active(2).await;
+    active(&house.hall, 2).await;
     let second = house.batch(&key, &lines).await;
     let third = file(&house.hall, &lines, Some(&key)).await;
     let third = create(&house.hall, "/v1/chat/completions", &third, Some(&key)).await;
@@ -165,12 +170,12 @@ async fn batches_leave_three_quarters_of_the_queue_to_others() {
     let one = json!({"max_tokens": 1});
     let lines: String = (0..9).map(|at| chat_line(&at.to_string(), one.clone())).collect();
     let id = super::begin(&hall, "/v1/chat/completions", &lines).await;
-    hall.echo.until_active(4).await;
+    active(&hall, 4).await;
     // The end of one line lets the next one in, and no more.
     for done in 1..=5 {
         gate.release(1);
         super::until(&hall, &id, |batch| batch["request_counts"]["completed"] == done).await;
-        hall.echo.until_active(4).await;
+        active(&hall, 4).await;
     }
     gate.open();
     let batch = super::ended(&hall, &id).await;
