@@ -157,11 +157,25 @@ impl BatchStore {
         id: &str,
         change: impl FnOnce(&mut BatchRecord) -> Result<()>,
     ) -> Result<BatchRecord> {
+        self.update_then(id, change, || ()).await
+    }
+
+    /// The same; `then` is called when the changed record is on the disk, and before anyone can see it.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update); then `then` is not called.
+    pub(super) async fn update_then(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut BatchRecord) -> Result<()>,
+        then: impl FnOnce(),
+    ) -> Result<BatchRecord> {
         let turn = self.lock().get(id).ok_or_else(|| missing(id))?.turn.clone();
         let _turn = turn.lock().await;
         let mut record = self.lock().get(id).ok_or_else(|| missing(id))?.record.clone();
         change(&mut record)?;
         self.write(&record).await?;
+        then();
         if let Some(entry) = self.lock().get_mut(id) {
             // The counts may have changed while it was written, but not after the end of the run.
             if !record.status.is_ended() {

@@ -61,7 +61,6 @@ pub(super) fn start_waiting(shared: &Shared, batches: &Arc<Batches>) {
 async fn run(shared: &Shared, batches: &Arc<Batches>, id: &str, cancel: CancellationToken) -> bool {
     loop {
         let Ok(record) = batches.batches.get(&Caller::Operator, id) else { return true };
-        let input = record.input.clone();
         let stopped = async {
             match Run::prepare(shared, batches, record, cancel.clone()).await? {
                 Some(run) => run.run().await,
@@ -70,10 +69,7 @@ async fn run(shared: &Shared, batches: &Arc<Batches>, id: &str, cancel: Cancella
         };
         let error = match stopped.await {
             Ok(Stopped::Unfinished) => return false,
-            Ok(Stopped::Ended) => {
-                batches.files.end_reading(&input);
-                return true;
-            }
+            Ok(Stopped::Ended) => return true,
             Err(error) => error,
         };
         tracing::warn!(

@@ -60,7 +60,10 @@ impl Run {
                 (counts, has_output, has_errors);
             Ok(())
         };
-        self.batches.batches.update(&self.context.record.id, finish).await?;
+        let (batches, record) = (&self.batches, &self.context.record);
+        // Whoever sees that the batch has ended can delete its input file.
+        let free = || batches.files.end_reading(&record.input);
+        batches.batches.update_then(&record.id, finish, free).await?;
         Ok(Stopped::Ended)
     }
 

@@ -55,7 +55,8 @@ impl Run {
                     record.faults = faults;
                     Ok(())
                 };
-                batches.batches.update(&record.id, fail).await?;
+                let free = || batches.files.end_reading(&record.input);
+                batches.batches.update_then(&record.id, fail, free).await?;
                 return Ok(None);
             }
         };
