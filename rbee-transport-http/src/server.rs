@@ -63,8 +63,8 @@ pub use logs::{Followed, LogRing};
 pub use metrics::Metrics;
 pub use process::{EXIT_MISUSED, exit_status, report, run_hive, run_worker};
 pub use queen::{
-    AddEvent, AddProgress, HealthCheck, HiveConnector, HiveMachines, QueenLimits, QueenServer,
-    queen,
+    AddEvent, AddProgress, BatchLimits, HealthCheck, HiveConnector, HiveMachines, QueenLimits,
+    QueenServer, queen,
 };
 pub use tls::TlsFiles;
 pub use worker::{WorkerServer, worker};

@@ -3,6 +3,7 @@
 //! All bodies are JSON and all errors have the shape of [`ErrorBody`]; streams are server-sent events ([`sse`]).
 //! Unknown fields are ignored, so that an older reader understands a newer writer.
 
+pub mod batches;
 pub mod engine;
 mod error;
 pub mod hive;

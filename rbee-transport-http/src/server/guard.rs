@@ -299,9 +299,9 @@ fn check_site(method: &Method, headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that. The exception is a
-/// request of OpenAI's client for JavaScript. For it the origin alone has to show that no page has caused the request:
-/// browsers name it in every request of a form.
+/// Requires that a change declares JSON, also without a body: a form on a page cannot declare that. The exceptions are
+/// two requests of OpenAI's clients. For them the origin alone has to show that no page has caused the request: browsers
+/// name it in every request of a form.
 fn check_content(method: &Method, path: &str, headers: &HeaderMap) -> Result<()> {
     let kind = only(headers, &header::CONTENT_TYPE)?;
     let has_body = || {
@@ -313,7 +313,9 @@ fn check_content(method: &Method, path: &str, headers: &HeaderMap) -> Result<()>
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => return Ok(()),
         // No form sends this method, so a request without a body may come from a command line.
         Method::DELETE if kind.is_none() && !has_body() => return Ok(()),
-        // The cancellation of a response, whose id no page can know.
+        // An upload. It can only be used by another request.
+        Method::POST if path == wire::batches::FILES && kind.is_some_and(is_form) => return Ok(()),
+        // The cancellation of a response or a batch, whose id no page can know.
         Method::POST if kind.is_none() && !has_body() && is_cancellation(path) => return Ok(()),
         // A part of a model's file: the route accepts nothing else.
         Method::PUT if kind == Some(BYTES) => return Ok(()),
@@ -328,16 +330,25 @@ fn check_content(method: &Method, path: &str, headers: &HeaderMap) -> Result<()>
     Err(Error::for_client(ErrorKind::UnsupportedMediaType, message))
 }
 
-/// True if this is the path of a cancellation of a response.
-fn is_cancellation(path: &str) -> bool {
-    let rest = path.strip_prefix(wire::responses::RESPONSES);
-    rest.and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest.ends_with("/cancel"))
-}
-
 /// True if this content type is JSON, whatever its parameters.
 pub(super) fn is_json(kind: &str) -> bool {
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json")
+}
+
+/// True if this content type is a form with files, whatever its parameters.
+fn is_form(kind: &str) -> bool {
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("multipart/form-data")
+}
+
+/// True if this is the path of a cancellation of a response or a batch.
+fn is_cancellation(path: &str) -> bool {
+    let is_below = |root: &str| {
+        let rest = path.strip_prefix(root).and_then(|rest| rest.strip_prefix('/'));
+        rest.is_some_and(|rest| rest.ends_with("/cancel"))
+    };
+    is_below(wire::responses::RESPONSES) || is_below(wire::batches::BATCHES)
 }
 
 /// The value of a header that may occur at most once.

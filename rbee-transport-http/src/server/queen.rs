@@ -4,6 +4,7 @@
 //! shape of the API that the route belongs to. There is one file for each group of routes.
 
 mod answer_stream;
+mod batches;
 mod bounds;
 mod caller;
 mod catalog;
@@ -17,6 +18,7 @@ mod hives;
 mod jobs;
 mod json_escape;
 mod keep_alive;
+mod limits;
 mod loading;
 mod local_user;
 mod logs;
@@ -41,7 +43,7 @@ mod workers;
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -54,16 +56,19 @@ use rbee_core::Queen;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use batches::BatchLimits;
 pub use connector::{AddEvent, AddProgress, HiveConnector, HiveMachines};
 pub use doctor::HealthCheck;
+pub use limits::QueenLimits;
 
+use batches::Batches;
 use bounds::Bounds;
 
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard, request_metrics};
 use crate::{
     token::SharedToken,
     wire::{
-        self,
+        self, batches as files,
         messages::{COUNT_TOKENS, MESSAGES},
         ollama as api,
         openai::MODEL,
@@ -87,49 +92,6 @@ use crate::{
 /// ```
 pub fn queen(queen: Queen) -> Router {
     QueenServer::new(queen).router()
-}
-
-/// Limits on what clients of a queen can send and hold.
-///
-/// ```
-/// use rbee_transport_http::server::QueenLimits;
-///
-/// let limits = QueenLimits { tenant_requests: 100, ..QueenLimits::default() };
-/// assert_eq!(limits.body_bytes, 8 << 20);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueenLimits {
-    /// The body of a request, in bytes. 8 MiB by default.
-    pub body_bytes: usize,
-    /// All bodies that are being read, or whose jobs are not in the queue yet, in bytes. At least four times
-    /// `body_bytes`, even if less is set. All tenants together have three quarters of it, so that the operator can
-    /// always send something. A body beyond it is refused at once with
-    /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity). 256 MiB by default.
-    pub total_body_bytes: usize,
-    /// The same for one tenant, in bytes. At least twice `body_bytes`, even if less is set. A body beyond it is
-    /// refused at once with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 64 MiB by default.
-    pub tenant_body_bytes: usize,
-    /// Concurrent requests of one tenant, including streams. Behind a [`Server`](super::Server) never more than a
-    /// quarter of its connections, and seven eighths for all tenants together, so that the operator can always
-    /// connect. More are refused with [`RateLimited`](rbee_core::ErrorKind::RateLimited), or
-    /// [`SystemAtCapacity`](rbee_core::ErrorKind::SystemAtCapacity) for all together. `/health` and `/metrics` do not
-    /// count. 1,024 by default.
-    pub tenant_requests: usize,
-    /// Clients that follow the events of one job at once: this many of its tenant, and this many operators. More are
-    /// refused with [`RateLimited`](rbee_core::ErrorKind::RateLimited). 16 by default.
-    pub job_followers: usize,
-}
-
-impl Default for QueenLimits {
-    fn default() -> Self {
-        Self {
-            body_bytes: 8 << 20,
-            total_body_bytes: 256 << 20,
-            tenant_body_bytes: 64 << 20,
-            tenant_requests: 1_024,
-            job_followers: 16,
-        }
-    }
 }
 
 /// The builder of a queen's routes.
@@ -174,6 +136,7 @@ struct Inner {
     logs: Option<LogRing>,
     on_shutdown: Option<OnShutdown>,
     bounds: Arc<Bounds>,
+    batches: Option<Arc<Batches>>,
     stop: CancellationToken,
     began: Instant,
     /// When it began to serve, in seconds of the Unix epoch.
@@ -217,6 +180,7 @@ impl QueenServer {
                 logs: None,
                 on_shutdown: None,
                 bounds: Bounds::new(QueenLimits::default()),
+                batches: None,
                 stop: CancellationToken::new(),
                 began: Instant::now(),
                 began_at: unix_seconds(),
@@ -333,7 +297,39 @@ impl QueenServer {
         self
     }
 
-    /// When this is cancelled, `/health` reports that the queen shuts down.
+    /// Keeps files and batches of requests in this directory, which is created if it is missing. Only its owner can access
+    /// it, and only one server at a time can use it. Without it the routes of OpenAI's Batch API refuse every request.
+    ///
+    /// Batches that have not ended are taken up when the [`router`](Self::router) is made, which must then happen within
+    /// a Tokio runtime. They are left as they are when [`stop`](Self::stop) is cancelled or the queen shuts down.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> rbee_core::Result<()> {
+    /// use rbee_core::Queen;
+    /// use rbee_transport_http::server::{BatchLimits, QueenServer};
+    ///
+    /// # let data = tempfile::tempdir().unwrap();
+    /// let queen = Queen::builder().build().await?;
+    /// let directory = data.path().join("batches");
+    /// let router = QueenServer::new(queen).with_batches(directory, BatchLimits::default())?.router();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Config`](rbee_core::ErrorKind::Config) if the directory cannot be used,
+    /// [`Conflict`](rbee_core::ErrorKind::Conflict) if another server uses it.
+    pub fn with_batches(
+        mut self,
+        directory: impl AsRef<Path>,
+        limits: BatchLimits,
+    ) -> rbee_core::Result<Self> {
+        self.inner.batches = Some(Arc::new(Batches::open(directory.as_ref(), limits)?));
+        Ok(self)
+    }
+
+    /// When this is cancelled, `/health` reports that the queen shuts down, and batches stop.
     pub fn stop(mut self, stop: CancellationToken) -> Self {
         self.inner.stop = stop;
         self
@@ -343,6 +339,7 @@ impl QueenServer {
     pub fn router(self) -> Router {
         let cors = self.inner.guard.cors();
         let shared = Arc::new(self.inner);
+        batches::start(&shared);
         let router = Router::new()
             .route(paths::CHAT, post(openai::chat))
             .route(paths::COMPLETIONS, post(openai::completions))
@@ -353,6 +350,12 @@ impl QueenServer {
             .route(wire::responses::RESPONSE_INPUT_ITEMS, get(responses::input_items))
             .route(paths::MODELS, get(openai::models))
             .route(MODEL, get(openai::model))
+            .route(files::FILES, get(batches::list_files).post(batches::upload_file))
+            .route(files::FILE, get(batches::show_file).delete(batches::delete_file))
+            .route(files::FILE_CONTENT, get(batches::content))
+            .route(files::BATCHES, get(batches::list).post(batches::create))
+            .route(files::BATCH, get(batches::show))
+            .route(files::BATCH_CANCEL, post(batches::cancel))
             .route(MESSAGES, post(messages::create))
             .route(COUNT_TOKENS, post(messages::count_tokens))
             .route(api::VERSION, get(ollama::version))

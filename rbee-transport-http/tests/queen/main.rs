@@ -6,6 +6,7 @@ mod common;
 
 mod add_hive;
 mod bad_input;
+mod batches;
 mod bounds;
 mod connections;
 mod encodings;

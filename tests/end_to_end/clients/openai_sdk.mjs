@@ -1,7 +1,7 @@
 // The official JavaScript client, as its users use it.
 
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 
 const model = "bee-tiny";
 const messages = [{ role: "user", content: "Hi" }];
@@ -105,3 +105,27 @@ const cut = await client.chat.completions.create({ ...slow, stream: true });
 for await (const _ of cut) break;
 await quiet();
 step("timeout and abort");
+
+// A batch, and another one that is cancelled. This client sends the file before its purpose, and a cancellation without
+// a content type.
+async function batch(body) {
+  const url = "/v1/chat/completions";
+  const line = JSON.stringify({ custom_id: "a", method: "POST", url, body: { model, messages, ...body } });
+  const file = await client.files.create({ file: await toFile(Buffer.from(line), "in.jsonl"), purpose: "batch" });
+  return client.batches.create({ input_file_id: file.id, endpoint: url, completion_window: "24h" });
+}
+async function ended({ id }) {
+  for (const until = Date.now() + 60_000; ; await sleep(50)) {
+    const now = await client.batches.retrieve(id);
+    if (["completed", "cancelled"].includes(now.status)) return now;
+    assert.ok(Date.now() < until, JSON.stringify(now));
+  }
+}
+const done = await ended(await batch({ max_tokens: 5, seed: 7 }));
+const result = JSON.parse(await (await client.files.content(done.output_file_id)).text());
+assert.equal(result.response.body.choices[0].message.content, text);
+const stopped = await batch({ model: "slow", max_tokens: 1000 });
+await client.batches.cancel(stopped.id);
+assert.equal((await ended(stopped)).status, "cancelled");
+await quiet();
+step("batches");

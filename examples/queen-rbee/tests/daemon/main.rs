@@ -28,6 +28,8 @@ mod programs;
 #[path = "../../../../rbee-transport-ssh/tests/ssh/sshd.rs"]
 mod sshd;
 
+#[cfg(target_os = "linux")]
+mod batches;
 mod browser;
 #[cfg(target_os = "linux")]
 mod cached_tokens;

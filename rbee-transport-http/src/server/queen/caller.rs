@@ -41,8 +41,14 @@ const OPEN: [&str; 13] = [
 ];
 
 /// The paths that a tenant may request, with everything below them.
-const OPEN_BELOW: [&str; 4] =
-    [paths::MODELS, paths::JOBS, wire::messages::MESSAGES, wire::responses::RESPONSES];
+const OPEN_BELOW: [&str; 6] = [
+    paths::MODELS,
+    paths::JOBS,
+    wire::batches::FILES,
+    wire::batches::BATCHES,
+    wire::messages::MESSAGES,
+    wire::responses::RESPONSES,
+];
 
 impl Caller {
     /// The caller with these headers. If a queen at home has no token, every caller without a key is the operator: it
@@ -97,7 +103,7 @@ impl Caller {
         }
         let message = format!(
             "this needs the operator's token: the key of tenant {tenant} does not allow {method} {path}; it allows the \
-             use of models, and jobs of its own"
+             use of models, and jobs, files and batches of its own"
         );
         Err(Error::for_client(ErrorKind::PermissionDenied, message))
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 const SHOWN_CHARACTERS: usize = 60;
 
 /// The fields of an object. `null` counts as absent; of two with the same name, the last one counts.
-pub(super) struct Fields<'a> {
+pub(in crate::server::queen) struct Fields<'a> {
     fields: Vec<(Cow<'a, str>, &'a RawValue)>,
     /// The path of the object: empty for the body itself, `messages[2].` for a part of it.
     path: String,
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] if it is not JSON, or not an object.
-    pub(super) fn of_body(body: &'a [u8]) -> Result<Self> {
+    pub(in crate::server::queen) fn of_body(body: &'a [u8]) -> Result<Self> {
         let read = serde_json::from_slice(body).map_err(|cause| {
             Error::for_client(
                 ErrorKind::InvalidRequest,
@@ -63,18 +63,18 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] with the place, if it is not an object.
-    pub(super) fn of(value: &'a RawValue, name: &str) -> Result<Self> {
+    pub(in crate::server::queen) fn of(value: &'a RawValue, name: &str) -> Result<Self> {
         let fields = parse(value, name, "an object")?;
         Ok(Self { fields: last_of_each(fields), path: format!("{name}.") })
     }
 
     /// The full name of a field of this object.
-    pub(super) fn name(&self, field: &str) -> String {
+    pub(in crate::server::queen) fn name(&self, field: &str) -> String {
         format!("{}{field}", self.path)
     }
 
     /// Removes a field and returns its raw value.
-    pub(super) fn take_raw(&mut self, field: &str) -> Option<&'a RawValue> {
+    pub(in crate::server::queen) fn take_raw(&mut self, field: &str) -> Option<&'a RawValue> {
         let at = self.fields.iter().position(|(name, _)| name == field)?;
         let (_, value) = self.fields.swap_remove(at);
         (value.get() != "null").then_some(value)
@@ -84,7 +84,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] with the field, its value and what is allowed.
-    pub(super) fn take<T: Deserialize<'a>>(
+    pub(in crate::server::queen) fn take<T: Deserialize<'a>>(
         &mut self,
         field: &str,
         allowed: &str,
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub(super) fn take_whole<T: TryFrom<i128>>(
+    pub(in crate::server::queen) fn take_whole<T: TryFrom<i128>>(
         &mut self,
         field: &str,
         allowed: &str,
@@ -110,7 +110,11 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// As [`take`](Self::take), and if it is missing.
-    pub(super) fn require<T: Deserialize<'a>>(&mut self, field: &str, allowed: &str) -> Result<T> {
+    pub(in crate::server::queen) fn require<T: Deserialize<'a>>(
+        &mut self,
+        field: &str,
+        allowed: &str,
+    ) -> Result<T> {
         match self.take(field, allowed)? {
             Some(value) => Ok(value),
             None => Err(missing(&self.name(field), allowed)),
@@ -121,7 +125,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// The error of the check, or [`ErrorKind::InvalidRequest`] for an unknown field.
-    pub(super) fn finish(
+    pub(in crate::server::queen) fn finish(
         self,
         check: impl Fn(&str, &'a RawValue) -> Option<Result<()>>,
     ) -> Result<()> {
@@ -167,7 +171,7 @@ fn last_of_each<'a>(Object(fields): Object<'a>) -> Vec<(Cow<'a, str>, &'a RawVal
 ///
 /// # Errors
 /// [`ErrorKind::InvalidRequest`] with the place, the value and what is allowed.
-pub(super) fn parse<'a, T: Deserialize<'a>>(
+pub(in crate::server::queen) fn parse<'a, T: Deserialize<'a>>(
     value: &'a RawValue,
     name: &str,
     allowed: &str,
@@ -180,7 +184,11 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(
 ///
 /// # Errors
 /// As [`parse`].
-pub(super) fn whole<T: TryFrom<i128>>(value: &RawValue, name: &str, allowed: &str) -> Result<T> {
+pub(in crate::server::queen) fn whole<T: TryFrom<i128>>(
+    value: &RawValue,
+    name: &str,
+    allowed: &str,
+) -> Result<T> {
     let number = value.get().parse().ok().or_else(|| {
         let number: f64 = serde_json::from_str(value.get()).ok()?;
         // From 2^53 on, a float does not tell which number was meant.
@@ -193,7 +201,7 @@ pub(super) fn whole<T: TryFrom<i128>>(value: &RawValue, name: &str, allowed: &st
 }
 
 /// The error for a value that is not allowed.
-pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error {
+pub(in crate::server::queen) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error {
     let text = value.get();
     let mut shown: String = text.chars().take(SHOWN_CHARACTERS).collect();
     if shown.len() < text.len() {
@@ -204,7 +212,7 @@ pub(super) fn not_allowed(value: &RawValue, name: &str, allowed: &str) -> Error 
 }
 
 /// The error for a missing value.
-pub(super) fn missing(name: &str, allowed: &str) -> Error {
+pub(in crate::server::queen) fn missing(name: &str, allowed: &str) -> Error {
     let message = format!("{name} is missing; it must be {allowed}");
     Error::for_client(ErrorKind::InvalidRequest, message).with_param(name.to_owned())
 }

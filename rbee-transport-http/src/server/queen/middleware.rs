@@ -252,6 +252,11 @@ impl<S: Send + Sync> FromRequestParts<S> for RequestId {
 pub(super) struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
+    /// The key of a request that the server makes itself.
+    pub(super) fn new(key: String) -> Self {
+        Self(Some(key))
+    }
+
     /// Sets it on the job of this number among the `count` jobs of one request.
     pub(super) fn mark(
         &self,

@@ -7,6 +7,7 @@
 //! what the job waits for, and an error is an event without `[DONE]` after it.
 
 mod answer;
+mod detached;
 mod embeddings;
 mod logprobs;
 mod messages;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use rbee_core::{CorrelationId, JobHandle, JobId, WorkerId, answer::AnswerFormat, event::Started};
 
+pub(super) use detached::DetachedAsk;
 #[cfg(feature = "openapi")]
 pub(super) use embeddings::__path_embeddings;
 pub(super) use embeddings::embeddings;
@@ -100,9 +102,9 @@ async fn generate(shared: Shared, kind: Kind, sender: Sender, request: Request) 
     let requests = std::mem::take(&mut ask.requests);
     let requests = requests.into_iter().map(|request| request.streamed(streamed)).collect();
     let handles = shared.submit(&sender, body.into_permit(), requests).await?;
-    let origin = Origin::new(&ask, &handles, sender);
+    let origin = Origin::new(&ask, &handles, sender.caller, sender.mark);
     Ok(match ask.stream {
-        None => answer::whole(handles, &origin).await?,
+        None => answer::whole(handles, &origin).await?.into_response(&origin.caller),
         Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
     })
 }
@@ -126,7 +128,7 @@ struct Origin {
 }
 
 impl Origin {
-    fn new(ask: &Ask, handles: &[JobHandle], sender: Sender) -> Self {
+    fn new(ask: &Ask, handles: &[JobHandle], caller: Caller, mark: CorrelationId) -> Self {
         Self {
             kind: ask.kind,
             // A request without a job is refused when it is read.
@@ -136,8 +138,8 @@ impl Origin {
             per_prompt: ask.per_prompt,
             logprobs: ask.logprobs,
             tools: ask.tools.clone(),
-            caller: sender.caller,
-            mark: sender.mark,
+            caller,
+            mark,
         }
     }
 

@@ -14,8 +14,8 @@ use utoipa::{
 };
 
 use super::{
-    catalog, doctor, estimate, health, hives, jobs, logs, messages, ollama, openai, policy,
-    replays, responses, shutdown, tenants, workers,
+    batches, catalog, doctor, estimate, health, hives, jobs, logs, messages, ollama, openai,
+    policy, replays, responses, shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -32,6 +32,8 @@ const TOKEN: &str = "token";
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        batches::upload_file, batches::list_files, batches::show_file, batches::content, batches::delete_file,
+        batches::create, batches::list, batches::show, batches::cancel,
         responses::create, responses::retrieve, responses::delete, responses::cancel, responses::input_items,
         messages::create, messages::count_tokens,
         ollama::version, ollama::tags, ollama::show, ollama::ps, ollama::chat, ollama::generate,
@@ -50,6 +52,8 @@ const TOKEN: &str = "token";
     ),
     components(schemas(
         crate::wire::openai::ChatChunk,
+        crate::wire::batches::BatchLine,
+        crate::wire::batches::BatchResult,
         crate::wire::messages::StreamEvent,
         crate::wire::queen::Started,
         crate::wire::queen::Metrics,

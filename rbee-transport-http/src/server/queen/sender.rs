@@ -50,21 +50,35 @@ impl Inner {
         if let Some(first) = requests.first() {
             self.check_model_of(&sender.caller, &sender.locality, first.model()).await?;
         }
+        let handles = self.submit_jobs(&sender.caller, &sender.key, &sender.mark, requests).await?;
+        drop(permit);
+        Ok(handles)
+    }
+
+    /// Submits the jobs of a request of this caller, all or none, with its key and its correlation id. Whether the caller
+    /// may use the model was checked.
+    ///
+    /// # Errors
+    /// As [`Queen::submit_all`](rbee_core::Queen::submit_all).
+    pub(super) async fn submit_jobs(
+        &self,
+        caller: &Caller,
+        key: &IdempotencyKey,
+        mark: &CorrelationId,
+        requests: Vec<Request>,
+    ) -> Result<Vec<JobHandle>> {
         let count = requests.len();
         let mut requests = requests.into_iter().enumerate().map(|(at, request)| {
             let request = if self.raw_completions { request.raw() } else { request };
-            let request = sender.key.mark(sender.caller.mark(request), at, count);
-            request.correlation_id(sender.mark.clone())
+            key.mark(caller.mark(request), at, count).correlation_id(mark.clone())
         });
-        let handles = match requests.next() {
-            Some(only) if count == 1 => vec![self.queen.submit(only).await?],
+        match requests.next() {
+            Some(only) if count == 1 => Ok(vec![self.queen.submit(only).await?]),
             first => {
                 let all: Vec<Request> = first.into_iter().chain(requests).collect();
-                self.queen.submit_all(all).await?
+                self.queen.submit_all(all).await
             }
-        };
-        drop(permit);
-        Ok(handles)
+        }
     }
 
     /// The same for a request with one job.

@@ -17,7 +17,7 @@ use rbee_core::{
 use rbee_end_to_end::{Environment, Program, are_clients_skipped};
 use rbee_transport_http::{
     Token,
-    server::{QueenServer, Server},
+    server::{BatchLimits, QueenServer, Server},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -56,6 +56,7 @@ struct Daemon {
     token: Token,
     queen: Queen,
     _stop: DropGuard,
+    _batches: tempfile::TempDir,
 }
 
 impl Daemon {
@@ -77,14 +78,18 @@ impl Daemon {
             .unwrap();
         let (token, stop) = (Token::random().unwrap(), CancellationToken::new());
         let metrics = || "# HELP up It is.\n# TYPE up gauge\nup 1\n".to_owned();
+        let batches = tempfile::tempdir().unwrap();
+        let limits = BatchLimits { free_bytes: 0, ..BatchLimits::default() };
         let router = QueenServer::new(queen.clone())
             .with_token(token.clone())
             .with_metrics(Arc::new(metrics))
+            .with_batches(batches.path(), limits)
+            .unwrap()
             .router();
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let url = format!("http://{}", server.address());
         tokio::spawn(server.run(router, stop.clone(), Duration::ZERO));
-        Self { url, token, queen, _stop: stop.drop_guard() }
+        Self { url, token, queen, _stop: stop.drop_guard(), _batches: batches }
     }
 
     /// Runs a script against it.
@@ -124,6 +129,16 @@ async fn openais_python_client_works_unchanged() {
     let environment = Environment::prepare(cache(), "openai", &["openai==3.54.0"], &[]).await;
     let daemon = Daemon::new().await;
     daemon.run(environment.python().arg(script("openai_sdk.py"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openais_python_client_runs_batches() {
+    if are_clients_skipped() {
+        return;
+    }
+    let environment = Environment::prepare(cache(), "openai", &["openai==3.54.0"], &[]).await;
+    let daemon = Daemon::new().await;
+    daemon.run(environment.python().arg(script("openai_batches.py"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

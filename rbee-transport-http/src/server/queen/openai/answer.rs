@@ -2,22 +2,53 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use rbee_core::{JobAnswer, JobHandle, JobId, Result, answer::ParsedAnswer, request::ToolCall};
+use rbee_core::{
+    JobAnswer, JobHandle, JobId, Result, answer::ParsedAnswer, event::Started, request::ToolCall,
+};
+use serde::Serialize;
 
 use super::{Origin, logprobs, parts::finish_reason, request::Kind, started};
 use crate::{
     server::{
-        queen::{answer_stream::options, sender::put_origin},
+        queen::{answer_stream::options, caller::Caller, sender::put_origin},
         response,
     },
     wire::openai::{
         CalledFunction, ChatChoice, ChatCompletion, ChatMessage, ChatToolCall, Completion,
-        CompletionChoice, Usage,
+        CompletionChoice, EmbeddingList, Usage,
     },
 };
 
+/// The body of a response that is not streamed.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum AnswerBody {
+    Chat(ChatCompletion),
+    Completion(Completion),
+    Vectors(EmbeddingList),
+}
+
+/// An answer that is not streamed.
+#[derive(Debug)]
+pub(super) struct WholeAnswer {
+    pub(super) body: AnswerBody,
+    /// Its (first) job.
+    pub(super) job: JobId,
+    /// The start of that job.
+    pub(super) started: Option<Started>,
+}
+
+impl WholeAnswer {
+    /// The response, with the headers that this caller may read.
+    pub(super) fn into_response(self, caller: &Caller) -> Response {
+        let mut response = response::json(StatusCode::OK, &self.body);
+        put_origin(response.headers_mut(), caller, self.job, self.started);
+        response
+    }
+}
+
 /// Waits for all answers. If one fails, the others are cancelled and its error is returned.
-pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Result<Response> {
+pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Result<WholeAnswer> {
     let jobs: Vec<JobId> = handles.iter().map(JobHandle::id).collect();
     let answers = match (handles.pop(), handles.is_empty()) {
         (Some(only), true) => vec![only.answer().await?],
@@ -31,15 +62,13 @@ pub(super) async fn whole(mut handles: Vec<JobHandle>, origin: &Origin) -> Resul
     for (index, answer) in answers.iter().enumerate() {
         usage.add(answer.usage, origin.begins_prompt(index));
     }
-    let mut response = match origin.kind {
-        Kind::Chat => response::json(
-            StatusCode::OK,
-            &chat(jobs.into_iter().zip(answers).collect(), usage, origin),
-        ),
-        Kind::Completion => response::json(StatusCode::OK, &completion(answers, usage, origin)),
+    let body = match origin.kind {
+        Kind::Chat => {
+            AnswerBody::Chat(chat(jobs.into_iter().zip(answers).collect(), usage, origin))
+        }
+        Kind::Completion => AnswerBody::Completion(completion(answers, usage, origin)),
     };
-    put_origin(response.headers_mut(), &origin.caller, origin.job, first);
-    Ok(response)
+    Ok(WholeAnswer { body, job: origin.job, started: first })
 }
 
 fn chat(answers: Vec<(JobId, JobAnswer)>, usage: Usage, origin: &Origin) -> ChatCompletion {

@@ -1,29 +1,18 @@
 //! Embeddings: texts turned into vectors.
 
-use axum::{
-    extract::{Request, State},
-    http::StatusCode,
-};
+use axum::extract::{Request, State};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rbee_core::{Error, ErrorKind};
+use rbee_core::{Error, ErrorKind, JobHandle, Result};
 
 use super::{
-    super::{
-        Shared,
-        middleware::HandlerResult,
-        sender::{Sender, put_origin},
-    },
+    super::{Shared, middleware::HandlerResult, sender::Sender},
+    answer::{AnswerBody, WholeAnswer},
     request::EmbedAsk,
 };
-use crate::{
-    server::response,
-    wire::{
-        OpenAiErrorBody,
-        openai::{
-            Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector,
-        },
-        queen::EMBEDDINGS,
-    },
+use crate::wire::{
+    OpenAiErrorBody,
+    openai::{Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage, EncodingFormat, Vector},
+    queen::EMBEDDINGS,
 };
 
 /// Turn texts into vectors.
@@ -47,13 +36,18 @@ pub(in crate::server::queen) async fn embeddings(
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let ask = EmbedAsk::read(body.bytes())?;
-    let handle = shared.submit_one(&sender, body.into_permit(), ask.request).await?;
+    let handle = shared.submit_one(&sender, body.into_permit(), ask.request.clone()).await?;
+    Ok(vectors(handle, &ask).await?.into_response(&sender.caller))
+}
+
+/// Waits for the vectors.
+pub(super) async fn vectors(handle: JobHandle, ask: &EmbedAsk) -> Result<WholeAnswer> {
     let job = handle.id();
     let answer = handle.answer().await?;
     if answer.vectors.len() != ask.inputs {
         let found = answer.vectors.len();
         let message = format!("the worker gave {found} vectors for {} texts", ask.inputs);
-        return Err(Error::new(ErrorKind::WorkerFault, message).into());
+        return Err(Error::new(ErrorKind::WorkerFault, message));
     }
     let tokens = u64::from(answer.usage.prompt_tokens);
     let list = EmbeddingList {
@@ -64,13 +58,11 @@ pub(in crate::server::queen) async fn embeddings(
             .zip(0..)
             .map(|(vector, index)| embedding(vector, index, ask.format))
             .collect(),
-        model: ask.model,
+        model: ask.model.clone(),
         usage: EmbeddingUsage { prompt_tokens: tokens, total_tokens: tokens },
     };
-    let mut response = response::json(StatusCode::OK, &list);
-    let started = super::started(answer.worker, answer.queue_wait);
-    put_origin(response.headers_mut(), &sender.caller, job, Some(started));
-    Ok(response)
+    let started = Some(super::started(answer.worker, answer.queue_wait));
+    Ok(WholeAnswer { body: AnswerBody::Vectors(list), job, started })
 }
 
 fn embedding(vector: &[f32], index: u32, format: EncodingFormat) -> Embedding {

@@ -64,6 +64,8 @@ pub(super) struct Ask {
     pub(super) logprobs: bool,
     /// The tools that the model may call, if it is a chat.
     pub(super) tools: Option<Vec<String>>,
+    /// The priority and the time limits, which the requests have already.
+    pub(super) clocks: Clocks,
 }
 
 impl Ask {
@@ -93,7 +95,8 @@ impl Ask {
             .enumerate()
             .map(|(at, request)| terms.apply(request, at as u64))
             .collect();
-        Ok(Self { kind, model, requests, per_prompt: n as usize, stream, logprobs, tools })
+        let (per_prompt, clocks) = (n as usize, terms.clocks);
+        Ok(Self { kind, model, requests, per_prompt, stream, logprobs, tools, clocks })
     }
 }
 
@@ -104,6 +107,8 @@ pub(super) struct EmbedAsk {
     /// The number of texts.
     pub(super) inputs: usize,
     pub(super) format: EncodingFormat,
+    /// The priority and the time limits, which the request has already.
+    pub(super) clocks: Clocks,
 }
 
 impl EmbedAsk {
@@ -117,9 +122,10 @@ impl EmbedAsk {
         let given = fields.take_raw("input").ok_or_else(|| missing("input", INPUTS))?;
         let (request, inputs) = embedding(&mut fields, &model, given)?;
         let format = fields.take("encoding_format", "\"float\" or \"base64\"")?.unwrap_or_default();
-        let request = Clocks::take(&mut fields)?.apply(request);
+        let clocks = Clocks::take(&mut fields)?;
+        let request = clocks.apply(request);
         finish(fields, &[rules::COMMON])?;
-        Ok(Self { model, request, inputs, format })
+        Ok(Self { model, request, inputs, format, clocks })
     }
 }
 
@@ -294,11 +300,13 @@ fn tokens(items: Vec<&RawValue>, name: &str) -> Result<Vec<u32>> {
 }
 
 /// The priority and the time limits, for each API with these fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::server::queen) struct Clocks {
-    priority: Priority,
+    /// The priority, if the body has one.
+    pub(super) priority: Option<Priority>,
     timeout: Option<Duration>,
-    deadline: Option<Duration>,
+    /// The deadline, if the body has one.
+    pub(super) deadline: Option<Duration>,
 }
 
 impl Clocks {
@@ -310,7 +318,7 @@ impl Clocks {
         const MILLISECONDS: &str = "a whole number of milliseconds";
         let millis = |value: Option<u64>| value.map(Duration::from_millis);
         Ok(Self {
-            priority: fields.take("priority", "\"interactive\" or \"batch\"")?.unwrap_or_default(),
+            priority: fields.take("priority", "\"interactive\" or \"batch\"")?,
             timeout: millis(fields.take_whole("timeout_ms", MILLISECONDS)?),
             deadline: millis(fields.take_whole("deadline_ms", MILLISECONDS)?),
         })
@@ -324,7 +332,7 @@ impl Clocks {
         if let Some(deadline) = self.deadline {
             request = request.deadline(deadline);
         }
-        request.priority(self.priority)
+        request.priority(self.priority.unwrap_or_default())
     }
 }
 

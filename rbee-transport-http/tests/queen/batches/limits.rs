@@ -1,0 +1,200 @@
+//! What a tenant may see and hold.
+
+use super::{Post, chat_line, create, file, limits, lines_of, upload, with_key};
+use crate::common::{Hall, Reply, TIMEOUT, chat, echo, request};
+use http::{Method, StatusCode};
+use rbee_core::{
+    Queen, Settings,
+    worker::{EchoBuilder, EchoGate},
+};
+use rbee_transport_http::{Token, server::BatchLimits};
+use serde_json::{Value, json};
+
+/// A queen with a token, and a directory for batches.
+struct House {
+    hall: Hall,
+    token: String,
+    _directory: tempfile::TempDir,
+}
+
+impl House {
+    async fn new(echo: EchoBuilder, limits: BatchLimits) -> Self {
+        let (token, directory) = (Token::random().unwrap(), tempfile::tempdir().unwrap());
+        let (text, path) = (token.reveal().to_owned(), directory.path().join("batches"));
+        let hall = Hall::of(echo, Queen::builder(), |server| {
+            server.with_token(token).with_batches(path, limits).unwrap()
+        })
+        .await;
+        Self { hall, token: text, _directory: directory }
+    }
+
+    async fn ask(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Reply {
+        self.hall.send(with_key(request(method, path, body), Some(key))).await
+    }
+
+    async fn tenant(&self, name: &str, limits: Value) -> String {
+        let path = format!("/v1/tenants/{name}");
+        let put = self.ask(&self.token, Method::PUT, &path, Some(limits)).await;
+        assert_eq!(put.status, StatusCode::OK, "{}", put.text());
+        let path = format!("{path}/keys");
+        let issued = self.ask(&self.token, Method::POST, &path, Some(json!({}))).await;
+        issued.json()["key"].as_str().unwrap().to_owned()
+    }
+
+    async fn batch(&self, key: &str, lines: &str) -> String {
+        let file = file(&self.hall, lines, Some(key)).await;
+        let reply = create(&self.hall, "/v1/chat/completions", &file, Some(key)).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        reply.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn until(&self, key: &str, id: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let wait = async {
+            loop {
+                let path = format!("/v1/batches/{id}");
+                let batch = self.ask(key, Method::GET, &path, None).await.json();
+                if holds(&batch) {
+                    return batch;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, wait).await.unwrap()
+    }
+}
+
+/// Waits until exactly this many runs are active.
+async fn active(hall: &Hall, runs: u32) {
+    tokio::time::timeout(TIMEOUT, hall.echo.until_active(runs)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_has_files_and_batches_of_its_own_and_sees_no_others() {
+    let house = House::new(echo(), limits()).await;
+    let ours = house.tenant("acme", json!({"models": ["bee"]})).await;
+    let theirs = house.tenant("other", json!({})).await;
+    let lines = [chat_line("a", json!({})), chat_line("b", json!({"model": "echo2"}))].concat();
+    let id = house.batch(&ours, &lines).await;
+    let batch = house.until(&ours, &id, |batch| batch["status"] == "completed").await;
+    let [input, output, errors] = ["input_file_id", "output_file_id", "error_file_id"]
+        .map(|name| batch[name].as_str().unwrap().to_owned());
+    let jobs = house.ask(&ours, Method::GET, "/v1/jobs", None).await.json();
+    assert_eq!(jobs["data"][0]["tenant"], "acme");
+
+    let foreign = create(&house.hall, "/v1/chat/completions", &input, Some(&theirs)).await;
+    assert_eq!(foreign.status, StatusCode::NOT_FOUND, "{}", foreign.text());
+    for (method, path) in [
+        (Method::GET, format!("/v1/batches/{id}")),
+        (Method::POST, format!("/v1/batches/{id}/cancel")),
+        (Method::GET, format!("/v1/files/{input}")),
+        (Method::GET, format!("/v1/files/{output}/content")),
+        (Method::DELETE, format!("/v1/files/{input}")),
+    ] {
+        let made_up =
+            path.replace(&id, "batch_0").replace(&input, "file-0").replace(&output, "file-0");
+        let foreign = house.ask(&theirs, method.clone(), &path, None).await;
+        let missing = house.ask(&theirs, method.clone(), &made_up, None).await;
+        assert_eq!(foreign.status, StatusCode::NOT_FOUND, "{path}: {}", foreign.text());
+        let name = |text: String| text.replace(&id, "X").replace(&input, "X").replace(&output, "X");
+        let same = missing.text().replace("batch_0", "X").replace("file-0", "X");
+        assert_eq!(name(foreign.text()), same, "it looks like one that does not exist");
+    }
+    let count = |reply: Reply| reply.json()["data"].as_array().unwrap().len();
+    for (key, files, batches) in [(&ours, 3, 1), (&theirs, 0, 0), (&house.token, 3, 1)] {
+        assert_eq!(count(house.ask(key, Method::GET, "/v1/files", None).await), files);
+        assert_eq!(count(house.ask(key, Method::GET, "/v1/batches", None).await), batches);
+    }
+    // The rules for its models are those of the route.
+    let told = house.ask(&ours, Method::GET, &format!("/v1/files/{errors}/content"), None).await;
+    let told: Value = serde_json::from_str(told.text().trim()).unwrap();
+    let body = crate::common::chat(json!({"model": "echo2"}));
+    let direct = house.ask(&ours, Method::POST, "/v1/chat/completions", Some(body)).await;
+    assert_eq!(told["response"]["status_code"], direct.status.as_u16());
+    assert_eq!(told["response"]["body"], direct.json());
+    // A key that says nothing of itself, and no key.
+    let nobody = house.hall.send(upload("{}")).await;
+    assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn batches_leave_half_of_the_concurrent_jobs_of_a_tenant_to_it_and_wait_for_each_other() {
+    let gate = EchoGate::new();
+    let limits = BatchLimits { tenant_active: 1, tenant_batches: 2, ..limits() };
+    let house = House::new(echo().gate(&gate), limits).await;
+    let key = house.tenant("acme", json!({"concurrent_jobs": 4})).await;
+    let lines: String = (0..5).map(|at| chat_line(&at.to_string(), json!({}))).collect();
+    let first = house.batch(&key, &lines).await;
+    active(&house.hall, 2).await;
+    let second = house.batch(&key, &lines).await;
+    let third = file(&house.hall, &lines, Some(&key)).await;
+    let third = create(&house.hall, "/v1/chat/completions", &third, Some(&key)).await;
+    assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS, "{}", third.text());
+    assert!(third.header("retry-after").is_some());
+    let jobs = house.ask(&key, Method::GET, "/v1/jobs", None).await.json();
+    assert_eq!(jobs["data"].as_array().unwrap().len(), 2, "{jobs}");
+    let waiting = house.until(&key, &second, |_| true).await;
+    assert_eq!(waiting["status"], "validating");
+    // A batch that waits is cancelled at once.
+    let path = format!("/v1/batches/{second}/cancel");
+    house.ask(&key, Method::POST, &path, None).await;
+    let cancelled = house.until(&key, &second, |batch| batch["status"] == "cancelled").await;
+    assert_eq!(cancelled["request_counts"]["total"], 0);
+    gate.open();
+    let done = house.until(&key, &first, |batch| batch["status"] == "completed").await;
+    assert_eq!(done["request_counts"]["completed"], 5);
+}
+
+#[tokio::test]
+async fn lines_that_a_full_queue_refuses_wait_and_do_not_fail() {
+    let (gate, directory) = (EchoGate::new(), tempfile::tempdir().unwrap());
+    let settings = Settings { queue_capacity: 8, ..Settings::default() };
+    let (queen, path) = (Queen::builder().settings(settings), directory.path().join("batches"));
+    let echo = echo().slots(1).gate(&gate);
+    let hall = Hall::of(echo, queen, |server| server.with_batches(path, limits()).unwrap()).await;
+    while hall.post("/v1/jobs", chat(json!({}))).await.status == StatusCode::ACCEPTED {}
+    let lines: String = (0..8).map(|at| chat_line(&at.to_string(), json!({}))).collect();
+    let id = super::begin(&hall, "/v1/chat/completions", &lines).await;
+    super::until(&hall, &id, |batch| batch["status"] == "in_progress").await;
+    gate.open();
+    let batch = super::ended(&hall, &id).await;
+    assert_eq!(batch["request_counts"], json!({"total": 8, "completed": 8, "failed": 0}));
+}
+
+#[tokio::test]
+async fn batches_leave_three_quarters_of_the_queue_to_others() {
+    let (gate, directory) = (EchoGate::new(), tempfile::tempdir().unwrap());
+    let settings = Settings { queue_capacity: 16, ..Settings::default() };
+    let (queen, path) = (Queen::builder().settings(settings), directory.path().join("batches"));
+    let echo = echo().slots(8).gate(&gate);
+    let hall = Hall::of(echo, queen, |server| server.with_batches(path, limits()).unwrap()).await;
+    let one = json!({"max_tokens": 1});
+    let lines: String = (0..9).map(|at| chat_line(&at.to_string(), one.clone())).collect();
+    let id = super::begin(&hall, "/v1/chat/completions", &lines).await;
+    active(&hall, 4).await;
+    // The end of one line lets the next one in, and no more.
+    for done in 1..=5 {
+        gate.release(1);
+        super::until(&hall, &id, |batch| batch["request_counts"]["completed"] == done).await;
+        active(&hall, 4).await;
+    }
+    gate.open();
+    let batch = super::ended(&hall, &id).await;
+    assert_eq!(batch["request_counts"], json!({"total": 9, "completed": 9, "failed": 0}));
+}
+
+#[tokio::test]
+async fn files_beyond_the_limit_of_a_tenant_are_refused_until_others_are_deleted() {
+    let limits = BatchLimits { tenant_files: 2, ..limits() };
+    let post = Post::with(echo(), limits).await;
+    let first = file(&post.hall, "{}", None).await;
+    file(&post.hall, "{}", None).await;
+    let refused = post.hall.send(upload("{}")).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text());
+    assert!(refused.text().contains("allowed are 2"), "{}", refused.text());
+    post.hall.delete(&format!("/v1/files/{first}")).await;
+    let third = file(&post.hall, &chat_line("a", json!({})), None).await;
+    // The results of a batch are kept all the same.
+    let reply = create(&post.hall, "/v1/chat/completions", &third, None).await;
+    let batch = super::ended(&post.hall, reply.json()["id"].as_str().unwrap()).await;
+    assert_eq!(lines_of(&post.hall, &batch["output_file_id"]).await.len(), 1);
+}
