@@ -93,3 +93,12 @@ async fn without_tools_markup_is_text() {
         assert_eq!(json["stop_reason"], "end_turn");
     }
 }
+
+#[tokio::test]
+async fn a_call_whose_arguments_are_no_json_is_no_call_of_a_whole_answer() {
+    let call = "<tool_call>{\"name\": \"weather\", \"arguments\": {\"where\": NaN}}</tool_call>";
+    let (hall, _) = hall(&["One.", call], Finish::Stop).await;
+    let json = hall.message(json!({})).await.json();
+    assert_eq!(json["content"], json!([{"type": "text", "text": "One."}]));
+    assert_eq!(json["stop_reason"], "end_turn");
+}
