@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Queen, inbox::Message};
+use super::{Models, Queen, inbox::Message};
 use crate::{
     error::{Error, ErrorKind, Result},
     job::Job,
@@ -28,7 +28,7 @@ pub struct TokenCount {
     pub is_exact: bool,
 }
 
-impl Queen {
+impl Models<'_> {
     /// The number of tokens of the prompt of a request, which is not submitted. A ready worker of the model counts them.
     /// If there is none, or it cannot count, the number is an estimate: one token for every four bytes of text, rounded
     /// up. No model is loaded for it.
@@ -40,7 +40,7 @@ impl Queen {
     /// # let my_worker = rbee_core::worker::EchoWorker::builder("my-model".parse()?).build();
     ///
     /// let queen = Queen::builder().worker(my_worker).build().await?;
-    /// let count = queen.count_tokens(Request::chat("my-model").user("How many are these?")).await?;
+    /// let count = queen.models().count_tokens(Request::chat("my-model").user("How many are these?")).await?;
     /// println!("{} tokens", count.tokens);
     /// # Ok(())
     /// # }
@@ -49,16 +49,17 @@ impl Queen {
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for an unknown model,
     /// [`ErrorKind::Unsupported`] for a request for vectors, and the error of the worker if it refuses the prompt.
-    pub async fn count_tokens(&self, request: Request) -> Result<TokenCount> {
-        let job = self.check(request).await?;
+    pub async fn count_tokens(self, request: Request) -> Result<TokenCount> {
+        let queen = self.queen;
+        let job = queen.check(request).await?;
         if matches!(job.task, Task::Embed { .. }) {
             let message = "tokens are counted of conversations and bare text only";
             return Err(Error::for_client(ErrorKind::Unsupported, message));
         }
         let model = job.model.clone();
-        let found = self.shared.inbox.ask(|reply| Message::ReadyWorker { model, reply }).await?;
+        let found = queen.shared.inbox.ask(|reply| Message::ReadyWorker { model, reply }).await?;
         let Some(worker) = found else {
-            self.check_known(&job).await?;
+            queen.check_known(&job).await?;
             return Ok(estimate(&job.task));
         };
         let task = Arc::new(job.task);
@@ -71,7 +72,9 @@ impl Queen {
             }
         }
     }
+}
 
+impl Queen {
     /// Checks that a plain name is the name of a model of this cluster.
     async fn check_known(&self, job: &Job) -> Result<()> {
         let is_name = matches!(job.model.source(), ModelSource::Alias(_));

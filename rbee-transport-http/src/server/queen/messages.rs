@@ -116,7 +116,7 @@ pub(super) async fn count_tokens(
     let _permit = body.into_permit();
     shared.check_model_of(&sender.caller, &sender.locality, &ask.model).await?;
     let request = sender.caller.mark(ask.request);
-    let counted = shared.queen.count_tokens(request).await.map_err(places::renamed)?;
+    let counted = shared.queen.models().count_tokens(request).await.map_err(places::renamed)?;
     Ok(response::json(StatusCode::OK, &TokensCount { input_tokens: counted.tokens }))
 }
 
