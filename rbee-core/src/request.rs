@@ -256,7 +256,7 @@ impl Request {
 
     /// Keeps the request and its whole answer as long as the job's record, so that the client can read both later, and
     /// continue the conversation. No effect if the queen may not keep requests
-    /// ([`KeepRequests::Never`](crate::settings::KeepRequests::Never)).
+    /// ([`KeepRequests::Never`]).
     pub fn stored(mut self, stored: bool) -> Self {
         self.stored = stored;
         self

@@ -63,6 +63,7 @@ pub use limits::QueenLimits;
 
 use batches::Batches;
 use bounds::Bounds;
+use model_facts::FileFacts;
 
 use super::{AllowedHost, AllowedOrigin, LogRing, guard::Guard, request_metrics};
 use crate::{
@@ -132,6 +133,7 @@ struct Inner {
     had_tenants: AtomicBool,
     /// True if the text of a control token in a bare prompt stands for that token.
     raw_completions: bool,
+    file_facts: FileFacts,
     metrics: Option<Render>,
     logs: Option<LogRing>,
     on_shutdown: Option<OnShutdown>,
@@ -176,6 +178,7 @@ impl QueenServer {
                 local_users: true,
                 had_tenants: AtomicBool::new(false),
                 raw_completions: false,
+                file_facts: FileFacts::default(),
                 metrics: None,
                 logs: None,
                 on_shutdown: None,

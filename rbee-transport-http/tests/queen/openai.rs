@@ -9,7 +9,11 @@ mod vectors;
 
 use crate::common::{self, Hall};
 use http::StatusCode;
-use rbee_core::{Finish, Output, Usage, worker::EchoWorker};
+use rbee_core::{
+    Finish, Output, Queen, Usage,
+    answer::{AnswerFormat, ReasoningFormat, ToolFormat},
+    worker::EchoWorker,
+};
 use rbee_transport_http::wire::openai::{ChatChunk, ChatCompletion, Completion, ModelList};
 use serde_json::{Value, json};
 
@@ -133,6 +137,44 @@ async fn models_are_listed_and_found_by_name() {
     let missing = hall.get("/v1/models/hf:org/repo@main::file=a%20b").await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
     assert_eq!(missing.json()["error"]["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn a_model_has_its_context_and_what_it_can_do_loaded_or_not() {
+    let able = EchoWorker::builder("able".parse().unwrap()).context_tokens(4_096).info(|info| {
+        info.capabilities.grammar = true;
+        info.capabilities.answer = AnswerFormat {
+            tools: Some(ToolFormat::Hermes),
+            reasoning: Some(ReasoningFormat::Think),
+        };
+    });
+    let bee_tiny =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/bee-tiny");
+    let file = format!("file:{}", bee_tiny.canonicalize().unwrap().display());
+    let queen = Queen::builder()
+        .worker(able.build())
+        .worker(EchoWorker::builder("plain".parse().unwrap()).build())
+        .alias("unloaded", &file)
+        .alias("missing", "file:/no/such/model")
+        .build()
+        .await
+        .unwrap();
+    let router = rbee_transport_http::server::queen(queen.clone());
+    let hall = Hall { queen, router, echo: EchoWorker::new("x".parse().unwrap()) };
+    let facts = async |name: &str| {
+        let model = hall.get(&format!("/v1/models/{name}")).await.json();
+        (model["context_length"].clone(), model["capabilities"].clone())
+    };
+    let all = json!(["completion", "tools", "structured_output", "thinking"]);
+    assert_eq!(facts("able").await, (json!(4_096), all));
+    assert_eq!(facts("plain").await, (Value::Null, json!(["completion"])));
+    assert_eq!(facts("unloaded").await, (json!(512), json!(["completion"])));
+    assert_eq!(facts("missing").await, (Value::Null, Value::Null));
+    let list = hall.get("/v1/models").await.json();
+    assert_eq!((&list["has_more"], &list["first_id"]), (&json!(false), &json!("able")));
+    let first = &list["data"][0];
+    assert_eq!((&first["type"], &first["display_name"]), (&json!("model"), &json!("able")));
+    assert!(first["created_at"].as_str().unwrap().ends_with('Z'), "{first}");
 }
 
 #[tokio::test]

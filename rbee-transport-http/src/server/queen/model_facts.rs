@@ -1,12 +1,55 @@
 //! The facts about a model by which clients choose it: the length of its context, and what it can do.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rbee_core::{
-    ClusterView, ModelRef,
+    ClusterView, ModelRef, Queen,
     cluster::WorkerState,
-    models::{ModelInfo, ModelOnDisk, ModelTask},
+    models::{ModelInfo, ModelOnDisk, ModelSource, ModelTask},
 };
+use tokio::time::{Instant, timeout};
+
+/// How long the description of a file is valid.
+const KEEP: Duration = Duration::from_secs(60);
+/// How long the description of a file may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The most files whose descriptions are kept.
+const MOST_FILES: usize = 1_024;
+
+/// The descriptions of the model files of the queen's machine, as they were when somebody asked. Clients list models all
+/// the time, and reading the header of a large file is work.
+#[derive(Debug, Default)]
+pub(super) struct FileFacts {
+    known: Mutex<HashMap<ModelRef, (Instant, Option<Arc<ModelInfo>>)>>,
+}
+
+impl FileFacts {
+    /// What this file describes; `None` if it is no file of the queen's machine, or no model.
+    async fn of(&self, queen: &Queen, model: &ModelRef) -> Option<Arc<ModelInfo>> {
+        let ModelSource::File(_) = model.source() else { return None };
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((read_at, info)) = lock().get(model)
+            && now.duration_since(*read_at) < KEEP
+        {
+            return info.clone();
+        }
+        let described = timeout(TIMEOUT, queen.models().describe(model.as_str())).await;
+        let info = described.ok().and_then(Result::ok).and_then(|described| described.info);
+        let mut known = lock();
+        if known.len() >= MOST_FILES {
+            known.retain(|_, (read_at, _)| now.duration_since(*read_at) < KEEP);
+        }
+        if known.len() < MOST_FILES {
+            known.insert(model.clone(), (now, info.clone()));
+        }
+        info
+    }
+}
 
 /// What a model can do, in the words of Ollama's API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +94,32 @@ pub(super) struct ModelFacts {
 }
 
 impl ModelFacts {
+    /// The same as [`of`](Self::of), and for a file that no hive has reported yet what it describes.
+    pub(super) async fn read(
+        files: &FileFacts,
+        queen: &Queen,
+        cluster: &ClusterView,
+        model: &ModelRef,
+    ) -> Self {
+        let facts = Self::of(cluster, model);
+        if facts.info.is_some() {
+            return facts;
+        }
+        let Some(info) = files.of(queen, model).await else { return facts };
+        if !facts.capabilities.is_empty() {
+            return Self { info: Some(info), ..facts };
+        }
+        let mut held = ModelOnDisk::new(model.clone(), 0);
+        let engines = cluster.hives().flat_map(|hive| hive.engines.iter());
+        let engine = engines.flat_map(|engines| engines.iter()).find(|engine| engine.is_for(model));
+        if let Some(engine) = engine {
+            held.limits = engine.limits;
+        }
+        held.info = Some(info);
+        let context = context_of(&held);
+        Self { context, capabilities: of_files(&held), info: held.info }
+    }
+
     /// The facts about a model. A worker knows best what it can do; without one, its files describe it.
     pub(super) fn of(cluster: &ClusterView, model: &ModelRef) -> Self {
         let held = cluster.hives().flat_map(|hive| hive.models.values());

@@ -132,7 +132,7 @@ pub(in crate::server::queen) async fn show(
     drop(body);
     let (models, cluster) = (shared.queen.models(), shared.queen.cluster().await?);
     let mut facts = match openai::known(&shared, &cluster, &caller, &name).await {
-        Some(model) => ModelFacts::of(&cluster, &model),
+        Some(model) => ModelFacts::read(&shared.file_facts, &shared.queen, &cluster, &model).await,
         None if caller.tenant().is_some() => {
             return Err(models.unknown(&name, caller.tenant(), Some(&cluster)).into());
         }

@@ -42,7 +42,8 @@ pub(in crate::server::queen) async fn models(
 ) -> HandlerResult {
     let cluster = shared.queen.cluster().await?;
     let names = visible(&shared, &cluster, &caller).await;
-    let data: Vec<_> = names.into_iter().map(|name| describe(&shared, &cluster, name)).collect();
+    let all = names.into_iter().map(|name| describe(&shared, &cluster, name));
+    let data = futures_util::future::join_all(all).await;
     let id = |model: Option<&Model>| model.map(|model| model.id.clone());
     let (first_id, last_id) = (id(data.first()), id(data.last()));
     let list = ModelList { object: "list".into(), data, has_more: false, first_id, last_id };
@@ -111,7 +112,7 @@ pub(in crate::server::queen) async fn model(
         let models = shared.queen.models();
         return Err(models.unknown(&id, caller.tenant(), Some(&cluster)).into());
     }
-    Ok(response::json(StatusCode::OK, &describe(&shared, &cluster, id)))
+    Ok(response::json(StatusCode::OK, &describe(&shared, &cluster, id).await))
 }
 
 /// True if the caller may request this model. A tenant sees what it may request: names, and the references of its
@@ -136,9 +137,11 @@ fn knows(cluster: &ClusterView, model: &ModelRef) -> bool {
         || cluster.hives().any(|hive| hive.models.keys().any(|held| held.is_of(model)))
 }
 
-fn describe(shared: &Inner, cluster: &ClusterView, id: String) -> Model {
-    let model = shared.queen.models().resolve_in(&id, cluster);
-    let facts = model.map(|model| ModelFacts::of(cluster, &model)).unwrap_or_default();
+async fn describe(shared: &Inner, cluster: &ClusterView, id: String) -> Model {
+    let facts = match shared.queen.models().resolve_in(&id, cluster) {
+        Ok(model) => ModelFacts::read(&shared.file_facts, &shared.queen, cluster, &model).await,
+        Err(_) => ModelFacts::default(),
+    };
     let capabilities = facts.capabilities.into_iter().map(|name| name.as_str().into()).collect();
     Model {
         display_name: id.clone(),
