@@ -180,6 +180,17 @@ pub struct AnswerParser {
     calls: u32,
 }
 
+/// The tags around calls and reasoning.
+const TAGS: [&str; 6] =
+    ["<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "<think>", "</think>"];
+
+/// True if this is text that was held back because of a tag: the beginning of one, or one with what follows it.
+fn is_markup(delta: &Delta) -> bool {
+    let Delta::Content(text) = delta else { return false };
+    let text = text.trim_start();
+    !text.is_empty() && TAGS.iter().any(|tag| tag.starts_with(text) || text.starts_with(tag))
+}
+
 /// The parser of the text after the reasoning.
 #[derive(Debug)]
 enum CallParser {
@@ -233,11 +244,23 @@ impl AnswerParser {
         self.answer.push(rest, &mut out);
     }
 
-    /// The text has ended, perhaps cut off: appends the text that is still held back to `out`.
+    /// The text has ended: appends the text that is still held back to `out`. Text that is pushed later is content.
+    pub fn finish(&mut self, out: &mut Vec<Delta>) {
+        self.give_rest(out);
+    }
+
+    /// The same for a text that was cut off, because the answer may not be longer.
     ///
     /// A call that was cut off is not completed: its arguments stay a beginning of JSON, and it gets no
-    /// [`Delta::CallEnd`]. Text that is pushed later is content.
-    pub fn finish(&mut self, out: &mut Vec<Delta>) {
+    /// [`Delta::CallEnd`]. A tag that was cut off, or a call before its arguments, is left out: it is no text for the
+    /// user.
+    pub fn cut_off(&mut self, out: &mut Vec<Delta>) {
+        let mut rest = Vec::new();
+        self.give_rest(&mut rest);
+        out.extend(rest.into_iter().filter(|delta| !is_markup(delta)));
+    }
+
+    fn give_rest(&mut self, out: &mut Vec<Delta>) {
         let mut out = Output::new(out, &mut self.calls);
         let held = self.reasoning.finish(&mut out);
         self.answer.push(&held, &mut out);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use pyo3::{IntoPyObjectExt, prelude::*};
 use rbee_core::{
-    JobId,
+    Finish, JobId,
     answer::{AnswerFormat, AnswerParser, Delta, ParsedAnswer, call_id},
     request::{Prompt, Task, ToolCall},
 };
@@ -53,10 +53,12 @@ impl Parts {
     }
 
     /// The text has ended. No effect the second time.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self, finish: Finish) {
         let mut found = Vec::new();
-        if let Some(parser) = &mut self.parser {
-            parser.finish(&mut found);
+        match (&mut self.parser, finish) {
+            (Some(parser), Finish::Stop) => parser.finish(&mut found),
+            (Some(parser), Finish::Length) => parser.cut_off(&mut found),
+            (None, _) => {}
         }
         self.found.extend(found);
     }
@@ -82,9 +84,14 @@ impl Parts {
     }
 
     /// The parts of the whole text.
-    pub(crate) fn of_whole(&self, text: &str, format: AnswerFormat) -> ParsedAnswer {
+    pub(crate) fn of_whole(
+        &self,
+        text: &str,
+        format: AnswerFormat,
+        finish: Finish,
+    ) -> ParsedAnswer {
         let options = self.tools.clone().map(|tools| format.options(tools)).unwrap_or_default();
-        ParsedAnswer::of(text, options, self.job)
+        ParsedAnswer::of(text, options, self.job, finish == Finish::Length)
     }
 }
 

@@ -224,8 +224,8 @@ impl Reader {
                 parts.push(&answer.text[*given..], answer.format);
                 *given = answer.text.len();
             }
-            if matches!(answer.end, Some(Ok(_))) {
-                parts.finish();
+            if let Some(Ok((finish, _))) = answer.end {
+                parts.finish(finish);
             }
             if let Some(part) = parts.next() {
                 return Poll::Ready(Ok(Some(Item::Part(part))));
@@ -271,7 +271,11 @@ impl Reader {
         .await?;
         let reading = lock(&self.reading);
         let answer = reading.answer.clone();
-        let parsed = reading.parts.of_whole(&answer.text, answer.format);
+        let finish = match answer.end {
+            Some(Ok((finish, _))) => finish,
+            Some(Err(_)) | None => Finish::Stop,
+        };
+        let parsed = reading.parts.of_whole(&answer.text, answer.format, finish);
         Ok((answer, parsed))
     }
 

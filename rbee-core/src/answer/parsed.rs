@@ -17,12 +17,16 @@ pub struct ParsedAnswer {
 }
 
 impl ParsedAnswer {
-    /// The parts of the text of this job's answer.
-    pub fn of(text: &str, options: AnswerOptions, job: JobId) -> Self {
+    /// The parts of the text of this job's answer. `is_cut_off`: it has ended with
+    /// [`Finish::Length`](crate::Finish::Length).
+    pub fn of(text: &str, options: AnswerOptions, job: JobId, is_cut_off: bool) -> Self {
         let mut parser = AnswerParser::new(options);
         let mut deltas = Vec::new();
         parser.push(text, &mut deltas);
-        parser.finish(&mut deltas);
+        match is_cut_off {
+            true => parser.cut_off(&mut deltas),
+            false => parser.finish(&mut deltas),
+        }
         let mut parsed = Self { is_complete: true, ..Self::default() };
         deltas.into_iter().for_each(|delta| parsed.add(delta, job));
         parsed

@@ -118,7 +118,7 @@ fn with_tools(choice: ToolChoice) -> Chat {
 fn calls(worker: &CandleWorker, chat: &Chat, answer: &Answer) -> ParsedAnswer {
     let options = worker.info().capabilities.answer.options(chat.callable());
     assert_eq!(options.format, Some(ToolFormat::Hermes));
-    ParsedAnswer::of(&answer.text(), options, JobId::from_random_bits(1))
+    ParsedAnswer::of(&answer.text(), options, JobId::from_random_bits(1), false)
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn reasoning_and_calls_of_a_server_are_found_again_in_the_output() {
         })
         .collect();
     let options = capabilities.answer.options(vec!["rain".into()]);
-    let answer = ParsedAnswer::of(&text, options, JobId::random());
+    let answer = ParsedAnswer::of(&text, options, JobId::random(), false);
     assert_eq!((&*answer.reasoning, &*answer.content), ("It asks for rain.", "I look."));
     let call = &answer.tool_calls[0];
     assert_eq!((&*call.name, &*call.arguments), ("rain", r#"{"in":"Oslo"}"#));

@@ -175,7 +175,7 @@ assert "colour" in refused(openai.BadRequestError, extra_body={"colour": "red"})
 missing = refused(openai.NotFoundError, model="no-such-model")
 assert missing.code == "model_not_found" and missing.param == "model", missing.body
 try:
-    client.responses.create(model=MODEL, input="Hi")
+    client.images.generate(model=MODEL, prompt="A bee.")
     raise AssertionError("there is no such API here")
 except openai.NotFoundError as error:
     assert error.type == "not_found_error", error.body

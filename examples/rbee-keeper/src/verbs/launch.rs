@@ -33,7 +33,7 @@ use setup::{Setup, Target};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is written without --save: the client gets the address, the key and the model by variables and arguments.
+No configuration of the client is changed without --save: it gets the address, the key and the model by variables and arguments.
 Arguments after -- are the client's own: rbee launch codex -- exec \"Explain this repository.\"")]
 pub(crate) struct Launch {
     /// The client
@@ -51,7 +51,7 @@ pub(crate) struct Launch {
     #[arg(long, conflicts_with_all = ["print", "model", "arguments"])]
     undo: bool,
 
-    /// Print the variables and the command for a POSIX shell, and start nothing
+    /// Print the variables and the command for a POSIX shell, and do not start the client
     #[arg(long)]
     print: bool,
 

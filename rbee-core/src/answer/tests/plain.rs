@@ -138,6 +138,30 @@ fn text_after_the_end_is_content() {
 }
 
 #[test]
+fn markup_that_was_cut_off_is_no_content() {
+    let cut = |format, text: &str| {
+        let mut parser = AnswerParser::new(options(Some(format)));
+        let mut out = Vec::new();
+        parser.push(text, &mut out);
+        parser.cut_off(&mut out);
+        merge(&out)
+    };
+    let whole = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+    for end in 1..whole.len() {
+        let parts = cut(ToolFormat::Hermes, &format!("Well. {}", &whole[..end]));
+        let texts: Vec<_> = parts.iter().filter(|part| matches!(part, Part::Content(_))).collect();
+        assert_eq!(texts, [&content("Well.")], "{}", &whole[..end]);
+    }
+    assert_eq!(cut(ToolFormat::Mistral, "[TOOL_CALLS]f"), []);
+    assert_eq!(cut(ToolFormat::Hermes, "a < b <"), [content("a < b")], "a < may begin a tag");
+    assert_eq!(
+        cut(ToolFormat::Llama, "{\"na"),
+        [content("{\"na")],
+        "this may be an answer in JSON"
+    );
+}
+
+#[test]
 fn deltas_that_are_in_the_list_already_are_not_changed() {
     let mut parser = AnswerParser::new(options(None));
     let mut out = Vec::new();

@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn parsed(text: &str) -> ParsedAnswer {
-        ParsedAnswer::of(text, FORMAT.options(vec!["f".into()]), JobId::random())
+        ParsedAnswer::of(text, FORMAT.options(vec!["f".into()]), JobId::random(), false)
     }
 
     #[test]

@@ -206,9 +206,16 @@ impl Reader {
     }
 
     /// The text has ended. True if it has calls, and all of them are complete.
-    fn finish(&mut self, writer: &mut impl AnswerWriter, out: &mut BytesMut) -> bool {
-        if let Some(parser) = &mut self.parser {
-            parser.finish(&mut self.found);
+    fn finish(
+        &mut self,
+        finish: Finish,
+        writer: &mut impl AnswerWriter,
+        out: &mut BytesMut,
+    ) -> bool {
+        match (&mut self.parser, finish) {
+            (Some(parser), Finish::Stop) => parser.finish(&mut self.found),
+            (Some(parser), Finish::Length) => parser.cut_off(&mut self.found),
+            (None, _) => {}
         }
         self.write(writer, out);
         self.parser.as_ref().is_some_and(|parser| parser.calls() > 0) && !self.is_open
@@ -254,7 +261,7 @@ impl<W: AnswerWriter> AnswerStream<W> {
                     EventRef::Vectors(_) => {}
                     EventRef::End { finish, usage } => {
                         *is_over = true;
-                        let has_calls = reader.finish(writer, buffer);
+                        let has_calls = reader.finish(finish, writer, buffer);
                         writer.end(AnswerEnd { finish, has_calls, usage }, buffer);
                     }
                     EventRef::Error(error) => failed = Some(error.clone()),

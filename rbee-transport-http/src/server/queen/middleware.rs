@@ -31,6 +31,9 @@ const REQUEST_ID: &str = "x-request-id";
 /// Anthropic's own name for it.
 const ANTHROPIC_REQUEST_ID: &str = "request-id";
 
+/// Anthropic's clients send it with every request.
+const ANTHROPIC_VERSION: &str = "anthropic-version";
+
 /// An error on its way to the middleware, which knows the shape that the client expects.
 #[derive(Clone, Debug)]
 pub(super) struct Refused(Error);
@@ -69,7 +72,8 @@ const OWN: [&str; 10] = [
 
 impl ErrorFormat {
     /// Unknown paths below `/v1` also count as OpenAI's: its clients request many more.
-    fn of(path: &str) -> Self {
+    /// Models are requested by the clients of two services.
+    fn of(path: &str, headers: &HeaderMap) -> Self {
         if path.starts_with("/api/") {
             return Self::Ollama;
         }
@@ -77,6 +81,7 @@ impl ErrorFormat {
         let group = rest.split('/').next().unwrap_or_default();
         match group {
             "messages" => Self::Anthropic,
+            "models" if headers.contains_key(ANTHROPIC_VERSION) => Self::Anthropic,
             group if OWN.contains(&group) => Self::Own,
             _ => Self::OpenAi,
         }
@@ -106,7 +111,7 @@ pub(super) async fn apply(
     next: Next,
 ) -> Response {
     let id = correlation::read(request.headers()).unwrap_or_else(CorrelationId::random);
-    let format = ErrorFormat::of(request.uri().path());
+    let format = ErrorFormat::of(request.uri().path(), request.headers());
     let admitted = shared.admit(request.method(), request.uri(), request.headers());
     let caller = admitted.as_ref().map_or_else(|_| caller::nobody(), Clone::clone);
     let cap = request.extensions().get().copied();
@@ -296,16 +301,20 @@ mod tests {
     #[test]
     fn errors_have_the_shape_of_the_api_whose_clients_look_there() {
         for path in ["/v1/chat/completions", "/v1/models/x/y", "/v1/responses", "/v1/jobsite"] {
-            assert_eq!(ErrorFormat::of(path), ErrorFormat::OpenAi, "{path}");
+            assert_eq!(ErrorFormat::of(path, &HeaderMap::new()), ErrorFormat::OpenAi, "{path}");
         }
         for path in ["/v1/messages", "/v1/messages/count_tokens"] {
-            assert_eq!(ErrorFormat::of(path), ErrorFormat::Anthropic, "{path}");
+            assert_eq!(ErrorFormat::of(path, &HeaderMap::new()), ErrorFormat::Anthropic, "{path}");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
+        assert_eq!(ErrorFormat::of("/v1/models/x", &headers), ErrorFormat::Anthropic);
+        assert_eq!(ErrorFormat::of("/v1/jobs", &headers), ErrorFormat::Own);
         for path in ["/api/chat", "/api/nothing"] {
-            assert_eq!(ErrorFormat::of(path), ErrorFormat::Ollama, "{path}");
+            assert_eq!(ErrorFormat::of(path, &HeaderMap::new()), ErrorFormat::Ollama, "{path}");
         }
         for path in ["/v1/jobs", "/v1/jobs/1/events", "/health", "/", "/v2/x", "/api"] {
-            assert_eq!(ErrorFormat::of(path), ErrorFormat::Own, "{path}");
+            assert_eq!(ErrorFormat::of(path, &HeaderMap::new()), ErrorFormat::Own, "{path}");
         }
     }
 }

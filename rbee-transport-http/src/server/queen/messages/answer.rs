@@ -32,7 +32,10 @@ pub(super) async fn whole(handle: JobHandle, about: &About, sender: &Sender) -> 
 
 fn message(answer: &JobAnswer, about: &About) -> MessageAnswer {
     let parsed = match options(Some(&about.tools), answer.format) {
-        Some(options) => ParsedAnswer::of(&answer.text, options, about.job),
+        Some(options) => {
+            let is_cut_off = answer.finish == Finish::Length;
+            ParsedAnswer::of(&answer.text, options, about.job, is_cut_off)
+        }
         None => ParsedAnswer {
             content: answer.text.clone(),
             is_complete: true,

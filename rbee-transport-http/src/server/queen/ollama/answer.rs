@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use http::{StatusCode, header};
 use rbee_core::{
-    JobHandle, Result,
+    Finish, JobHandle, Result,
     answer::{AnswerParser, Delta},
     event::Started,
 };
@@ -38,7 +38,10 @@ pub(super) async fn whole(
         Some(options) => {
             let mut parser = AnswerParser::new(options);
             parser.push(&answer.text, &mut deltas);
-            parser.finish(&mut deltas);
+            match answer.finish {
+                Finish::Stop => parser.finish(&mut deltas),
+                Finish::Length => parser.cut_off(&mut deltas),
+            }
         }
         None => deltas.push(Delta::Content(answer.text)),
     }

@@ -3,7 +3,8 @@
 use axum::response::Response;
 use http::StatusCode;
 use rbee_core::{
-    JobAnswer, JobHandle, JobId, Result, answer::ParsedAnswer, event::Started, request::ToolCall,
+    Finish, JobAnswer, JobHandle, JobId, Result, answer::ParsedAnswer, event::Started,
+    request::ToolCall,
 };
 use serde::Serialize;
 
@@ -94,7 +95,10 @@ fn chat(answers: Vec<(JobId, JobAnswer)>, usage: Usage, origin: &Origin) -> Chat
 /// The message of an answer, and whether all of its calls are complete, if it has any.
 fn message(job: JobId, answer: &JobAnswer, origin: &Origin) -> (ChatMessage, bool) {
     let parsed = match options(origin.tools.as_ref(), answer.format) {
-        Some(options) => ParsedAnswer::of(&answer.text, options, job),
+        Some(options) => {
+            let is_cut_off = answer.finish == Finish::Length;
+            ParsedAnswer::of(&answer.text, options, job, is_cut_off)
+        }
         None => ParsedAnswer { content: answer.text.clone(), ..ParsedAnswer::default() },
     };
     let has_calls = !parsed.tool_calls.is_empty();

@@ -29,8 +29,11 @@ impl Parts {
     }
 
     /// The text has ended.
-    pub(super) fn finish(&mut self) {
-        self.parser.finish(&mut self.found);
+    pub(super) fn finish(&mut self, finish: Finish) {
+        match finish {
+            Finish::Stop => self.parser.finish(&mut self.found),
+            Finish::Length => self.parser.cut_off(&mut self.found),
+        }
     }
 
     /// Takes the parts that were found, and gives the `delta` of a chunk for each, as JSON.
@@ -107,7 +110,7 @@ mod tests {
             parts.push(chunk);
             write(&mut parts);
         }
-        parts.finish();
+        parts.finish(Finish::Stop);
         write(&mut parts);
         (deltas, parts.finish_reason(Finish::Stop))
     }

@@ -237,7 +237,7 @@ impl Chunks {
                     usage.add(tokens, *new_prompt);
                     let mut reason = finish.as_str();
                     if let Some(parts) = parts {
-                        parts.finish();
+                        parts.finish(finish);
                         frame.put_parts(parts, begun, buffer, part_end);
                         reason = parts.finish_reason(finish);
                     }

@@ -88,7 +88,10 @@ impl Output {
         for text in texts {
             parser.push(text, &mut deltas);
         }
-        parser.finish(&mut deltas);
+        match finish {
+            Some(Finish::Stop) => parser.finish(&mut deltas),
+            Some(Finish::Length) | None => parser.cut_off(&mut deltas),
+        }
         for delta in deltas {
             self.push(delta, &mut |_| {});
         }
