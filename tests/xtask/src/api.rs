@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(Vec::from_iter(&api.at_root), ["Road", "Thing"]);
         api.traits.insert("k::Big".into(), 8);
         api.traits.insert(OPERATIONS.into(), 16);
-        api.types.insert("k::Queen".into(), 19);
+        api.types.insert("k::Queen".into(), 20);
         let found = api.too_large("k");
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("trait k::Big has 8 methods; at most 7"), "{found:?}");

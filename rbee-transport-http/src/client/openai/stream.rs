@@ -187,7 +187,9 @@ impl Reader {
         self.usage = chunk.usage.or(self.usage);
         self.cached_tokens = chunk.cached_tokens.or(self.cached_tokens);
         // Only one choice was requested.
-        let Some(choice) = chunk.choices.into_iter().next() else { return Ok(()) };
+        let Some(mut choice) = chunk.choices.into_iter().next() else { return Ok(()) };
+        // Some servers send an empty one in every event.
+        choice.finish_reason = choice.finish_reason.filter(|reason| !reason.is_empty());
         let mut text = choice.text.map(String::from).unwrap_or_default();
         if let Some(delta) = choice.delta {
             self.put(&delta, &mut text)?;

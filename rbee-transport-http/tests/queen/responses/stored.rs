@@ -156,6 +156,18 @@ async fn an_item_is_named_instead_of_sent_again() {
     let input = json!([{"type": "item_reference", "id": missing}]);
     let reply = hall.respond(request(json!({"input": input}))).await;
     assert_eq!(reply.json()["error"]["param"], "input[0].id", "{}", reply.text());
+    // Otherwise a short request could stand for a text of any length.
+    let reply = hall.respond(request(json!({"input": [reference(1), reference(1)]}))).await;
+    assert_eq!(reply.json()["error"]["param"], "input[1].id", "{}", reply.text());
+}
+
+#[tokio::test]
+async fn more_tools_than_are_read_are_refused() {
+    let (hall, _) = hall(&[&ANSWER]).await;
+    let tool = |at: usize| json!({"type": "function", "name": format!("f{at}"), "parameters": {}});
+    let tools: Vec<_> = (0..1_025).map(tool).collect();
+    let reply = hall.respond(request(json!({"input": "Go", "tools": tools}))).await;
+    assert_eq!(reply.json()["error"]["param"], "tools", "{}", reply.text());
 }
 
 #[tokio::test]

@@ -158,8 +158,8 @@ impl Extras {
             return Ok(text);
         }
         let message = format!(
-            "tools has custom tools with descriptions and grammars of too many bytes: with the rest that is kept with a \
-             response they have {}; allowed are {MOST_BYTES}",
+            "tools, text and metadata have {} bytes in the form that is kept with a response; allowed are {MOST_BYTES}: \
+             shorten the descriptions and grammars of custom tools, or the descriptions of schemas",
             text.len()
         );
         Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("tools"))

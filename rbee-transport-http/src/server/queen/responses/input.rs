@@ -1,5 +1,7 @@
 //! Reads the items of a request, and makes the messages of a conversation of them.
 
+use std::collections::HashSet;
+
 use rbee_core::{Error, ErrorKind, JobId, Message, Result, Role, request::ToolCall};
 use serde_json::{Map, Value, value::RawValue};
 
@@ -199,11 +201,15 @@ pub(super) struct Conversation {
     pub(super) messages: Vec<Message>,
     /// The place of each message in the request: that of its first item.
     pub(super) places: Vec<String>,
+    /// The ids of its calls.
+    calls: HashSet<String>,
 }
 
 impl Conversation {
     /// Adds messages as they are.
     pub(super) fn extend(&mut self, messages: &[Message], place: &str) {
+        let calls = messages.iter().flat_map(|message| &message.tool_calls);
+        self.calls.extend(calls.map(|call| call.id.clone()));
         self.messages.extend_from_slice(messages);
         self.places.resize(self.messages.len(), place.to_owned());
     }
@@ -219,14 +225,14 @@ impl Conversation {
                 if let Some(last) =
                     self.messages.last_mut().filter(|last| last.role == Role::Assistant)
                 {
+                    self.calls.insert(call.id.clone());
                     last.tool_calls.push(call);
                     return Ok(());
                 }
                 Message { tool_calls: vec![call], ..Message::new(Role::Assistant, "") }
             }
             Item::Result(id, text) => {
-                let mut calls = self.messages.iter().flat_map(|message| &message.tool_calls);
-                if !calls.any(|call| call.id == id) {
+                if !self.calls.contains(&id) {
                     let place = format!("{place}.call_id");
                     let shown: String = id.chars().take(80).collect();
                     let message = format!(

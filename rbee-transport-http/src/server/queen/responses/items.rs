@@ -1,5 +1,7 @@
 //! The items that the model read for a response.
 
+use std::collections::HashSet;
+
 use rbee_core::{
     Error, ErrorKind, Message, Result, Role,
     request::{Chat, ToolCall},
@@ -18,7 +20,10 @@ const MOST_OF_A_PAGE: usize = 100;
 /// The items of a conversation without its instructions, the oldest first.
 pub(super) fn items(job: rbee_core::JobId, chat: &Chat, extras: &Extras) -> Vec<ResponseItem> {
     let from = usize::from(extras.has_instructions);
-    let mut all = Reader { job: hex(job), chat, extras, items: Vec::new() };
+    let mut all = Reader { job: hex(job), chat, extras, custom: HashSet::new(), items: Vec::new() };
+    let calls = chat.messages.iter().flat_map(|message| &message.tool_calls);
+    let custom = calls.filter(|call| all.is_custom(call)).map(|call| &*call.id);
+    all.custom = custom.collect();
     for message in chat.messages.iter().skip(from) {
         all.add(message);
     }
@@ -29,6 +34,8 @@ struct Reader<'a> {
     job: String,
     chat: &'a Chat,
     extras: &'a Extras,
+    /// The ids of the calls of custom tools.
+    custom: HashSet<&'a str>,
     items: Vec<ResponseItem>,
 }
 
@@ -42,9 +49,7 @@ impl Reader<'_> {
         let status = ItemStatus::Completed;
         if let Some(call_id) = message.tool_call_id.clone() {
             let (id, output) = (self.id(), message.content.clone());
-            let mut calls = self.chat.messages.iter().flat_map(|message| &message.tool_calls);
-            let call = calls.find(|call| call.id == call_id);
-            self.items.push(if call.is_some_and(|call| self.is_custom(call)) {
+            self.items.push(if self.custom.contains(&*call_id) {
                 ResponseItem::CustomToolCallOutput { id, status, call_id, output }
             } else {
                 ResponseItem::FunctionCallOutput { id, status, call_id, output }

@@ -133,7 +133,7 @@ impl Ask {
         for (place, item) in items {
             all.add(item, &place)?;
         }
-        let Conversation { messages, places } = all;
+        let Conversation { messages, places, .. } = all;
         let request = messages.into_iter().fold(Request::chat(&*extras.model), Request::turn);
         let request = tools.tools.into_iter().fold(request, Request::tool);
         let request = request
@@ -157,8 +157,12 @@ impl Places {
             return error;
         };
         let (param, place) = place;
-        let message = error.message().replacen(param, &place, 1);
-        let renamed = Error::for_client(error.kind(), message).with_param(place);
+        let translated = |message: &str| message.replacen(param, &place, 1);
+        let mut renamed = Error::new(error.kind(), translated(error.message()));
+        if let Some(message) = error.client_message() {
+            renamed = renamed.with_client_message(translated(message));
+        }
+        let renamed = renamed.with_param(place.clone()).with_source(error.clone());
         match error.retry_after() {
             Some(after) => renamed.with_retry_after(after),
             None => renamed,

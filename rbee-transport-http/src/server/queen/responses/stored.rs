@@ -1,6 +1,9 @@
 //! Stored responses: found by their ids, and continued.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rbee_core::{
     Error, ErrorKind, JobId, JobState, Outcome, Result,
@@ -81,34 +84,40 @@ impl Inner {
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for one that names no item.
     pub(super) async fn resolve(&self, caller: &Caller, items: Items) -> Result<Items> {
-        let mut outputs: HashMap<JobId, Output> = HashMap::new();
+        let mut outputs: HashMap<JobId, HashMap<usize, Item>> = HashMap::new();
+        let (mut lengths, mut named) = (HashMap::new(), HashSet::new());
         let mut resolved = Vec::with_capacity(items.len());
         for (place, item) in items {
             let Item::Reference(job, index) = item else {
                 resolved.push((place, item));
                 continue;
             };
-            let output = match outputs.get(&job) {
-                Some(output) => output,
-                None if outputs.len() >= MOST_REFERRED => {
+            if !outputs.contains_key(&job) {
+                if outputs.len() >= MOST_REFERRED {
                     let message = format!(
                         "{place}.id names an item of another response; allowed are items of {MOST_REFERRED} responses"
                     );
                     return Err(Error::for_client(ErrorKind::InvalidRequest, message)
                         .with_param(format!("{place}.id")));
                 }
-                None => {
-                    let found = self.stored_job(caller, job).await?.filter(Stored::is_complete);
-                    let output = found.and_then(|stored| Some(stored.output(stored.chat()?.0)));
-                    let output = output.ok_or_else(|| no_item(&place))?;
-                    outputs.entry(job).or_insert(output)
-                }
-            };
-            if index >= output.len() {
+                let found = self.stored_job(caller, job).await?.filter(Stored::is_complete);
+                let output = found.and_then(|stored| Some(stored.output(stored.chat()?.0)));
+                let output = output.ok_or_else(|| no_item(&place))?;
+                lengths.insert(job, output.len());
+                outputs.insert(job, output.to_input().into_iter().collect());
+            }
+            if lengths.get(&job).is_none_or(|length| index >= *length) {
                 return Err(no_item(&place));
             }
-            let item = output.to_input().into_iter().find(|(at, _)| *at == index);
-            resolved.extend(item.map(|(_, item)| (place, item)));
+            // Each reference is short, and what it stands for need not be.
+            if !named.insert((job, index)) {
+                let message =
+                    format!("{place}.id names an item for the second time; name each one once");
+                return Err(Error::for_client(ErrorKind::InvalidRequest, message)
+                    .with_param(format!("{place}.id")));
+            }
+            let item = outputs.get_mut(&job).and_then(|items| items.remove(&index));
+            resolved.extend(item.map(|item| (place, item)));
         }
         Ok(resolved)
     }

@@ -49,6 +49,7 @@ impl Tools {
         let mut all = Self::default();
         if let Some(tools) = fields.take_raw("tools") {
             let tools: Vec<&RawValue> = parse(tools, "tools", "a list of tools")?;
+            check_count(tools.len(), "tools")?;
             for (at, item) in tools.into_iter().enumerate() {
                 all.add(item, format!("tools[{at}]"), None)?;
             }
@@ -96,6 +97,7 @@ impl Tools {
                 let name = name(&mut fields)?;
                 let tools: Vec<&RawValue> = fields.require("tools", "a list of tools")?;
                 finish(fields, &[rules::NAMESPACE])?;
+                check_count(tools.len() + self.tools.len(), &format!("{place}.tools"))?;
                 for (at, item) in tools.into_iter().enumerate() {
                     self.add(item, format!("{place}.tools[{at}]"), Some(&name))?;
                 }
@@ -159,7 +161,7 @@ impl Tools {
                 return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place));
             }
         };
-        let mut names = Vec::new();
+        let mut names = std::collections::HashSet::new();
         for (at, item) in allowed.into_iter().enumerate() {
             let place = format!("tool_choice.tools[{at}]");
             let mut fields = Fields::of(item, &place)?;
@@ -175,7 +177,7 @@ impl Tools {
                 return Err(Error::for_client(ErrorKind::InvalidRequest, message)
                     .with_param(format!("{place}.name")));
             }
-            names.push(name);
+            names.insert(name);
         }
         let is_kept: Vec<bool> = self.tools.iter().map(|tool| names.contains(&tool.name)).collect();
         let (mut tools, mut infos, mut places) = (is_kept.iter(), is_kept.iter(), is_kept.iter());
@@ -184,6 +186,17 @@ impl Tools {
         self.places.retain(|_| places.next().copied().unwrap_or(false));
         Ok(())
     }
+}
+
+/// The most tools that are read. Those that only a service could run count here, and not later.
+const MOST_TOOLS: usize = 1_024;
+
+fn check_count(count: usize, place: &str) -> Result<()> {
+    if count <= MOST_TOOLS {
+        return Ok(());
+    }
+    let message = format!("{place} has {count} tools; allowed are at most {MOST_TOOLS}");
+    Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(place.to_owned()))
 }
 
 fn name(fields: &mut Fields<'_>) -> Result<String> {
