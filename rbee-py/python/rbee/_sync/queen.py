@@ -191,6 +191,7 @@ class Queen:
         model: str = BUNDLED_MODEL,
         messages: Sequence[Mapping[str, Any]] | None = None,
         prompt: str | None = None,
+        suffix: str | None = None,
         raw: bool = False,
         tools: Sequence[Tool] = (),
         tool_choice: ToolChoice = None,
@@ -225,6 +226,8 @@ class Queen:
             messages: The turns of a chat: mappings with `role` and `content`, as OpenAI's API has them. The calls of an
                 answer (`JobAnswer.tool_calls`) can be given back as they are, as `tool_calls` of a message.
             prompt: One turn of a user, instead of messages.
+            suffix: The text after a gap: the model writes what goes between the prompt and this text. Only for models
+                with control tokens for it.
             raw: Take the prompt as it is, without the model's template.
             tools: The functions that the model may call, as OpenAI's API has them: mappings with `name`, `description`
                 and `parameters` (a JSON schema), alone or under `"function"`.
@@ -272,6 +275,7 @@ class Queen:
         arguments: dict[str, Any] = {
             "messages": read.messages(messages),
             "prompt": prompt,
+            "suffix": suffix,
             "raw": raw,
             "tools": read.tools(tools),
             "tool_choice": read.tool_choice(tool_choice),
