@@ -1,5 +1,6 @@
 //! OpenAI's Batch API: files, batches, and what is left of them after a restart.
 
+mod disconnects;
 mod files;
 mod limits;
 mod restart;

@@ -71,13 +71,16 @@ pub struct BatchLimits {
     /// The files of one tenant, including output files. 1,000 by default. More uploads are refused.
     pub tenant_files: usize,
     /// All files of one tenant together, including output files, in bytes. 4 GiB by default. More uploads are refused.
+    /// Lines whose answers would be more fail, and then the lines of their batch that have not begun.
     pub tenant_bytes: u64,
-    /// The free space that uploads leave on the disk, in bytes. 1 GiB by default.
+    /// The free space that uploads and results leave on the disk, in bytes. 1 GiB by default. Results wait for it.
     pub free_bytes: u64,
-    /// Concurrent uploads of one tenant; all together have four times as many. 4 by default.
+    /// Concurrent uploads of one tenant; all tenants together have four times as many, and those of the operator do not
+    /// count. 4 by default.
     pub tenant_uploads: usize,
-    /// Lines of one batch that are jobs at once. Fewer if the queue takes no more. All batches together have at most a
-    /// quarter of the queue's capacity, and those of a tenant at most half of its concurrent jobs. 64 by default.
+    /// Jobs of one batch at once: one for each line, and several for a line with `n` or several prompts. Fewer if the
+    /// queue takes no more. All batches together have at most a quarter of the queue's capacity, and those of a tenant at
+    /// most half of its concurrent jobs. A batch without jobs always begins its next line. 64 by default.
     pub lines_in_flight: usize,
     /// Concurrent batches of one tenant; all together have eight times as many. Others wait as `validating`. 4 by
     /// default.
@@ -114,7 +117,7 @@ impl Default for BatchLimits {
 pub(super) struct Batches {
     limits: BatchLimits,
     files: Arc<FileStore>,
-    batches: BatchStore,
+    batches: Arc<BatchStore>,
     is_started: AtomicBool,
     /// Held as long as this is in use.
     _lock: File,
@@ -137,7 +140,7 @@ impl Batches {
         Ok(Self {
             limits,
             files: Arc::new(files),
-            batches,
+            batches: Arc::new(batches),
             is_started: AtomicBool::new(false),
             _lock: lock,
         })

@@ -24,8 +24,11 @@ const MOST_FILES: usize = 1_024;
 /// the time, and reading the header of a large file is work.
 #[derive(Debug, Default)]
 pub(super) struct FileFacts {
-    known: Mutex<HashMap<ModelRef, (Instant, Option<Arc<ModelInfo>>)>>,
+    known: Mutex<HashMap<ModelRef, ReadFile>>,
 }
+
+/// When a file was read, and what it describes; `None` if it is no model.
+type ReadFile = (Instant, Option<Arc<ModelInfo>>);
 
 impl FileFacts {
     /// What this file describes; `None` if it is no file of the queen's machine, or no model.

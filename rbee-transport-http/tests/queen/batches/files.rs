@@ -123,6 +123,16 @@ async fn an_upload_of_another_type_is_refused() {
 }
 
 #[tokio::test]
+async fn content_that_is_removed_before_it_is_read_does_not_exist() {
+    let post = Post::new().await;
+    let id = file(&post.hall, "{}", None).await;
+    std::fs::remove_file(post.directory.path().join(format!("batches/files/{id}.jsonl"))).unwrap();
+    let reply = post.hall.get(&format!("/v1/files/{id}/content")).await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND, "{}", reply.text());
+    assert!(reply.text().contains("does not exist"), "{}", reply.text());
+}
+
+#[tokio::test]
 async fn a_client_that_disconnects_leaves_nothing() {
     let post = Post::new().await;
     let (send, receive) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, std::io::Error>>();

@@ -1,7 +1,10 @@
 //! What a tenant may see and hold.
 
-use super::{Post, chat_line, create, file, limits, lines_of, upload, with_key};
+use super::{Post, chat_line, create, file, limits, lines_of, multipart, upload, with_key};
 use crate::common::{Hall, Reply, TIMEOUT, chat, echo, request};
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use rbee_core::{
     Queen, Settings,
@@ -9,6 +12,8 @@ use rbee_core::{
 };
 use rbee_transport_http::{Token, server::BatchLimits};
 use serde_json::{Value, json};
+use std::convert::Infallible;
+use tower::ServiceExt;
 
 /// A queen with a token, and a directory for batches.
 struct House {
@@ -126,10 +131,12 @@ async fn batches_leave_half_of_the_concurrent_jobs_of_a_tenant_to_it_and_wait_fo
     let first = house.batch(&key, &lines).await;
     active(&house.hall, 2).await;
     let second = house.batch(&key, &lines).await;
-    let third = file(&house.hall, &lines, Some(&key)).await;
-    let third = create(&house.hall, "/v1/chat/completions", &third, Some(&key)).await;
+    let unused = file(&house.hall, &lines, Some(&key)).await;
+    let third = create(&house.hall, "/v1/chat/completions", &unused, Some(&key)).await;
     assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS, "{}", third.text());
     assert!(third.header("retry-after").is_some());
+    let deleted = house.ask(&key, Method::DELETE, &format!("/v1/files/{unused}"), None).await;
+    assert_eq!(deleted.status, StatusCode::OK, "no batch reads it: {}", deleted.text());
     let jobs = house.ask(&key, Method::GET, "/v1/jobs", None).await.json();
     assert_eq!(jobs["data"].as_array().unwrap().len(), 2, "{jobs}");
     let waiting = house.until(&key, &second, |_| true).await;
@@ -180,6 +187,86 @@ async fn batches_leave_three_quarters_of_the_queue_to_others() {
     gate.open();
     let batch = super::ended(&hall, &id).await;
     assert_eq!(batch["request_counts"], json!({"total": 9, "completed": 9, "failed": 0}));
+}
+
+#[tokio::test]
+async fn each_answer_that_a_line_asks_for_counts_toward_the_share_of_its_batch() {
+    // A quarter of the queue; a line with more jobs than that runs alone.
+    for (queue_capacity, most) in [(64, 16), (16, 8)] {
+        let (gate, directory) = (EchoGate::new(), tempfile::tempdir().unwrap());
+        let settings = Settings { queue_capacity, ..Settings::default() };
+        let (queen, path) = (Queen::builder().settings(settings), directory.path().join("batches"));
+        let echo = echo().slots(32).gate(&gate);
+        let hall =
+            Hall::of(echo, queen, |server| server.with_batches(path, limits()).unwrap()).await;
+        let eight = json!({"n": 8, "max_tokens": 1});
+        let lines: String = (0..4).map(|at| chat_line(&at.to_string(), eight.clone())).collect();
+        let id = super::begin(&hall, "/v1/chat/completions", &lines).await;
+        active(&hall, most).await;
+        let batch = super::until(&hall, &id, |batch| {
+            assert!(hall.echo.active() <= most, "{} of {most}", hall.echo.active());
+            gate.release(1);
+            batch["status"] == "completed"
+        });
+        assert_eq!(batch.await["request_counts"]["completed"], 4);
+    }
+}
+
+#[tokio::test]
+async fn answers_beyond_the_bytes_of_a_tenant_fail_and_the_lines_after_them_are_not_executed() {
+    let lines: String = (0..5).map(|at| chat_line(&at.to_string(), json!({}))).collect();
+    let post = Post::new().await;
+    let batch = post.run("/v1/chat/completions", &lines).await;
+    let path = format!("/v1/files/{}", batch["output_file_id"].as_str().unwrap());
+    let five = post.hall.get(&path).await.json()["bytes"].as_u64().unwrap();
+
+    // There is room for one answer, and a half.
+    let tenant_bytes = lines.len() as u64 + five / 5 * 3 / 2;
+    let limits = BatchLimits { tenant_bytes, lines_in_flight: 1, ..limits() };
+    let post = Post::with(echo(), limits).await;
+    let batch = post.run("/v1/chat/completions", &lines).await;
+    assert_eq!(batch["request_counts"], json!({"total": 5, "completed": 1, "failed": 4}));
+    assert_eq!(post.hall.echo.started(), 2);
+    let errors = lines_of(&post.hall, &batch["error_file_id"]).await;
+    assert_eq!(super::ids(&errors), ["1", "2", "3", "4"]);
+    for error in &errors {
+        assert_eq!(error["response"]["status_code"], 403);
+        let told = &error["response"]["body"]["error"];
+        assert_eq!(told["code"], "quota_exceeded");
+        let message = told["message"].as_str().unwrap();
+        assert!(message.contains(&format!("more than {tenant_bytes} bytes")), "{message}");
+    }
+    // All of the room is free again.
+    for name in ["input_file_id", "output_file_id", "error_file_id"] {
+        post.hall.delete(&format!("/v1/files/{}", batch[name].as_str().unwrap())).await;
+    }
+    file(&post.hall, &"x".repeat(tenant_bytes.try_into().unwrap()), None).await;
+}
+
+#[tokio::test]
+async fn uploads_of_tenants_do_not_lock_out_the_operator() {
+    let house = House::new(echo(), BatchLimits { tenant_uploads: 1, ..limits() }).await;
+    let mut uploads = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let key = house.tenant(name, json!({})).await;
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let request = crate::common::with_host(with_key(multipart(never), Some(&key)));
+        let mut upload = Box::pin(house.hall.router.clone().oneshot(request));
+        // Until it waits for its body.
+        while (&mut upload).now_or_never().is_none() {
+            let again = house.hall.send(with_key(self::upload("{}"), Some(&key))).await;
+            if again.status == StatusCode::TOO_MANY_REQUESTS {
+                break;
+            }
+        }
+        uploads.push(upload);
+    }
+    let fifth = house.tenant("e", json!({})).await;
+    let refused = house.hall.send(with_key(upload("{}"), Some(&fifth))).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text());
+    file(&house.hall, "{}", Some(&house.token)).await;
+    drop(uploads);
+    file(&house.hall, "{}", Some(&fifth)).await;
 }
 
 #[tokio::test]

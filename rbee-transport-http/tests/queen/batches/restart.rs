@@ -178,6 +178,29 @@ async fn a_batch_that_is_cancelled_or_expires_around_a_restart_ends_with_its_job
 }
 
 #[tokio::test]
+async fn results_that_do_not_fit_on_the_disk_wait_until_there_is_room() {
+    let (data, gate) = (Data::new(), EchoGate::new());
+    let first = data.start(echo().gate(&gate), limits()).await;
+    let id = begin(&first.hall, "/v1/chat/completions", &lines(2)).await;
+    first.hall.echo.until_active(2).await;
+    first.end(&data.batches()).await;
+    let full = BatchLimits { free_bytes: u64::MAX, ..limits() };
+    let second = data.start(echo(), full).await;
+    second.hall.echo.until_started(2).await;
+    second.hall.quiet().await;
+    let batch = until(&second.hall, &id, |batch| batch["request_counts"]["total"] == 2).await;
+    assert_eq!(
+        (&batch["status"], &batch["request_counts"]["completed"]),
+        (&json!("in_progress"), &json!(0))
+    );
+    second.end(&data.batches()).await;
+    let third = data.start(echo(), limits()).await;
+    let batch = ended(&third.hall, &id).await;
+    assert_eq!(batch["request_counts"], json!({"total": 2, "completed": 2, "failed": 0}));
+    assert_eq!(third.hall.echo.started(), 0);
+}
+
+#[tokio::test]
 async fn what_has_ended_is_still_there_after_a_restart_and_is_removed_in_time() {
     let data = Data::new();
     let first = data.start(echo(), limits()).await;

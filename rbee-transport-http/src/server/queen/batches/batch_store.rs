@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BatchLimits,
-    disk::{self, blocking},
+    disk::{self, blocking, to_the_end},
     file_store::{FilesOfBatches, sees},
     records::{BatchRecord, later},
 };
@@ -148,12 +148,13 @@ impl BatchStore {
         blocking(move || disk::write_atomically(&path, &json)).await
     }
 
-    /// Changes a batch, and returns the changed record once it is on the disk.
+    /// Changes a batch, and returns the changed record once it is on the disk. A change that has begun is completed, also
+    /// if the caller is gone: what is on the disk stays what is known.
     ///
     /// # Errors
     /// The error of `change`, [`ErrorKind::NotFound`], and [`ErrorKind::Storage`]; then nothing is changed.
     pub(super) async fn update(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         change: impl FnOnce(&mut BatchRecord) -> Result<()>,
     ) -> Result<BatchRecord> {
@@ -165,25 +166,30 @@ impl BatchStore {
     /// # Errors
     /// As [`update`](Self::update); then `then` is not called.
     pub(super) async fn update_then(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         change: impl FnOnce(&mut BatchRecord) -> Result<()>,
-        then: impl FnOnce(),
+        then: impl FnOnce() + Send + 'static,
     ) -> Result<BatchRecord> {
         let turn = self.lock().get(id).ok_or_else(|| missing(id))?.turn.clone();
-        let _turn = turn.lock().await;
+        let turn = turn.lock_owned().await;
         let mut record = self.lock().get(id).ok_or_else(|| missing(id))?.record.clone();
         change(&mut record)?;
-        self.write(&record).await?;
-        then();
-        if let Some(entry) = self.lock().get_mut(id) {
-            // The counts may have changed while it was written, but not after the end of the run.
-            if !record.status.is_ended() {
-                record.counts = entry.record.counts;
+        let store = self.clone();
+        to_the_end(async move {
+            let _turn = turn;
+            store.write(&record).await?;
+            then();
+            if let Some(entry) = store.lock().get_mut(&record.id) {
+                // The counts may have changed while it was written, but not after the end of the run.
+                if !record.status.is_ended() {
+                    record.counts = entry.record.counts;
+                }
+                entry.record = record.clone();
             }
-            entry.record = record.clone();
-        }
-        Ok(record)
+            Ok(record)
+        })
+        .await
     }
 
     /// Sets the numbers of requests, in memory only.
@@ -286,4 +292,79 @@ fn missing(id: &str) -> Error {
     let shown: String = id.chars().take(60).collect();
     Error::for_client(ErrorKind::NotFound, format!("batch {shown:?} does not exist"))
         .with_param("id")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{
+        server::queen::batches::records::{new_batch_id, new_file_id},
+        wire::batches::BatchEndpoint,
+    };
+
+    fn record() -> BatchRecord {
+        BatchRecord {
+            id: new_batch_id(),
+            tenant: None,
+            local_user: false,
+            endpoint: BatchEndpoint::ChatCompletions,
+            input: new_file_id(),
+            output: new_file_id(),
+            error_output: new_file_id(),
+            has_output: false,
+            has_errors: false,
+            output_kept: std::time::Duration::from_secs(1),
+            metadata: None,
+            status: BatchStatus::InProgress,
+            faults: Vec::new(),
+            counts: RequestCounts::default(),
+            created_at_ms: 1,
+            expires_at_ms: 2,
+            in_progress_at_ms: Some(1),
+            finalizing_at_ms: None,
+            completed_at_ms: None,
+            failed_at_ms: None,
+            expired_at_ms: None,
+            cancelling_at_ms: None,
+            cancelled_at_ms: None,
+        }
+    }
+
+    #[test]
+    fn a_change_whose_caller_is_gone_is_completed_before_the_next_one_begins() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().to_owned();
+            let store = Arc::new(BatchStore::open(path, BatchLimits::default()).unwrap());
+            let record = record();
+            store.add(record.clone()).await.unwrap();
+            // The only thread that writes is busy until then.
+            let (free, busy) = mpsc::channel::<()>();
+            let disk = tokio::task::spawn_blocking(move || busy.recv());
+            let mut first = Box::pin(store.update(&record.id, |record| {
+                record.enter(BatchStatus::Cancelling);
+                Ok(())
+            }));
+            assert!((&mut first).now_or_never().is_none());
+            drop(first);
+            let mut second = Box::pin(store.update(&record.id, |record| {
+                record.has_output = true;
+                Ok(())
+            }));
+            assert!((&mut second).now_or_never().is_none());
+            free.send(()).unwrap();
+            let changed = second.await.unwrap();
+            assert_eq!((changed.status, changed.has_output), (BatchStatus::Cancelling, true));
+            assert_eq!(store.get(&Caller::Operator, &record.id).unwrap(), changed);
+            let stored = disk::read_records::<BatchRecord>(directory.path()).unwrap();
+            assert_eq!(stored, (vec![changed], true));
+            disk.await.unwrap().unwrap();
+        });
+    }
 }

@@ -24,6 +24,18 @@ pub(super) async fn blocking<T: Send + 'static>(
     })
 }
 
+/// Runs work to its end, also if whoever waits for it is gone: a client that disconnects, for example.
+///
+/// # Errors
+/// The error of the work; [`ErrorKind::Internal`] if it panicked.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|cause| {
+        Err(Error::new(ErrorKind::Internal, format!("work on files broke off: {cause}")))
+    })
+}
+
 /// Creates a directory that only its owner can access, if it is missing.
 pub(super) fn create_private(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();

@@ -16,7 +16,8 @@ use super::{
         caller::Caller,
         middleware::{HandlerResult, Name, Params},
     },
-    disk::{self, blocking},
+    disk::{self, blocking, to_the_end},
+    file_store::missing,
     page::page,
     upload, views,
 };
@@ -56,7 +57,7 @@ pub(in crate::server::queen) async fn upload_file(
     request: Request,
 ) -> HandlerResult {
     let batches = shared.batches()?;
-    let record = upload::receive(&batches.files, caller.tenant().cloned(), request).await?;
+    let record = upload::receive(batches, caller.tenant().cloned(), request).await?;
     Ok(response::json(StatusCode::OK, &views::file(&record)))
 }
 
@@ -165,7 +166,11 @@ pub(in crate::server::queen) async fn content(
     let path = files.content(&record.id);
     let file = blocking(move || {
         let opened = open_own(&path, std::fs::File::options().read(true));
-        opened.map_err(|cause| disk::failed(&path, cause))
+        opened.map_err(|cause| match cause.kind() {
+            // It was removed meanwhile.
+            std::io::ErrorKind::NotFound => missing(&id),
+            _ => disk::failed(&path, cause),
+        })
     });
     let file = tokio::fs::File::from_std(file.await?).take(record.bytes);
     let parts = futures_util::stream::try_unfold(file, async |mut file| {
@@ -204,7 +209,8 @@ pub(in crate::server::queen) async fn delete_file(
     caller: Caller,
     Name(id): Name,
 ) -> HandlerResult {
-    shared.batches()?.files.remove(&caller, &id).await?;
+    let (batches, of) = (shared.batches()?.clone(), id.clone());
+    to_the_end(async move { batches.files.remove(&caller, &of).await }).await?;
     let deleted = DeletedFile { id, object: "file".into(), deleted: true };
     Ok(response::json(StatusCode::OK, &deleted))
 }

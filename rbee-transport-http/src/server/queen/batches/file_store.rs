@@ -3,6 +3,8 @@
 //! A file is two files on the disk: its content, and its record. The record is written last and removed first, so content
 //! without a record is of no use, and is removed at the next start.
 
+mod guards;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -18,6 +20,7 @@ use super::{
     records::FileRecord,
 };
 use crate::server::queen::caller::Caller;
+pub(super) use guards::{Reading, ResultRoom};
 
 /// The files of a directory.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ struct State {
     readers: HashMap<String, usize>,
     /// What each tenant has; `None` is the operator.
     held: HashMap<Option<TenantId>, Held>,
+    /// The uploads of all tenants. Those of the operator do not count, so that tenants cannot lock it out.
     uploads: usize,
 }
 
@@ -59,11 +63,7 @@ struct Held {
 impl State {
     fn get(&self, caller: &Caller, id: &str) -> Result<FileRecord> {
         let found = self.files.get(id).filter(|file| sees(caller, &file.tenant));
-        found.cloned().ok_or_else(|| {
-            let shown: String = id.chars().take(60).collect();
-            let message = format!("file {shown:?} does not exist");
-            Error::for_client(ErrorKind::NotFound, message).with_param("id")
-        })
+        found.cloned().ok_or_else(|| missing(id))
     }
 
     fn insert(&mut self, record: FileRecord) {
@@ -191,12 +191,12 @@ impl FileStore {
             let error = Error::for_client(ErrorKind::RateLimited, message);
             return Err(error.with_retry_after(disk::RETRY_AFTER));
         }
-        if state.uploads >= most.saturating_mul(4) {
+        if tenant.is_some() && state.uploads >= most.saturating_mul(4) {
             let message = "too many files are uploaded at once; try again later";
             let error = Error::for_client(ErrorKind::SystemAtCapacity, message);
             return Err(error.with_retry_after(disk::RETRY_AFTER));
         }
-        state.uploads += 1;
+        state.uploads += usize::from(tenant.is_some());
         let held = state.held.entry(tenant.clone()).or_default();
         held.uploads += 1;
         held.files += 1;
@@ -223,10 +223,22 @@ impl FileStore {
         Ok(())
     }
 
+    /// Takes the room for more bytes, also beyond the limit.
+    fn count_bytes(&self, tenant: &Option<TenantId>, bytes: u64) {
+        let mut state = self.lock();
+        let held = state.held.entry(tenant.clone()).or_default();
+        held.bytes = held.bytes.saturating_add(bytes);
+    }
+
+    fn release_bytes(&self, tenant: &Option<TenantId>, bytes: u64) {
+        let release = |held: &mut Held| held.bytes = held.bytes.saturating_sub(bytes);
+        self.lock().change(tenant, release);
+    }
+
     /// Ends an upload, and releases the room that it took.
     pub(super) fn end_upload(&self, tenant: &Option<TenantId>, bytes: u64) {
         let mut state = self.lock();
-        state.uploads = state.uploads.saturating_sub(1);
+        state.uploads = state.uploads.saturating_sub(usize::from(tenant.is_some()));
         state.change(tenant, |held| {
             held.uploads = held.uploads.saturating_sub(1);
             held.files = held.files.saturating_sub(1);
@@ -321,6 +333,13 @@ impl FileStore {
             .filter(|file| file.expires_at_ms <= now_ms && !state.readers.contains_key(&file.id));
         expired.map(|file| file.id.clone()).collect()
     }
+}
+
+/// The error for a file that does not exist.
+pub(super) fn missing(id: &str) -> Error {
+    let shown: String = id.chars().take(60).collect();
+    Error::for_client(ErrorKind::NotFound, format!("file {shown:?} does not exist"))
+        .with_param("id")
 }
 
 /// True if the caller may see the things of this tenant: the operator sees all.

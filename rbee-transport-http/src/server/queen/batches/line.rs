@@ -9,7 +9,9 @@ use std::{
 };
 
 use http::StatusCode;
-use rbee_core::{CorrelationId, Error, ErrorKind, JobHandle, JobId, Result};
+use rbee_core::{
+    CorrelationId, Error, ErrorKind, JobHandle, JobId, Result, private_files::open_own,
+};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
@@ -45,6 +47,8 @@ pub(super) enum Submission {
     Accepted(Box<Accepted>),
     /// It has its result.
     Ended(Finished),
+    /// It has this many jobs, for which there is no room yet.
+    NoRoom(usize),
     /// It can be submitted again after this time.
     Later(Duration),
     /// The queen takes no more jobs.
@@ -70,11 +74,12 @@ pub(super) struct Finished {
 }
 
 impl LineContext {
-    /// Reads a line, checks it as its endpoint does, and submits it. The same line always leads to the same jobs.
+    /// Reads a line, checks it as its endpoint does, and submits it if it has at most `room` jobs. The same line always
+    /// leads to the same jobs.
     ///
     /// # Errors
     /// The error of reading the file.
-    pub(super) async fn submit(self: Arc<Self>, line: Line) -> Result<Submission> {
+    pub(super) async fn submit(self: Arc<Self>, line: Line, room: usize) -> Result<Submission> {
         let text = self.read(line).await?;
         let request = input::parse(&text, self.record.endpoint).map_err(|fault| {
             // It was valid when the batch began.
@@ -94,6 +99,9 @@ impl LineContext {
         let shared = &self.shared;
         if let Err(error) = shared.check_model_of(&self.caller, &self.locality, ask.model()).await {
             return refused(&error);
+        }
+        if ask.jobs() > room {
+            return Ok(Submission::NoRoom(ask.jobs()));
         }
         match self.submit_jobs(line, &ask, &mark).await {
             Ok(handles) => {
@@ -170,10 +178,7 @@ impl LineContext {
     /// # Errors
     /// The error of reading the input file.
     pub(super) async fn expired(&self, line: Line) -> Result<Vec<u8>> {
-        let text = self.read(line).await?;
-        let custom_id = input::parse(&text, self.record.endpoint)
-            .map(|request| request.custom_id)
-            .unwrap_or_default();
+        let custom_id = self.custom_id(line).await?;
         let id = self.record.result_id(line.number);
         let error = BatchResultError {
             code: "batch_expired".into(),
@@ -182,6 +187,21 @@ impl LineContext {
         let result =
             ResultLine { id: &id, custom_id: &custom_id, response: None, error: Some(error) };
         Ok(result.to_bytes())
+    }
+
+    /// The result of a line that cannot be executed, or whose answer cannot be kept, with this error.
+    ///
+    /// # Errors
+    /// The error of reading the input file.
+    pub(super) async fn refuse(self: Arc<Self>, line: Line, error: Error) -> Result<Finished> {
+        let custom_id = self.custom_id(line).await?;
+        Ok(self.failed(line, &custom_id, &error, &self.mark(line)))
+    }
+
+    async fn custom_id(&self, line: Line) -> Result<String> {
+        let text = self.read(line).await?;
+        let request = input::parse(&text, self.record.endpoint);
+        Ok(request.map(|request| request.custom_id).unwrap_or_default())
     }
 
     /// The result of a line that failed: the response that its endpoint would have sent.
@@ -222,7 +242,7 @@ impl LineContext {
         let path = self.input.clone();
         blocking(move || {
             let read = (|| {
-                let mut file = File::open(&path)?;
+                let mut file = open_own(&path, File::options().read(true))?;
                 file.seek(SeekFrom::Start(line.offset))?;
                 let mut text = Vec::with_capacity(line.bytes);
                 file.take(line.bytes as u64).read_to_end(&mut text)?;

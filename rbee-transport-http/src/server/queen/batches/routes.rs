@@ -1,6 +1,6 @@
 //! The routes of batches.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::extract::{Request, State};
 use http::StatusCode;
@@ -14,6 +14,9 @@ use super::{
         local_user::Locality,
         middleware::{HandlerResult, Name, Params},
     },
+    Batches,
+    disk::to_the_end,
+    file_store::Reading,
     page::page,
     records::{BatchRecord, later, new_batch_id, new_file_id, now_ms},
     upload::lifetime,
@@ -61,10 +64,26 @@ pub(in crate::server::queen) async fn create(
     let batches = shared.batches()?.clone();
     let body = shared.read_body(request).await?;
     let asked = Asked::read(body.bytes(), batches.limits.retention)?;
-    let file = batches
-        .files
-        .begin_reading(&caller, &asked.input)
+    drop(body);
+    let record = to_the_end(add(shared, batches, caller, locality, asked)).await?;
+    Ok(response::json(StatusCode::OK, &views::batch(&record)))
+}
+
+/// Adds a batch and starts it.
+async fn add(
+    shared: Shared,
+    batches: Arc<Batches>,
+    caller: Caller,
+    locality: Locality,
+    asked: Asked,
+) -> Result<BatchRecord> {
+    let (reading, purpose) = Reading::begin(&batches.files, &caller, &asked.input)
         .map_err(|error| error.with_param("input_file_id"))?;
+    if purpose != FilePurpose::Batch {
+        let message = "the purpose of the file is \"batch_output\"; allowed is \"batch\"";
+        let error = Error::for_client(ErrorKind::InvalidRequest, message);
+        return Err(error.with_param("input_file_id"));
+    }
     let now = now_ms();
     let record = BatchRecord {
         id: new_batch_id(),
@@ -91,20 +110,11 @@ pub(in crate::server::queen) async fn create(
         cancelling_at_ms: None,
         cancelled_at_ms: None,
     };
-    let added = match file.purpose {
-        FilePurpose::Batch => batches.batches.add(record.clone()).await,
-        FilePurpose::BatchOutput => {
-            let message = "the purpose of the file is \"batch_output\"; allowed is \"batch\"";
-            let error = Error::for_client(ErrorKind::InvalidRequest, message);
-            Err(error.with_param("input_file_id"))
-        }
-    };
-    if let Err(error) = added {
-        batches.files.end_reading(&record.input);
-        return Err(error.into());
-    }
+    batches.batches.add(record.clone()).await?;
+    // The end of the batch ends it.
+    reading.keep();
     super::start(&shared);
-    Ok(response::json(StatusCode::OK, &views::batch(&record)))
+    Ok(record)
 }
 
 /// A request for a batch, parsed and checked.
@@ -238,7 +248,7 @@ pub(in crate::server::queen) async fn cancel(
     caller: Caller,
     Name(id): Name,
 ) -> HandlerResult {
-    let batches = shared.batches()?;
+    let batches = shared.batches()?.clone();
     // A batch of another tenant looks like one that does not exist.
     batches.batches.get(&caller, &id)?;
     let begin = |record: &mut BatchRecord| match record.status {
@@ -256,8 +266,12 @@ pub(in crate::server::queen) async fn cancel(
             Err(Error::for_client(ErrorKind::Conflict, message))
         }
     };
-    let record = batches.batches.update(&id, begin).await?;
-    batches.batches.cancel(&id);
-    super::start(&shared);
+    let cancelled = to_the_end(async move {
+        let record = batches.batches.update(&id, begin).await?;
+        batches.batches.cancel(&id);
+        super::start(&shared);
+        Ok(record)
+    });
+    let record = cancelled.await?;
     Ok(response::json(StatusCode::OK, &views::batch(&record)))
 }

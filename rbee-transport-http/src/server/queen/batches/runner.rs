@@ -13,17 +13,18 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt, StreamExt,
+    FutureExt, StreamExt, TryFutureExt,
     future::{BoxFuture, OptionFuture},
     stream::FuturesUnordered,
 };
-use rbee_core::{JobId, Result};
+use rbee_core::{Error, JobId, Result};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Batches, Shared,
     disk::{self, blocking},
+    file_store::ResultRoom,
     input::Line,
     line::{Finished, LineContext, Submission},
     records::now_ms,
@@ -124,10 +125,16 @@ struct Run {
     jobs: HashMap<u32, (Line, Vec<JobId>)>,
     /// The line that is being submitted.
     submitting: Option<(Line, BoxFuture<'static, Result<Submission>>)>,
+    /// A line that waits for room, by its number, and the number of its jobs.
+    needed: Option<(u32, usize)>,
     /// No line is submitted until then.
     pause: Option<Instant>,
     output: ResultFile,
     errors: ResultFile,
+    /// The room that the two files take.
+    room: ResultRoom,
+    /// Why no more lines are executed: the results have used up the room of the tenant.
+    full: Option<Error>,
     counts: RequestCounts,
     /// True if a previous run may have submitted lines that have no result.
     is_taken_up: bool,
@@ -182,16 +189,31 @@ impl Run {
 
     /// Begins to submit the next line, if one more is allowed.
     fn submit_next(&mut self) {
-        if self.submitting.is_some() || self.pause.is_some() || self.answers.len() >= self.most() {
+        if self.submitting.is_some() || self.pause.is_some() {
             return;
         }
-        if let Some(line) = self.waiting.pop_front() {
-            self.submitting = Some((line, self.context.clone().submit(line).boxed()));
+        let Some(line) = self.waiting.front().copied() else { return };
+        if let Some(error) = self.full.clone() {
+            let refused = self.context.clone().refuse(line, error);
+            self.waiting.pop_front();
+            self.submitting = Some((line, refused.map_ok(Submission::Ended).boxed()));
+            return;
         }
+        let room = match self.jobs.values().map(|(_, jobs)| jobs.len()).sum() {
+            // Else a line with more jobs than that would wait forever.
+            0 => usize::MAX,
+            in_flight => self.most().saturating_sub(in_flight),
+        };
+        let needed = self.needed.filter(|(number, _)| *number == line.number);
+        if room < needed.map_or(1, |(_, jobs)| jobs) {
+            return;
+        }
+        self.waiting.pop_front();
+        self.submitting = Some((line, self.context.clone().submit(line, room).boxed()));
     }
 
-    /// The most lines that may have jobs at once. All batches together leave three quarters of the queue to other
-    /// requests, and those of a tenant leave it half of its concurrent jobs.
+    /// The most jobs of this batch at once; a line has several if it asks for several answers. All batches together leave
+    /// three quarters of the queue to other requests, and those of a tenant leave it half of its concurrent jobs.
     fn most(&self) -> usize {
         let (queen, tenant) = (&self.context.shared.queen, &self.context.record.tenant);
         let (own, all) = self.batches.batches.active(tenant);
@@ -210,7 +232,11 @@ impl Run {
                 self.answers
                     .push(async move { (accepted.line, context.answer(accepted).await) }.boxed());
             }
-            Submission::Ended(finished) => self.write(finished).await?,
+            Submission::Ended(finished) => self.write(line, finished).await?,
+            Submission::NoRoom(jobs) => {
+                self.waiting.push_front(line);
+                self.needed = Some((line.number, jobs));
+            }
             Submission::Later(after) => {
                 self.waiting.push_front(line);
                 self.pause = Some(Instant::now() + after);
@@ -229,7 +255,7 @@ impl Run {
             Some(finished) => {
                 // There may be room for another line now.
                 self.pause = None;
-                self.write(finished).await
+                self.write(line, finished).await
             }
             None => {
                 self.waiting.push_front(line);
@@ -240,27 +266,37 @@ impl Run {
     }
 
     /// Appends a result to its file, and counts it. If that fails the run ends with the error, and the next run gets the
-    /// same result again.
-    async fn write(&mut self, finished: Finished) -> Result<()> {
+    /// same result again. An answer for which the tenant has no room is replaced by that error.
+    async fn write(&mut self, line: Line, mut finished: Finished) -> Result<()> {
+        let bytes = finished.text.len() as u64;
+        if !finished.is_success {
+            self.room.count(bytes);
+        } else if let Err(error) = self.room.take(bytes) {
+            finished = self.context.clone().refuse(line, error.clone()).await?;
+            self.room.count(finished.text.len() as u64);
+            self.full = Some(error);
+        }
+        let free = self.batches.limits.free_bytes;
         let (file, count) = match finished.is_success {
             true => (&mut self.output, &mut self.counts.completed),
             false => (&mut self.errors, &mut self.counts.failed),
         };
-        append(file, finished.text).await?;
+        append(file, finished.text, free).await?;
         *count += 1;
         self.batches.batches.count(&self.context.record.id, self.counts);
         Ok(())
     }
 }
 
-/// Appends lines to a file.
+/// Appends lines to a file, if its disk then has this much free space.
 ///
 /// # Errors
 /// [`ErrorKind::Storage`](rbee_core::ErrorKind::Storage); then none was appended.
-async fn append(file: &mut ResultFile, lines: Vec<u8>) -> Result<()> {
+async fn append(file: &mut ResultFile, lines: Vec<u8>, free: u64) -> Result<()> {
     let mut handle = file.clone();
     let handle = blocking(move || {
-        let appended = handle.append(&lines);
+        let least = free.saturating_add(lines.len() as u64);
+        let appended = disk::check_free(handle.path(), least).and_then(|()| handle.append(&lines));
         appended.map_err(|cause| disk::failed(handle.path(), cause))?;
         Ok(handle)
     });

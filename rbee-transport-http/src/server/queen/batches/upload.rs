@@ -1,8 +1,8 @@
 //! Uploads of files, as `multipart/form-data`, written to the disk while they arrive.
 
+mod writing;
+
 use std::{
-    fs::File,
-    io::Write,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,21 +16,18 @@ use futures_util::Stream;
 use http::header;
 use http_body_util::BodyExt;
 use multer::{Field, Multipart};
-use rbee_core::{Error, ErrorKind, Result, TenantId, private_files::open_own};
+use rbee_core::{Error, ErrorKind, Result, TenantId};
+use tokio::time::Instant;
 
-use super::{
-    disk::{self, blocking},
-    file_store::FileStore,
-    records::{FileRecord, later, new_file_id, now_ms},
-};
-use crate::wire::batches::FilePurpose;
+use super::{Batches, disk::to_the_end, records::FileRecord};
+use writing::Upload;
 
-/// How long the next part of a body may take to arrive.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
+/// An upload ends if fewer bytes than these arrive in this time of waiting for the client. So slow clients do not hold
+/// the places of others.
+const SLOWEST_BYTES: usize = 30 << 10;
+const SLOWEST_TIME: Duration = Duration::from_secs(30);
 /// How long a whole upload may take.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// How much of a file is written at once.
-const WRITE_BYTES: usize = 256 << 10;
 /// How much of a body is read ahead: a head of a field cannot be longer.
 const READ_AHEAD: usize = 256 << 10;
 /// The most fields of a form, and the longest text of one.
@@ -47,20 +44,25 @@ const SHORTEST_LIFE: u64 = 3_600;
 /// [`ErrorKind::UnsupportedMediaType`], [`ErrorKind::InvalidRequest`] with the field, [`ErrorKind::PayloadTooLarge`],
 /// [`ErrorKind::Storage`] if the disk is full, and the limits of the tenant.
 pub(super) async fn receive(
-    store: &Arc<FileStore>,
+    batches: &Arc<Batches>,
     tenant: Option<TenantId>,
     request: Request,
 ) -> Result<FileRecord> {
     let boundary = boundary(&request)?;
-    let mut upload = Upload::begin(store.clone(), tenant)?;
-    let received = async {
-        let form = Form::read(request.into_body(), boundary, &mut upload).await?;
-        upload.finish(form).await
-    };
-    tokio::time::timeout(UPLOAD_TIMEOUT, received).await.unwrap_or_else(|_| {
+    let mut upload = Upload::begin(batches.files.clone(), tenant)?;
+    let received = Form::read(request.into_body(), boundary, &mut upload);
+    let form = tokio::time::timeout(UPLOAD_TIMEOUT, received).await.unwrap_or_else(|_| {
         let message = format!("the file did not arrive within {UPLOAD_TIMEOUT:?}");
         Err(Error::for_client(ErrorKind::InvalidRequest, message))
+    })?;
+    let batches = batches.clone();
+    to_the_end(async move {
+        let finished = upload.finish(form).await;
+        // Until then the directory stays locked.
+        drop(batches);
+        finished
     })
+    .await
 }
 
 fn boundary(request: &Request) -> Result<String> {
@@ -196,38 +198,64 @@ pub(super) fn lifetime(
     }
 }
 
-/// The parts of a body. It ends with an error if much of it arrives in which no field begins or goes on: such a head
-/// of a field would be held in memory.
+/// The parts of a body. It ends with an error if much of it arrives in which no field begins or goes on (such a head
+/// of a field would be held in memory), or if it arrives too slowly.
 fn parts(body: Body, ahead: Arc<AtomicUsize>) -> impl Stream<Item = Result<Bytes>> + Send {
-    futures_util::stream::unfold((body, ahead, false), async |(mut body, ahead, failed)| {
-        if failed {
-            return None;
-        }
+    let arriving = Arriving { body, ahead, waited: Duration::ZERO, bytes: 0 };
+    futures_util::stream::unfold(Some(arriving), async |arriving| {
+        let mut arriving = arriving?;
         // The parser reads for as long as there is something to read, and only then gives out what it has.
         tokio::task::yield_now().await;
-        let part = loop {
-            let refuse = |message| Err(Error::for_client(ErrorKind::InvalidRequest, message));
-            match tokio::time::timeout(PART_TIMEOUT, body.frame()).await {
-                Err(_) => {
-                    break refuse(format!("the next part did not arrive within {PART_TIMEOUT:?}"));
-                }
-                Ok(None) => return None,
-                Ok(Some(Err(cause))) => break refuse(format!("the body did not arrive: {cause}")),
-                Ok(Some(Ok(frame))) => {
-                    let Ok(part) = frame.into_data() else { continue };
-                    // One part may be longer: it is in memory already.
-                    if ahead.fetch_add(part.len(), Ordering::Relaxed) > READ_AHEAD {
-                        break refuse(format!(
-                            "the head of a field is longer than {READ_AHEAD} bytes"
-                        ));
-                    }
-                    break Ok(part);
-                }
-            }
-        };
-        let failed = part.is_err();
-        Some((part, (body, ahead, failed)))
+        match arriving.next().await {
+            Ok(part) => Some((Ok(part?), Some(arriving))),
+            Err(error) => Some((Err(error), None)),
+        }
     })
+}
+
+/// A body that arrives.
+struct Arriving {
+    body: Body,
+    /// The bytes since a field began or went on.
+    ahead: Arc<AtomicUsize>,
+    /// How long the client was waited for, and what came, since the rate was checked.
+    waited: Duration,
+    bytes: usize,
+}
+
+impl Arriving {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        let refuse = |message| Err(Error::for_client(ErrorKind::InvalidRequest, message));
+        loop {
+            let (begin, left) = (Instant::now(), SLOWEST_TIME.saturating_sub(self.waited));
+            let arrived = tokio::time::timeout(left, self.body.frame()).await;
+            self.waited += begin.elapsed();
+            let part = match arrived {
+                Err(_) => None,
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(cause))) => return refuse(format!("the body did not arrive: {cause}")),
+                Ok(Some(Ok(frame))) => frame.into_data().ok(),
+            };
+            let bytes = part.as_ref().map_or(0, Bytes::len);
+            self.bytes = self.bytes.saturating_add(bytes);
+            if self.waited >= SLOWEST_TIME {
+                if self.bytes < SLOWEST_BYTES {
+                    return refuse(format!(
+                        "{} bytes arrived within {SLOWEST_TIME:?}; an upload must be faster than {SLOWEST_BYTES} bytes in \
+                         this time",
+                        self.bytes
+                    ));
+                }
+                (self.waited, self.bytes) = (Duration::ZERO, 0);
+            }
+            let Some(part) = part else { continue };
+            // One part may be longer: it is in memory already.
+            if self.ahead.fetch_add(bytes, Ordering::Relaxed) > READ_AHEAD {
+                return refuse(format!("the head of a field is longer than {READ_AHEAD} bytes"));
+            }
+            return Ok(Some(part));
+        }
+    }
 }
 
 async fn text(mut field: Field<'_>, name: &str) -> Result<String> {
@@ -267,116 +295,43 @@ fn twice(name: &str) -> Error {
     invalid(format!("{name} is there more than once; send it once"), name.to_owned())
 }
 
-/// A file that arrives. Dropping it removes what was written.
-struct Upload {
-    store: Arc<FileStore>,
-    tenant: Option<TenantId>,
-    id: String,
-    /// `None` while it is being written to, and after a failure.
-    file: Option<File>,
-    bytes: u64,
-}
-
-impl Upload {
-    fn begin(store: Arc<FileStore>, tenant: Option<TenantId>) -> Result<Self> {
-        store.begin_upload(&tenant)?;
-        Ok(Self { store, tenant, id: new_file_id(), file: None, bytes: 0 })
-    }
-
-    fn part(&self) -> std::path::PathBuf {
-        self.store.content(&self.id).with_extension("part")
-    }
-
-    /// Writes the content of the file.
-    async fn take(&mut self, mut field: Field<'_>, ahead: &AtomicUsize) -> Result<()> {
-        let (path, free) = (self.part(), self.store.limits().free_bytes);
-        let directory = self.store.directory().to_owned();
-        let created = blocking(move || {
-            disk::check_free(&directory, free).map_err(|cause| disk::failed(&directory, cause))?;
-            open_own(&path, File::options().write(true).create_new(true))
-                .map_err(|cause| disk::failed(&path, cause))
-        });
-        self.file = Some(created.await?);
-        let mut buffer = Vec::new();
-        while let Some(chunk) = field.chunk().await.map_err(malformed)? {
-            ahead.store(0, Ordering::Relaxed);
-            let (most, bytes) = (self.store.limits().file_bytes, chunk.len() as u64);
-            if self.bytes + bytes > most {
-                let message = format!("the file is larger than {most} bytes");
-                return Err(
-                    Error::for_client(ErrorKind::PayloadTooLarge, message).with_param("file")
-                );
-            }
-            self.store.take_bytes(&self.tenant, bytes)?;
-            self.bytes += bytes;
-            buffer.extend_from_slice(&chunk);
-            if buffer.len() >= WRITE_BYTES {
-                self.write(std::mem::take(&mut buffer)).await?;
-            }
-        }
-        self.write(buffer).await
-    }
-
-    async fn write(&mut self, buffer: Vec<u8>) -> Result<()> {
-        let (path, free) = (self.part(), self.store.limits().free_bytes);
-        let Some(mut file) = self.file.take() else { return Ok(()) };
-        let written = blocking(move || {
-            disk::check_free(&path, free)
-                .and_then(|()| file.write_all(&buffer))
-                .map_err(|cause| disk::failed(&path, cause))?;
-            Ok(file)
-        });
-        self.file = Some(written.await?);
-        Ok(())
-    }
-
-    /// Checks the form, and adds the file.
-    async fn finish(&mut self, form: Form) -> Result<FileRecord> {
-        let (filename, lifetime) = form.check(self.store.limits().retention)?;
-        let now = now_ms();
-        let record = FileRecord {
-            id: self.id.clone(),
-            tenant: self.tenant.clone(),
-            filename,
-            purpose: FilePurpose::Batch,
-            bytes: self.bytes,
-            created_at_ms: now,
-            expires_at_ms: later(now, lifetime),
-        };
-        let (part, content, file) = (self.part(), self.store.content(&self.id), self.file.take());
-        let kept = blocking(move || {
-            let kept = file.map_or(Ok(()), |file| file.sync_all());
-            kept.and_then(|()| std::fs::rename(&part, &content))
-                .and_then(|()| disk::sync_parent(&content))
-                .map_err(|cause| disk::failed(&content, cause))
-        });
-        kept.await?;
-        if let Err(error) = self.store.add(record.clone()).await {
-            let _ = disk::remove(&self.store.content(&self.id));
-            return Err(error);
-        }
-        Ok(record)
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.file = None;
-        // It is there only if the upload has failed or its client is gone.
-        if let Err(cause) = disk::remove(&self.part()) {
-            tracing::warn!(file = self.id, %cause, "an unfinished upload cannot be removed");
-        }
-        self.store.end_upload(&self.tenant, self.bytes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
 
     fn form(fields: [Option<&str>; 4]) -> Form {
         let [purpose, filename, anchor, seconds] = fields.map(|field| field.map(str::to_owned));
         Form { purpose, filename, anchor, seconds }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_arrives_too_slowly_is_refused_and_one_that_waits_for_the_disk_is_not() {
+        let arriving = |bytes_per_second: usize, seconds: usize| {
+            let parts = futures_util::stream::iter(0..seconds).then(move |_| async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok::<_, Error>(Bytes::from(vec![b'x'; bytes_per_second]))
+            });
+            parts_of(Body::from_stream(parts))
+        };
+        let slow: Vec<_> = arriving(1_000, 100).collect().await;
+        assert!((29..=30).contains(&(slow.len() - 1)), "{}", slow.len());
+        let error = slow.into_iter().find_map(Result::err).unwrap();
+        assert!(error.message().contains("within 30s"), "{error}");
+        assert!(arriving(1_100, 100).all(async |part| part.is_ok()).await);
+        // Nobody reads for a while.
+        let disk = arriving(1_100, 100).then(async |part| {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            part
+        });
+        assert!(disk.all(async |part| part.is_ok()).await);
+    }
+
+    fn parts_of(body: Body) -> impl Stream<Item = Result<Bytes>> {
+        // As if each part were of a field.
+        let ahead = Arc::new(AtomicUsize::new(0));
+        parts(body, ahead.clone()).inspect(move |_| ahead.store(0, Ordering::Relaxed))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rbee_core::{CorrelationId, Error, ErrorKind, JobHandle, Priority, Result};
+use rbee_core::{CorrelationId, Error, ErrorKind, JobHandle, Priority, Request, Result};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
@@ -55,6 +55,14 @@ impl DetachedAsk {
         }
     }
 
+    /// The number of its jobs.
+    pub(in crate::server::queen) fn jobs(&self) -> usize {
+        match &self.0 {
+            Body::Text(ask) => ask.requests.len(),
+            Body::Vectors(_) => 1,
+        }
+    }
+
     /// Submits its jobs with the priority `batch` and at most this time for everything. The same request with the same
     /// key and the same time returns the same jobs.
     ///
@@ -80,7 +88,7 @@ impl DetachedAsk {
         server.submit_jobs(caller, &key, mark, requests.collect()).await
     }
 
-    /// Waits for the answers of its jobs.
+    /// Waits for the answers of its jobs. The prompts or texts, which may be long, are not kept meanwhile.
     ///
     /// # Errors
     /// The error of a job; the others are then cancelled.
@@ -93,9 +101,11 @@ impl DetachedAsk {
         let answer = match self.0 {
             Body::Text(ask) => {
                 let origin = Origin::new(&ask, &handles, caller, mark);
+                drop(ask);
                 answer::whole(handles, &origin).await?
             }
-            Body::Vectors(ask) => {
+            Body::Vectors(mut ask) => {
+                ask.request = Request::embed("", [""; 0]);
                 let handle = handles.pop().ok_or_else(|| {
                     Error::new(ErrorKind::Internal, "a request for vectors has no job")
                 })?;

@@ -62,7 +62,8 @@ impl Run {
         };
         let (batches, record) = (&self.batches, &self.context.record);
         // Whoever sees that the batch has ended can delete its input file.
-        let free = || batches.files.end_reading(&record.input);
+        let (files, input) = (batches.files.clone(), record.input.clone());
+        let free = move || files.end_reading(&input);
         batches.batches.update_then(&record.id, finish, free).await?;
         Ok(Stopped::Ended)
     }
@@ -90,7 +91,7 @@ impl Run {
             let Some((line, finished)) = answered else { break };
             self.jobs.remove(&line.number);
             match finished {
-                Some(finished) if !finished.is_cancelled => self.write(finished).await?,
+                Some(finished) if !finished.is_cancelled => self.write(line, finished).await?,
                 _ => self.waiting.push_front(line),
             }
         }
@@ -131,7 +132,9 @@ impl Run {
             text.extend(self.context.expired(line).await?);
             count += 1;
             if text.len() >= WRITE_BYTES || self.waiting.is_empty() {
-                append(&mut self.errors, std::mem::take(&mut text)).await?;
+                self.room.count(text.len() as u64);
+                let free = self.batches.limits.free_bytes;
+                append(&mut self.errors, std::mem::take(&mut text), free).await?;
                 self.counts.failed += std::mem::take(&mut count);
             }
         }
@@ -163,6 +166,7 @@ impl Run {
                 expires_at_ms: later(now, record.output_kept),
             };
             self.batches.files.add(file).await?;
+            self.room.release(bytes);
         }
         Ok(())
     }

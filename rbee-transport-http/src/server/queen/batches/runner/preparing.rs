@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::stream::FuturesUnordered;
-use rbee_core::Result;
+use rbee_core::{Result, private_files::open_own};
 use tokio_util::sync::CancellationToken;
 
 use super::Run;
@@ -18,6 +18,7 @@ use crate::{
         batches::{
             Batches,
             disk::{self, blocking},
+            file_store::ResultRoom,
             input::{self, Line},
             line::LineContext,
             records::BatchRecord,
@@ -55,7 +56,8 @@ impl Run {
                     record.faults = faults;
                     Ok(())
                 };
-                let free = || batches.files.end_reading(&record.input);
+                let (files, input) = (batches.files.clone(), record.input);
+                let free = move || files.end_reading(&input);
                 batches.batches.update_then(&record.id, fail, free).await?;
                 return Ok(None);
             }
@@ -87,6 +89,8 @@ impl Run {
         batches.batches.count(&record.id, counts);
         let waiting: VecDeque<Line> =
             lines.into_iter().filter(|line| !done.contains(&line.number)).collect();
+        let written = output.bytes().saturating_add(errors.bytes());
+        let room = ResultRoom::new(&batches.files, &record.tenant, written);
         let context = Arc::new(context(shared, batches, record));
         Ok(Some(Box::new(Self {
             batches: batches.clone(),
@@ -96,9 +100,12 @@ impl Run {
             answers: FuturesUnordered::new(),
             jobs: HashMap::new(),
             submitting: None,
+            needed: None,
             pause: None,
             output,
             errors,
+            room,
+            full: None,
             counts,
             is_taken_up,
         })))
@@ -142,7 +149,7 @@ async fn lines(
     let (path, endpoint) = (batches.files.content(&record.input), record.endpoint);
     let longest = shared.bounds.limits().body_bytes;
     blocking(move || {
-        let read = File::open(&path)
+        let read = open_own(&path, File::options().read(true))
             .and_then(|file| input::lines(BufReader::new(file), endpoint, longest));
         match read {
             Ok(lines) => Ok(lines),
