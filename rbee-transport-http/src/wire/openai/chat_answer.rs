@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{logprobs::ChatLogprobs, usage::Usage};
 
-/// The whole response to a [`ChatRequest`].
+/// The whole response to a [`ChatRequest`](super::ChatRequest).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatCompletion {
