@@ -2,86 +2,32 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use rbee_core::{
-    Finish, Output, OutputStream, Queen, Result, Role, Run, Usage, Worker, WorkerInfo,
-    answer::{AnswerFormat, ToolFormat},
-    async_trait,
-    request::{Chat, Prompt, Task},
-    worker::WorkerHealth,
-};
+use rbee_core::{Queen, request::Chat};
 use rbee_end_to_end::{Environment, Program, are_clients_skipped};
 use rbee_transport_http::server::{QueenServer, Server};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::scripted::{Scripted, call, results};
+
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// What the agent writes to the file.
 const TEXT: &str = "a bee was here";
 
-/// A model that writes a file, reads it, and says what it has read.
-#[derive(Debug)]
-struct Scripted {
-    info: Arc<WorkerInfo>,
-    file: PathBuf,
-}
-
-impl Scripted {
-    fn new(file: PathBuf) -> Self {
-        let mut info = WorkerInfo::new("scripted".parse().unwrap(), "test");
-        info.capabilities.answer =
-            AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: None };
-        Self { info: Arc::new(info), file }
-    }
-
-    fn answer(&self, chat: &Chat) -> String {
-        let call = |name: &str, arguments: Value| {
-            let call = json!({"name": name, "arguments": arguments});
-            format!("I use a tool.<tool_call>{call}</tool_call>")
-        };
-        let results: Vec<&str> = chat
-            .messages
-            .iter()
-            .filter(|message| message.role == Role::Tool)
-            .map(|message| &*message.content)
-            .collect();
-        let has_tool = |name: &str| chat.callable().iter().any(|tool| tool == name);
-        match results[..] {
-            [] if has_tool("Bash") => {
-                let command = format!("printf '%s' '{TEXT}' > '{}'", self.file.display());
-                call("Bash", json!({"command": command, "description": "Write a file"}))
-            }
-            [_] if has_tool("Read") => call("Read", json!({"file_path": self.file})),
-            [.., last] => format!("The file says: {last}"),
-            [] => "A title".into(),
+/// Writes a file, reads it, and says what it has read.
+fn answer(chat: &Chat, file: &Path) -> String {
+    let has_tool = |name: &str| chat.callable().iter().any(|tool| tool == name);
+    match results(chat)[..] {
+        [] if has_tool("Bash") => {
+            let command = format!("printf '%s' '{TEXT}' > '{}'", file.display());
+            call("Bash", &json!({"command": command, "description": "Write a file"}))
         }
-    }
-}
-
-#[async_trait]
-impl Worker for Scripted {
-    fn info(&self) -> &Arc<WorkerInfo> {
-        &self.info
-    }
-
-    async fn execute(&self, run: Run) -> Result<OutputStream> {
-        let Task::Generate { prompt: Prompt::Chat(chat), .. } = &run.job.task else {
-            panic!("a chat")
-        };
-        let text = self.answer(chat);
-        let usage = Usage { prompt_tokens: 1, completion_tokens: 1, cached_tokens: None };
-        let outputs = [
-            Output::Token { id: None, text: text.into(), logprobs: None },
-            Output::End { finish: Finish::Stop, usage },
-        ];
-        Ok(Box::pin(futures_util::stream::iter(outputs.map(Ok))))
-    }
-
-    async fn health(&self) -> Result<WorkerHealth> {
-        Ok(WorkerHealth::default())
+        [_] if has_tool("Read") => call("Read", &json!({"file_path": file})),
+        [.., last] => format!("The file says: {last}"),
+        [] => "A title".into(),
     }
 }
 
@@ -106,7 +52,9 @@ async fn claude_code_uses_its_tools_as_the_model_asks() {
     let project = home.path().canonicalize().unwrap().join("project");
     std::fs::create_dir(&project).unwrap();
     let file = project.join("bee.txt");
-    let queen = Queen::builder().worker(Scripted::new(file.clone())).build().await.unwrap();
+    let script = file.clone();
+    let worker = Scripted::new(move |chat| answer(chat, &script));
+    let queen = Queen::builder().worker(worker).build().await.unwrap();
     let stop = CancellationToken::new();
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", server.address());

@@ -1,22 +1,14 @@
 //! The Codex CLI, an agent that uses tools on its machine, with a model that follows a script.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
-use rbee_core::{
-    Finish, Output, OutputStream, Queen, Result, Role, Run, Usage, Worker, WorkerInfo,
-    answer::{AnswerFormat, ToolFormat},
-    async_trait,
-    request::{Chat, Prompt, Task},
-    worker::WorkerHealth,
-};
+use rbee_core::{Queen, request::Chat};
 use rbee_end_to_end::{Environment, Program, are_clients_skipped};
 use rbee_transport_http::server::{QueenServer, Server};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+
+use crate::scripted::{Scripted, call, results};
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// What the agent writes to the file.
@@ -24,59 +16,14 @@ const TEXT: &str = "a bee was here";
 /// Codex's tool that runs a command.
 const SHELL: &str = "exec_command";
 
-/// A model that writes a file, reads it, and says what it has read.
-#[derive(Debug)]
-struct Scripted {
-    info: Arc<WorkerInfo>,
-    file: PathBuf,
-}
-
-impl Scripted {
-    fn new(file: PathBuf) -> Self {
-        let mut info = WorkerInfo::new("scripted".parse().unwrap(), "test");
-        info.capabilities.answer =
-            AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: None };
-        Self { info: Arc::new(info), file }
-    }
-
-    fn answer(&self, chat: &Chat) -> String {
-        assert!(chat.callable().iter().any(|tool| tool == SHELL), "{:?}", chat.callable());
-        let call = |command: String| {
-            let call = json!({"name": SHELL, "arguments": {"cmd": command}});
-            format!("I run a command.<tool_call>{call}</tool_call>")
-        };
-        let is_result = |message: &&rbee_core::Message| message.role == Role::Tool;
-        let results: Vec<_> = chat.messages.iter().filter(is_result).collect();
-        let file = self.file.display();
-        match results[..] {
-            [] => call(format!("printf '%s' '{TEXT}' > '{file}'")),
-            [_] => call(format!("cat '{file}'")),
-            [.., last] => format!("The file says: {}", last.content),
-        }
-    }
-}
-
-#[async_trait]
-impl Worker for Scripted {
-    fn info(&self) -> &Arc<WorkerInfo> {
-        &self.info
-    }
-
-    async fn execute(&self, run: Run) -> Result<OutputStream> {
-        let Task::Generate { prompt: Prompt::Chat(chat), .. } = &run.job.task else {
-            panic!("Codex sends chats")
-        };
-        let text = self.answer(chat).into();
-        let usage = Usage { prompt_tokens: 9, completion_tokens: 9, cached_tokens: None };
-        let outputs = [
-            Ok(Output::Token { id: None, text, logprobs: None }),
-            Ok(Output::End { finish: Finish::Stop, usage }),
-        ];
-        Ok(Box::pin(futures_util::stream::iter(outputs)))
-    }
-
-    async fn health(&self) -> Result<WorkerHealth> {
-        Ok(WorkerHealth::default())
+/// Writes a file, reads it, and says what it has read.
+fn answer(chat: &Chat, file: &Path) -> String {
+    assert!(chat.callable().iter().any(|tool| tool == SHELL), "{:?}", chat.callable());
+    let run = |command: String| call(SHELL, &json!({"cmd": command}));
+    match results(chat)[..] {
+        [] => run(format!("printf '%s' '{TEXT}' > '{}'", file.display())),
+        [_] => run(format!("cat '{}'", file.display())),
+        [.., last] => format!("The file says: {last}"),
     }
 }
 
@@ -94,8 +41,9 @@ async fn codex_does_a_task_with_two_calls_of_its_shell() {
     std::fs::create_dir(&home).unwrap();
     std::fs::create_dir(&work).unwrap();
     let file = work.join("bee.txt");
-    let queen = Queen::builder().worker(Arc::new(Scripted::new(file.clone()))).build();
-    let queen = queen.await.unwrap();
+    let script = file.clone();
+    let worker = Scripted::new(move |chat| answer(chat, &script));
+    let queen = Queen::builder().worker(worker).build().await.unwrap();
     let stop = CancellationToken::new();
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}/v1", server.address());

@@ -18,6 +18,8 @@ mod messages;
 mod ollama;
 #[cfg(target_os = "linux")]
 mod responses;
+#[cfg(target_os = "linux")]
+mod scripted;
 mod sdks;
 #[cfg(target_os = "linux")]
 mod tools;
