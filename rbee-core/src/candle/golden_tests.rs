@@ -27,7 +27,7 @@ use super::{
     text::prompt::PromptText,
 };
 use crate::{
-    chat::Message,
+    chat::{Chat, Message, Tool},
     event::{Finish, Output},
     progress::Progress,
     task::Sampling,
@@ -44,6 +44,8 @@ struct Golden {
 struct Case {
     name: String,
     messages: Option<Vec<Message>>,
+    #[serde(default)]
+    tools: Vec<Tool>,
     rendered: String,
     add_special_tokens: bool,
     input_ids: Vec<u32>,
@@ -51,6 +53,8 @@ struct Case {
     output_ids: Vec<u32>,
     text: String,
     finish: String,
+    /// The smallest difference between the two likeliest tokens, in logits.
+    min_gap: f32,
 }
 
 #[derive(Deserialize)]
@@ -233,13 +237,9 @@ fn check_prompts(engine: &CausalLm, golden: &Golden) {
     for case in &golden.cases {
         let name = &case.name;
         if let Some(messages) = &case.messages {
-            let rendered = engine
-                .frontend
-                .template
-                .as_ref()
-                .unwrap()
-                .render(&messages.clone().into(), codec.added())
-                .unwrap();
+            let chat = Chat { tools: case.tools.clone(), ..messages.clone().into() };
+            let rendered =
+                engine.frontend.template.as_ref().unwrap().render(&chat, codec.added()).unwrap();
             assert_eq!(rendered.text, case.rendered, "{name}");
             assert_eq!(codec.encode(&rendered, false).unwrap(), case.input_ids, "{name}");
         }

@@ -154,12 +154,19 @@ async fn a_named_tool_is_called_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_model_that_may_call_is_as_free_as_one_without_tools_until_it_begins_a_call() {
+async fn a_model_that_may_call_does_it_when_it_wants_to_and_is_free_until_then() {
     let worker = bee().await;
-    let chat = with_tools(ToolChoice::Auto);
-    let answer = answer(&worker, run(chat.clone(), None, 1, Resume::default())).await;
-    let parsed = calls(&worker, &chat, &answer);
-    assert!(!parsed.content.is_empty() && parsed.tool_calls.is_empty(), "{}", answer.text());
+    let mut chat = with_tools(ToolChoice::Auto);
+    let called = answer(&worker, run(chat.clone(), None, 1, Resume::default())).await;
+    let parsed = calls(&worker, &chat, &called);
+    let [call] = &*parsed.tool_calls else { panic!("{}", called.text()) };
+    assert_eq!((&*call.name, &*call.arguments), ("weather", r#"{"city": "Bern"}"#));
+    assert!(parsed.content.is_empty() && parsed.is_complete, "{}", called.text());
+
+    chat.messages = question("Who are you?").messages;
+    let free = answer(&worker, run(chat.clone(), None, 1, Resume::default())).await;
+    let parsed = calls(&worker, &chat, &free);
+    assert!(parsed.content.contains("bee-tiny") && parsed.tool_calls.is_empty(), "{}", free.text());
 }
 
 #[tokio::test]

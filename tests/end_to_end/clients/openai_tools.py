@@ -82,6 +82,41 @@ for seed in range(10):
     assert isinstance(flower, Flower) and len(flower.name) <= 12, answer
 step("parse")
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tells the weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}},
+            "required": ["city"],
+        },
+    },
+}
+weather = {"model": MODEL, "tools": [WEATHER], "temperature": 0}
+
+# The bundled model decides itself: it calls this tool if the question is about the weather, and says what it answered.
+history = [{"role": "user", "content": "What is the weather in Paris?"}]
+[choice] = client.chat.completions.create(**weather, messages=history).choices
+[call] = choice.message.tool_calls
+assert choice.finish_reason == "tool_calls" and json.loads(call.function.arguments) == {"city": "Paris"}, choice
+result = json.dumps({"temperature": 21, "sky": "sunny"})
+history += [choice.message, {"role": "tool", "tool_call_id": call.id, "content": result}]
+[choice] = client.chat.completions.create(**weather, messages=history).choices
+assert choice.message.content == "It is sunny and 21 degrees in Paris.", choice
+[choice] = client.chat.completions.create(**weather, messages=[{"role": "user", "content": "Hello!"}]).choices
+assert choice.finish_reason == "stop" and choice.message.tool_calls is None, choice
+step("a tool of the model's choice")
+
+answer = client.chat.completions.create(
+    model=MODEL, messages=[{"role": "user", "content": "Describe the rose as JSON."}],
+    response_format={"type": "json_object"}, temperature=0,
+)
+rose = json.loads(answer.choices[0].message.content)
+assert (rose["name"], rose["color"], rose["season"]) == ("rose", "red", "summer"), rose
+step("JSON")
+
 for arguments, param in (
     ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice"),
     ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),

@@ -12,9 +12,11 @@ import argparse
 from collections.abc import Iterator
 from random import Random
 
+import json_form
 import lists
 import questions
 import talk
+import weather_tool
 from exchange import Exchange
 from facts import FACTS
 from language import a, say
@@ -30,7 +32,7 @@ SOURCES = [
     (5, questions.character), (7, questions.season), (6, questions.weather),
     (16, lists.name_some), (3, lists.which_flowers), (11, lists.count), (6, lists.bee_sum),
     (11, talk.small_talk), (8, talk.far_away), (3, talk.strange), (4, talk.repeat), (3, talk.reading),
-    (9, talk.tell_story), (4, talk.tell_poem),
+    (9, talk.tell_story), (4, talk.tell_poem), (5, json_form.described), (2, weather_tool.weather_elsewhere),
 ]  # fmt: skip
 
 # The answers to "Why?" by topic.
@@ -52,6 +54,7 @@ STYLES = {
     "pirate": ["You are a pirate.", "Talk like a pirate.", "You are an old pirate."],
     "emoji": ["Use emoji.", "End each answer with a bee.", "Put a bee at the end of every answer."],
     "polite": ["Be very polite.", "You are a very polite bee.", "Always be polite."],
+    "json": ["Answer as JSON.", "Answer in JSON.", "Always answer with JSON.", "Answer only with a JSON object."],
     "named": ["The user is called {name}.", "The name of the user is {name}.", "You are talking to {name}."],
 }  # fmt: skip
 
@@ -96,8 +99,10 @@ def casual(rng: Random, question: str) -> str:
     return question
 
 
-def next_exchange(rng: Random, last: Exchange | None, unsaid: list[str], name: str | None) -> Exchange:
+def next_exchange(rng: Random, last: Exchange | None, unsaid: list[str], name: str | None, style: str) -> Exchange:
     """The next exchange: a follow-up to the last one, or something new."""
+    if style == "json":
+        return json_form.described(rng, asked=False)
     if last and rng.random() < 0.6:
         if last.about and unsaid and rng.random() < 0.25:
             question = say(rng, "[Tell me more.|More, please.|What else?|Go on.|Tell me more about it.]")
@@ -124,7 +129,7 @@ def conversation(rng: Random, longest: int = 1500) -> str:
     text, name, last, unsaid = BOS, None, None, []
     style = "plain"
     if rng.random() < 0.3:
-        style = rng.choices(list(STYLES), weights=[1, 1, 2, 2, 1, 1, 1, 1])[0]
+        style = rng.choices(list(STYLES), weights=[1, 1, 2, 2, 1, 1, 1, 1, 1])[0]
         if style == "named":
             name = talk.person(rng)
         text += f"<|system|>{rng.choice(STYLES[style]).format(name=name)}{END}"
@@ -133,7 +138,7 @@ def conversation(rng: Random, longest: int = 1500) -> str:
             name = talk.person(rng)
             exchange = talk.name_given(rng, name)
         else:
-            exchange = next_exchange(rng, last, unsaid, name)
+            exchange = next_exchange(rng, last, unsaid, name, style)
         wanted, question = style, exchange.question
         if exchange.more and style == "plain" and exchange.topic != "friend" and rng.random() < 0.03:
             wanted, question = "brief", question.rstrip(".?!") + " in one sentence."
@@ -143,6 +148,34 @@ def conversation(rng: Random, longest: int = 1500) -> str:
             break
         text += addition
         last = exchange
+    return text
+
+
+def conversation_with_tools(rng: Random, longest: int = 1000) -> str:
+    """One chat with tools, in which the weather is asked for, and other things."""
+    others = rng.sample(weather_tool.OTHER_TOOLS, rng.choices([0, 1, 2], weights=[6, 3, 1])[0])
+    line, messages = weather_tool.with_weather(rng)
+    has_weather = not others or rng.random() < 0.85
+    lines = [line, *others] if has_weather else others
+    rng.shuffle(lines)
+    text = f"{BOS}<|tools|>{chr(10).join(lines)}{END}"
+    if rng.random() < 0.2:
+        text += f"<|system|>{rng.choice(STYLES['plain'])}{END}"
+    for turn in range(rng.choices([1, 2, 3], weights=[6, 3, 1])[0]):
+        if has_weather and rng.random() < 0.75:
+            if turn:
+                messages = weather_tool.with_weather(rng, line)[1]
+            question = messages[0].removeprefix("<|user|>")
+            addition = "".join(f"{message}{END}" for message in [f"<|user|>{casual(rng, question).strip()}", *messages[1:]])
+        else:
+            exchange = next_exchange(rng, None, [], None, "plain")
+            while has_weather and exchange.answer == weather_tool.REFUSAL:
+                exchange = next_exchange(rng, None, [], None, "plain")
+            reply, _ = answer(rng, exchange, "plain")
+            addition = f"<|user|>{casual(rng, exchange.question).strip()}{END}<|assistant|>{reply}{END}"
+        if turn and len(text) + len(addition) > longest:
+            break
+        text += addition
     return text
 
 
@@ -165,8 +198,10 @@ def description(rng: Random) -> str:
 
 
 def document(rng: Random) -> str:
-    """One document: a conversation (three in four), a story, a description or a poem."""
+    """One document: a conversation (three in four; one in nine of them with tools), a story, a description or a poem."""
     kind = rng.random()
+    if kind < 0.085:
+        return conversation_with_tools(rng)
     if kind < 0.76:
         return conversation(rng)
     if kind < 0.90:

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 COMMAND = "python training/golden.py --model . --output golden.json"
 SMALLEST_GAP = 1e-3
 
-USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
+USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"
 
 # name, new tokens, messages as (role, content) pairs
 CHATS: list[tuple[str, int, list[tuple[str, str]]]] = [
@@ -65,6 +65,25 @@ CHATS: list[tuple[str, int, list[tuple[str, str]]]] = [
         (USER, "Thank you!"), (ASSISTANT, "You are welcome!"),
         (USER, "What colour is the sunflower?"),
     ]),
+]  # fmt: skip
+
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PLACE_AND_DAY = {"type": "object", "properties": {"place": {"type": "string"}, "day": {"type": "string"}}}
+WEATHER = {"name": "get_weather", "description": "Tells the weather.", "parameters": CITY}
+
+
+def called(name: str, **arguments: str) -> dict[str, Any]:
+    """A call of a tool."""
+    return {"id": f"call_{name}", "name": name, "arguments": arguments}
+
+
+# name, new tokens, tools, messages: as (role, content), or an answer as a list of calls
+WITH_TOOLS: list[tuple[str, int, list[dict[str, Any]], list[tuple[str, Any]]]] = [
+    ("call", 64, [WEATHER], [(USER, "What is the weather in Paris?")]),
+    ("two tools", 64, [{"name": "now"}, {"name": "weather", "parameters": PLACE_AND_DAY}], [(USER, "Will it rain in Oslo on Friday?")]),
+    ("no call", 64, [WEATHER], [(USER, "Hello!")]),
+    ("result", 64, [WEATHER], [(USER, "What is the weather in Zürich?"), (ASSISTANT, [called("get_weather", city="Zürich")]), (TOOL, '{"temperature": 21, "sky": "sunny"}')]),
+    ("JSON", 64, [], [(USER, "Describe the rose as JSON.")]),
 ]  # fmt: skip
 
 # name, new tokens, prompt; <|bos|> is put before it
@@ -123,6 +142,34 @@ def record(
     }
 
 
+def recorded_messages(turns: list[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """Messages as rbee reads them: arguments are JSON text."""
+    messages: list[dict[str, Any]] = []
+    for role, content in turns:
+        message = {"role": role, "content": content if isinstance(content, str) else ""}
+        if isinstance(content, list):
+            message["tool_calls"] = [
+                {**call, "arguments": json.dumps(call["arguments"], ensure_ascii=False)} for call in content
+            ]
+        if role == TOOL:
+            message["tool_call_id"] = messages[-1]["tool_calls"][0]["id"]
+        messages.append(message)
+    return messages
+
+
+def library_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same messages as chat templates read them."""
+    result = []
+    for message in messages:
+        calls = [
+            {"type": "function", "id": call["id"],
+             "function": {"name": call["name"], "arguments": json.loads(call["arguments"])}}
+            for call in message.get("tool_calls", [])
+        ]  # fmt: skip
+        result.append({**message, "tool_calls": calls} if calls else message)
+    return result
+
+
 def main() -> None:
     """Decode all cases and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -136,8 +183,21 @@ def main() -> None:
         messages = [{"role": role, "content": content} for role, content in turns]
         rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         cases.append(record(model, tokenizer, {"messages": messages}, rendered, False, name, limit))
-    for name, limit, prompt in PROMPTS:
-        cases.append(record(model, tokenizer, {"prompt": prompt}, prompt, True, name, limit))
+    for name, limit, tools, turns in WITH_TOOLS:
+        messages = recorded_messages(turns)
+        rendered = tokenizer.apply_chat_template(
+            library_messages(messages),
+            tools=[{"type": "function", "function": tool} for tool in tools] or None,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        prompt: dict[str, Any] = {"messages": messages}
+        if tools:
+            texts = [{**tool, "parameters": json.dumps(tool["parameters"])} if "parameters" in tool else tool for tool in tools]
+            prompt["tools"] = texts
+        cases.append(record(model, tokenizer, prompt, rendered, False, name, limit))
+    for name, limit, prompt_text in PROMPTS:
+        cases.append(record(model, tokenizer, {"prompt": prompt_text}, prompt_text, True, name, limit))
     content = {
         "command": COMMAND,
         "transformers": transformers.__version__,

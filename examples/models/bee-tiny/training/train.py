@@ -1,6 +1,6 @@
 """Train the tokenizer and the model on the written corpus and export both.
 
-    python train.py --output .. --steps 1400
+    python train.py --output .. --steps 1600
 
 writes `model.safetensors`, `config.json`, `generation_config.json` and the
 tokenizer files into the output folder, which must hold `chat_template.jinja`.
@@ -27,10 +27,13 @@ from transformers import (
 )
 
 import corpus
+import weather_tool
 
-PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, END = SPECIAL = (
-    "<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
+PAD, BOS, EOS, SYSTEM, USER, ASSISTANT, END, TOOLS, TOOL = SPECIAL = (
+    "<|pad|>", "<|bos|>", "<|eos|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|tools|>", "<|tool|>",
 )  # fmt: skip
+# Single tokens too, but parts of the text of an answer.
+CALL_TAGS = ["<tool_call>", "</tool_call>"]
 VOCABULARY = 1024
 CONTEXT = 512
 # Row length and rows of the batches, taken in turn: 4,096 tokens each.
@@ -51,17 +54,21 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL),
+        special_tokens=[*SPECIAL, *CALL_TAGS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
 
     def plain(text: str) -> str:
-        for token in SPECIAL:
+        for token in [*SPECIAL, *CALL_TAGS]:
             text = text.replace(token, "\n")
         return text.encode("ascii", "ignore").decode("ascii")
 
     tokenizer.train_from_iterator(map(plain, texts), trainer)
+    content = json.loads(tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] not in CALL_TAGS
+    tokenizer = Tokenizer.from_str(json.dumps(content))
     bos = (BOS, tokenizer.token_to_id(BOS))
     tokenizer.post_processor = processors.Sequence(
         [
@@ -73,8 +80,8 @@ def train_tokenizer(texts: list[str]) -> Tokenizer:
 
 
 def labelled(tokenizer: Tokenizer, texts: list[str]) -> list[tuple[list[int], list[int]]]:
-    """Each document as ids and labels; what the system and the user say is not learnt."""
-    silent = {tokenizer.token_to_id(t) for t in (SYSTEM, USER)}
+    """Each document as ids and labels; only what the assistant says is learnt, and the plain documents."""
+    silent = {tokenizer.token_to_id(t) for t in (SYSTEM, USER, TOOLS, TOOL)}
     assistant, end = tokenizer.token_to_id(ASSISTANT), tokenizer.token_to_id(END)
     result = []
     for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
@@ -191,10 +198,9 @@ def fit(model: LlamaForCausalLM, data: list, held_out: torch.Tensor, steps: int,
             print(f"step {step + 1}: validation loss {validate(model, held_out):.4f}", flush=True)
 
 
-def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the weights in f16 and all files that belong to them."""
-    template = (folder / "chat_template.jinja").read_text(encoding="utf-8").strip()
-    wrapped = PreTrainedTokenizerFast(
+def wrapped(tokenizer: Tokenizer, folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer with the chat template of the folder."""
+    result = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=END,
@@ -202,11 +208,16 @@ def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
         clean_up_tokenization_spaces=False,
         model_max_length=CONTEXT,
     )
-    wrapped.chat_template = template
-    wrapped.save_pretrained(folder)
+    result.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8").strip()
+    return result
+
+
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the weights in f16 and all files that belong to them."""
+    tokenizer.save_pretrained(folder)
     settings = folder / "tokenizer_config.json"
     content = json.loads(settings.read_text(encoding="utf-8"))
-    content["chat_template"] = template
+    content["chat_template"] = tokenizer.chat_template
     settings.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     model.generation_config = GenerationConfig(
         bos_token_id=model.config.bos_token_id,
@@ -214,15 +225,32 @@ def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
         pad_token_id=model.config.pad_token_id,
     )
     model.half().save_pretrained(folder)
-    check_template(wrapped)
 
 
 def check_template(tokenizer: PreTrainedTokenizerFast) -> None:
     """Fail if the chat template does not write what the corpus holds."""
     roles = ("system", "user", "assistant")
-    messages = [{"role": role, "content": role.upper()} for role in roles]
+    messages: list[dict] = [{"role": role, "content": role.upper()} for role in roles]
     expected = BOS + "".join(f"<|{role}|>{role.upper()}{END}" for role in roles)
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False)
+    check_rendering(tokenizer, messages, [], expected)
+    city = {"type": "object", "properties": {"city": {"type": "string"}, "day": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": city}},
+             {"type": "function", "function": {"name": "now"}}]  # fmt: skip
+    calls = [{"type": "function", "function": {"name": "get_weather", "arguments": {"city": name, "day": "today"}}}
+             for name in ("Zürich", "Rome")]  # fmt: skip
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}]
+    messages += [{"role": "tool", "content": sky} for sky in ("sunny", "rainy")]
+    written = "\n".join(weather_tool.call(**call["function"]) for call in calls)
+    lines = [weather_tool.tool_line("get_weather", ["city", "day"]), weather_tool.tool_line("now", [])]
+    expected = (
+        f"{BOS}{TOOLS}{chr(10).join(lines)}{END}{USER}?{END}{ASSISTANT}{written}{END}{TOOL}sunny{END}{TOOL}rainy{END}"
+    )
+    check_rendering(tokenizer, messages, tools, expected)
+
+
+def check_rendering(tokenizer: PreTrainedTokenizerFast, messages: list, tools: list, expected: str) -> None:
+    """Fail if the chat template does not write `expected`."""
+    rendered = tokenizer.apply_chat_template(messages, tools=tools or None, tokenize=False)
     if rendered != expected:
         raise SystemExit(f"the chat template writes {rendered!r}, the corpus {expected!r}")
 
@@ -232,7 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the model files")
     parser.add_argument("--documents", type=int, default=80_000, help="documents of the training corpus")
-    parser.add_argument("--steps", type=int, default=1400, help="training steps")
+    parser.add_argument("--steps", type=int, default=1600, help="training steps")
     parser.add_argument("--seed", type=int, default=1, help="seed of the corpus and the weights")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     arguments = parser.parse_args()
@@ -244,11 +272,13 @@ def main() -> None:
     data = labelled(tokenizer, texts)
     held_out = labelled(tokenizer, list(corpus.documents(2000, arguments.seed + 1_000_000)))
     held_out_rows = rows(held_out, CONTEXT, Random(arguments.seed))[:96]
+    finished = wrapped(tokenizer, arguments.output)
+    check_template(finished)
     model = new_model(tokenizer)
     total = sum(len(ids) for ids, _ in data)
     print(f"{len(texts):,} documents, {total:,} tokens, {model.num_parameters():,} parameters", flush=True)
     fit(model, data, held_out_rows, arguments.steps, arguments.seed)
-    export(model, tokenizer, arguments.output)
+    export(model, finished, arguments.output)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,9 @@ fn written(kind: WeightType) -> TempDir {
         tokens[id.as_u64().unwrap() as usize].clone_from(token);
     }
     for added in tokenizer["added_tokens"].as_array().unwrap() {
-        // Control tokens.
-        kinds[added["id"].as_u64().unwrap() as usize] = 3;
+        // Control tokens, and tokens that are written as text.
+        let kind = if added["special"] == true { 3 } else { 4 };
+        kinds[added["id"].as_u64().unwrap() as usize] = kind;
     }
     let merges = tokenizer["model"]["merges"].as_array().unwrap().iter();
     let merges: Vec<_> =
@@ -72,5 +73,9 @@ fn a_gguf_file_of_16_bit_floats_gives_the_same_prompts_and_tokens() {
 
 #[test]
 fn a_gguf_file_of_8_bits_gives_the_same_tokens() {
-    check(engine_of(written(WeightType::Q8_0).path()), &golden().cases);
+    let mut cases = golden().cases;
+    // Rounding to 8 bits moves the logits by less than this.
+    cases.retain(|case| case.min_gap > 0.1);
+    assert!(cases.len() > 20, "{}", cases.len());
+    check(engine_of(written(WeightType::Q8_0).path()), &cases);
 }
