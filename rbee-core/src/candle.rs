@@ -5,6 +5,7 @@ mod bert;
 mod causal_lm;
 mod closed_schema;
 mod config_fields;
+mod cross_encoder;
 mod decoder;
 mod embed;
 mod encoder;
@@ -21,6 +22,7 @@ mod guided;
 mod heartbeat;
 mod logprobs;
 mod numerics;
+mod rerank;
 mod sampler;
 #[cfg(test)]
 mod table_tests;
@@ -49,6 +51,7 @@ use self::{
     embed::Embedder,
     engine::{Engine, Handle},
     files::{FileFault, LoadFault, Loaded},
+    rerank::Reranker,
     weights::{Checkpoint, Part},
 };
 use crate::{
@@ -174,7 +177,8 @@ pub struct CandleOptions {
     /// The longest prompt and answer together, in tokens, at least 2: the model's own limit, but at most this. `None`:
     /// at most 32,768, because memory grows with it.
     pub context: Option<u32>,
-    /// The most concurrent runs of a model that continues text; 8 by default. A model that makes vectors has 1 slot.
+    /// The most concurrent runs of a model that continues text; 8 by default. A model that makes vectors or scores has 1
+    /// slot.
     pub slots: NonZeroU32,
     /// The tokens whose keys and values there is memory for, in blocks of 32; it is reserved at start. The runs share
     /// it, and what they do not need keeps the beginnings of earlier prompts. `None`: the default of
@@ -223,7 +227,8 @@ impl CandleOptions {
 }
 
 /// A model in this process: of the Llama, Mistral, Qwen, Gemma or Phi family, which continues text, or of the BERT
-/// family, which makes vectors of texts. `config.json`, or the metadata of a GGUF file, determines which.
+/// family, which makes vectors of texts or scores documents. `config.json`, or the metadata of a GGUF file, determines
+/// which.
 ///
 /// A model that continues text computes up to [`slots`](CandleOptions::slots) runs at the same time. A run gives the
 /// same tokens alone and beside others. Every step computes one token of each run that generates, and a part of the
@@ -231,7 +236,7 @@ impl CandleOptions {
 /// step. The memory for keys and values is allocated at start ([`cache_tokens`](CandleOptions::cache_tokens)); if it
 /// is full, the run that arrived last waits, and is computed again later. The beginnings of earlier prompts and answers
 /// stay in this memory until it is needed, and a prompt that begins in the same way, of the same tenant, is not
-/// computed again. A model that makes vectors has one run at a time.
+/// computed again. A model that makes vectors or scores has one run at a time.
 ///
 /// It reads a GGUF file, of a model in several files the one that is named, with all that is in it. Or it reads a
 /// directory as the transformers library writes it: `config.json`, `tokenizer.json`, `model.safetensors` (or
@@ -245,6 +250,11 @@ impl CandleOptions {
 /// text that is longer than the model allows is refused, and never cut. `default_prompt_name` and modules of other
 /// kinds are refused at load.
 ///
+/// A model of the BERT family for the classification of sequences, with one label, is a reranker: it scores pairs of a
+/// query and a document, joined by the template for pairs in `tokenizer.json`. A score is from 0 to 1, unless the model's
+/// files name `Identity` as its `activation_fn`: then it is the number that the model gives. A document that is too long
+/// is cut at its end; a query that leaves no room for a document is refused.
+///
 /// A conversation is rendered by the model's own template and encoded as the transformers library does it. Text of the
 /// request never becomes a control token, even if it contains the name of one; the exceptions are
 /// [`Prompt::Raw`](crate::request::Prompt::Raw), and tokens like `<think>` in an assistant's message, which the model's
@@ -254,7 +264,7 @@ impl CandleOptions {
 /// bit if [`numerics`](WorkerInfo::numerics) are equal. The only exception is a template that uses the date.
 ///
 /// The computation has its own thread with its own thread pool; async threads only pass messages on. Dropping a stream
-/// ends its run between two steps, or between two batches of 512 tokens of its texts. Dropping the worker ends the
+/// ends its run between two steps, or between two batches of 512 tokens of its texts or pairs. Dropping the worker ends the
 /// thread and frees the memory. Prompts become tokens on a thread for blocking work of the tokio runtime that
 /// [`execute`](Worker::execute) is called in.
 ///
@@ -407,6 +417,10 @@ fn load(
         false => None,
     };
     Ok(match encoder {
+        Some(config) if config.is_reranker => {
+            let (reranker, facts) = Reranker::load(&loading, config)?;
+            (Engine::Scores(Box::new(reranker)), facts)
+        }
         Some(config) => {
             let (embedder, facts) = Embedder::load(&loading, config)?;
             (Engine::Vectors(Box::new(embedder)), facts)

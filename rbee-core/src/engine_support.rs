@@ -208,12 +208,16 @@ impl EngineSupport {
             &[
                 "BertModel",
                 "BertForMaskedLM",
+                "BertForSequenceClassification",
                 "RobertaModel",
                 "RobertaForMaskedLM",
+                "RobertaForSequenceClassification",
                 "XLMRobertaModel",
                 "XLMRobertaForMaskedLM",
+                "XLMRobertaForSequenceClassification",
                 "CamembertModel",
                 "CamembertForMaskedLM",
+                "CamembertForSequenceClassification",
             ],
         );
         Self { reads: Some(vec![decoder, bert, gguf]), ..Self::new("candle") }
@@ -257,11 +261,15 @@ impl EngineSupport {
         if let Some(engine) = engine {
             let reads = engine.reads.as_ref();
             if reads.is_none_or(|reads| reads.iter().any(|files| files.includes(kind))) {
-                let tasks = engine.tasks.as_ref().filter(|_| kind.task == Some(ModelTask::Embed));
-                tasks.filter(|tasks| !tasks.contains(&ModelTask::Embed))?;
+                let (task, what) = match kind.task {
+                    Some(task @ ModelTask::Embed) => (task, "vectors (`tasks: [embed]`), which"),
+                    Some(task @ ModelTask::Rerank) => (task, "scores (`tasks: [rerank]`), which"),
+                    _ => return None,
+                };
+                engine.tasks.as_ref().filter(|tasks| !tasks.contains(&task))?;
                 let name = &engine.name;
                 return Some(format!(
-                    "{name} runs it, and is not configured for vectors (`tasks: [embed]`), which this model makes"
+                    "{name} runs it, and is not configured for {what} this model makes"
                 ));
             }
         }
@@ -479,14 +487,19 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_makes_vectors_needs_an_engine_with_that_task() {
+    fn a_model_that_makes_vectors_or_scores_needs_an_engine_with_that_task() {
         let vectors =
             ModelKind { task: Some(ModelTask::Embed), ..ModelKind::new(ModelFormat::Gguf) };
         let text = EngineSupport::new("llama.cpp").with_tasks([ModelTask::Generate]);
         let why = refusal(std::slice::from_ref(&text), "file:/b.gguf", &vectors).unwrap();
         assert!(why.contains("tasks: [embed]"), "{why}");
         let both = text.clone().with_tasks([ModelTask::Generate, ModelTask::Embed]);
-        assert_eq!(refusal(&[both], "file:/b.gguf", &vectors), None);
+        assert_eq!(refusal(std::slice::from_ref(&both), "file:/b.gguf", &vectors), None);
+        let scores = ModelKind { task: Some(ModelTask::Rerank), ..vectors.clone() };
+        let why = refusal(&[both], "file:/b.gguf", &scores).unwrap();
+        assert!(why.contains("not configured for scores (`tasks: [rerank]`)"), "{why}");
+        let ranks = text.clone().with_tasks([ModelTask::Rerank]);
+        assert_eq!(refusal(&[ranks], "file:/b.gguf", &scores), None);
         let writes = ModelKind { task: Some(ModelTask::Generate), ..vectors };
         assert_eq!(refusal(&[text], "file:/b.gguf", &writes), None);
     }

@@ -110,7 +110,9 @@ pub enum Output {
         /// Its log probabilities, if the job [asks](crate::request::Sampling::logprobs) for them.
         logprobs: Option<Box<Logprobs>>,
     },
-    /// The vectors of a [`Task::Embed`](crate::request::Task::Embed), one for each input.
+    /// The vectors of a [`Task::Embed`](crate::request::Task::Embed), one for each input. For a
+    /// [`Task::Rerank`](crate::request::Task::Rerank), one vector of scores: a number for each document, in the order of
+    /// the documents, and a higher one for a more relevant document.
     Vectors(Vec<Vec<f32>>),
     /// Measurements.
     Metrics(Metrics),
@@ -152,7 +154,7 @@ pub enum EventKind {
         /// Its log probabilities, if the job [asks](crate::request::Sampling::logprobs) for them.
         logprobs: Option<Box<Logprobs>>,
     },
-    /// The requested vectors.
+    /// The requested vectors; for a rerank, one vector of scores, in the order of the documents.
     Vectors(Arc<Vec<Vec<f32>>>),
     /// Measurements of the worker.
     Metrics(Metrics),
@@ -188,7 +190,7 @@ pub enum EventRef<'a> {
         /// Its log probabilities, if the job [asks](crate::request::Sampling::logprobs) for them.
         logprobs: Option<&'a Logprobs>,
     },
-    /// The requested vectors.
+    /// The requested vectors; for a rerank, one vector of scores, in the order of the documents.
     Vectors(&'a Arc<Vec<Vec<f32>>>),
     /// Measurements of the worker.
     Metrics(Metrics),

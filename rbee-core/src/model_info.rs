@@ -44,8 +44,17 @@ pub enum ModelTask {
     Generate,
     /// The model makes vectors of texts.
     Embed,
+    /// The model scores documents by their relevance to a query.
+    Rerank,
     /// Another task, or the files do not say.
     Other,
+}
+
+impl ModelTask {
+    /// True if a model for this task reads whole texts, and keeps nothing between runs.
+    pub(crate) const fn is_of_encoders(self) -> bool {
+        matches!(self, Self::Embed | Self::Rerank)
+    }
 }
 
 /// The facts in a model's files, from headers and configuration alone.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    model_info::{CachePool, ModelInfo, ModelTask},
+    model_info::{CachePool, ModelInfo},
     model_ref::ModelRef,
 };
 
@@ -56,11 +56,11 @@ impl ModelOnDisk {
         Self { model, bytes, digest: None, info: None, limits: WorkerLimits::default() }
     }
 
-    /// Sets the limits of a worker of it. In rbee's own engine a model for vectors has one slot, whatever the others
-    /// have.
+    /// Sets the limits of a worker of it. In rbee's own engine a model for vectors or scores has one slot, whatever the
+    /// others have.
     pub(crate) fn with_limits(self, mut limits: WorkerLimits) -> Self {
-        let makes_vectors = self.info.as_ref().is_some_and(|info| info.task == ModelTask::Embed);
-        if limits.cache.is_some() && makes_vectors {
+        let is_encoder = |info: &Arc<ModelInfo>| info.task.is_of_encoders();
+        if limits.cache.is_some() && self.info.as_ref().is_some_and(is_encoder) {
             limits.slots = Some(1);
         }
         Self { limits, ..self }

@@ -68,7 +68,7 @@ pub(crate) fn prefix_keys(task: &Task) -> Arc<[u64]> {
         Task::Generate { prompt: Prompt::Infill { prefix, suffix }, .. } => {
             [key(&[b"infill", prefix.as_bytes(), suffix.as_bytes()])].into()
         }
-        Task::Embed { .. } => Arc::default(),
+        Task::Embed { .. } | Task::Rerank { .. } => Arc::default(),
     }
 }
 

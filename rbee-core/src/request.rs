@@ -109,6 +109,15 @@ impl Request {
         Self::new(model, Task::embed(inputs))
     }
 
+    /// Documents to score by their relevance to a query.
+    pub fn rerank(
+        model: impl Into<String>,
+        query: impl Into<String>,
+        documents: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self::new(model, Task::rerank(query, documents))
+    }
+
     /// Sets the length of the vectors, for a model that was trained for several. No effect on other requests.
     pub fn dimensions(mut self, length: u32) -> Self {
         if let Task::Embed { dimensions, .. } = &mut self.task {
@@ -117,7 +126,8 @@ impl Request {
         self
     }
 
-    /// Adds a turn to the conversation; for a bare text, it is appended to the text, or to the one before the gap.
+    /// Adds a turn to the conversation; for a bare text, it is appended to the text, or to the one before the gap; for
+    /// others, it is another text or document.
     pub fn message(self, role: Role, content: impl Into<String>) -> Self {
         self.turn(Message::new(role, content))
     }
@@ -133,12 +143,12 @@ impl Request {
                 text.push_str(&message.content);
             }
             Task::Embed { inputs, .. } => inputs.push(message.content.into()),
+            Task::Rerank { documents, .. } => documents.push(message.content),
         }
         self
     }
 
-    /// The text of a control token in bare text stands for that token (see [`Prompt::Raw`]). Nothing changes for a
-    /// conversation or a request for vectors.
+    /// The text of a control token in bare text stands for that token (see [`Prompt::Raw`]). No effect on other requests.
     pub fn raw(mut self) -> Self {
         if let Task::Generate { prompt, .. } = &mut self.task
             && let Prompt::Text(text) = prompt
@@ -186,7 +196,7 @@ impl Request {
         self.message(Role::System, content)
     }
 
-    /// Changes the sampling. No effect on a request for vectors, which has no sampling.
+    /// Changes the sampling. No effect on a request for vectors or scores, which has no sampling.
     pub fn sampling(mut self, change: impl FnOnce(&mut Sampling)) -> Self {
         if let Task::Generate { sampling, .. } = &mut self.task {
             change(sampling);
@@ -341,6 +351,18 @@ impl Request {
                     .with_param("input"));
                 }
             }
+            Task::Rerank { query, documents } => {
+                if query.is_empty() {
+                    let message = "query is empty; allowed is a text";
+                    return Err(invalid(message.into()).with_param("query"));
+                }
+                let (count, most) = (documents.len(), settings.max_embed_inputs);
+                if count == 0 || count > most {
+                    let message =
+                        format!("documents has {count} documents; allowed are 1 to {most}");
+                    return Err(invalid(message).with_param("documents"));
+                }
+            }
         }
         let (bytes, most) = (self.task.text_bytes(), settings.max_prompt_bytes);
         if bytes > most {
@@ -432,6 +454,15 @@ mod tests {
         assert!(refused(Request::chat("m")).contains("messages is empty"));
         assert!(refused(Request::embed("m", [""; 0])).contains("input has 0 texts"));
         assert_eq!(
+            refused(Request::rerank("m", "q", [""; 0])),
+            "documents has 0 documents; allowed are 1 to 2048"
+        );
+        assert_eq!(
+            refused(Request::rerank("m", "q", vec!["x"; 2_049])),
+            "documents has 2049 documents; allowed are 1 to 2048"
+        );
+        assert_eq!(refused(Request::rerank("m", "", ["x"])), "query is empty; allowed is a text");
+        assert_eq!(
             refused(Request::embed("m", ["x"]).dimensions(0)),
             "dimensions is 0; allowed is at least 1"
         );
@@ -450,6 +481,8 @@ mod tests {
             (Request::completion("m", text()), "prompt"),
             (Request::embed("m", [text()]), "input"),
             (Request::embed("m", [vec![1_u32; 300_000]]), "input"),
+            (Request::rerank("m", "q", [text()]), "documents"),
+            (Request::rerank("m", text(), ["x"]), "documents"),
         ] {
             let model = "m".parse().unwrap();
             let error = request.into_job(model, &Settings::default(), 1).unwrap_err();

@@ -141,7 +141,7 @@ pub struct Settings {
     pub max_answer_bytes: usize,
     /// The longest prompt, all its messages or inputs together, in bytes. 1 MiB.
     pub max_prompt_bytes: usize,
-    /// The most inputs of one request for vectors. 2,048.
+    /// The most inputs of one request for vectors, and the most documents of one rerank. 2,048.
     pub max_embed_inputs: usize,
     /// The number of scheduler decisions that are kept for explanations; 0 keeps none. 1,000.
     pub decisions_kept: usize,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cluster::ClusterView,
     device::DeviceKind,
-    model_info::{MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo, ModelTask},
+    model_info::{MemoryEstimate, MemoryNeed, ModelFormat, ModelInfo},
     model_on_disk::ModelOnDisk,
     model_ref::ModelRef,
 };
@@ -185,8 +185,8 @@ impl Sizing {
         let allowed = model.limits.context.unwrap_or(u32::MAX);
         let context = self.context.or(model.limits.context).map(|tokens| tokens.min(allowed));
         if let Some(pool) = model.limits.cache {
-            // Only weights of models for vectors are converted when they are loaded.
-            let weight_bytes = (info.task == ModelTask::Embed).then_some(4);
+            // Only weights of models for vectors and scores are converted when they are loaded.
+            let weight_bytes = info.task.is_of_encoders().then_some(4);
             let pool = Some(pool);
             return MemoryNeed { context, slots, weight_bytes, pool, ..MemoryNeed::default() };
         }

@@ -1,4 +1,4 @@
-//! The task of a model: the prompt and the sampling, or the texts to embed.
+//! The task of a model: the prompt and the sampling, the texts to embed, or the documents to rank.
 
 use std::collections::BTreeMap;
 
@@ -217,6 +217,13 @@ pub enum Task {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         dimensions: Option<u32>,
     },
+    /// Score how relevant each document is to a query.
+    Rerank {
+        /// The query.
+        query: String,
+        /// The documents.
+        documents: Vec<String>,
+    },
 }
 
 /// A text to turn into a vector.
@@ -269,6 +276,15 @@ impl Task {
         Self::Embed { inputs: inputs.into_iter().map(Into::into).collect(), dimensions: None }
     }
 
+    /// A task that scores these documents by their relevance to the query.
+    pub fn rerank(
+        query: impl Into<String>,
+        documents: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        let documents = documents.into_iter().map(Into::into).collect();
+        Self::Rerank { query: query.into(), documents }
+    }
+
     /// The size of all its text, in bytes.
     pub fn text_bytes(&self) -> usize {
         match self {
@@ -278,25 +294,30 @@ impl Task {
                 prefix.len() + suffix.len()
             }
             Self::Embed { inputs, .. } => inputs.iter().map(EmbedInput::bytes).sum(),
+            Self::Rerank { query, documents } => {
+                query.len() + documents.iter().map(String::len).sum::<usize>()
+            }
         }
     }
 
-    /// The parameter with its text, in OpenAI's API.
+    /// The parameter with its text, in the APIs over HTTP.
     pub(crate) const fn text_param(&self) -> &'static str {
         match self {
             Self::Generate { prompt: Prompt::Chat(_), .. } => "messages",
             Self::Generate { .. } => "prompt",
             Self::Embed { .. } => "input",
+            Self::Rerank { .. } => "documents",
         }
     }
 
     /// The error for a text that has too many tokens for the context of a model. `place` says which text of several it
-    /// is: `input[2]`.
+    /// is: `input[2]`, or the `query` of a rerank.
     ///
     /// The sentence is the one of OpenAI's API, because clients search the message for it and for its numbers. An
     /// answer needs at least one token, so a prompt that fills the whole context is too long too.
     pub fn too_long(&self, place: Option<&str>, tokens: u64, context: u32) -> Error {
         let begin = format!("This model's maximum context length is {context} tokens");
+        let param = place.filter(|place| *place == "query").unwrap_or(self.text_param()).to_owned();
         let place = place.map_or_else(String::new, |place| format!(" {place} is too long."));
         let message = match self {
             Self::Generate { prompt, sampling } => {
@@ -313,12 +334,12 @@ impl Task {
                     ),
                 }
             }
-            Self::Embed { .. } => format!(
+            Self::Embed { .. } | Self::Rerank { .. } => format!(
                 "{begin}, however you requested {tokens} tokens ({tokens} in your prompt; 0 for the completion).{place} \
                  Please reduce your prompt; or completion length."
             ),
         };
-        Error::for_client(ErrorKind::ContextExceeded, message).with_param(self.text_param())
+        Error::for_client(ErrorKind::ContextExceeded, message).with_param(param)
     }
 }
 

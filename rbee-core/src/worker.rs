@@ -30,6 +30,9 @@ pub struct Capabilities {
     pub generate: bool,
     /// True if it makes vectors.
     pub embed: bool,
+    /// True if it scores documents by their relevance to a query.
+    #[serde(default)]
+    pub rerank: bool,
     /// True if it can continue from tokens that another worker generated, and draws the same random numbers at the same
     /// position: a stream continued here is the same stream.
     pub resume: bool,
@@ -75,6 +78,7 @@ impl Capabilities {
                 self.generate && self.unsupported_param(prompt, sampling).is_none()
             }
             Task::Embed { .. } => self.embed,
+            Task::Rerank { .. } => self.rerank,
         }
     }
 
@@ -95,7 +99,7 @@ impl Capabilities {
     pub(crate) fn answer_of(&self, task: &Task) -> AnswerFormat {
         match task {
             Task::Generate { prompt, .. } => self.answer_to(prompt),
-            Task::Embed { .. } => self.answer,
+            Task::Embed { .. } | Task::Rerank { .. } => self.answer,
         }
     }
 
@@ -179,6 +183,7 @@ impl WorkerInfo {
                 "generate text"
             }
             Task::Embed { .. } => "make vectors",
+            Task::Rerank { .. } => "rerank documents",
         };
         unsupported(format!(
             "model {model} cannot {what}: worker {id} ({backend}) has it loaded and cannot"
@@ -372,6 +377,7 @@ mod tests {
             Task::Generate { prompt: Prompt::Text("Hi".into()), sampling }
         };
         assert!(old.can(&task(|_| {})) && !old.can(&Task::embed(["x"])));
+        assert!(!old.can(&Task::rerank("q", ["x"])));
         let mut worker = WorkerInfo::new("bee".parse().unwrap(), "engine");
         worker.capabilities = old.clone();
         for (param, uses, has) in cases {
@@ -387,5 +393,7 @@ mod tests {
         }
         let error = worker.incapable(&Task::embed(["x"]));
         assert!(error.message().starts_with("model bee cannot make vectors"), "{error}");
+        let error = worker.incapable(&Task::rerank("q", ["x"]));
+        assert!(error.message().starts_with("model bee cannot rerank documents"), "{error}");
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Part {
 pub(crate) fn tools(task: &Task) -> Option<Vec<String>> {
     match task {
         Task::Generate { prompt: Prompt::Chat(chat), .. } => Some(chat.callable()),
-        Task::Generate { .. } | Task::Embed { .. } => None,
+        Task::Generate { .. } | Task::Embed { .. } | Task::Rerank { .. } => None,
     }
 }
 

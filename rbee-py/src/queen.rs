@@ -93,6 +93,21 @@ impl QueenCore {
         }))
     }
 
+    fn rerank(
+        &self,
+        model: &str,
+        query: String,
+        documents: Vec<String>,
+        arguments: Bound<'_, PyDict>,
+    ) -> PyResult<Pending> {
+        let request = request::rerank(model, query, documents, arguments)?;
+        let queen = self.queen()?;
+        Ok(Pending::new(async move {
+            let answer = queen.submit(request).await?.answer().await?;
+            Ok(answer.scores().to_vec())
+        }))
+    }
+
     #[pyo3(signature = (job, after=None))]
     fn attach(&self, py: Python<'_>, job: &str, after: Option<u64>) -> PyResult<Pending> {
         let (queen, id) = (self.queen()?, parsed::<JobId>(py, job)?);

@@ -158,6 +158,19 @@ pub(crate) fn embedding(
     common(request, &arguments)
 }
 
+/// The request for scores of these documents; see `Queen.rerank`.
+///
+/// # Errors
+/// As [`request`].
+pub(crate) fn rerank(
+    model: &str,
+    query: String,
+    documents: Vec<String>,
+    arguments: Bound<'_, PyDict>,
+) -> PyResult<Request> {
+    common(Request::rerank(model, query, documents), &Options::new(arguments))
+}
+
 fn change(arguments: &Options<'_>, sampling: &mut Sampling) -> PyResult<()> {
     macro_rules! set {
         ($($name:ident),*) => {

@@ -22,14 +22,14 @@ impl RunView {
     fn sampling(&self) -> Sampling {
         match &self.run.job.task {
             Task::Generate { sampling, .. } => sampling.clone(),
-            Task::Embed { .. } => Sampling::default(),
+            Task::Embed { .. } | Task::Rerank { .. } => Sampling::default(),
         }
     }
 
     fn prompt(&self) -> Option<&Prompt> {
         match &self.run.job.task {
             Task::Generate { prompt, .. } => Some(prompt),
-            Task::Embed { .. } => None,
+            Task::Embed { .. } | Task::Rerank { .. } => None,
         }
     }
 }
@@ -56,7 +56,7 @@ impl RunView {
     fn correlation_id(&self) -> &str {
         self.run.job.correlation_id.as_str()
     }
-    /// The text to continue; `None` for a chat and for texts to embed.
+    /// The text to continue; `None` for a chat, for texts to embed and for documents to score.
     #[getter]
     fn prompt_text(&self) -> Option<&str> {
         match self.prompt()? {
@@ -114,11 +114,27 @@ impl RunView {
         };
         Some(inputs.iter().map(text).collect())
     }
+    /// The query that documents are scored for; `None` for others.
+    #[getter]
+    fn query(&self) -> Option<&str> {
+        match &self.run.job.task {
+            Task::Rerank { query, .. } => Some(query),
+            Task::Generate { .. } | Task::Embed { .. } => None,
+        }
+    }
+    /// The documents to score; `None` for others.
+    #[getter]
+    fn documents(&self) -> Option<Vec<String>> {
+        match &self.run.job.task {
+            Task::Rerank { documents, .. } => Some(documents.clone()),
+            Task::Generate { .. } | Task::Embed { .. } => None,
+        }
+    }
     #[getter]
     fn dimensions(&self) -> Option<u32> {
         match &self.run.job.task {
             Task::Embed { dimensions, .. } => *dimensions,
-            Task::Generate { .. } => None,
+            Task::Generate { .. } | Task::Rerank { .. } => None,
         }
     }
     #[getter]

@@ -175,10 +175,14 @@ impl JobView {
         matches!(self.0.job.task, Task::Embed { .. })
     }
     #[getter]
+    fn is_rerank(&self) -> bool {
+        matches!(self.0.job.task, Task::Rerank { .. })
+    }
+    #[getter]
     fn max_tokens(&self) -> Option<u32> {
         match &self.0.job.task {
             Task::Generate { sampling, .. } => sampling.max_tokens,
-            Task::Embed { .. } => None,
+            Task::Embed { .. } | Task::Rerank { .. } => None,
         }
     }
     #[getter]

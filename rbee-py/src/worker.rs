@@ -124,6 +124,7 @@ impl PyWorker {
         let able = &mut info.capabilities;
         able.generate = attribute!("generate", true);
         able.embed = attribute!("embed", false);
+        able.rerank = attribute!("rerank", false);
         able.resume = attribute!("resume", false);
         able.context_tokens = attribute!("context_tokens", None);
         able.logprobs = attribute!("logprobs", false);

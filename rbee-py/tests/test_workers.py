@@ -103,6 +103,18 @@ class Vectors:
         yield rbee.Vectors(None, [[float(len(text)), 1.0] for text in run.texts])
 
 
+class Scores:
+    """Scores documents by their length."""
+
+    model = "scores"
+    generate = False
+    rerank = True
+
+    def execute(self, run: rbee.Run) -> Iterator[rbee.Vectors]:
+        assert run.documents is not None and run.texts is None and run.prompt_text is None
+        yield rbee.Vectors(None, [[len(text) / 8 if run.query == "long" else 0.0 for text in run.documents]])
+
+
 class Wrong:
     """Gives what is no output."""
 
@@ -194,6 +206,18 @@ def test_vectors_come_in_the_order_of_their_texts() -> None:
         assert queen.embed("bees", model="vectors") == [[4.0, 1.0]]
         with pytest.raises(rbee.Unsupported):
             queen.submit(model="vectors", prompt="Go.").result()
+
+
+def test_scores_come_in_the_order_of_their_documents() -> None:
+    with rbee.Queen(local_hive=False, workers=[Scores()]) as queen:
+        assert queen.rerank("long", ["bee", "a", "hive"], model="scores") == [0.375, 0.125, 0.5]
+        assert queen.rerank("short", ("bee",), model="scores") == [0.0]
+        with pytest.raises(rbee.InvalidRequest, match="documents has 0 documents"):
+            queen.rerank("long", [], model="scores")
+        with pytest.raises(rbee.Unsupported):
+            queen.embed("bee", model="scores")
+        with pytest.raises(rbee.Unsupported):
+            queen.submit(model="scores", prompt="Go.").result()
 
 
 def test_a_wrong_output_is_a_fault_that_names_it() -> None:

@@ -108,6 +108,7 @@ impl EngineFactory {
         info.capabilities = Capabilities::default();
         info.capabilities.generate = tasks.contains(&Task::Generate);
         info.capabilities.embed = tasks.contains(&Task::Embed);
+        info.capabilities.rerank = tasks.contains(&Task::Rerank);
         info.capabilities.context_tokens = Some(context);
         info
     }

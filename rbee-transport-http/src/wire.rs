@@ -16,6 +16,7 @@ pub mod policy;
 pub mod queen;
 #[cfg(feature = "client")]
 pub mod query;
+pub mod rerank;
 pub mod responses;
 pub mod sse;
 pub mod tenants;

@@ -8,12 +8,13 @@ use candle_transformers::models::{
     bert::{self, BertModel, HiddenAct, PositionEmbeddingType},
     xlm_roberta::{self, XLMRobertaModel},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
+    Loading,
     config_fields::ConfigFields,
     encoder::Encoder,
-    files::{LoadFault, Loaded},
+    files::{LoadFault, Loaded, shown},
     weights::{Checkpoint, Part},
 };
 use crate::model_info::families;
@@ -29,13 +30,16 @@ impl Family {
     /// The family of a class of the transformers library, if it is one of these.
     pub(super) fn of(class: &str) -> Option<Self> {
         match class {
-            "BertModel" | "BertForMaskedLM" => Some(Self::Bert),
+            "BertModel" | "BertForMaskedLM" | "BertForSequenceClassification" => Some(Self::Bert),
             "RobertaModel"
             | "RobertaForMaskedLM"
+            | "RobertaForSequenceClassification"
             | "XLMRobertaModel"
             | "XLMRobertaForMaskedLM"
+            | "XLMRobertaForSequenceClassification"
             | "CamembertModel"
-            | "CamembertForMaskedLM" => Some(Self::Roberta),
+            | "CamembertForMaskedLM"
+            | "CamembertForSequenceClassification" => Some(Self::Roberta),
             _ => None,
         }
     }
@@ -45,6 +49,27 @@ impl Family {
             Self::Bert => "BERT",
             Self::Roberta => "RoBERTa",
         }
+    }
+
+    /// The layers of the head that scores a pair: the one before the hyperbolic tangent, and the last one. The first
+    /// one has the prefix of the other tensors if that is true.
+    pub(super) fn head(self) -> [(&'static str, bool); 2] {
+        match self {
+            Self::Bert => [("pooler.dense", true), ("classifier", false)],
+            Self::Roberta => [("classifier.dense", false), ("classifier.out_proj", false)],
+        }
+    }
+
+    /// These tensors by their names without the prefix.
+    pub(super) fn variables(
+        self,
+        tensors: HashMap<String, Tensor>,
+        device: &Device,
+    ) -> VarBuilder<'static> {
+        let prefix = self.prefix();
+        let bare = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
+        let tensors = tensors.into_iter().map(|(name, tensor)| (bare(name), tensor)).collect();
+        VarBuilder::from_tensors(tensors, DTYPE, device)
     }
 
     /// The prefix of the names of the tensors if they are part of a larger model.
@@ -67,10 +92,12 @@ pub(super) struct BertConfig {
     heads: usize,
     /// The number of rows in the table of positions.
     positions: usize,
-    types: usize,
+    pub(super) types: usize,
     padding: u32,
     epsilon: f64,
     activation: HiddenAct,
+    /// True if it scores pairs of texts; false if it makes vectors.
+    pub(super) is_reranker: bool,
 }
 
 impl BertConfig {
@@ -85,7 +112,12 @@ impl BertConfig {
         let Some(family) = Family::of(class) else {
             return Ok(None);
         };
-        ConfigFields::new(&path, &map).bert(family).map(Some)
+        let mut config = ConfigFields::new(&path, &map).bert(family)?;
+        config.is_reranker = class.ends_with("ForSequenceClassification");
+        if config.is_reranker {
+            check_labels(&path, class, &map)?;
+        }
+        Ok(Some(config))
     }
 
     /// The longest text that there are positions for, in tokens.
@@ -102,8 +134,16 @@ impl BertConfig {
         let probe = "embeddings.word_embeddings.weight";
         let prefix = self.family.prefix();
         let prefix = if checkpoint.has(&format!("{prefix}{probe}")) { prefix } else { "" };
-        let parts: Vec<Part> =
+        let mut parts: Vec<Part> =
             self.parts().map(|(name, shape)| (format!("{prefix}{name}"), shape)).collect();
+        if self.is_reranker {
+            let heights = [self.hidden, 1];
+            for ((name, is_inside), height) in self.family.head().into_iter().zip(heights) {
+                let prefix = if is_inside { prefix } else { "" };
+                parts.push((format!("{prefix}{name}.weight"), vec![height, self.hidden]));
+                parts.push((format!("{prefix}{name}.bias"), vec![height]));
+            }
+        }
         // The tensors of training heads, and tables of positions.
         checkpoint.check(self.family.name(), &parts, |name| {
             let name = name.strip_prefix(prefix).unwrap_or(name);
@@ -145,6 +185,21 @@ impl BertConfig {
     }
 }
 
+/// Refuses models that sort texts into classes.
+fn check_labels(path: &Path, class: &str, config: &Map<String, Value>) -> Loaded<()> {
+    let labels = families::labels(config);
+    if labels == Some(1) {
+        return Ok(());
+    }
+    let found = labels.map_or_else(|| "not known".to_owned(), |labels| labels.to_string());
+    let what = format!(
+        "the number of labels of {} (num_labels, or the entries of id2label) is {found}; allowed is 1: this engine runs \
+         such a model only as a reranker, which has one score",
+        shown(class)
+    );
+    Err(LoadFault::defect(path, what))
+}
+
 impl ConfigFields<'_> {
     fn bert(&self, family: Family) -> Loaded<BertConfig> {
         self.only("position_embedding_type", "absolute".into())?;
@@ -169,6 +224,7 @@ impl ConfigFields<'_> {
         let padding = if family == Family::Roberta { 1 } else { 0 };
         let padding = self.count("pad_token_id", 0..=vocab as u64 - 1)?.unwrap_or(padding);
         let config = BertConfig {
+            is_reranker: false,
             family,
             vocab,
             hidden,
@@ -206,6 +262,15 @@ impl ConfigFields<'_> {
     }
 }
 
+/// Checks the memory for these parts of a model, and opens its device.
+pub(super) fn open_for(loading: &Loading<'_>, parts: &[Part]) -> Loaded<Device> {
+    let numbers = parts.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
+    let bytes = numbers.sum::<u64>().saturating_mul(DTYPE.size_in_bytes() as u64);
+    let needs = || format!("{bytes} bytes for its weights");
+    loading.check_memory(0, bytes, needs, "Choose a smaller model")?;
+    loading.options.device.open()
+}
+
 /// The data type of these models: candle's masks are not valid numbers in shorter types.
 pub(super) const DTYPE: DType = DType::F32;
 
@@ -228,10 +293,7 @@ impl Bert {
         tensors: HashMap<String, Tensor>,
         device: &Device,
     ) -> candle_core::Result<Self> {
-        let prefix = config.family.prefix();
-        let bare = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
-        let tensors = tensors.into_iter().map(|(name, tensor)| (bare(name), tensor)).collect();
-        let vars = VarBuilder::from_tensors(tensors, DTYPE, device);
+        let vars = config.family.variables(tensors, device);
         let layers = match config.family {
             Family::Bert => {
                 let config = bert::Config {
@@ -283,8 +345,14 @@ impl fmt::Debug for Bert {
     }
 }
 
-impl Encoder for Bert {
-    fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Tensor> {
+impl Bert {
+    /// The vectors of all tokens, as [`Encoder::encode`] gives them. `types` has the type of each token; all are 0
+    /// without it.
+    pub(super) fn hidden(
+        &self,
+        texts: &[&[u32]],
+        types: Option<&[&[u32]]>,
+    ) -> candle_core::Result<Tensor> {
         let longest = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
         let shape = (texts.len(), longest);
         let mut ids = Vec::with_capacity(texts.len() * longest);
@@ -297,10 +365,26 @@ impl Encoder for Bert {
         }
         let ids = Tensor::from_vec(ids, shape, &self.device)?;
         let mask = Tensor::from_vec(mask, shape, &self.device)?;
-        let types = ids.zeros_like()?;
+        let types = match types {
+            None => ids.zeros_like()?,
+            Some(types) => {
+                let mut padded = Vec::with_capacity(texts.len() * longest);
+                for of_text in types {
+                    padded.extend_from_slice(of_text);
+                    padded.resize(padded.len() + longest - of_text.len(), 0);
+                }
+                Tensor::from_vec(padded, shape, &self.device)?
+            }
+        };
         match &self.layers {
             Layers::Bert(model) => model.forward(&ids, &types, Some(&mask)),
             Layers::Roberta(model) => model.forward(&ids, &mask, &types, None, None, None),
         }
+    }
+}
+
+impl Encoder for Bert {
+    fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Tensor> {
+        self.hidden(texts, None)
     }
 }

@@ -110,6 +110,7 @@ impl CausalLm {
             capabilities: Capabilities {
                 generate: true,
                 embed: false,
+                rerank: false,
                 resume: true,
                 context_tokens: Some(context),
                 heartbeats: true,

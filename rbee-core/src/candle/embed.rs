@@ -3,7 +3,7 @@
 //! Texts of similar length are computed together, in batches that are small enough to check for cancellation between
 //! them. The padding after a text in its batch is masked and does not change its vector, up to rounding.
 
-use std::{cmp::Reverse, time::Instant};
+use std::{cmp::Reverse, path::Path, time::Instant};
 
 use candle_core::Tensor;
 
@@ -30,7 +30,7 @@ use crate::{
 
 /// Tokens of a batch, padding included; a longer text is a separate batch. Larger batches are hardly faster on a
 /// processor, and a batch must be short.
-const BATCH_TOKENS: usize = 512;
+pub(super) const BATCH_TOKENS: usize = 512;
 /// Vectors shorter than this are not normalized, to avoid a division by zero.
 const LEAST_LENGTH: f32 = 1e-12;
 
@@ -86,11 +86,7 @@ impl Embedder {
         let parts = config.check(&checkpoint)?;
         let codec = Codec::load(dir, config.vocab, "")?;
         let shorter = Lengths::read(dir)?;
-        let numbers = parts.iter().map(|(_, shape)| shape.iter().product::<usize>() as u64);
-        let bytes = numbers.sum::<u64>().saturating_mul(bert::DTYPE.size_in_bytes() as u64);
-        let needs = || format!("{bytes} bytes for its weights");
-        loading.check_memory(0, bytes, needs, "Choose a smaller model")?;
-        let device = options.device.open()?;
+        let device = bert::open_for(loading, &parts)?;
         let (tensors, weight_bytes) =
             loading.read(&mut checkpoint, &parts, bert::DTYPE, &device)?;
         let model =
@@ -125,7 +121,9 @@ impl Embedder {
     pub(super) fn plan(&self, run: &Run) -> Result<Plan> {
         let unsupported = |what| Err(Error::for_client(ErrorKind::Unsupported, what));
         let Task::Embed { inputs, dimensions } = &run.job.task else {
-            return unsupported("the model continues no text; it makes embeddings");
+            return unsupported(
+                "the model continues no text and scores no documents; it makes embeddings",
+            );
         };
         if !run.resume.is_empty() {
             return unsupported("embeddings cannot be continued; they are computed again");
@@ -187,7 +185,7 @@ impl Embedder {
     pub(super) fn embed(&self, plan: &Plan, sink: &mut impl Sink) -> Result<Option<Output>> {
         let begun = Instant::now();
         let mut vectors = vec![Vec::new(); plan.texts.len()];
-        for batch in batches(&plan.texts) {
+        for batch in batches(plan.texts.iter().map(Vec::len)) {
             if sink.closed() {
                 return Ok(None);
             }
@@ -239,22 +237,23 @@ impl Embedder {
     }
 }
 
-fn fault(cause: candle_core::Error) -> Error {
+pub(super) fn fault(cause: candle_core::Error) -> Error {
     let message = format!("the engine failed: {}", first_line(&cause));
     Error::new(ErrorKind::WorkerFault, message).with_source(cause)
 }
 
-/// Texts that are computed together, by index: the longest first.
-fn batches(texts: &[Vec<u32>]) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|index| Reverse(texts[*index].len()));
+/// Texts of these lengths that are computed together, by index: the longest first.
+pub(super) fn batches(lengths: impl Iterator<Item = usize>) -> Vec<Vec<usize>> {
+    let lengths: Vec<usize> = lengths.collect();
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|index| Reverse(lengths[*index]));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut longest = 0;
     for index in order {
         match batches.last_mut() {
             Some(batch) if (batch.len() + 1) * longest <= BATCH_TOKENS => batch.push(index),
             _ => {
-                longest = texts[index].len();
+                longest = lengths[index];
                 batches.push(vec![index]);
             }
         }
@@ -262,18 +261,13 @@ fn batches(texts: &[Vec<u32>]) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The pooling of a pipeline of which this engine supports every step.
-fn supported(pipeline: &Pipeline, loading: &Loading<'_>) -> Loaded<Pooling> {
-    if let Some(step) = &pipeline.unknown {
-        let what = format!("has a module {step}; allowed are Transformer, Pooling and Normalize");
-        return Err(LoadFault::defect(&loading.dir.join("modules.json"), what));
-    }
-    // Settings that would change the texts before they are encoded.
+/// Refuses settings that would change the texts before they are encoded.
+pub(super) fn check_settings(dir: &Path) -> Loaded<()> {
     for (file, key) in [
         ("config_sentence_transformers.json", "default_prompt_name"),
         ("sentence_bert_config.json", "do_lower_case"),
     ] {
-        let path = loading.dir.join(file);
+        let path = dir.join(file);
         let config = files::read_object(&path, MAX_CONFIG_BYTES)?.unwrap_or_default();
         match config.get(key) {
             None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)) => {}
@@ -283,6 +277,16 @@ fn supported(pipeline: &Pipeline, loading: &Loading<'_>) -> Loaded<Pooling> {
             }
         }
     }
+    Ok(())
+}
+
+/// The pooling of a pipeline of which this engine supports every step.
+fn supported(pipeline: &Pipeline, loading: &Loading<'_>) -> Loaded<Pooling> {
+    if let Some(step) = &pipeline.unknown {
+        let what = format!("has a module {step}; allowed are Transformer, Pooling and Normalize");
+        return Err(LoadFault::defect(&loading.dir.join("modules.json"), what));
+    }
+    check_settings(&loading.dir)?;
     pipeline.pooling.ok_or_else(|| {
         let what =
             "pooling_mode is not one that is known; allowed is one of mean, cls, max and lasttoken";

@@ -1,6 +1,7 @@
 //! The thread that loads a model and runs it, and the async interface to it.
 
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -24,10 +25,11 @@ use super::{
         steps::{Batch, guarded, panic_message},
     },
     causal_lm::{CausalLm, Frontend},
-    embed::{self, Embedder, Sink},
+    embed::{Embedder, Sink},
     files::{LoadFault, Loaded},
     generate::Begun,
     heartbeat::Heartbeat,
+    rerank::Reranker,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -43,6 +45,8 @@ pub(super) enum Engine {
     Text(Box<CausalLm>),
     /// A model that makes vectors.
     Vectors(Box<Embedder>),
+    /// A model that scores documents.
+    Scores(Box<Reranker>),
 }
 
 /// The part of a loaded model that checks runs.
@@ -50,13 +54,26 @@ pub(super) enum Engine {
 enum Planner {
     Text(Arc<Frontend>),
     Vectors(Arc<Embedder>),
+    Scores(Arc<Reranker>),
 }
 
 /// A run that was checked against the model.
 #[derive(Debug)]
 enum Plan {
     Text(Begun),
-    Vectors(embed::Plan),
+    Whole(Whole),
+}
+
+/// Computes a run, and returns the end; `None` if the run was cancelled.
+type Compute = dyn FnOnce(&mut ChannelSink<'_>) -> Result<Option<Output>> + Send;
+
+/// The computation of a run that shares no steps with other runs.
+struct Whole(Box<Compute>);
+
+impl fmt::Debug for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Whole").finish_non_exhaustive()
+    }
 }
 
 impl Planner {
@@ -66,7 +83,14 @@ impl Planner {
             Self::Text(frontend) => {
                 frontend.plan(run).map(|plan| Plan::Text(plan.begin(&frontend.vocabulary)))
             }
-            Self::Vectors(embedder) => embedder.plan(&run).map(Plan::Vectors),
+            Self::Vectors(embedder) => {
+                let (plan, embedder) = (embedder.plan(&run)?, embedder.clone());
+                Ok(Plan::Whole(Whole(Box::new(move |sink| embedder.embed(&plan, sink)))))
+            }
+            Self::Scores(reranker) => {
+                let (plan, reranker) = (reranker.plan(&run)?, reranker.clone());
+                Ok(Plan::Whole(Whole(Box::new(move |sink| reranker.rerank(&plan, sink)))))
+            }
         }
     }
 
@@ -89,7 +113,7 @@ impl Planner {
 #[derive(Debug)]
 enum Command {
     Text(Begun, Outlet),
-    Vectors(embed::Plan, mpsc::Sender<Result<Output>>, Slot),
+    Whole(Whole, mpsc::Sender<Result<Output>>, Slot),
 }
 
 /// The async interface. Dropping it ends the thread, between two steps if runs are active.
@@ -174,9 +198,13 @@ impl Handle {
                     }
                 }
                 Engine::Vectors(embedder) => {
-                    let embedder: Arc<Embedder> = embedder.into();
-                    if ready.send(Ok((Planner::Vectors(embedder.clone()), rest))).is_ok() {
-                        thread.serve_vectors(&embedder);
+                    if ready.send(Ok((Planner::Vectors(embedder.into()), rest))).is_ok() {
+                        thread.serve_whole();
+                    }
+                }
+                Engine::Scores(reranker) => {
+                    if ready.send(Ok((Planner::Scores(reranker.into()), rest))).is_ok() {
+                        thread.serve_whole();
                     }
                 }
             }));
@@ -188,7 +216,7 @@ impl Handle {
             loaded.await.map_err(|source| LoadFault::Engine { source: source.into() })??;
         let slots = Slots::new(match planner {
             Planner::Text(_) => slots.max(1),
-            Planner::Vectors(_) => 1,
+            Planner::Vectors(_) | Planner::Scores(_) => 1,
         });
         let counting = Arc::new(Semaphore::new(1));
         Ok((Self { commands, planner, slots, counting, shared, stop }, rest))
@@ -238,9 +266,9 @@ impl Handle {
                 let (outlet, receiver) = Outlet::new(slot).ok_or_else(lost)?;
                 (Command::Text(begun, outlet), receiver)
             }
-            Plan::Vectors(plan) => {
+            Plan::Whole(whole) => {
                 let (outputs, receiver) = mpsc::channel(OUTPUTS + 1);
-                (Command::Vectors(plan, outputs, slot), receiver)
+                (Command::Whole(whole, outputs, slot), receiver)
             }
         };
         // Only holders of slots send, each once, so there is capacity unless the thread is gone.
@@ -325,10 +353,10 @@ impl Thread<'_> {
     }
 
     /// Computes one run after the other.
-    fn serve_vectors(mut self, embedder: &Embedder) {
+    fn serve_whole(mut self) {
         let Shared { heartbeat, .. } = self.shared;
         while let Some(command) = self.inbox.blocking_recv() {
-            let Command::Vectors(plan, outputs, slot) = command else {
+            let Command::Whole(Whole(compute), outputs, slot) = command else {
                 continue;
             };
             // Reserved capacity for the last output: a slow reader does not keep the thread from its next run.
@@ -338,10 +366,10 @@ impl Thread<'_> {
             heartbeat.begin();
             let (stop, runtime) = (self.stop, self.runtime);
             let mut sink = ChannelSink { outputs, stop, runtime, heartbeat, last: Instant::now() };
-            let result = guarded(|| embedder.embed(&plan, &mut sink));
+            let result = guarded(|| compute(&mut sink));
             heartbeat.pause();
             // Released before the end is sent, so that a reader of the end can begin a new run.
-            drop((plan, slot));
+            drop(slot);
             let word = match result {
                 Ok(Some(end)) => Ok(end),
                 Ok(None) if self.stop.is_cancelled() => Err(lost()),

@@ -42,7 +42,7 @@ impl Evaluation {
     pub fn load(path: impl AsRef<Path>, options: &CandleOptions) -> Result<Self> {
         match load(path.as_ref(), options, &Progress::ignore(), &|| false)?.0 {
             Engine::Text(causal_lm) => Ok(Self { causal_lm: *causal_lm }),
-            Engine::Vectors(_) => Err(Error::new(
+            Engine::Vectors(_) | Engine::Scores(_) => Err(Error::new(
                 ErrorKind::Unsupported,
                 "the model makes vectors, and continues no text",
             )),

@@ -178,7 +178,13 @@ mod tests {
             "Phi3",
             "Mamba",
         ];
-        let heads = ["Model", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration"];
+        let heads = [
+            "Model",
+            "ForMaskedLM",
+            "ForSequenceClassification",
+            "ForCausalLM",
+            "ForConditionalGeneration",
+        ];
         for class in names.iter().flat_map(|name| heads.map(|head| format!("{name}{head}"))) {
             assert_eq!(classes.contains(&&class), is_loaded(&class), "{class}");
         }

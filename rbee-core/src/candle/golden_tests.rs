@@ -74,7 +74,7 @@ fn engine_of(dir: &Path) -> CausalLm {
     let options = CandleOptions::new("bee-tiny".parse().unwrap());
     match load(dir, &options, &Progress::ignore(), &|| false).unwrap().0 {
         Engine::Text(causal_lm) => *causal_lm,
-        Engine::Vectors(_) => panic!("it continues text"),
+        Engine::Vectors(_) | Engine::Scores(_) => panic!("it continues text"),
     }
 }
 

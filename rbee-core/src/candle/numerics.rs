@@ -22,7 +22,7 @@ pub(super) fn of_decoder(gpu: Option<&str>, cache: CacheType) -> String {
     }
 }
 
-/// The same of a model that makes vectors, which candle computes: also the instruction set, data type and batch size.
+/// The same of a model that makes vectors or scores, which candle computes: also the instruction set, data type and batch size.
 ///
 /// The number of threads is not included: the kernels divide rows and columns of a product among threads, never the sum
 /// of a single number.

@@ -143,6 +143,7 @@ fn unfit(ask: &Ask, cluster: &ClusterView, worker: &WorkerView) -> Option<&'stat
     let capable = match ask.job.task {
         Task::Generate { .. } => info.capabilities.generate,
         Task::Embed { .. } => info.capabilities.embed,
+        Task::Rerank { .. } => info.capabilities.rerank,
     };
     let offline = cluster.hive(&info.hive).is_some_and(|hive| !hive.online);
     let wanted = ask.must_match.as_deref();

@@ -33,6 +33,7 @@ mod errors;
 mod heartbeats;
 mod logprobs;
 mod resume;
+mod scores;
 mod slots;
 mod vectors;
 
@@ -41,6 +42,9 @@ pub use errors::{bad_prompts_are_typed_errors, unsupported_tasks_are_unsupported
 pub use heartbeats::heartbeats_are_as_promised;
 pub use logprobs::log_probabilities_are_as_promised;
 pub use resume::a_cut_stream_goes_on_as_if_it_had_not_been;
+pub use scores::{
+    dropped_scores_free_the_slot, long_queries_are_typed_errors, scores_belong_to_their_documents,
+};
 pub use slots::{dropping_frees_the_slot, slots_are_independent_and_no_more_than_promised};
 pub use vectors::{
     dropped_vectors_free_the_slot, long_texts_are_typed_errors, vectors_belong_to_their_texts,
@@ -104,7 +108,7 @@ impl Subject {
         let resumed = run.resume.tokens.len() as u64;
         let most = match &run.job.task {
             Task::Generate { sampling, .. } => sampling.max_tokens.map(u64::from),
-            Task::Embed { .. } => None,
+            Task::Embed { .. } | Task::Rerank { .. } => None,
         };
         let stream = self
             .begin(run)
@@ -223,6 +227,11 @@ pub async fn check(subject: &Subject) {
         long_texts_are_typed_errors(subject).await;
         dropped_vectors_free_the_slot(subject).await;
     }
+    if subject.worker.info().capabilities.rerank {
+        scores_belong_to_their_documents(subject).await;
+        long_queries_are_typed_errors(subject).await;
+        dropped_scores_free_the_slot(subject).await;
+    }
     unsupported_tasks_are_unsupported(subject).await;
     identity_is_stable(subject).await;
 }
@@ -233,8 +242,9 @@ pub async fn identity_is_stable(subject: &Subject) {
     assert!(first.slots > 0, "slots is 0; allowed is at least 1");
     assert!(!first.backend.is_empty(), "backend is empty");
     assert!(!first.numerics.is_empty(), "numerics is empty");
-    let able = first.capabilities.generate || first.capabilities.embed;
-    assert!(able, "the worker can neither generate nor embed");
+    let can = &first.capabilities;
+    let able = can.generate || can.embed || can.rerank;
+    assert!(able, "the worker can neither generate nor embed nor rerank");
     if first.capabilities.generate {
         let sampling = Sampling { max_tokens: Some(1), ..Sampling::default() };
         subject.answer(subject.run(subject.seed, sampling)).await;

@@ -60,7 +60,7 @@ pub(super) fn prompt_tokens(job: &Job) -> u64 {
 pub(super) fn longest_answer(job: &Job) -> Option<u32> {
     match &job.task {
         Task::Generate { sampling: Sampling { max_tokens, .. }, .. } => *max_tokens,
-        Task::Embed { .. } => Some(0),
+        Task::Embed { .. } | Task::Rerank { .. } => Some(0),
     }
 }
 

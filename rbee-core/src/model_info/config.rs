@@ -13,6 +13,14 @@ use super::{
     safetensors::{WeightFiles, is_float},
 };
 
+/// The classes that are rerankers if they have one label. Such a model of another family may as well be a reward model.
+const CLASSIFIERS: [&str; 4] = [
+    "BertForSequenceClassification",
+    "RobertaForSequenceClassification",
+    "XLMRobertaForSequenceClassification",
+    "CamembertForSequenceClassification",
+];
+
 /// Reads a directory, or a file with the other files next to it; together with its chat template.
 pub(super) fn read(dir: &Path, file: Option<&Path>) -> Found<(ModelInfo, Option<String>)> {
     let config = families::read(&dir.join("config.json"))?;
@@ -136,6 +144,13 @@ impl<'a> Config<'a> {
     fn task(&self, pipeline: &Pipeline) -> ModelTask {
         let class = self.whole.get("architectures").and_then(|list| list.get(0));
         let class = class.and_then(Value::as_str).unwrap_or_default();
+        if CLASSIFIERS.contains(&class) {
+            // A cross-encoder: its one label is the relevance of a text to another.
+            return match families::labels(self.whole) {
+                Some(1) => ModelTask::Rerank,
+                _ => ModelTask::Other,
+            };
+        }
         if pipeline.is_written {
             return ModelTask::Embed;
         }

@@ -201,6 +201,17 @@ pub(crate) fn windowed_layers(config: &Map<String, Value>, layers: usize) -> (u3
     (window, slides)
 }
 
+/// The number of labels of a model that classifies texts: `num_labels`, else the number of their names, else the default
+/// of the transformers library. `None` if the file does not say it in a known form.
+pub(crate) fn labels(config: &Map<String, Value>) -> Option<u64> {
+    let get = |key: &str| config.get(key).filter(|value| !value.is_null());
+    match (get("num_labels"), get("id2label")) {
+        (Some(count), _) => count.as_u64(),
+        (None, Some(names)) => Some(names.as_object()?.len() as u64),
+        (None, None) => Some(2),
+    }
+}
+
 /// Adds what is missing. A value that is `null` stays so: the classes give it a meaning of its own.
 fn complete(config: &mut Map<String, Value>) {
     // A model of several kinds of input has the values for text in an object of its own.

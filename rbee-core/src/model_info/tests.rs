@@ -275,9 +275,23 @@ fn a_model_for_vectors_tells_how_it_makes_them() {
     modules(&[module("Pooling", "../1_Pooling")]);
     assert!(refused(dir.path()).message().contains("../1_Pooling"));
 
-    let classifier =
-        model(&json!({"model_type": "bert", "architectures": ["BertForSequenceClassification"]}));
-    assert_eq!(ModelInfo::read(classifier.path()).unwrap().task, ModelTask::Other);
+    let task = |class: &str, labels: Value| {
+        let mut config = json!({"model_type": "bert", "architectures": [class]});
+        config.as_object_mut().unwrap().extend(labels.as_object().unwrap().clone());
+        ModelInfo::read(model(&config).path()).unwrap().task
+    };
+    for class in ["Bert", "Roberta", "XLMRoberta", "Camembert"] {
+        let class = format!("{class}ForSequenceClassification");
+        assert_eq!(task(&class, json!({})), ModelTask::Other, "two labels by default");
+        assert_eq!(task(&class, json!({"num_labels": 1})), ModelTask::Rerank);
+        assert_eq!(task(&class, json!({"id2label": {"0": "LABEL_0"}})), ModelTask::Rerank);
+        let three = json!({"id2label": {"0": "a", "1": "b", "2": "c"}});
+        assert_eq!(task(&class, three), ModelTask::Other);
+    }
+    assert_eq!(
+        task("DebertaV2ForSequenceClassification", json!({"num_labels": 1})),
+        ModelTask::Other
+    );
     let roberta = model(
         &json!({"model_type": "xlm-roberta", "max_position_embeddings": 514, "pad_token_id": 1}),
     );

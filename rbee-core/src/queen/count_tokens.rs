@@ -48,11 +48,11 @@ impl Models<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidRequest`] for a value that is not allowed, [`ErrorKind::ModelNotFound`] for an unknown model,
-    /// [`ErrorKind::Unsupported`] for a request for vectors, and the error of the worker if it refuses the prompt.
+    /// [`ErrorKind::Unsupported`] for a request for vectors or scores, and the error of the worker if it refuses the prompt.
     pub async fn count_tokens(self, request: Request) -> Result<TokenCount> {
         let queen = self.queen;
         let job = queen.check(request).await?;
-        if matches!(job.task, Task::Embed { .. }) {
+        if !matches!(job.task, Task::Generate { .. }) {
             let message = "tokens are counted of conversations and bare text only";
             return Err(Error::for_client(ErrorKind::Unsupported, message));
         }

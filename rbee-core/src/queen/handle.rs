@@ -40,7 +40,7 @@ pub struct JobAnswer {
     pub tokens: Vec<u32>,
     /// The log probabilities of its tokens, if the request asked for them.
     pub logprobs: Vec<Logprobs>,
-    /// The vectors, for an embedding request.
+    /// The vectors, for an embedding request; for a rerank, one vector of [scores](Self::scores).
     pub vectors: Arc<Vec<Vec<f32>>>,
     /// Why it ended.
     pub finish: Finish,
@@ -54,6 +54,29 @@ pub struct JobAnswer {
     pub format: AnswerFormat,
     /// What the worker measured while it computed the prompt; `None` if its engine does not report it.
     pub metrics: Option<Metrics>,
+}
+
+impl JobAnswer {
+    /// The scores of a [rerank](crate::Request::rerank), in the order of the documents; a higher score is a more
+    /// relevant document. Empty if the worker sent none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> rbee_core::Result<()> {
+    /// use rbee_core::{Queen, Request, worker::EchoWorker};
+    ///
+    /// let worker = EchoWorker::builder("my-reranker".parse()?).rerank().build();
+    /// let queen = Queen::builder().worker(worker).build().await?;
+    /// let documents = ["A hive is a home of bees.", "A lily is a flower."];
+    /// let request = Request::rerank("my-reranker", "flower", documents);
+    /// let answer = queen.submit(request).await?.answer().await?;
+    /// assert!(answer.scores()[1] > answer.scores()[0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scores(&self) -> &[f32] {
+        self.vectors.first().map_or(&[], Vec::as_slice)
+    }
 }
 
 impl JobHandle {

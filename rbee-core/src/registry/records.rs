@@ -36,8 +36,11 @@ pub struct TokenChunk {
 /// any text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOutline {
-    /// True if it asked for vectors; false if it asked for text.
+    /// True if it asked for vectors.
     pub embed: bool,
+    /// True if it asked for the scores of documents. If this and `embed` are false, it asked for text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rerank: bool,
     /// The longest answer, in tokens.
     pub max_tokens: Option<u32>,
     /// The deadline for everything, in milliseconds.
@@ -50,13 +53,14 @@ pub struct JobOutline {
 impl JobOutline {
     /// The outline of a job, with the keys of its prefixes hashed with a secret that is not stored.
     pub(crate) fn of(job: &Job, secret: u64) -> Self {
-        let (embed, max_tokens) = match &job.task {
-            Task::Generate { sampling, .. } => (false, sampling.max_tokens),
-            Task::Embed { .. } => (true, None),
+        let max_tokens = match &job.task {
+            Task::Generate { sampling, .. } => sampling.max_tokens,
+            Task::Embed { .. } | Task::Rerank { .. } => None,
         };
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
         Self {
-            embed,
+            embed: matches!(job.task, Task::Embed { .. }),
+            rerank: matches!(job.task, Task::Rerank { .. }),
             max_tokens,
             deadline_ms: job.deadline.map(millis),
             prefix: prefix::veiled(&job.prefix, secret),
@@ -102,7 +106,7 @@ pub struct JobRecord {
     pub format: AnswerFormat,
     /// The recorded part of its answer.
     pub chunks: Vec<TokenChunk>,
-    /// The vectors of its answer, if it has vectors and they are kept.
+    /// The vectors of its answer, or one of scores, if it has them and they are kept.
     pub vectors: Option<Arc<Vec<Vec<f32>>>>,
     /// True if the job has ended and its whole answer is stored: all token chunks and all vectors.
     pub output_kept: bool,
@@ -145,11 +149,12 @@ impl JobRecord {
     ///
     /// Records of older versions do not store whether the answer was kept; for them the number of tokens decides.
     pub fn has_whole_output(&self) -> bool {
-        let is_embedding = self.outline.as_ref().is_some_and(|outline| outline.embed);
+        let has_vectors =
+            self.outline.as_ref().is_some_and(|outline| outline.embed || outline.rerank);
         let is_complete = self.status.state() == JobState::Complete;
         self.output_kept
             || (self.chunks.len() >= self.tokens_generated as usize
-                && (!is_embedding || !is_complete || self.vectors.is_some()))
+                && (!has_vectors || !is_complete || self.vectors.is_some()))
     }
 }
 

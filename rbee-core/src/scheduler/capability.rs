@@ -9,6 +9,8 @@ pub(super) enum Capability {
     Generate,
     /// It makes embeddings.
     Embed,
+    /// It scores documents by their relevance to a query.
+    Rerank,
     /// It continues a stream that another worker began.
     Resume,
     /// It runs on a GPU.
@@ -17,13 +19,14 @@ pub(super) enum Capability {
 
 impl Capability {
     /// The names that policies use.
-    pub(super) const NAMES: &[&str] = &["generate", "embed", "resume", "gpu"];
+    pub(super) const NAMES: &[&str] = &["generate", "embed", "rerank", "resume", "gpu"];
 
     /// The capability of this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         Some(match name {
             "generate" => Self::Generate,
             "embed" => Self::Embed,
+            "rerank" => Self::Rerank,
             "resume" => Self::Resume,
             "gpu" => Self::Gpu,
             _ => return None,
@@ -35,6 +38,7 @@ impl Capability {
         match self {
             Self::Generate => info.capabilities.generate,
             Self::Embed => info.capabilities.embed,
+            Self::Rerank => info.capabilities.rerank,
             Self::Resume => info.capabilities.resume,
             Self::Gpu => info.devices.iter().any(|index| *index > 0),
         }

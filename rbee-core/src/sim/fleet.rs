@@ -113,9 +113,12 @@ pub struct FleetWorker {
     /// `busy`: slots in use. 0 by default.
     #[serde(default)]
     pub busy: u32,
-    /// `embed`: it computes embeddings; if false, it generates text. False by default.
+    /// `embed`: it computes embeddings; if this and `rerank` are false, it generates text. False by default.
     #[serde(default)]
     pub embed: bool,
+    /// `rerank`: it scores documents by their relevance to a query. False by default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rerank: bool,
     /// `pinned`: it is never evicted. False by default.
     #[serde(default)]
     pub pinned: bool,
@@ -241,6 +244,7 @@ impl FleetHive {
             memory_bytes: Some(view.memory_bytes),
             busy: view.leased.min(view.info.slots),
             embed: view.info.capabilities.embed && !view.info.capabilities.generate,
+            rerank: view.info.capabilities.rerank && !view.info.capabilities.generate,
             pinned: view.pinned,
             warm: view.warm.to_vec(),
         });
@@ -300,11 +304,12 @@ impl FleetWorker {
         info.hive = hive.id.clone();
         info.devices = vec![self.device];
         info.slots = self.slots;
-        info.capabilities = capabilities(self.embed);
+        info.capabilities = capabilities(self.embed, self.rerank);
         info
     }
 }
 
-pub(super) fn capabilities(embed: bool) -> Capabilities {
-    Capabilities { generate: !embed, embed, resume: true, ..Capabilities::default() }
+pub(super) fn capabilities(embed: bool, rerank: bool) -> Capabilities {
+    let generate = !embed && !rerank;
+    Capabilities { generate, embed, rerank, resume: true, ..Capabilities::default() }
 }

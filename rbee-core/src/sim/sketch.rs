@@ -27,6 +27,8 @@ pub enum SketchTask {
     Generate,
     /// Compute an embedding.
     Embed,
+    /// Score documents by their relevance to a query.
+    Rerank,
 }
 
 /// The description of a job without its text, in the form that `rbee policy check --job` reads.
@@ -46,7 +48,7 @@ pub enum SketchTask {
 pub struct JobSketch {
     /// `model`: the model, with aliases resolved.
     pub model: ModelRef,
-    /// `task`: `generate` (the default) or `embed`.
+    /// `task`: `generate` (the default), `embed` or `rerank`.
     #[serde(default)]
     pub task: SketchTask,
     /// `priority`: `interactive` (the default) or `batch`.
@@ -120,6 +122,7 @@ impl JobSketch {
                 Task::Generate { prompt: Prompt::Text(text), sampling }
             }
             SketchTask::Embed => Task::embed([text]),
+            SketchTask::Rerank => Task::rerank("", [text]),
         };
         let high = hash(START, &seed.to_le_bytes());
         Ok(Job {

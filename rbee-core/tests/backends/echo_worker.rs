@@ -265,6 +265,21 @@ async fn vectors_depend_on_the_text_alone() {
 }
 
 #[tokio::test]
+async fn a_score_is_the_share_of_the_words_of_the_query() {
+    let worker = echo().rerank().context_tokens(4).build();
+    let documents = ["The hive, the BEE", "a bee", "", "beehive"];
+    let all = outputs(&worker, run_of(Task::rerank("bee hive", documents))).await.unwrap();
+    let [Output::Vectors(scores), Output::End { finish, .. }] = &all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!((*finish, &scores[..]), (Finish::Stop, &[vec![1.0, 0.5, 0.0, 0.0]][..]));
+    let long = outputs(&worker, run_of(Task::rerank("bees and hives", ["x"]))).await.unwrap_err();
+    assert_eq!((long.kind(), long.param()), (ErrorKind::ContextExceeded, Some("query")));
+    let cannot = outputs(&echo().build(), run_of(Task::rerank("a", ["b"]))).await.unwrap_err();
+    assert_eq!(cannot.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
 async fn it_remembers_what_it_was_asked_within_bounds() {
     let worker = echo().vram_bytes(9).build();
     let mut last = run(1);

@@ -50,6 +50,8 @@ enum Fault {
     VectorsInAnotherOrder,
     OneVectorTooFew,
     VectorsLeanOnEachOther,
+    ScoresInAnotherOrder,
+    OneScoreTooFew,
     NotANumber,
     HeartbeatsUnpromised,
     HeartbeatsWithoutNumber,
@@ -117,6 +119,8 @@ fn bent(fault: Fault, mut vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         Fault::VectorsInAnotherOrder => vectors.reverse(),
         Fault::OneVectorTooFew => drop(vectors.pop()),
         Fault::VectorsLeanOnEachOther if vectors.len() > 1 => vectors[1][0] += 1e-2,
+        Fault::ScoresInAnotherOrder => vectors[0].reverse(),
+        Fault::OneScoreTooFew => drop(vectors[0].pop()),
         Fault::NotANumber => vectors[0][0] = f32::NAN,
         _ => {}
     }
@@ -323,13 +327,50 @@ async fn every_worker_that_makes_wrong_vectors_is_caught() {
         (Fault::WrongUsage, "usage does not match the tokens"),
         (Fault::NeverFree, "a slot was not free"),
         (Fault::WrongKindForLength, "a text longer than context_tokens"),
-        (Fault::WrongKindForEmbedding, "text that the worker cannot generate"),
+        (Fault::WrongKindForEmbedding, "a rerank that the worker cannot do"),
         (Fault::VectorsInAnotherOrder, "has another vector among others"),
         (Fault::OneVectorTooFew, "one vector for each text"),
         (Fault::VectorsLeanOnEachOther, "has another vector among others"),
         (Fault::NotANumber, "contains a value that is not a number"),
     ] {
         let sentence = caught(encoder().await, fault).await;
+        let sentence = sentence.unwrap_or_else(|| panic!("{fault:?} was not caught"));
+        assert!(sentence.contains(said), "{fault:?}: {sentence}");
+    }
+}
+
+/// A worker that scores documents.
+async fn reranker() -> Arc<dyn Worker> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert-reranker-tiny");
+    Arc::new(load(dir).await.unwrap())
+}
+
+#[tokio::test]
+async fn candle_passes_with_a_model_that_scores_documents() {
+    suite::check(&subject(reranker().await)).await;
+}
+
+#[tokio::test]
+async fn the_double_passes_where_it_scores_documents() {
+    let echo = EchoWorker::builder("echo".parse().unwrap()).rerank().context_tokens(64).build();
+    suite::scores_belong_to_their_documents(&subject(echo.clone())).await;
+    suite::long_queries_are_typed_errors(&subject(echo.clone())).await;
+    suite::dropped_scores_free_the_slot(&subject(echo)).await;
+}
+
+#[tokio::test]
+async fn every_worker_that_gives_wrong_scores_is_caught() {
+    for (fault, said) in [
+        (Fault::NoEnd, "the stream ended without an End"),
+        (Fault::WrongUsage, "usage does not match the tokens"),
+        (Fault::NeverFree, "a slot was not free"),
+        (Fault::WrongKindForLength, "a query longer than context_tokens"),
+        (Fault::WrongKindForEmbedding, "an embedding that the worker cannot make"),
+        (Fault::ScoresInAnotherOrder, "has another score among others"),
+        (Fault::OneScoreTooFew, "one score for each document"),
+        (Fault::NotANumber, "a score is not a number"),
+    ] {
+        let sentence = caught(reranker().await, fault).await;
         let sentence = sentence.unwrap_or_else(|| panic!("{fault:?} was not caught"));
         assert!(sentence.contains(said), "{fault:?}: {sentence}");
     }

@@ -225,7 +225,7 @@ async fn what_this_engine_cannot_do_is_refused_by_file_and_value() {
         (
             "config.json",
             json!({"architectures": ["BertForSequenceClassification"]}),
-            "or for vectors a model",
+            "is 2; allowed is 1",
         ),
         ("1_Pooling/config.json", json!({"pooling_mode_max_tokens": true}), "pooling_mode"),
         (

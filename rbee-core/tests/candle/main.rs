@@ -15,4 +15,5 @@ mod guided;
 mod hostile;
 mod hostile_gguf;
 mod memory;
+mod rerank;
 mod worker;

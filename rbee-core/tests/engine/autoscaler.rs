@@ -25,6 +25,7 @@ fn hive(n: usize, gib: u64, models: &[&str], workers: &[&str]) -> FleetHive {
         memory_bytes: Some(5 * GIB),
         busy: 0,
         embed: false,
+        rerank: false,
         pinned: false,
         warm: Vec::new(),
     };

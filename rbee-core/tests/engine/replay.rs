@@ -130,7 +130,9 @@ impl Scheduler for Door {
                 Some(tokens) => Ok(Admission::Accept { rank: tokens.into() }),
                 None => Err(Error::new(ErrorKind::Internal, "no opinion")),
             },
-            rbee_core::request::Task::Embed { .. } => Ok(Admission::default()),
+            rbee_core::request::Task::Embed { .. } | rbee_core::request::Task::Rerank { .. } => {
+                Ok(Admission::default())
+            }
         }
     }
 }

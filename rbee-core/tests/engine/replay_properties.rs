@@ -39,6 +39,7 @@ fn hive(n: usize, gib: u64, models: usize, worker: Option<(usize, u32)>) -> Flee
         memory_bytes: Some(5 * GIB),
         busy: 0,
         embed: false,
+        rerank: false,
         pinned: false,
         warm: Vec::new(),
     });

@@ -65,6 +65,7 @@ fn capable(ask: &Ask, worker: &WorkerView) -> bool {
     match ask.job.task {
         rbee_core::request::Task::Generate { .. } => worker.info.capabilities.generate,
         rbee_core::request::Task::Embed { .. } => worker.info.capabilities.embed,
+        rbee_core::request::Task::Rerank { .. } => worker.info.capabilities.rerank,
     }
 }
 

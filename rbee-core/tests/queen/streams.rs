@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::queen_support::{MODEL, Seen, echo, model, queen, quiet, read, request};
 use rbee_core::{
-    ErrorKind, EventKind, JobState, Queen, Request, Settings, settings::KeepRequests,
+    ErrorKind, EventKind, JobState, Queen, Request, Settings, Worker, settings::KeepRequests,
     worker::EchoGate,
 };
 
@@ -126,6 +126,34 @@ async fn vectors_come_whole() {
     let answer = job.answer().await.unwrap();
     assert_eq!(answer.vectors.len(), 2);
     assert_eq!(answer.vectors[0].len(), 8);
+    quiet(&queen).await;
+}
+
+#[tokio::test]
+async fn a_rerank_goes_to_a_worker_that_can_and_its_scores_come_whole() {
+    let (writer, reranker) =
+        (echo().build(), echo().rerank().info(|i| i.capabilities.generate = false));
+    let reranker = reranker.build();
+    let queen = queen().worker(writer.clone()).worker(reranker.clone()).build().await.unwrap();
+    let ask = || Request::rerank(MODEL, "the bee", ["a bee", "lily", "the bee"]);
+    let keyed = || ask().idempotency_key("once");
+    for _ in 0..4 {
+        let answer = queen.submit(ask()).await.unwrap().answer().await.unwrap();
+        assert_eq!(
+            (answer.scores(), answer.worker),
+            (&[0.5, 0.0, 1.0][..], Some(Worker::info(&reranker).id))
+        );
+        assert!(answer.usage.prompt_tokens > 0 && answer.text.is_empty());
+    }
+    let first = queen.submit(keyed()).await.unwrap();
+    let (id, first) = (first.id(), first.answer().await.unwrap());
+    let again = queen.submit(keyed()).await.unwrap();
+    assert_eq!(again.id(), id, "the same key is the same job");
+    assert_eq!(again.answer().await.unwrap().vectors, first.vectors);
+    let other = Request::rerank(MODEL, "the lily", ["a bee"]).idempotency_key("once");
+    assert_eq!(queen.submit(other).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let chat = queen.submit(Request::chat(MODEL).user("Hi").max_tokens(2)).await.unwrap();
+    assert_eq!(chat.answer().await.unwrap().worker, Some(Worker::info(&writer).id));
     quiet(&queen).await;
 }
 

@@ -93,6 +93,9 @@ class Job:
 class QueenCore:
     def submit(self, model: str, arguments: dict[str, Any]) -> Pending[Job]: ...
     def embed(self, model: str, texts: Sequence[str], arguments: dict[str, Any]) -> Pending[list[list[float]]]: ...
+    def rerank(
+        self, model: str, query: str, documents: Sequence[str], arguments: dict[str, Any]
+    ) -> Pending[list[float]]: ...
     def attach(self, job: str, after: int | None = None) -> Pending[Job]: ...
     def cancel(self, job: str) -> None: ...
     def job(self, job: str) -> Pending[dict[str, Any]]: ...
@@ -184,6 +187,8 @@ class JobView:
     def tenant(self) -> str | None: ...
     @property
     def is_embedding(self) -> bool: ...
+    @property
+    def is_rerank(self) -> bool: ...
     @property
     def max_tokens(self) -> int | None: ...
     @property
@@ -300,7 +305,7 @@ class Run:
     def correlation_id(self) -> str: ...
     @property
     def prompt_text(self) -> str | None:
-        """The text to continue; `None` for a chat and for texts to embed."""
+        """The text to continue; `None` for a chat, for texts to embed and for documents to score."""
 
     @property
     def suffix(self) -> str | None:
@@ -325,6 +330,14 @@ class Run:
     @property
     def texts(self) -> list[str] | None:
         """The texts to embed; `None` for others."""
+
+    @property
+    def query(self) -> str | None:
+        """The query that documents are scored for; `None` for others."""
+
+    @property
+    def documents(self) -> list[str] | None:
+        """The documents to score; `None` for others. The worker gives one `rbee.Vectors` with one list of scores."""
 
     @property
     def dimensions(self) -> int | None:

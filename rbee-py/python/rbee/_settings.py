@@ -49,7 +49,7 @@ class Settings(TypedDict, total=False):
         events_bytes: The memory for the events of ended jobs, in bytes.
         max_answer_bytes: The longest answer.
         max_prompt_bytes: The longest prompt.
-        max_embed_inputs: The most texts of an embedding request.
+        max_embed_inputs: The most texts of an embedding request, and the most documents of a rerank.
         decisions_kept: The number of decisions that can be explained.
         replay_jobs: The most jobs of a replay.
         replay_limit: How long a replay may take.

@@ -23,10 +23,11 @@ class Worker(Protocol):
     attempt, with the exception as its cause; an error of rbee stays what it is.
 
     Besides `model`, a worker can have the attributes `slots` (how many runs it does at once; 1), `backend` (the name
-    of the engine), `generate`, `embed`, `resume`, `logprobs`, `logit_bias`, `penalties`, `min_tokens`, `grammar` and
-    `infill` (what it can; only `generate` is `True` by default), `context_tokens`, `numerics`, `tools` (the syntax in which it writes
-    tool calls: `"hermes"`, `"llama"`, `"mistral"` or `"pythonic"`; without it, it gets no jobs with tools), and
-    `reasoning` (`"think"` if it can begin with `<think>…</think>`, `"thinking"` if its prompts end with `<think>`).
+    of the engine), `generate`, `embed`, `rerank`, `resume`, `logprobs`, `logit_bias`, `penalties`, `min_tokens`,
+    `grammar` and `infill` (what it can; only `generate` is `True` by default), `context_tokens`, `numerics`, `tools`
+    (the syntax in which it writes tool calls: `"hermes"`, `"llama"`, `"mistral"` or `"pythonic"`; without it, it gets
+    no jobs with tools), and `reasoning` (`"think"` if it can begin with `<think>…</think>`, `"thinking"` if its
+    prompts end with `<think>`).
 
     Attributes:
         model: The name of the model.

@@ -5,6 +5,7 @@ mod chat;
 mod logprobs;
 mod parts;
 mod refusal;
+mod rerank;
 mod stream;
 
 use std::{
@@ -274,10 +275,21 @@ impl OpenAiWorker {
             Task::Generate { prompt: Prompt::Chat(_), .. } => "messages",
             Task::Generate { .. } => "prompt",
             Task::Embed { .. } => "input",
+            Task::Rerank { .. } => "documents",
         };
         Error::new(ErrorKind::ContextExceeded, said)
             .with_client_message(ErrorKind::ContextExceeded.summary())
             .with_param(param)
+    }
+
+    /// The body of a response that is not streamed.
+    async fn whole(&self, answer: Response<Body>, what: &str) -> Result<Bytes> {
+        answer.into_body().read(MOST_VECTORS).await.map_err(|cause| match cause {
+            HttpError::TooLarge(most) => {
+                self.fault(format_args!("more than {most} bytes of {what}"))
+            }
+            cause => self.lost(cause),
+        })
     }
 
     async fn vectors(
@@ -297,12 +309,7 @@ impl OpenAiWorker {
             index: usize,
             embedding: Vec<f32>,
         }
-        let bytes = answer.into_body().read(MOST_VECTORS).await.map_err(|cause| match cause {
-            HttpError::TooLarge(most) => {
-                self.fault(format_args!("more than {most} bytes of vectors"))
-            }
-            cause => self.lost(cause),
-        })?;
+        let bytes = self.whole(answer, "vectors").await?;
         let Vectors { mut data, usage } = serde_json::from_slice(&bytes)
             .map_err(|cause| self.fault(format_args!("no vectors: {cause}")).with_source(cause))?;
         data.sort_by_key(|vector| vector.index);
@@ -320,9 +327,7 @@ impl OpenAiWorker {
                 Error::for_client(ErrorKind::InvalidRequest, message).with_param("dimensions")
             );
         }
-        let prompt_tokens = usage.map_or(0, |usage| usage.prompt_tokens);
-        let usage = rbee_core::Usage { prompt_tokens, ..rbee_core::Usage::default() };
-        Ok([Ok(Output::Vectors(vectors)), Ok(Output::End { finish: Finish::Stop, usage })])
+        Ok(outputs(vectors, usage.map_or(0, |usage| usage.prompt_tokens)))
     }
 
     fn slot(&self) -> Result<Slot> {
@@ -346,6 +351,7 @@ impl OpenAiWorker {
         match &run.job.task {
             Task::Generate { .. } if !can.generate => unsupported("does not generate text"),
             Task::Embed { .. } if !can.embed => unsupported("makes no vectors"),
+            Task::Rerank { .. } if !can.rerank => unsupported("does not rerank documents"),
             // Some servers accept even this.
             Task::Generate { prompt: Prompt::Chat(chat), .. } if chat.messages.is_empty() => {
                 let message = "messages is empty; allowed is at least one message";
@@ -356,6 +362,12 @@ impl OpenAiWorker {
             _ => Ok(()),
         }
     }
+}
+
+/// The outputs of a run that is not streamed.
+fn outputs(vectors: Vec<Vec<f32>>, prompt_tokens: u32) -> [Result<Output>; 2] {
+    let usage = rbee_core::Usage { prompt_tokens, ..rbee_core::Usage::default() };
+    [Ok(Output::Vectors(vectors)), Ok(Output::End { finish: Finish::Stop, usage })]
 }
 
 /// A run in progress.
@@ -387,6 +399,11 @@ impl Worker for OpenAiWorker {
             }
             Task::Embed { inputs, dimensions } => {
                 let outputs = self.vectors(answer, inputs.len(), *dimensions).await?;
+                drop(slot);
+                Ok(Box::pin(streams::iter(outputs)))
+            }
+            Task::Rerank { documents, .. } => {
+                let outputs = self.scores(answer, documents.len()).await?;
                 drop(slot);
                 Ok(Box::pin(streams::iter(outputs)))
             }

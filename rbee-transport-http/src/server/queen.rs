@@ -31,6 +31,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod rerank;
 mod responses;
 mod retry;
 mod rfc3339;
@@ -347,6 +348,9 @@ impl QueenServer {
             .route(paths::CHAT, post(openai::chat))
             .route(paths::COMPLETIONS, post(openai::completions))
             .route(paths::EMBEDDINGS, post(openai::embeddings))
+            .route(wire::rerank::RERANK, post(rerank::rerank))
+            .route(wire::rerank::RERANK_V2, post(rerank::rerank_v2))
+            .route(wire::rerank::RERANK_PLAIN, post(rerank::rerank_plain))
             .route(wire::responses::RESPONSES, post(responses::create))
             .route(wire::responses::RESPONSE, get(responses::retrieve).delete(responses::delete))
             .route(wire::responses::RESPONSE_CANCEL, post(responses::cancel))

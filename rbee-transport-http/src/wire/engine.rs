@@ -83,6 +83,8 @@ pub enum Task {
     Generate,
     /// Makes vectors.
     Embed,
+    /// Scores documents by their relevance to a query, at `/v1/rerank`.
+    Rerank,
 }
 
 fn health() -> Box<str> {
@@ -119,6 +121,7 @@ impl EngineCommand {
         let tasks = self.tasks.iter().map(|task| match task {
             Task::Generate => ModelTask::Generate,
             Task::Embed => ModelTask::Embed,
+            Task::Rerank => ModelTask::Rerank,
         });
         EngineSupport::new(&*self.name).for_models(self.models.iter().cloned()).with_tasks(tasks)
     }
@@ -156,7 +159,7 @@ impl EngineCommand {
             ));
         }
         if self.tasks.is_empty() {
-            return wrong("tasks is empty; allowed are generate and embed".into());
+            return wrong("tasks is empty; allowed are generate, embed and rerank".into());
         }
         let values = self.environment.values().map(|value| ("environment", value));
         let words = self.command.0.iter().map(|word| ("command", word));

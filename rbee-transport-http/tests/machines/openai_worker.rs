@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use crate::support::run;
 use futures_util::StreamExt;
 use rbee_core::{
-    Error, ErrorKind, Finish, JobId, Message, Output, Result, Role, Worker, WorkerInfo,
+    Error, ErrorKind, Finish, JobId, Message, Output, Result, Role, Run, Usage, Worker, WorkerInfo,
     answer::ParsedAnswer,
     request::{Chat, Prompt, Sampling, Task, Tool, ToolChoice},
-    worker::Resume,
+    worker::{Capabilities, Resume},
 };
 use rbee_transport_http::client::OpenAiWorker;
 use tokio::{
@@ -304,6 +304,70 @@ async fn a_server_that_ignores_the_length_of_vectors_is_found_out() {
             }
         }
     }
+}
+
+/// A worker for the server on this port that reranks, and a run for it.
+fn reranker(port: u16) -> (OpenAiWorker, Run) {
+    let mut info = WorkerInfo::new("model".parse().unwrap(), "engine");
+    info.capabilities = Capabilities::default();
+    info.capabilities.rerank = true;
+    let mut run = run(1);
+    let mut job = rbee_core::Job::clone(&run.job);
+    job.task = Task::rerank("bee", ["a", "b", "c"]);
+    run.job = Arc::new(job);
+    (OpenAiWorker::new(&format!("http://127.0.0.1:{port}/v1"), info).unwrap(), run)
+}
+
+#[tokio::test]
+async fn scores_come_in_the_order_of_the_documents_however_the_server_sorts_them() {
+    let body = r#"{"object":"list","model":"m","results":[
+        {"index":2,"relevance_score":0.75,"document":{"text":"c"}},{"index":0,"relevance_score":-1},
+        {"index":1,"relevance_score":0.5}],"usage":{"total_tokens":12}}"#;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let server = Server::answers(head).await;
+    let (worker, run) = reranker(server.port);
+    let outputs: Vec<_> = worker.execute(run).await.unwrap().collect().await;
+    let usage = Usage { prompt_tokens: 12, ..Usage::default() };
+    let expected = [
+        Ok(Output::Vectors(vec![vec![-1.0, 0.5, 0.75]])),
+        Ok(Output::End { finish: Finish::Stop, usage }),
+    ];
+    assert_eq!(outputs, expected);
+    let asked = server.asked.lock().await.clone();
+    assert!(asked.starts_with("POST /v1/rerank HTTP/1.1"), "{asked}");
+    assert!(asked.contains(r#""query":"bee","documents":["a","b","c"]"#), "{asked}");
+
+    let mut cannot = WorkerInfo::new("model".parse().unwrap(), "engine");
+    cannot.capabilities.embed = true;
+    let base = format!("http://127.0.0.1:{}/v1", server.port);
+    let (_, run) = reranker(server.port);
+    let refused = OpenAiWorker::new(&base, cannot).unwrap().execute(run).await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(refused.message().contains("does not rerank documents"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_or_invents_a_document_is_at_fault() {
+    let result = |index: u32| format!(r#"{{"index":{index},"relevance_score":0.5}}"#);
+    for (indexes, said) in [
+        (vec![0, 1], "2 scores for 3 documents"),
+        (vec![0, 1, 1], "two scores for document 1"),
+        (vec![0, 1, 3], "a score for document 3 of 3"),
+    ] {
+        let results: Vec<String> = indexes.into_iter().map(result).collect();
+        let body = format!(r#"{{"results":[{}]}}"#, results.join(","));
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let server = Server::answers(head).await;
+        let (worker, run) = reranker(server.port);
+        let error = worker.execute(run).await.err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::WorkerFault);
+        assert!(error.message().contains(said), "{error}");
+    }
+    let server = Server::answers("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").await;
+    let (worker, run) = reranker(server.port);
+    let error = worker.execute(run).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WorkerFault);
+    assert!(error.message().contains("no scores"), "{error}");
 }
 
 #[tokio::test]

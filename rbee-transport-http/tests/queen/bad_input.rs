@@ -16,10 +16,11 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Every route that reads a body, and whether its errors have OpenAI's shape.
-const ROUTES: [(&str, bool); 7] = [
+const ROUTES: [(&str, bool); 8] = [
     ("/v1/chat/completions", true),
     ("/v1/completions", true),
     ("/v1/embeddings", true),
+    ("/rerank", true),
     ("/v1/jobs", false),
     ("/v1/hives", false),
     ("/v1/workers", false),
@@ -28,7 +29,7 @@ const ROUTES: [(&str, bool); 7] = [
 
 /// A queen whose answers are always short.
 async fn hall() -> Hall {
-    Hall::with(echo().embed(4).context_tokens(1_000).slots(64)).await
+    Hall::with(echo().embed(4).rerank().context_tokens(1_000).slots(64)).await
 }
 
 fn post(path: &str, body: impl Into<Body>) -> Request<Body> {

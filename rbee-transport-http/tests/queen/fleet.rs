@@ -345,6 +345,7 @@ async fn a_file_can_be_named_only_where_that_is_allowed() {
             ("/v1/chat/completions", common::chat(json!({"model": reference}))),
             ("/v1/jobs", common::chat(json!({"model": reference}))),
             ("/v1/embeddings", json!({"model": reference, "input": "x"})),
+            ("/v1/rerank", json!({"model": reference, "query": "x", "documents": ["y"]})),
             ("/v1/workers", json!({"model": reference})),
             ("/v1/catalog/pull", json!({"model": reference})),
         ] {

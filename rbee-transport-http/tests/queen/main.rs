@@ -21,6 +21,7 @@ mod pages;
 mod policy;
 mod readable;
 mod redaction;
+mod rerank;
 mod responses;
 mod retry_after;
 mod shutdown;

@@ -117,6 +117,7 @@ async fn an_unknown_name_is_404_on_every_route_whatever_it_looks_like() {
             ("/v1/chat/completions", chat(json!({"model": name}))),
             ("/v1/completions", json!({"model": name, "prompt": "Hi"})),
             ("/v1/embeddings", json!({"model": name, "input": "Hi"})),
+            ("/v1/rerank", json!({"model": name, "query": "Hi", "documents": ["Hello"]})),
         ] {
             let reply = hall.post(path, body).await;
             assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path} {name}: {}", reply.text());

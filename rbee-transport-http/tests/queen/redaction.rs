@@ -207,12 +207,14 @@ async fn every_kind_of_refusal_is_told_in_its_own_words_in_both_shapes() {
         let body = |fields| Some(chat(fields));
         let embed = Some(json!({"model": "bee", "input": "a"}));
         let complete = Some(json!({"model": "bee", "prompt": "a"}));
+        let rerank = Some(json!({"model": "bee", "query": "a", "documents": ["b"]}));
         for (path, body, code) in [
             ("/v1/chat/completions", body(json!({})), &*lower),
             ("/v1/chat/completions", body(json!({"stream": true})), &lower),
             ("/v1/chat/completions", body(json!({"n": 2})), &lower),
             ("/v1/completions", complete, &lower),
             ("/v1/embeddings", embed, &lower),
+            ("/v2/rerank", rerank, &lower),
             ("/v1/jobs", Some(job(json!({}))), kind.code()),
         ] {
             let refused = house.tenant(Method::POST, path, body.clone()).await;

@@ -24,6 +24,7 @@ fn submissions() -> Vec<(&'static str, Value)> {
         ("/v1/chat/completions", chat(json!({"n": 2}))),
         ("/v1/completions", json!({"model": "bee", "prompt": "a"})),
         ("/v1/embeddings", json!({"model": "bee", "input": "a"})),
+        ("/v1/rerank", json!({"model": "bee", "query": "a", "documents": ["b"]})),
         ("/v1/jobs", job(json!({}))),
     ]
 }
@@ -77,7 +78,7 @@ async fn a_refusal_of_any_kind_by_a_policy_keeps_the_promise_of_its_status() {
     let mut promised = 0;
     for kind in ErrorKind::ALL {
         for at in [At::Admission, At::Placement] {
-            let worker = echo().embed(4).build();
+            let worker = echo().embed(4).rerank().build();
             let policy = Refusing { at, kind: *kind, echo: worker.clone() };
             let queen = Queen::builder().worker(worker.clone()).scheduler(policy);
             let queen = queen.alias("bee", "echo").build().await.unwrap();
@@ -101,7 +102,7 @@ async fn a_refusal_of_any_kind_by_a_policy_keeps_the_promise_of_its_status() {
 async fn a_refusal_of_any_kind_by_a_worker_keeps_the_promise_of_its_status() {
     for kind in ErrorKind::ALL.iter().filter(|kind| **kind != ErrorKind::WorkerBusy) {
         let settings = Settings { retries: 0, worker_faults: 1_000, ..Settings::default() };
-        let worker = echo().embed(4).fault(EchoFault::Refuse(*kind));
+        let worker = echo().embed(4).rerank().fault(EchoFault::Refuse(*kind));
         let hall = Hall::of(worker, Queen::builder().settings(settings), |server| server).await;
         let reply = hall.chat(json!({"timeout_ms": 2_000})).await;
         assert!(!reply.status.is_success(), "{kind}");
@@ -111,7 +112,7 @@ async fn a_refusal_of_any_kind_by_a_worker_keeps_the_promise_of_its_status() {
 
 /// A tenant's queen with these limits, of which one job does not end.
 async fn limited(limits: TenantLimits, gate: &EchoGate) -> (Hall, String) {
-    let hall = Hall::with(echo().embed(4).gate(gate)).await;
+    let hall = Hall::with(echo().embed(4).rerank().gate(gate)).await;
     let acme = TenantId::new("acme").unwrap();
     hall.queen.tenants().put(acme.clone(), limits).await.unwrap();
     let key = hall.queen.tenants().issue_key(&acme, "").await.unwrap().reveal().to_owned();
@@ -173,7 +174,7 @@ async fn a_limit_of_a_tenant_passes_when_it_was_said() {
 
 #[tokio::test]
 async fn a_queen_that_goes_down_says_on_every_route_when_to_come_back() {
-    let hall = Hall::with(echo().embed(4)).await;
+    let hall = Hall::with(echo().embed(4).rerank()).await;
     hall.queen.shutdown(Duration::ZERO).await.unwrap();
     for (path, body) in submissions() {
         let reply = hall.post(path, body).await;
@@ -211,7 +212,7 @@ async fn a_store_that_cannot_be_written_says_when_it_is_tried_again() {
             Box::pin(ready(if fails { Err(error) } else { Ok(()) }))
         });
         let builder = Queen::builder().registry(registry);
-        let hall = Hall::of(echo().embed(4), builder, |server| server).await;
+        let hall = Hall::of(echo().embed(4).rerank(), builder, |server| server).await;
         for (path, body) in submissions() {
             let reply = hall.post(path, body).await;
             assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", reply.text());

@@ -52,7 +52,7 @@ impl Worker for Stamp {
         *self.called.lock().expect("nobody panics") = Some(Instant::now());
         let tokens = match &run.job.task {
             Task::Generate { sampling, .. } => sampling.max_tokens.unwrap_or(1),
-            Task::Embed { .. } => 0,
+            Task::Embed { .. } | Task::Rerank { .. } => 0,
         };
         let token = |id| Output::Token { id: Some(id), text: " bee".into(), logprobs: None };
         let end = Output::End { finish: Finish::Length, usage: Usage::default() };

@@ -42,6 +42,7 @@ fn fleet(hives: usize) -> Fleet {
                 memory_bytes: Some(10 * GB),
                 busy: 0,
                 embed: false,
+                rerank: false,
                 pinned: false,
                 warm: Vec::new(),
             })

@@ -105,6 +105,7 @@ fn question() -> (Ask, ClusterView) {
         memory_bytes: Some(1_000_000),
         busy: 1,
         embed: false,
+        rerank: false,
         pinned: false,
         warm: Vec::new(),
     };

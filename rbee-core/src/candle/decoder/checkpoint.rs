@@ -189,7 +189,7 @@ fn family_of(config: &ConfigFields<'_>) -> Loaded<&'static Family> {
     let classes: Vec<_> = FAMILIES.iter().flat_map(|family| family.classes).collect();
     let allowed = || {
         format!(
-            "one of {classes:?}, or for vectors a model of the BERT family such as [\"BertModel\"]"
+            "one of {classes:?}, or for vectors and scores a model of the BERT family such as [\"BertModel\"]"
         )
     };
     let key = "architectures";

@@ -1,5 +1,9 @@
 //! Text to tokens, and tokens to text.
 
+mod pair;
+
+pub(in crate::candle) use pair::Pair;
+
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
@@ -146,16 +150,25 @@ impl Codec {
                 self.tokenizer.post_process(encoding, None, add_special_tokens)
             })
         };
-        let mut ids = encoded.map(|encoding| encoding.get_ids().to_vec()).map_err(|cause| {
-            let message =
-                format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
-            Error::new(ErrorKind::InvalidRequest, message)
-                .with_client_message("the prompt cannot be encoded for the model")
-        })?;
+        let mut ids = encoded
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|cause| self.unencodable(&cause))?;
         if add_special_tokens {
             ids.splice(0..0, self.ends.first);
             ids.extend(self.ends.last);
         }
+        self.check_vocab(&ids)?;
+        Ok(ids)
+    }
+
+    fn unencodable(&self, cause: &tokenizers::Error) -> Error {
+        let message = format!("the prompt cannot be encoded by {}: {cause}", self.path.display());
+        Error::new(ErrorKind::InvalidRequest, message)
+            .with_client_message("the prompt cannot be encoded for the model")
+    }
+
+    /// Refuses tokens that the model has no embedding for.
+    fn check_vocab(&self, ids: &[u32]) -> Result<()> {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
             let token = shown(self.tokenizer.id_to_token(*id).unwrap_or_default());
             let message = format!(
@@ -165,7 +178,7 @@ impl Codec {
             );
             return Err(Error::for_client(ErrorKind::InvalidRequest, message));
         }
-        Ok(ids)
+        Ok(())
     }
 
     /// The steps of the tokenizer, with control tokens only in text that does not come from the request.

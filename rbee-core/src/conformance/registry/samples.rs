@@ -70,6 +70,7 @@ pub(super) fn job(order: u64) -> JobRecord {
     };
     let outline = JobOutline {
         embed: order.is_multiple_of(2),
+        rerank: order % 4 == 1,
         max_tokens: Some(u32::MAX),
         deadline_ms: Some(order),
         prefix: Arc::from([u64::MAX, 0, order]),

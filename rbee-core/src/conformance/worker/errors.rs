@@ -65,6 +65,12 @@ pub async fn unsupported_tasks_are_unsupported(subject: &Subject) {
         let kind = error.map(|error| error.kind());
         assert_eq!(kind, Some(ErrorKind::Unsupported), "an embedding that the worker cannot make");
     }
+    if !able.rerank {
+        let task = Task::rerank("one", ["two", "three"]);
+        let error = subject.error(task, "an unsupported task").await;
+        let kind = error.map(|error| error.kind());
+        assert_eq!(kind, Some(ErrorKind::Unsupported), "a rerank that the worker cannot do");
+    }
     if !able.generate {
         let (prompt, sampling) = (subject.prompt.clone(), Sampling::default());
         let error = subject.error(Task::Generate { prompt, sampling }, "an unsupported task").await;

@@ -109,7 +109,8 @@ impl Model<'_> {
     fn task(&self, architecture: &str) -> ModelTask {
         match self.number(architecture, "pooling_type") {
             Some(1..=3) => ModelTask::Embed,
-            Some(4..) => ModelTask::Other,
+            Some(4) => ModelTask::Rerank,
+            Some(5..) => ModelTask::Other,
             _ if is_encoder(architecture) => ModelTask::Embed,
             _ if self.header.values.contains_key("tokenizer.ggml.model") => ModelTask::Generate,
             _ => ModelTask::Other,

@@ -87,6 +87,16 @@ fn layers_of_a_gguf_file_may_differ() {
     let info = ModelInfo::read(write(&bert, &path)).unwrap();
     assert_eq!((info.task, info.kv_cache), (ModelTask::Embed, Some(KvCache::default())));
     assert_eq!(info.embedding.unwrap().pooling, Some(Pooling::Cls));
+    for (number, task) in [(4, ModelTask::Rerank), (5, ModelTask::Other)] {
+        let file = GgufFile::new("bert").with("bert.pooling_type", number).tensor(
+            "a",
+            &[1],
+            GgufType::F32,
+            vec![0; 4],
+        );
+        let info = ModelInfo::read(write(&file, &path)).unwrap();
+        assert_eq!((info.task, info.embedding), (task, None));
+    }
 }
 
 #[test]

@@ -189,7 +189,11 @@ fn job_queued(
             record.idempotency.as_ref().map(ToString::to_string),
             numerics,
             request,
-            outline.map(|outline| if outline.embed { "embed" } else { "generate" }),
+            outline.map(|outline| match (outline.embed, outline.rerank) {
+                (true, _) => "embed",
+                (false, true) => "rerank",
+                (false, false) => "generate",
+            }),
             outline.and_then(|outline| outline.max_tokens),
             outline.and_then(|outline| outline.deadline_ms).map(stored),
             outline.map(|outline| rows::blob(&outline.prefix)),

@@ -177,6 +177,7 @@ fn outline(fields: &mut Fields<'_>) -> Result<Option<JobOutline>, Fault> {
     let prefix: Option<Vec<u8>> = fields.get()?;
     Ok(task.map(|task| JobOutline {
         embed: task == "embed",
+        rerank: task == "rerank",
         max_tokens,
         deadline_ms,
         prefix: keys(&prefix.unwrap_or_default()),

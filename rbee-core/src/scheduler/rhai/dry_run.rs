@@ -183,6 +183,7 @@ fn build() -> Result<Fleet> {
         info.devices = vec![device];
         info.slots = 4;
         info.capabilities.embed = true;
+        info.capabilities.rerank = true;
         info.capabilities.context_tokens = Some(8192);
         let mut view = WorkerView::ready(Arc::new(info), AT);
         view.leased = leased;
@@ -260,6 +261,7 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
     let text =
         Task::Generate { prompt: Prompt::Text("Once".into()), sampling: Sampling::default() };
     let embed = Task::embed(["hello"]);
+    let rerank = Task::rerank("hello", ["a greeting"]);
     let day = 24 * 3_600_000;
     let ask = |(number, task, model, priority, tenant, deadline, wall): (
         u64,
@@ -304,6 +306,7 @@ fn asks(fleet: &Fleet) -> Vec<Ask> {
         (3, &embed, known, interactive, None, None, 4 * day),
         (4, &chat, unknown, batch, alice, None, day / 3),
         (5, &text, unknown, interactive, None, Some(2), 0),
+        (6, &rerank, known, batch, None, None, day / 2),
     ]
     .map(ask)
     .into()

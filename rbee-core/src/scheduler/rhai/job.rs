@@ -80,12 +80,16 @@ fn job(registry: &mut HelperRegistry) {
         .property(of("tenant", "tenant -> text or ()", "Its tenant.", "job.tenant"), |j: &J| {
             or_unit(j.job.tenant.as_ref().map(|tenant| ImmutableString::from(tenant.as_str())))
         });
-    registry.property(of("task", "task -> text", "`generate` or `embed`.", "job.task"), |j: &J| {
-        ImmutableString::from(match j.job.task {
-            Task::Generate { .. } => "generate",
-            Task::Embed { .. } => "embed",
-        })
-    });
+    registry.property(
+        of("task", "task -> text", "`generate`, `embed` or `rerank`.", "job.task"),
+        |j: &J| {
+            ImmutableString::from(match j.job.task {
+                Task::Generate { .. } => "generate",
+                Task::Embed { .. } => "embed",
+                Task::Rerank { .. } => "rerank",
+            })
+        },
+    );
     registry.property(
         of(
             "prompt_bytes",
@@ -104,7 +108,7 @@ fn job(registry: &mut HelperRegistry) {
         ),
         |j: &J| match &j.job.task {
             Task::Generate { sampling, .. } => or_unit(sampling.max_tokens.map(whole)),
-            Task::Embed { .. } => Dynamic::UNIT,
+            Task::Embed { .. } | Task::Rerank { .. } => Dynamic::UNIT,
         },
     );
     registry.property(

@@ -39,7 +39,7 @@ pub(super) const CHOICES: &[&str] = &[
     "prefix_affinity",
 ];
 pub(super) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-pub(super) const TASKS: &[&str] = &["generate", "embed"];
+pub(super) const TASKS: &[&str] = &["generate", "embed", "rerank"];
 pub(super) const PRIORITIES: &[&str] = &["interactive", "batch"];
 
 /// The contents of a file.

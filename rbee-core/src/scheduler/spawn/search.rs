@@ -57,22 +57,31 @@ impl<'a> Search<'a> {
         &self.ask.job.model
     }
 
-    /// The error if the model only embeds and the job wants text: it is not loaded to find that out.
+    /// The error if the model only embeds or reranks and the job wants something else: it is not loaded to find that
+    /// out.
     pub(super) fn wrong_task(&self) -> Option<Error> {
         let info = self.known?.info.as_deref()?;
-        let writes = matches!(self.ask.job.task, Task::Generate { .. });
-        (writes && info.task == ModelTask::Embed).then(|| {
-            let message = format!(
-                "model {} ({}) makes vectors, and writes no text; ask it for embeddings",
-                self.model(),
-                info.architecture
-            );
+        let what = match (info.task, &self.ask.job.task) {
+            (ModelTask::Embed, Task::Generate { .. }) => {
+                "makes vectors, and writes no text; ask it for embeddings"
+            }
+            (ModelTask::Embed, Task::Rerank { .. }) => {
+                "makes vectors, and does not rerank; ask it for embeddings, or use a reranker"
+            }
+            (ModelTask::Rerank, Task::Generate { .. }) => {
+                "scores documents, and writes no text; ask it to rerank"
+            }
+            (ModelTask::Rerank, Task::Embed { .. }) => {
+                "scores documents, and makes no vectors; ask it to rerank"
+            }
+            _ => return None,
+        };
+        let message = format!("model {} ({}) {what}", self.model(), info.architecture);
+        Some(
             Error::new(ErrorKind::Unsupported, message)
-                .with_client_message(
-                    "the model makes vectors, and writes no text; ask it for embeddings",
-                )
-                .with_param("model")
-        })
+                .with_client_message(format!("the model {what}"))
+                .with_param("model"),
+        )
     }
 
     fn worker_memory(&self, hive: &HiveView, device: &Device) -> WorkerMemory {

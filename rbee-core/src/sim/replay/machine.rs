@@ -144,8 +144,13 @@ impl Machine {
         info.hive = hive.clone();
         info.devices = spec.devices.clone();
         info.slots = spec.slots;
-        info.capabilities =
-            Capabilities { generate: true, embed: true, resume: true, ..Capabilities::default() };
+        info.capabilities = Capabilities {
+            generate: true,
+            embed: true,
+            rerank: true,
+            resume: true,
+            ..Capabilities::default()
+        };
         let resident = Resident {
             info: Arc::new(info),
             memory,

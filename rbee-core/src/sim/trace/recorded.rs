@@ -92,7 +92,11 @@ impl Recording {
             JobOutline { embed: is_embedding, ..JobOutline::default() }
         });
         JobSketch {
-            task: if outline.embed { SketchTask::Embed } else { SketchTask::Generate },
+            task: match (outline.embed, outline.rerank) {
+                (true, _) => SketchTask::Embed,
+                (false, true) => SketchTask::Rerank,
+                (false, false) => SketchTask::Generate,
+            },
             priority: record.priority,
             tenant: record.tenant.clone(),
             max_tokens: outline.max_tokens,

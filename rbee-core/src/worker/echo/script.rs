@@ -182,8 +182,8 @@ impl EchoBuilder {
         self.info(|info| info.capabilities.resume = resume)
     }
 
-    /// The longest prompt and answer together, in tokens; no limit by default. A longer prompt is refused as
-    /// [`ContextExceeded`](ErrorKind::ContextExceeded), a longer answer ends at the limit.
+    /// The longest prompt and answer together, in tokens; no limit by default. A longer prompt, or query of a rerank, is
+    /// refused as [`ContextExceeded`](ErrorKind::ContextExceeded), a longer answer ends at the limit.
     pub fn context_tokens(self, tokens: u32) -> Self {
         self.info(|info| info.capabilities.context_tokens = Some(tokens))
     }
@@ -192,6 +192,11 @@ impl EchoBuilder {
     pub fn embed(mut self, dimensions: usize) -> Self {
         self.script.dimensions = dimensions;
         self.info(|info| info.capabilities.embed = true)
+    }
+
+    /// Also scores documents: by the share of the query's words that a document has.
+    pub fn rerank(self) -> Self {
+        self.info(|info| info.capabilities.rerank = true)
     }
 
     /// The revision of the hive's state at which it appeared; 0 by default.
@@ -217,7 +222,7 @@ impl EchoBuilder {
         self
     }
 
-    /// Holds every token, and every vector, until the gate lets it pass. The end is not held.
+    /// Holds every token, all vectors and all scores, until the gate lets it pass. The end is not held.
     pub fn gate(mut self, gate: &EchoGate) -> Self {
         self.script.gate = Some(gate.clone());
         self

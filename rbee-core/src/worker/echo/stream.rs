@@ -1,6 +1,7 @@
 //! The answers of an echo worker.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -77,10 +78,21 @@ fn vector(input: &EmbedInput, dimensions: usize) -> Vec<f32> {
         .collect()
 }
 
+/// The relevance of a document: the share of the query's words that it has.
+fn score(query: &str, document: &str) -> f32 {
+    let words = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        words.map(str::to_lowercase).collect()
+    };
+    let (query, document) = (words(query), words(document));
+    query.intersection(&document).count() as f32 / query.len().max(1) as f32
+}
+
 /// The rest of the answer.
 enum Stage {
     Tokens,
     Vectors,
+    Scores,
     Script(usize),
     /// A stop text was generated.
     Stopped,
@@ -123,6 +135,7 @@ pub(super) fn answer(
         _ if script.outputs.is_some() => (u32::MAX, Stage::Script(0)),
         Task::Generate { .. } if !can.generate => return unsupported("generate text"),
         Task::Embed { .. } if !can.embed => return unsupported("make vectors"),
+        Task::Rerank { .. } if !can.rerank => return unsupported("rerank documents"),
         Task::Generate { sampling, .. } => {
             (sampling.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS), Stage::Tokens)
         }
@@ -132,6 +145,7 @@ pub(super) fn answer(
             return Err(invalid(message).with_param("dimensions"));
         }
         Task::Embed { .. } => (0, Stage::Vectors),
+        Task::Rerank { .. } => (0, Stage::Scores),
     };
     if !can.can(&run.job.task) && script.outputs.is_none() {
         return Err(info.incapable(&run.job.task));
@@ -141,10 +155,15 @@ pub(super) fn answer(
     }
     let prompt_tokens = prompt_tokens(&run.job.task);
     if let Some(context) = can.context_tokens {
-        if prompt_tokens >= context {
-            return Err(run.job.task.too_long(None, prompt_tokens.into(), context));
+        // Documents of a rerank are cut.
+        let (place, tokens) = match &run.job.task {
+            Task::Rerank { query, .. } => (Some("query"), tokens_of(query.len())),
+            Task::Generate { .. } | Task::Embed { .. } => (None, prompt_tokens),
+        };
+        if tokens >= context {
+            return Err(run.job.task.too_long(place, tokens.into(), context));
         }
-        max_tokens = max_tokens.min(context - prompt_tokens);
+        max_tokens = max_tokens.min(context - tokens);
     }
     let answer = EchoAnswer {
         position: u32::try_from(run.resume.tokens.len()).unwrap_or(u32::MAX),
@@ -237,6 +256,15 @@ impl EchoAnswer {
                 self.stage = Stage::Tokens;
                 Some(Ok(Output::Vectors(vectors)))
             }
+            Stage::Scores => {
+                self.hold().await;
+                let Task::Rerank { query, documents } = &self.run.job.task else {
+                    return None;
+                };
+                let scores = documents.iter().map(|document| score(query, document)).collect();
+                self.stage = Stage::Tokens;
+                Some(Ok(Output::Vectors(vec![scores])))
+            }
             Stage::Script(at) => {
                 let script = self.script.clone();
                 let output = script.outputs.as_ref()?.get(at)?;
@@ -283,7 +311,7 @@ impl EchoAnswer {
         if at >= self.max_tokens && self.fault != Some(EchoFault::Overrun) {
             let finish = match self.run.job.task {
                 Task::Generate { .. } => Finish::Length,
-                Task::Embed { .. } => Finish::Stop,
+                Task::Embed { .. } | Task::Rerank { .. } => Finish::Stop,
             };
             return Some(Ok(self.finish(finish)));
         }
@@ -364,5 +392,9 @@ impl EchoAnswer {
 
 /// The number of tokens of a prompt.
 pub(super) fn prompt_tokens(task: &Task) -> u32 {
-    u32::try_from(task.text_bytes().div_ceil(4)).unwrap_or(u32::MAX)
+    tokens_of(task.text_bytes())
+}
+
+fn tokens_of(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX)
 }

@@ -214,6 +214,35 @@ fn a_model_for_vectors_is_not_loaded_to_refuse_a_text() {
 }
 
 #[test]
+fn a_reranker_is_not_loaded_to_refuse_a_text_or_vectors_and_no_vectors_are_taken_for_scores() {
+    let bert = |task: &str| {
+        let model = described(serde_json::json!({ "task": task, "architecture": "bert" }));
+        cluster(vec![with_model(hive("a", [device(1, 64 * GIB, 64 * GIB)], None), model)], vec![])
+    };
+    let asked = |task: Task| {
+        let mut ask = ask();
+        Arc::make_mut(&mut ask.job).task = task;
+        ask
+    };
+    let rerank = || asked(Task::rerank("a", ["b"]));
+    for (ask, fleet, said) in [
+        (ask(), bert("rerank"), "scores documents, and writes no text; ask it to rerank"),
+        (
+            asked(Task::embed(["a"])),
+            bert("rerank"),
+            "scores documents, and makes no vectors; ask it to rerank",
+        ),
+        (rerank(), bert("embed"), "makes vectors, and does not rerank"),
+    ] {
+        let error = rejected(place(&ask, &fleet));
+        assert_eq!((error.kind(), error.param()), (ErrorKind::Unsupported, Some("model")));
+        assert!(error.message().contains(said), "{error}");
+        assert!(error.redacted().message().contains(said), "{error}");
+    }
+    spawned(place(&rerank(), &bert("rerank")));
+}
+
+#[test]
 fn a_model_that_was_seen_to_take_more_than_its_files_say_is_reckoned_with_that() {
     let hive = || {
         with_model(

@@ -118,6 +118,7 @@ fn an_outline_is_all_that_a_replay_needs_of_a_request() {
     let mut record = completed(1_000, 1_000, 1_100);
     let outline = JobOutline {
         embed: false,
+        rerank: false,
         max_tokens: Some(7),
         deadline_ms: Some(60_000),
         prefix: [1, 2].into(),

@@ -343,6 +343,42 @@ class Queen:
         }
         return done(self._open.embed(model, all_texts, arguments))
 
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str,
+        priority: Literal["interactive", "batch"] = "interactive",
+        tenant: str | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> list[float]:
+        """Scores documents by their relevance to a query.
+
+        Args:
+            query: The query.
+            documents: The documents.
+            model: An alias or a reference of a reranker.
+            priority: `"batch"` if nobody waits for it.
+            tenant: The tenant whose job it is.
+            timeout: How long it may run, in seconds.
+            deadline: By when it must have ended, in seconds from now.
+
+        Returns:
+            A score for each document, in their order; a higher score is a more relevant document.
+
+        Raises:
+            Unsupported: The model is no reranker.
+        """
+        arguments: dict[str, Any] = {
+            "priority": priority,
+            "tenant": tenant,
+            "timeout": timeout,
+            "deadline": deadline,
+        }
+        return done(self._open.rerank(model, query, list(documents), arguments))
+
     def attach(self, job: str, *, after: int | None = None) -> Job:
         """Reads a job that was submitted elsewhere, or before.
 

@@ -107,7 +107,7 @@ class JobVectors(JobChange):
     """The vectors of an answer. They replace the stored ones.
 
     Attributes:
-        vectors: A vector for each input.
+        vectors: A vector for each input; for a rerank, one list of scores.
     """
 
     vectors: list[list[float]]

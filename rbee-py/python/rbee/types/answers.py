@@ -94,7 +94,7 @@ class JobAnswer:
         usage: The tokens.
         tokens: The ids of the tokens, if the engine reports them.
         logprobs: The log probabilities of the tokens, if the request asked for them.
-        vectors: The vectors of an embedding request, one for each text.
+        vectors: The vectors of an embedding request, one for each text; for a rerank, one list of scores.
         queue_wait: How long the job waited in the queue, in seconds.
         worker: The id of the worker that started it.
         content: The text without reasoning and calls.
@@ -192,11 +192,11 @@ class Token:
 
 @dataclass(frozen=True)
 class Vectors:
-    """The vectors of an embedding request.
+    """The vectors of an embedding request, or the scores of a rerank.
 
     Attributes:
         seq: The number of the event.
-        vectors: A vector for each text.
+        vectors: A vector for each text; for a rerank, one list with a score for each document.
     """
 
     seq: int | None

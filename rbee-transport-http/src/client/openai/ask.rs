@@ -17,6 +17,7 @@ pub(super) enum Ask<'a> {
     Chat(Generate<'a>),
     Text(Generate<'a>),
     Embed(Embed<'a>),
+    Rerank(Rerank<'a>),
 }
 
 #[derive(Debug, Serialize)]
@@ -96,6 +97,15 @@ pub(super) struct Embed<'a> {
     dimensions: Option<u32>,
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct Rerank<'a> {
+    model: &'a str,
+    query: &'a str,
+    documents: &'a [String],
+    /// Some servers send the documents back by default.
+    return_documents: bool,
+}
+
 impl<'a> Ask<'a> {
     pub(super) fn new(model: &'a str, job: &'a Job, extended: bool) -> Result<Self> {
         let (prompt, sampling) = match &job.task {
@@ -106,6 +116,14 @@ impl<'a> Ask<'a> {
                     input,
                     encoding_format: "float",
                     dimensions,
+                }));
+            }
+            Task::Rerank { query, documents } => {
+                return Ok(Self::Rerank(Rerank {
+                    model,
+                    query,
+                    documents,
+                    return_documents: false,
                 }));
             }
             Task::Generate { prompt, sampling } => (prompt, sampling),
@@ -161,6 +179,7 @@ impl<'a> Ask<'a> {
             Self::Chat(_) => "/chat/completions",
             Self::Text(_) => "/completions",
             Self::Embed(_) => "/embeddings",
+            Self::Rerank(_) => "/rerank",
         }
     }
 }
@@ -220,6 +239,17 @@ mod tests {
                 "model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true,
                 "stream_options": {"include_usage": true}, "temperature": 0.5, "top_p": 1.0, "seed": 0x7fff_ffff_u32,
                 "stop": ["\n"], "max_tokens": null,
+            })
+        );
+    }
+
+    #[test]
+    fn a_rerank_is_sent_as_vllm_and_llama_cpp_have_it() {
+        let task = serde_json::json!({"rerank": {"query": "q", "documents": ["a", "b"]}});
+        assert_eq!(
+            body(task, true).unwrap(),
+            serde_json::json!({
+                "model": "m", "query": "q", "documents": ["a", "b"], "return_documents": false,
             })
         );
     }

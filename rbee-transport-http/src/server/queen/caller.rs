@@ -24,10 +24,13 @@ pub(super) enum Caller {
 }
 
 /// The paths that a tenant may request.
-const OPEN: [&str; 13] = [
+const OPEN: [&str; 16] = [
     paths::CHAT,
     paths::COMPLETIONS,
     paths::EMBEDDINGS,
+    wire::rerank::RERANK,
+    wire::rerank::RERANK_V2,
+    wire::rerank::RERANK_PLAIN,
     paths::OPENAPI,
     wire::HEALTH,
     "/",

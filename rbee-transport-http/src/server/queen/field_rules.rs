@@ -118,7 +118,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::server::queen::{messages, ollama, openai, responses};
+    use crate::server::queen::{messages, ollama, openai, rerank, responses};
 
     /// Values that a rule accepts, and values that it refuses.
     fn examples(rule: Rule) -> (Vec<Value>, Vec<Value>) {
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn every_field_is_taken_if_it_requests_nothing_and_refused_by_its_name_if_it_requests_something()
      {
-        let openais = openai::TABLES.into_iter().chain(responses::TABLES);
+        let openais = openai::TABLES.into_iter().chain(responses::TABLES).chain(rerank::TABLES);
         for table in openais.chain(messages::TABLES).chain(ollama::TABLES) {
             for (index, (field, rule)) in table.iter().enumerate() {
                 assert!(table[..index].iter().all(|(other, _)| other != field), "{field} twice");

@@ -77,6 +77,9 @@ impl ErrorFormat {
         if path.starts_with("/api/") {
             return Self::Ollama;
         }
+        if [wire::rerank::RERANK_V2, wire::rerank::RERANK_PLAIN].contains(&path) {
+            return Self::OpenAi;
+        }
         let Some(rest) = path.strip_prefix("/v1/") else { return Self::Own };
         let group = rest.split('/').next().unwrap_or_default();
         match group {

@@ -54,13 +54,15 @@ impl FileFacts {
     }
 }
 
-/// What a model can do, in the words of Ollama's API.
+/// What a model can do, in the words of Ollama's API; it has none for `rerank`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Capability {
     /// It continues text.
     Completion,
     /// It makes vectors.
     Embedding,
+    /// It scores documents by their relevance to a query.
+    Rerank,
     /// It calls tools.
     Tools,
     /// Its answers can be made to follow a JSON schema.
@@ -76,6 +78,7 @@ impl Capability {
         match self {
             Self::Completion => "completion",
             Self::Embedding => "embedding",
+            Self::Rerank => "rerank",
             Self::Tools => "tools",
             Self::StructuredOutput => "structured_output",
             Self::Thinking => "thinking",
@@ -140,6 +143,7 @@ impl ModelFacts {
         let all = [
             (Capability::Completion, known.iter().any(|worker| worker.generate)),
             (Capability::Embedding, known.iter().any(|worker| worker.embed)),
+            (Capability::Rerank, known.iter().any(|worker| worker.rerank)),
             (Capability::Tools, known.iter().any(|worker| worker.answer.tools.is_some())),
             (Capability::StructuredOutput, known.iter().any(|worker| worker.grammar)),
             (Capability::Thinking, known.iter().any(|worker| worker.answer.reasoning.is_some())),
@@ -159,8 +163,10 @@ fn context_of(held: &ModelOnDisk) -> Option<u32> {
 /// What the files of a model describe. Other engines than rbee's own call no tools yet.
 fn of_files(held: &ModelOnDisk) -> Vec<Capability> {
     let Some(info) = &held.info else { return Vec::new() };
-    if info.task == ModelTask::Embed {
-        return vec![Capability::Embedding];
+    match info.task {
+        ModelTask::Embed => return vec![Capability::Embedding],
+        ModelTask::Rerank => return vec![Capability::Rerank],
+        ModelTask::Generate | ModelTask::Other => {}
     }
     let mut all = vec![Capability::Completion];
     if held.limits.cache.is_some() {

@@ -15,7 +15,7 @@ use utoipa::{
 
 use super::{
     batches, catalog, doctor, estimate, health, hives, jobs, logs, messages, ollama, openai,
-    policy, replays, responses, shutdown, tenants, workers,
+    policy, replays, rerank, responses, shutdown, tenants, workers,
 };
 use crate::server::response;
 
@@ -32,6 +32,7 @@ const TOKEN: &str = "token";
     ),
     paths(
         openai::chat, openai::completions, openai::embeddings, openai::models, openai::model,
+        rerank::rerank, rerank::rerank_v2, rerank::rerank_plain,
         batches::upload_file, batches::list_files, batches::show_file, batches::content, batches::delete_file,
         batches::create, batches::list, batches::show, batches::cancel,
         responses::create, responses::retrieve, responses::delete, responses::cancel, responses::input_items,
@@ -90,6 +91,7 @@ impl Modify for Closed {
             "ChatRequest",
             "CompletionRequest",
             "EmbeddingRequest",
+            "RerankRequest",
             "ResponseRequest",
             "JobRequest",
             "MessagesRequest",

@@ -45,8 +45,8 @@ pub struct Model {
     /// The longest prompt and answer together, in tokens, if known. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
-    /// What the model can do, as far as known: `completion`, `embedding`, `tools`, `structured_output`, `thinking`. Not
-    /// OpenAI's.
+    /// What the model can do, as far as known: `completion`, `embedding`, `rerank`, `tools`, `structured_output`,
+    /// `thinking`, `insert`. Not OpenAI's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
 }

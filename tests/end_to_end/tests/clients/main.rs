@@ -17,6 +17,8 @@ mod messages;
 #[cfg(target_os = "linux")]
 mod ollama;
 #[cfg(target_os = "linux")]
+mod rerank;
+#[cfg(target_os = "linux")]
 mod responses;
 #[cfg(target_os = "linux")]
 mod scripted;

@@ -151,7 +151,7 @@ fn selections(registry: &mut HelperRegistry) {
         |set: &mut Workers| narrow(set, Filter::Can(Capability::Gpu), "with_gpu()"),
     );
     registry.function(
-        on("with_capability", "with_capability(name) -> workers", "Those that have this capability: `generate` (text), `embed` (vectors), `resume` (continue a stream that another worker began), or `gpu` (run on a GPU).", "workers.with_capability(\"embed\").count()"),
+        on("with_capability", "with_capability(name) -> workers", "Those that have this capability: `generate` (text), `embed` (vectors), `rerank` (scores of documents), `resume` (continue a stream that another worker began), or `gpu` (run on a GPU).", "workers.with_capability(\"embed\").count()"),
         |set: &mut Workers, name: &str| {
             let capability = Capability::named(name).ok_or_else(|| {
                 let names = Capability::NAMES.join(", ");

@@ -159,7 +159,7 @@ pub(in crate::server::queen) async fn show(
         capabilities: facts
             .capabilities
             .into_iter()
-            .filter(|capability| *capability != Capability::StructuredOutput)
+            .filter(|name| !matches!(name, Capability::StructuredOutput | Capability::Rerank))
             .map(|capability| capability.as_str().into())
             .collect(),
         modified_at: rfc3339(shared.began_at),
@@ -312,6 +312,7 @@ fn capability(info: &ModelInfo) -> Option<Capability> {
     match info.task {
         ModelTask::Generate => Some(Capability::Completion),
         ModelTask::Embed => Some(Capability::Embedding),
+        ModelTask::Rerank => Some(Capability::Rerank),
         ModelTask::Other => None,
     }
 }

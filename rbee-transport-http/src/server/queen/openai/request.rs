@@ -87,7 +87,7 @@ impl Ask {
         let logprobs = terms.sampling.logprobs.is_some();
         let tools = prompts.first().and_then(|request| match request.task() {
             Task::Generate { prompt: Prompt::Chat(chat), .. } => Some(chat.callable()),
-            Task::Generate { .. } | Task::Embed { .. } => None,
+            Task::Generate { .. } | Task::Embed { .. } | Task::Rerank { .. } => None,
         });
         let requests = prompts
             .into_iter()

@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn chat_of(task: &Task) -> Option<(&Chat, &Sampling)> {
     match task {
         Task::Generate { prompt: Prompt::Chat(chat), sampling } => Some((chat, sampling)),
-        Task::Generate { .. } | Task::Embed { .. } => None,
+        Task::Generate { .. } | Task::Embed { .. } | Task::Rerank { .. } => None,
     }
 }
 
