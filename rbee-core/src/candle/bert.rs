@@ -346,8 +346,8 @@ impl fmt::Debug for Bert {
 }
 
 impl Bert {
-    /// The vectors of all tokens, as [`Encoder::encode`] gives them. `types` has the type of each token; all are 0
-    /// without it.
+    /// The vectors of all tokens, as [`Encoder::encode`] gives them. `types` has the types of the first tokens of each
+    /// text; all others are 0.
     pub(super) fn hidden(
         &self,
         texts: &[&[u32]],

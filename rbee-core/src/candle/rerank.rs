@@ -60,7 +60,7 @@ impl Reranker {
         let mut checkpoint = Checkpoint::open(dir, file.as_deref())?;
         let parts = config.check(&checkpoint)?;
         let codec = Codec::load(dir, config.vocab, "")?;
-        check_types(&codec, &config, loading)?;
+        check_template(&codec, &config, loading)?;
         let device = bert::open_for(loading, &parts)?;
         let (tensors, memory_bytes) =
             loading.read(&mut checkpoint, &parts, bert::DTYPE, &device)?;
@@ -144,18 +144,31 @@ impl Reranker {
     }
 }
 
-/// Checks that the model knows the types that its tokenizer gives to the texts of a pair.
-fn check_types(codec: &Codec, config: &BertConfig, loading: &Loading<'_>) -> Loaded<()> {
-    let most = codec
-        .half("a")
-        .and_then(|half| codec.pair(&half, half.clone()))
-        .map_or(0, |pair| pair.types.into_iter().max().unwrap_or(0));
+/// Checks that the tokenizer separates the texts of a pair, has each of them once, and gives them types that the model
+/// knows.
+fn check_template(codec: &Codec, config: &BertConfig, loading: &Loading<'_>) -> Loaded<()> {
+    let path = loading.dir.join("tokenizer.json");
+    let defect = |what: String| Err(LoadFault::defect(&path, what));
+    let halves =
+        codec.half("a").and_then(|half| Ok((half.len(), codec.pair(&half, half.clone())?)));
+    let (length, pair) = match halves {
+        Ok(halves) => halves,
+        Err(error) => return defect(format!("cannot encode a pair of texts: {}", error.message())),
+    };
+    let added = codec.added_to_pair();
+    if added == 0 || pair.ids.len() != 2 * length + added {
+        return defect(
+            "post_processor has a template for pairs that does not separate the texts, or does not have each of them \
+             once; allowed is one like that of BERT"
+                .into(),
+        );
+    }
+    let most = pair.types.into_iter().max().unwrap_or(0);
     if config.family == bert::Family::Bert && most as usize >= config.types {
-        let what = format!(
+        return defect(format!(
             "gives a text of a pair the type {most}; by config.json allowed are 0 to {}",
             config.types - 1
-        );
-        return Err(LoadFault::defect(&loading.dir.join("tokenizer.json"), what));
+        ));
     }
     Ok(())
 }

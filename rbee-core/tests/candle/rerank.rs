@@ -283,6 +283,17 @@ async fn a_head_that_does_not_fit_is_refused_by_its_tensor() {
     let types = load(types.path()).await.expect_err("must be refused");
     assert_eq!(types.kind(), ErrorKind::ModelIncompatible, "{types}");
     assert!(types.message().contains("the type 2; by config.json allowed are 0 to 1"), "{types}");
+    let twice = changed(ROBERTA, "tokenizer.json", |it| {
+        let pair = it["post_processor"]["pair"].as_array_mut().unwrap();
+        let text = pair.iter().find(|part| part.get("Sequence").is_some()).unwrap().clone();
+        pair.push(text);
+    });
+    let none = changed(ROBERTA, "tokenizer.json", |it| it["post_processor"] = Value::Null);
+    for dir in [twice, none] {
+        let error = load(dir.path()).await.expect_err("must be refused");
+        assert_eq!(error.kind(), ErrorKind::ModelIncompatible);
+        assert!(error.message().contains("post_processor has a template for pairs"), "{error}");
+    }
     let dense = changed(BERT, "modules.json", |list| {
         *list = json!([{"type": "sentence_transformers.models.Dense", "path": "1_Dense"}]);
     });

@@ -28,7 +28,7 @@ impl Half {
 pub(in crate::candle) struct Pair {
     /// The tokens, with those that separate the texts.
     pub(in crate::candle) ids: Vec<u32>,
-    /// For each token, the number of the text that it belongs to.
+    /// For each token, the number of the text that it belongs to; empty if all are 0.
     pub(in crate::candle) types: Vec<u32>,
 }
 
@@ -55,6 +55,10 @@ impl Codec {
             .post_process(first.0.clone(), Some(second), true)
             .map_err(|cause| self.unencodable(&cause))?;
         self.check_vocab(joined.get_ids())?;
-        Ok(Pair { ids: joined.get_ids().to_vec(), types: joined.get_type_ids().to_vec() })
+        let mut types = joined.get_type_ids().to_vec();
+        if types.iter().all(|number| *number == 0) {
+            types = Vec::new();
+        }
+        Ok(Pair { ids: joined.get_ids().to_vec(), types })
     }
 }
