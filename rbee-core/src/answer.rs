@@ -140,6 +140,9 @@ pub struct AnswerOptions {
     /// [`Pythonic`](ToolFormat::Pythonic) need them to tell a call from other text. The other formats have tags and
     /// also give out calls of tools that do not exist.
     pub tools: Vec<String>,
+    /// True if calls are looked for only at the beginning of the text after the reasoning: if it begins with anything
+    /// else than whitespace or a call, all of it is content.
+    pub calls_alone: bool,
 }
 
 /// The next part of an answer.
@@ -178,6 +181,8 @@ pub struct AnswerParser {
     reasoning: Reasoning,
     answer: CallParser,
     calls: u32,
+    /// Only the beginning of the answer can be a call, and it is not decided yet.
+    may_be_content: bool,
 }
 
 /// The tags around calls and reasoning.
@@ -212,6 +217,21 @@ impl CallParser {
         }
     }
 
+    /// Takes text until it is decided whether it begins with a call; else it is all content. Returns what is left.
+    fn push_beginning<'t>(&mut self, text: &'t str, out: &mut Output<'_>) -> &'t str {
+        for (at, c) in text.char_indices() {
+            self.push(c.encode_utf8(&mut [0; 4]), out);
+            if out.has_calls() {
+                return &text[at + c.len_utf8()..];
+            }
+            if out.has_text() {
+                std::mem::replace(self, Self::Plain).finish(out);
+                return &text[at + c.len_utf8()..];
+            }
+        }
+        ""
+    }
+
     fn finish(self, out: &mut Output<'_>) {
         match self {
             Self::Plain => {}
@@ -233,15 +253,25 @@ impl AnswerParser {
             Some(ToolFormat::Mistral) => CallParser::Mistral(Mistral::default()),
             Some(ToolFormat::Pythonic) => CallParser::Pythonic(Pythonic::new(options.tools)),
         };
-        Self { reasoning: Reasoning::new(options.reasoning), answer, calls: 0 }
+        Self {
+            reasoning: Reasoning::new(options.reasoning),
+            answer,
+            calls: 0,
+            may_be_content: options.calls_alone,
+        }
     }
 
     /// Takes the next text and appends what is decided now to `out`.
     pub fn push(&mut self, text: &str, out: &mut Vec<Delta>) {
         let mut out = Output::new(out, &mut self.calls);
         let (held, rest) = self.reasoning.push(text, &mut out);
-        self.answer.push(&held, &mut out);
-        self.answer.push(rest, &mut out);
+        for text in [&*held, rest] {
+            let is_decided = !self.may_be_content;
+            let rest = if is_decided { text } else { self.answer.push_beginning(text, &mut out) };
+            // What is left of it comes after the beginning.
+            self.may_be_content &= rest.is_empty();
+            self.answer.push(rest, &mut out);
+        }
     }
 
     /// The text has ended: appends the text that is still held back to `out`. Text that is pushed later is content.

@@ -126,6 +126,8 @@ pub enum Output {
         finish: Finish,
         /// Token counts.
         usage: Usage,
+        /// The stop text that ended the answer, if one did and the worker reports it. It is no part of the text.
+        stop_text: Option<Box<str>>,
     },
 }
 
@@ -164,6 +166,8 @@ pub enum EventKind {
         finish: Finish,
         /// Token counts.
         usage: Usage,
+        /// The stop text that ended the answer, if one did and the worker reports it. It is no part of the text.
+        stop_text: Option<Box<str>>,
     },
     /// The job failed or was cancelled. Nothing follows.
     Error(Error),
@@ -200,6 +204,8 @@ pub enum EventRef<'a> {
         finish: Finish,
         /// Token counts.
         usage: Usage,
+        /// The stop text that ended the answer, if one did and the worker reports it. It is no part of the text.
+        stop_text: Option<&'a str>,
     },
     /// The job failed or was cancelled. Nothing follows.
     Error(&'a Error),
@@ -221,7 +227,9 @@ impl EventRef<'_> {
             }
             Self::Vectors(vectors) => EventKind::Vectors(vectors.clone()),
             Self::Metrics(metrics) => EventKind::Metrics(metrics),
-            Self::End { finish, usage } => EventKind::End { finish, usage },
+            Self::End { finish, usage, stop_text } => {
+                EventKind::End { finish, usage, stop_text: stop_text.map(Box::from) }
+            }
             Self::Error(error) => EventKind::Error(error.clone()),
         }
     }
@@ -236,7 +244,9 @@ impl<'a> From<&'a EventKind> for EventRef<'a> {
             }
             EventKind::Vectors(vectors) => Self::Vectors(vectors),
             EventKind::Metrics(metrics) => Self::Metrics(*metrics),
-            EventKind::End { finish, usage } => Self::End { finish: *finish, usage: *usage },
+            EventKind::End { finish, usage, stop_text } => {
+                Self::End { finish: *finish, usage: *usage, stop_text: stop_text.as_deref() }
+            }
             EventKind::Error(error) => Self::Error(error),
         }
     }
@@ -263,9 +273,24 @@ pub enum Outcome {
         finish: Finish,
         /// Token counts.
         usage: Usage,
+        /// The stop text that ended the answer, if one did and the worker reports it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_text: Option<Box<str>>,
     },
     /// Ended with an error.
     Failed(Error),
     /// Cancelled by the client, or because the client disconnected.
     Cancelled,
+}
+
+impl Outcome {
+    /// The same without text of the answer.
+    pub(crate) fn without_text(self) -> Self {
+        match self {
+            Self::Complete { finish, usage, .. } => {
+                Self::Complete { finish, usage, stop_text: None }
+            }
+            other => other,
+        }
+    }
 }

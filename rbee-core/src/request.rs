@@ -11,6 +11,7 @@ use crate::{
     prefix::prefix_keys,
     priority::Priority,
     settings::{KeepRequests, Settings},
+    time::WallTime,
 };
 
 pub use crate::{
@@ -43,6 +44,7 @@ pub struct Request {
     tenant: Option<TenantId>,
     timeout: Option<Duration>,
     deadline: Option<Duration>,
+    end_by: Option<WallTime>,
     detached: bool,
     stored: bool,
     metadata: Option<Arc<str>>,
@@ -63,6 +65,7 @@ impl Request {
             tenant: None,
             timeout: None,
             deadline: None,
+            end_by: None,
             detached: false,
             stored: false,
             metadata: None,
@@ -250,6 +253,14 @@ impl Request {
         self
     }
 
+    /// The time by which everything must have ended, by this machine's clock. With a [`deadline`](Self::deadline) too,
+    /// the earlier of the two counts. It is a part of what an [idempotency key](Self::idempotency_key) stands for, which a
+    /// `deadline` that is computed anew each time is not.
+    pub fn end_by(mut self, time: WallTime) -> Self {
+        self.end_by = Some(time);
+        self
+    }
+
     /// Whether somebody reads the answer while it is generated; true by default. Otherwise a worker may send several
     /// tokens together: the answer costs less, and its events come in groups.
     pub fn streamed(mut self, streamed: bool) -> Self {
@@ -331,9 +342,11 @@ impl Request {
                 sampling.validate()?;
                 if let Prompt::Chat(chat) = prompt {
                     chat.validate()?;
-                    if sampling.grammar.is_some() && chat.can_call() {
-                        let message = "response_format cannot be used together with tools; leave out one of them, or \
-                                       set tool_choice to \"none\"";
+                    let is_text =
+                        matches!(&sampling.grammar, Some(Grammar::Regex(_) | Grammar::Lark(_)));
+                    if is_text && chat.can_call() {
+                        let message = "response_format can only be a JSON object or a JSON schema together with tools; \
+                                       leave out one of them, or set tool_choice to \"none\"";
                         return Err(invalid(message.into()).with_param("response_format"));
                     }
                 }
@@ -388,7 +401,9 @@ impl Request {
             ))
             .with_param("timeout"));
         }
-        if self.deadline.is_some_and(|deadline| deadline.is_zero()) {
+        let left = self.end_by.map(|end| end - WallTime::now());
+        let deadline = self.deadline.into_iter().chain(left).min();
+        if deadline.is_some_and(|deadline| deadline.is_zero()) {
             return Err(Error::for_client(
                 ErrorKind::DeadlineExceeded,
                 "deadline is 0s; the job cannot be done by then",
@@ -398,9 +413,12 @@ impl Request {
             Some(key) => {
                 let terms = (self.priority, timeout, self.deadline, self.detached);
                 let asked = (&model, &self.task, self.seed, terms);
-                Some(match self.idempotency_part {
-                    None => Idempotency::new(key, 0, &asked)?,
-                    Some((part, count)) => Idempotency::new(key, part, &(asked, count))?,
+                let part = self.idempotency_part.map_or(0, |(part, _)| part);
+                let count = self.idempotency_part.map(|(_, count)| count);
+                Some(match (count, self.end_by) {
+                    (None, None) => Idempotency::new(key, part, &asked)?,
+                    (Some(count), None) => Idempotency::new(key, part, &(asked, count))?,
+                    (count, Some(end)) => Idempotency::new(key, part, &(asked, count, end))?,
                 })
             }
             None => None,
@@ -414,7 +432,7 @@ impl Request {
             task: self.task,
             seed: self.seed.unwrap_or(fresh_seed),
             timeout,
-            deadline: self.deadline,
+            deadline,
             detached: self.detached,
             stored: self.stored && settings.keep_requests != KeepRequests::Never,
             metadata: self.metadata,

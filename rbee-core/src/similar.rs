@@ -50,6 +50,21 @@ pub fn names<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&
     near.into_iter().take(MOST).map(|(_, name)| name).collect()
 }
 
+/// The known names, the most similar to this one first.
+pub fn by_similarity<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let lower = letters(given);
+    let mut all: Vec<_> = known
+        .into_iter()
+        .map(|name| {
+            let other = letters(name);
+            let longest = lower.len().max(other.len()).max(1) as f64;
+            (distance(&lower, &other) as f64 / longest, name)
+        })
+        .collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
+    all.into_iter().map(|(_, name)| name).collect()
+}
+
 fn letters(name: &str) -> Vec<char> {
     name.to_lowercase().chars().collect()
 }
@@ -117,6 +132,15 @@ mod tests {
             assert_ne!(nearest(name, known), Some(name));
             assert!(!names(name, known).contains(&name));
         }
+    }
+
+    #[test]
+    fn all_names_are_there_with_the_most_similar_first() {
+        assert_eq!(
+            by_similarity("wasp", ["bee", "Wasps", "ant", "hornet"]),
+            ["Wasps", "ant", "bee", "hornet"]
+        );
+        assert_eq!(by_similarity("bee", []), [""; 0]);
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub struct Sampling {
     pub stop: Vec<String>,
     /// The longest answer, in tokens; `None`: as long as the model's context allows.
     pub max_tokens: Option<u32>,
-    /// What the answer must look like. An answer of maximum length may be only the beginning of that.
+    /// What the answer must look like. An answer of maximum length may be only the beginning of that. If the model may call
+    /// tools, the answer is either calls or this, which then is JSON; if it must call one, it is calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grammar: Option<Grammar>,
 }

@@ -98,7 +98,11 @@ impl Capabilities {
     /// The syntax of the answer to this task.
     pub(crate) fn answer_of(&self, task: &Task) -> AnswerFormat {
         match task {
-            Task::Generate { prompt, .. } => self.answer_to(prompt),
+            Task::Generate { prompt, sampling } => {
+                let can_call = matches!(prompt, Prompt::Chat(chat) if chat.can_call());
+                let calls_alone = can_call && sampling.grammar.is_some();
+                AnswerFormat { calls_alone, ..self.answer_to(prompt) }
+            }
             Task::Embed { .. } | Task::Rerank { .. } => self.answer,
         }
     }
@@ -273,7 +277,7 @@ pub type OutputStream = BoxStream<'static, Result<Output>>;
 ///         let usage = Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() };
 ///         Ok(Box::pin(futures_util::stream::iter([
 ///             Ok(Output::Token { id: None, text: "hello".into(), logprobs: None }),
-///             Ok(Output::End { finish: Finish::Stop, usage }),
+///             Ok(Output::End { finish: Finish::Stop, usage, stop_text: None }),
 ///         ])))
 ///     }
 ///     async fn health(&self) -> Result<WorkerHealth> {
@@ -341,7 +345,7 @@ mod tests {
     #[test]
     fn the_syntax_of_an_answer_follows_the_switch_for_thinking() {
         let capabilities = |thinking| Capabilities {
-            answer: AnswerFormat { reasoning: Some(Thinking), tools: None },
+            answer: AnswerFormat { reasoning: Some(Thinking), ..AnswerFormat::default() },
             thinking,
             ..Capabilities::default()
         };

@@ -139,6 +139,7 @@ fn answer(py: Python<'_>, (answer, parsed): (Answer, ParsedAnswer)) -> PyResult<
         parsed.content,
         parsed.reasoning,
         calls,
+        answer.stop_text.as_deref(),
     );
     object(py, "JobAnswer", values).map(Bound::unbind)
 }
@@ -172,8 +173,8 @@ pub(crate) fn event(py: Python<'_>, event: &JobEvent) -> PyResult<Py<PyAny>> {
             let prefill = metrics.prefill.as_secs_f64();
             object(py, "Metrics", (seq, metrics.prompt_tokens, prefill, metrics.cached_tokens))
         }
-        EventKind::End { finish, usage: counted } => {
-            object(py, "End", (seq, finish.as_str(), usage(py, *counted)?))
+        EventKind::End { finish, usage: counted, stop_text } => {
+            object(py, "End", (seq, finish.as_str(), usage(py, *counted)?, stop_text.as_deref()))
         }
         EventKind::Error(error) => return Err(to_python(py, error)),
     };

@@ -52,7 +52,8 @@ pub(crate) fn read(value: &Bound<'_, PyAny>, count: &mut u32) -> PyResult<Output
                     return Err(PyTypeError::new_err(message));
                 }
             };
-            Output::End { finish, usage }
+            let stop_text: Option<String> = value.getattr("stop_text")?.extract()?;
+            Output::End { finish, usage, stop_text: stop_text.map(Into::into) }
         }
         _ => {
             let message = format!(
@@ -65,7 +66,7 @@ pub(crate) fn read(value: &Bound<'_, PyAny>, count: &mut u32) -> PyResult<Output
 
 /// The end of a generator that gives none itself.
 pub(crate) fn end(count: u32) -> Output {
-    Output::End { finish: Finish::Stop, usage: counted(count) }
+    Output::End { finish: Finish::Stop, usage: counted(count), stop_text: None }
 }
 
 fn read_logprobs(value: &Bound<'_, PyAny>) -> PyResult<Logprobs> {

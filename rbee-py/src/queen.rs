@@ -197,7 +197,8 @@ impl QueenCore {
         Ok(Pending::new(async move { queen.shutdown(grace).await }))
     }
 
-    #[pyo3(signature = (host, port, token=None, allow_origins=Vec::new(), allow_hosts=Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "each is an argument in Python")]
+    #[pyo3(signature = (host, port, token=None, allow_origins=Vec::new(), allow_hosts=Vec::new(), batches=None))]
     fn serve(
         &self,
         py: Python<'_>,
@@ -206,8 +207,10 @@ impl QueenCore {
         token: Option<&str>,
         allow_origins: Vec<String>,
         allow_hosts: Vec<String>,
+        batches: Option<PathBuf>,
     ) -> PyResult<Pending> {
-        Serving::start(py, self.queen()?, host, port, token, &allow_origins, &allow_hosts)
+        let queen = self.queen()?;
+        Serving::start(py, queen, host, port, token, &allow_origins, &allow_hosts, batches)
     }
 
     fn metrics(&self) -> PyResult<Pending> {

@@ -72,6 +72,8 @@ pub(crate) struct Answer {
     /// The syntax of its parts.
     format: AnswerFormat,
     pub(crate) end: Option<Result<(Finish, Usage), Error>>,
+    /// The stop text that ended it.
+    pub(crate) stop_text: Option<Box<str>>,
 }
 
 impl Answer {
@@ -89,7 +91,10 @@ impl Answer {
             }
             EventRef::Vectors(vectors) => self.vectors = vectors.clone(),
             EventRef::Metrics(_) => {}
-            EventRef::End { finish, usage } => self.end = Some(Ok((finish, usage))),
+            EventRef::End { finish, usage, stop_text } => {
+                self.end = Some(Ok((finish, usage)));
+                self.stop_text = stop_text.map(Box::from);
+            }
             EventRef::Error(error) => self.end = Some(Err(error.clone())),
         }
     }

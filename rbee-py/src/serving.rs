@@ -1,6 +1,7 @@
 //! The HTTP API of a queen, served from this process: [`Serving`].
 
 use std::{
+    path::PathBuf,
     sync::{Mutex, Once, PoisonError},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use rbee_core::{Error, Queen};
 use rbee_transport_http::{
     Token,
-    server::{AllowedHost, AllowedOrigin, ListenHost, Metrics, QueenServer, Server},
+    server::{AllowedHost, AllowedOrigin, BatchLimits, ListenHost, Metrics, QueenServer, Server},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    #[expect(clippy::too_many_arguments, reason = "each is an argument in Python")]
     pub(crate) fn start(
         py: Python<'_>,
         queen: Queen,
@@ -39,6 +41,7 @@ impl Serving {
         token: Option<&str>,
         allow_origins: &[String],
         allow_hosts: &[String],
+        batches: Option<PathBuf>,
     ) -> PyResult<Pending> {
         let host = parsed::<ListenHost>(py, host)?;
         let token = token.map(|token| parsed::<Token>(py, token)).transpose()?;
@@ -68,6 +71,9 @@ impl Serving {
             }
             for host in hosts {
                 api = api.with_allowed_host(host);
+            }
+            if let Some(directory) = batches {
+                api = api.with_batches(directory, BatchLimits::default())?;
             }
             api = api.with_metrics(Metrics::install()?.renderer());
             let task = tokio::spawn(server.run(api.router(), stop.clone(), GRACE));

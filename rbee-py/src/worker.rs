@@ -138,6 +138,7 @@ impl PyWorker {
         able.answer = AnswerFormat {
             tools: tools.map(|format| of_tools(&format)).transpose()?,
             reasoning: reasoning.map(|format| of_reasoning(&format)).transpose()?,
+            ..AnswerFormat::default()
         };
         let numerics: Option<String> = attribute!("numerics", None);
         if let Some(numerics) = numerics {

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -155,6 +156,38 @@ def test_the_http_api_is_that_of_openai_and_needs_its_token(queen: rbee.Queen) -
         urllib.request.urlopen(request, timeout=5)
     metrics = queen.metrics()
     assert metrics['rbee_jobs_total{outcome="complete",code=""}'] >= 1
+
+
+def test_batches_of_requests_run_if_the_server_has_a_directory_for_them(queen: rbee.Queen, tmp_path: Path) -> None:
+    body = {"model": "bee-tiny", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}
+    line = json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    edge = "edge-of-the-form"
+    parts = (
+        f'--{edge}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+        f'--{edge}\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n{line}\n\r\n--{edge}--\r\n'
+    )
+
+    def ask(url: str, data: bytes | None = None, kind: str = "application/json") -> dict[str, Any]:
+        request = urllib.request.Request(url, data, {"Content-Type": kind})
+        return cast("dict[str, Any]", json.load(urllib.request.urlopen(request, timeout=30)))
+
+    with queen.serve() as server, pytest.raises(urllib.error.HTTPError) as refused:
+        ask(f"{server.url}/v1/batches")
+    assert refused.value.code == 400
+    with queen.serve(batches=tmp_path / "batches") as server:
+        form = f"multipart/form-data; boundary={edge}"
+        file = ask(f"{server.url}/v1/files", parts.encode(), form)
+        wanted = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = ask(f"{server.url}/v1/batches", json.dumps(wanted).encode())
+        until = time.monotonic() + 60
+        while batch["status"] not in ("completed", "failed") and time.monotonic() < until:
+            time.sleep(0.05)
+            batch = ask(f"{server.url}/v1/batches/{batch['id']}")
+        assert batch["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+        with pytest.raises(rbee.Conflict):
+            queen.serve(batches=tmp_path / "batches")
+    with queen.serve(batches=tmp_path / "batches") as server:
+        assert ask(f"{server.url}/v1/batches/{batch['id']}")["status"] == "completed"
 
 
 class Chosen:

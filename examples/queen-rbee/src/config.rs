@@ -5,6 +5,7 @@
 //! start, with the key, its source, the value and what is allowed.
 
 mod arguments;
+mod batch_limits;
 mod check;
 mod default;
 mod hives;
@@ -35,6 +36,7 @@ use rbee_transport_http::{
 use serde::{Deserialize, Serialize};
 
 pub use arguments::{Action, Arguments};
+pub use batch_limits::BatchKeys;
 pub use default::default_data_dir;
 pub use hives::HiveEntry;
 pub use rbee_transport_http::server::{ByteSize, HumanDuration};
@@ -292,6 +294,10 @@ pub struct Config {
     /// used ones are removed
     #[arg(long, value_name = "SIZE")]
     pub tenant_models_budget: Option<ByteSize>,
+    /// The limits on files and batches of requests: file_bytes, tenant_files, tenant_bytes, free_bytes, tenant_uploads,
+    /// lines_in_flight, tenant_active, tenant_batches, retention
+    #[arg(long, value_name = "{LIMIT: VALUE, …}")]
+    pub batch_limits: Yaml<Checked<BatchKeys>>,
     /// The tenants, with their limits; their keys are issued with the keeper
     #[arg(long, value_name = "{NAME: {LIMIT: NUMBER, …}, …}")]
     pub tenants: Yaml<BTreeMap<TenantId, Checked<TenantLimits>>>,

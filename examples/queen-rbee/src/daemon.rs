@@ -12,7 +12,7 @@ use rbee_transport_http::{
     LocalHive, ProcessHive, Program,
     client::Endpoint,
     dial::Tcp,
-    server::{BatchLimits, LogRing, QueenServer, Server, TlsFiles, raise_file_limit},
+    server::{LogRing, QueenServer, Server, TlsFiles, raise_file_limit},
     wire::{self, queen::ShutdownOrder},
 };
 use tokio::task::JoinHandle;
@@ -193,7 +193,7 @@ pub async fn start(config: Config, logs: Option<LogRing>) -> Result<Running> {
     }
 
     let mut api = QueenServer::new(queen.clone()).with_connector(fleet).stop(draining.clone());
-    api = api.with_batches(home.join("batches"), BatchLimits::default())?;
+    api = api.with_batches(home.join("batches"), config.batch_limits.limits())?;
     let ordered = Ordered::default();
     let orders = ordered.clone();
     api = api.with_shutdown(Arc::new(move |order| orders.take(order)));

@@ -27,8 +27,8 @@ mod worker;
 
 pub use bundled::{NAME as BUNDLED_MODEL, set_directory as set_bundled_model};
 pub use config::{
-    Action, Arguments, ByteSize, Checked, Config, Embedded, HiveEntry, HumanDuration, List, Loaded,
-    Origin, Sources, Yaml, default_data_dir,
+    Action, Arguments, BatchKeys, ByteSize, Checked, Config, Embedded, HiveEntry, HumanDuration,
+    List, Loaded, Origin, Sources, Yaml, default_data_dir,
 };
 pub use daemon::{Running, start};
 pub use hive_url::HiveUrl;

@@ -15,6 +15,10 @@ pub struct AnswerFormat {
     /// That of reasoning; `None`: its answers have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<ReasoningFormat>,
+    /// True if an answer is either calls or other text, and never both: text after the reasoning that does not begin
+    /// with a call has none. So it is with tools and a [`Grammar`](crate::request::Grammar).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub calls_alone: bool,
 }
 
 /// The syntax in which a model writes its reasoning.
@@ -56,6 +60,7 @@ impl AnswerFormat {
         AnswerOptions {
             format: self.tools.filter(|_| !tools.is_empty()),
             reasoning: self.reasoning.map(ReasoningFormat::tags),
+            calls_alone: self.calls_alone,
             tools,
         }
     }

@@ -68,6 +68,18 @@ impl<'a> Output<'a> {
         self.deltas.push(Delta::CallEnd { index });
     }
 
+    /// True if a call has begun.
+    pub(super) fn has_calls(&self) -> bool {
+        *self.calls > 0
+    }
+
+    /// True if content of this step is more than whitespace.
+    pub(super) fn has_text(&self) -> bool {
+        self.deltas[self.start..].iter().any(
+            |delta| matches!(delta, Delta::Content(text) if !text.trim_ascii_start().is_empty()),
+        )
+    }
+
     fn index(&self) -> u32 {
         self.calls.saturating_sub(1)
     }

@@ -1,3 +1,4 @@
+mod alone;
 mod cutting;
 mod hermes;
 mod limits;
@@ -14,7 +15,7 @@ const TOOLS: [&str; 4] = ["get_weather", "f", "g", "get-time"];
 
 fn options(format: impl Into<Option<ToolFormat>>) -> AnswerOptions {
     let tools = TOOLS.map(str::to_owned).to_vec();
-    AnswerOptions { format: format.into(), reasoning: None, tools }
+    AnswerOptions { format: format.into(), tools, ..AnswerOptions::default() }
 }
 
 fn thinking(format: impl Into<Option<ToolFormat>>, starts_inside: bool) -> AnswerOptions {

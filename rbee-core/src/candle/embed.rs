@@ -206,7 +206,7 @@ impl Embedder {
             return Ok(None);
         }
         let usage = Usage { prompt_tokens: plan.tokens, ..Usage::default() };
-        Ok(Some(Output::End { finish: Finish::Stop, usage }))
+        Ok(Some(Output::End { finish: Finish::Stop, usage, stop_text: None }))
     }
 
     /// One vector for each text of a batch.

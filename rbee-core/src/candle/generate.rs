@@ -128,7 +128,10 @@ impl Plan {
         let Resume { tokens: done, text_bytes } = &self.resume;
         let mut text = Detokenizer::new(codec, &self.sampling.stop, self.sampling.min_tokens);
         let ends = |token: &u32| vocabulary.ends(*token);
-        let end = |finish| Some(Output::End { finish, usage: self.usage(done.len()) });
+        let end = |text: &Detokenizer, finish| {
+            let stop_text = text.stop_text().map(Box::from);
+            Some(Output::End { finish, usage: self.usage(done.len()), stop_text })
+        };
 
         if let Some(at) = done.iter().position(ends).filter(|at| at + 1 < done.len()) {
             let message = format!(
@@ -140,12 +143,13 @@ impl Plan {
         let misfit = |cause: ResumeFault| invalid(format!("resume has {cause}")).with_source(cause);
         text.replay(codec, done).map_err(misfit)?;
         if text.stopped() || done.last().is_some_and(ends) {
-            return Ok((text, end(Finish::Stop)));
+            let end = end(&text, Finish::Stop);
+            return Ok((text, end));
         }
         if done.len() == self.limit {
             text.finish(codec);
-            let finish = last_word(&text);
-            return Ok((text, end(finish)));
+            let end = end(&text, last_word(&text));
+            return Ok((text, end));
         }
         text.said(*text_bytes).map_err(misfit)?;
         Ok((text, None))
@@ -272,7 +276,11 @@ impl Generation {
         };
         Ok(Next {
             token: Output::Token { id: Some(token), text: chunk.into(), logprobs },
-            end: finish.map(|finish| Output::End { finish, usage }),
+            end: finish.map(|finish| Output::End {
+                finish,
+                usage,
+                stop_text: self.text.stop_text().map(Box::from),
+            }),
         })
     }
 }

@@ -78,6 +78,9 @@ pub(in crate::candle) struct StructuralTags {
     pub(in crate::candle) parallel: bool,
     /// The text between two tags, if they are `required` and `parallel`. It may be empty.
     pub(in crate::candle) separator: String,
+    /// The schema of an answer without tags, if they are `required`: the answer is then either tags or a value of this
+    /// schema. No value may begin with a tag.
+    pub(in crate::candle) otherwise: Option<String>,
 }
 
 /// One beginning, and what follows it.

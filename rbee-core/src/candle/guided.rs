@@ -45,14 +45,17 @@ impl Guides {
             Prompt::Chat(chat) => Some(chat),
             Prompt::Text(_) | Prompt::Raw(_) | Prompt::Infill { .. } => None,
         };
-        let (guide, param, is_needed) = match (&sampling.grammar, chat) {
-            (Some(grammar), _) => (of_grammar(grammar), "response_format", true),
-            (None, Some(chat)) if chat.can_call() => {
-                let is_needed = chat.requires_call();
-                let Some(guide) = of_tools(chat, format.tools, is_needed)? else { return Ok(None) };
-                (guide, if is_needed { "tool_choice" } else { "tools" }, is_needed)
+        let calls =
+            chat.filter(|chat| chat.can_call()).map(|chat| (chat, calls_of(chat, sampling)));
+        let (guide, param, is_needed) = match (&sampling.grammar, calls) {
+            (_, Some((chat, calls))) => {
+                let param = calls.param();
+                let is_needed = !matches!(calls, Calls::Optional);
+                let Some(guide) = of_tools(chat, format.tools, calls)? else { return Ok(None) };
+                (guide, param, is_needed)
             }
-            (None, _) => return Ok(None),
+            (Some(grammar), None) => (of_grammar(grammar), "response_format", true),
+            (None, None) => return Ok(None),
         };
         let factory = self.factory.get_or_init(|| {
             let table = TokenTable::of(&vocabulary.codec, vocabulary.size)?;
@@ -114,20 +117,75 @@ fn of_grammar(grammar: &Grammar) -> Guide {
     }
 }
 
+/// Which calls an answer has.
+enum Calls {
+    /// As the model decides, anywhere in the text.
+    Optional,
+    /// At least one, and no other text.
+    Required,
+    /// At least one and no other text, or a value of this schema instead.
+    OrValue(String),
+}
+
+impl Calls {
+    /// The parameter of the request that says so.
+    fn param(&self) -> &'static str {
+        match self {
+            Self::Optional => "tools",
+            Self::Required => "tool_choice",
+            Self::OrValue(_) => "response_format",
+        }
+    }
+}
+
+/// Which calls an answer to this conversation has, whose tools can be called.
+fn calls_of(chat: &Chat, sampling: &Sampling) -> Calls {
+    match &sampling.grammar {
+        _ if chat.requires_call() => Calls::Required,
+        Some(Grammar::JsonSchema(schema)) => Calls::OrValue(closed(schema)),
+        Some(Grammar::JsonObject) => Calls::OrValue(r#"{"type": "object"}"#.into()),
+        // The request was refused.
+        Some(Grammar::Regex(_) | Grammar::Lark(_)) | None => Calls::Optional,
+    }
+}
+
 /// The grammar of answers with calls; `None` if the format has no mark that begins a call, and none is required.
-fn of_tools(chat: &Chat, format: Option<ToolFormat>, required: bool) -> Result<Option<Guide>> {
-    let syntax = match format {
-        Some(ToolFormat::Hermes) => &HERMES,
-        Some(ToolFormat::Mistral) => &MISTRAL,
-        // The answer may be JSON without being a call.
-        Some(ToolFormat::Llama) if required => &LLAMA,
-        Some(ToolFormat::Pythonic) if required => {
+fn of_tools(chat: &Chat, format: Option<ToolFormat>, calls: Calls) -> Result<Option<Guide>> {
+    let syntax = match (format, &calls) {
+        (Some(ToolFormat::Hermes), _) => &HERMES,
+        (Some(ToolFormat::Mistral), _) => &MISTRAL,
+        (Some(ToolFormat::Llama), Calls::Required) => &LLAMA,
+        (Some(ToolFormat::Llama), Calls::OrValue(schema)) => {
+            if may_look_like_call(schema) {
+                let message = "response_format: an answer of this schema could look like a call of this model, which begins \
+                               with {\"name\": …}. Give the schema the type object without the properties name and type \
+                               and without further properties, leave out tools, or set tool_choice to \"none\"";
+                let error = Error::for_client(ErrorKind::InvalidRequest, message);
+                return Err(error.with_param("response_format"));
+            }
+            &LLAMA
+        }
+        (Some(ToolFormat::Pythonic), Calls::Required) => {
             let message = "tool_choice can only be \"auto\" or \"none\" for this model: it writes calls in the syntax of \
                            Python, which rbee does not enforce";
             let error = Error::for_client(ErrorKind::Unsupported, message);
             return Err(error.with_param("tool_choice"));
         }
-        Some(ToolFormat::Llama | ToolFormat::Pythonic) | None => return Ok(None),
+        (Some(ToolFormat::Pythonic), Calls::OrValue(_)) => {
+            let message = "response_format cannot be used together with tools for this model: it writes calls in the syntax \
+                           of Python, which rbee does not enforce; leave out one of them, or set tool_choice to \"none\"";
+            let error = Error::for_client(ErrorKind::Unsupported, message);
+            return Err(error.with_param("response_format"));
+        }
+        // The answer may be JSON without being a call.
+        (Some(ToolFormat::Llama | ToolFormat::Pythonic), Calls::Optional) | (None, _) => {
+            return Ok(None);
+        }
+    };
+    let (required, otherwise) = match calls {
+        Calls::Optional => (false, None),
+        Calls::Required => (true, None),
+        Calls::OrValue(schema) => (true, Some(schema)),
     };
     let is_chosen = |tool: &&Tool| match &chat.tool_choice {
         ToolChoice::Named(name) => tool.name == *name,
@@ -147,7 +205,25 @@ fn of_tools(chat: &Chat, format: Option<ToolFormat>, required: bool) -> Result<O
             && syntax.parallel
             && !matches!(chat.tool_choice, ToolChoice::Named(_)),
         separator: syntax.separator.into(),
+        otherwise,
     })))
+}
+
+/// Returns false if no value of this schema can be taken for a call in bare JSON: it is no object, or an object with
+/// named properties only, none of which a call begins with.
+fn may_look_like_call(schema: &str) -> bool {
+    let Ok(serde_json::Value::Object(schema)) = serde_json::from_str(schema) else { return true };
+    let kind = schema.get("type").and_then(serde_json::Value::as_str);
+    if matches!(kind, Some("array" | "string" | "number" | "integer" | "boolean" | "null")) {
+        return false;
+    }
+    let is_closed = schema.get("additionalProperties") == Some(&serde_json::Value::Bool(false))
+        && !schema.contains_key("patternProperties");
+    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+    let begins_no_call = properties.is_some_and(|properties| {
+        ["name", "type"].iter().all(|name| !properties.contains_key(*name))
+    });
+    !(kind == Some("object") && is_closed && begins_no_call)
 }
 
 const NO_PARAMETERS: &str =
@@ -274,3 +350,7 @@ impl TokenMask for GuideMask {
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
+
+#[cfg(test)]
+#[path = "guided_tests.rs"]
+mod tests;

@@ -140,7 +140,7 @@ impl Reranker {
             return Ok(None);
         }
         let usage = Usage { prompt_tokens: plan.tokens, ..Usage::default() };
-        Ok(Some(Output::End { finish: Finish::Stop, usage }))
+        Ok(Some(Output::End { finish: Finish::Stop, usage, stop_text: None }))
     }
 }
 

@@ -157,6 +157,7 @@ struct CollectedAnswer {
     vectors: Option<Vec<Vec<f32>>>,
     finish: Finish,
     usage: Usage,
+    stop_text: Option<Box<str>>,
 }
 
 impl CollectedAnswer {
@@ -182,7 +183,7 @@ impl CollectedAnswer {
                     metrics += 1;
                     assert!(metrics <= 64, "metrics were given {metrics} times in one run");
                 }
-                Output::End { finish, usage } => {
+                Output::End { finish, usage, stop_text } => {
                     let after = bounded("the end of the stream", stream.next()).await;
                     assert!(after.is_none(), "{after:?} came after the End");
                     assert!(
@@ -191,7 +192,7 @@ impl CollectedAnswer {
                     );
                     // Equal runs may differ in them.
                     let usage = Usage { cached_tokens: None, ..usage };
-                    return Ok(Self { tokens, logprobs, vectors, finish, usage });
+                    return Ok(Self { tokens, logprobs, vectors, finish, usage, stop_text });
                 }
             }
         }
@@ -283,6 +284,10 @@ pub async fn stop_texts_end_the_answer_and_are_no_part_of_it(subject: &Subject) 
     let cut = subject.answer(subject.run(subject.seed, sampling(vec![stop.clone()]))).await;
     assert_eq!(cut.text(), before, "the text before stop text {stop:?} of {whole:?}");
     assert_eq!(cut.finish, Finish::Stop, "a stop text was met");
+    // Not every engine reports it.
+    if let Some(text) = cut.stop_text {
+        assert_eq!(*text, *stop, "the stop text that ended the answer");
+    }
 }
 
 /// Runs with equal seeds give equal answers, at temperature 0 and above.

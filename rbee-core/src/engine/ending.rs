@@ -105,7 +105,10 @@ impl Engine {
             return;
         };
         ending.is_handed_in = true;
-        let (outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
+        let (mut outcome, keep_output) = (ending.outcome.clone(), entry.keeps_output);
+        if !keep_output {
+            outcome = outcome.without_text();
+        }
         let keep_request = entry.job.stored;
         // The store counts them for tenants only.
         let used = entry.job.tenant.as_ref().and_then(|_| entry.used(&outcome)).unwrap_or(0);

@@ -252,20 +252,18 @@ impl Engine {
             (Phase::Aborting(AfterAbort::End(outcome)), _) => {
                 return self.settle(now, id, outcome, out);
             }
-            (Phase::Aborting(AfterAbort::Retry(_)), AttemptResult::Done { finish, usage }) => {
-                AttemptResult::Done { finish, usage }
-            }
+            (Phase::Aborting(AfterAbort::Retry(_)), done @ AttemptResult::Done { .. }) => done,
             (Phase::Aborting(AfterAbort::Retry(error)), _) => AttemptResult::Failed(error),
             (_, result) => result,
         };
         match result {
-            AttemptResult::Done { finish, usage } => {
+            AttemptResult::Done { finish, usage, stop_text } => {
                 self.view.edit_worker(worker, |view| view.faults = 0);
                 self.watch.probes.remove(&worker);
                 self.service.throughput.ended(now.at, self.lanes.waiting() > 0);
                 let took = now.at - entry.running_since;
                 self.service.times.learn(&entry.lane(), took, &usage);
-                self.settle(now, id, Outcome::Complete { finish, usage }, out);
+                self.settle(now, id, Outcome::Complete { finish, usage, stop_text }, out);
             }
             // The engine did not ask for the abort: the job goes on.
             AttemptResult::Aborted => {

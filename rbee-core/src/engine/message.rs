@@ -274,6 +274,9 @@ pub enum AttemptResult {
         finish: Finish,
         /// Tokens counted.
         usage: Usage,
+        /// The stop text that ended the answer, if the worker reports it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_text: Option<Box<str>>,
     },
     /// With an error.
     Failed(Error),

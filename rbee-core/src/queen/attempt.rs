@@ -157,8 +157,8 @@ impl Attempt {
                     ));
                 }
                 Some(Err(error)) => return Err(error),
-                Some(Ok(Output::End { finish, usage })) => {
-                    return Ok(AttemptResult::Done { finish, usage });
+                Some(Ok(Output::End { finish, usage, stop_text })) => {
+                    return Ok(AttemptResult::Done { finish, usage, stop_text });
                 }
                 Some(Ok(Output::Heartbeat)) => {}
                 Some(Ok(output)) => {

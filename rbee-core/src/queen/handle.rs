@@ -44,6 +44,8 @@ pub struct JobAnswer {
     pub vectors: Arc<Vec<Vec<f32>>>,
     /// Why it ended.
     pub finish: Finish,
+    /// The stop text that ended it, if one did and the worker reports it.
+    pub stop_text: Option<Box<str>>,
     /// Tokens counted.
     pub usage: Usage,
     /// How long the job had waited in the queue.
@@ -138,7 +140,9 @@ impl JobHandle {
                     }
                     EventRef::Vectors(all) => vectors = all.clone(),
                     EventRef::Metrics(measured) => metrics = Some(measured),
-                    EventRef::End { finish, usage } => end = Ok((finish, usage)),
+                    EventRef::End { finish, usage, stop_text } => {
+                        end = Ok((finish, usage, stop_text.map(Box::from)));
+                    }
                     EventRef::Error(error) => end = Err(error.clone()),
                 }
                 ControlFlow::Continue(())
@@ -148,13 +152,14 @@ impl JobHandle {
         if let Some(why) = self.interruption() {
             return Err(why.clone());
         }
-        let (finish, usage) = end?;
+        let (finish, usage, stop_text) = end?;
         Ok(JobAnswer {
             text,
             tokens,
             logprobs,
             vectors,
             finish,
+            stop_text,
             usage,
             queue_wait,
             worker,

@@ -289,8 +289,8 @@ impl EventLog {
         }
         inner.writer = None;
         inner.end = Some(match outcome {
-            Outcome::Complete { finish, usage } => {
-                EventKind::End { finish: *finish, usage: *usage }
+            Outcome::Complete { finish, usage, stop_text } => {
+                EventKind::End { finish: *finish, usage: *usage, stop_text: stop_text.clone() }
             }
             Outcome::Failed(error) => EventKind::Error(error.clone()),
             Outcome::Cancelled => {

@@ -219,7 +219,7 @@ mod tests {
     const STARTED: Started = Started {
         worker: None,
         queue_wait: Duration::ZERO,
-        format: AnswerFormat { tools: None, reasoning: None },
+        format: AnswerFormat { tools: None, reasoning: None, calls_alone: false },
     };
     const TOKENS: usize = 100;
 
@@ -238,7 +238,11 @@ mod tests {
             log.push(LeaseId(1), token, usize::MAX);
         }
         let reader = log.read(None);
-        log.close(&Outcome::Complete { finish: Finish::Stop, usage: Usage::default() });
+        log.close(&Outcome::Complete {
+            finish: Finish::Stop,
+            usage: Usage::default(),
+            stop_text: None,
+        });
         logs.ended(job);
         reader
     }
@@ -308,7 +312,11 @@ mod tests {
                 let text = "0123456789012345678901234567890123456789".into();
                 copy.push(LeaseId(1), Output::Token { id: None, text, logprobs: None }, usize::MAX);
             }
-            copy.close(&Outcome::Complete { finish: Finish::Stop, usage: Usage::default() });
+            copy.close(&Outcome::Complete {
+                finish: Finish::Stop,
+                usage: Usage::default(),
+                stop_text: None,
+            });
             drop(log);
             readers.push(logs.share(JobId::random(), copy).read(None));
         }

@@ -320,7 +320,7 @@ mod tests {
             let mut record =
                 JobRecord::queued(Arc::new(job(true)), 1, WallTime::default(), Epoch(1));
             let usage = Usage { prompt_tokens: 1, completion_tokens: tokens, ..Usage::default() };
-            let outcome = Outcome::Complete { finish: Finish::Stop, usage };
+            let outcome = Outcome::Complete { finish: Finish::Stop, usage, stop_text: None };
             record.status = LiveJob::queued().ended(outcome, WallTime::default()).into();
             record.chunks = vec![TokenChunk { id: None, text: "x".into(), logprobs: None }; chunks];
             record.outline = Some(JobOutline { embed, ..JobOutline::default() });

@@ -371,7 +371,7 @@ impl<'a> World<'a> {
                 "simulated failure",
             ))
         } else {
-            AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() }
+            AttemptResult::Done { finish: Finish::Stop, usage: Usage::default(), stop_text: None }
         };
         let produced = self.rng.below(4) as u32;
         let end = AttemptEnd { result, produced, resumable: true };

@@ -65,7 +65,7 @@ fn token(position: u32) -> Output {
 
 fn end(finish: Finish, completion_tokens: u32) -> Output {
     let usage = Usage { prompt_tokens: 2, completion_tokens, ..Usage::default() };
-    Output::End { finish, usage }
+    Output::End { finish, usage, stop_text: None }
 }
 
 fn text(outputs: &[Output]) -> String {
@@ -138,10 +138,12 @@ async fn what_it_cannot_do_is_refused() {
 async fn a_stop_text_ends_the_answer_before_itself() {
     let second = EchoWorker::token(SEED, 1).1;
     let stop = second[1..].to_owned();
-    let task = generate(|sampling| sampling.stop = vec![stop]);
+    let task = generate(|sampling| sampling.stop = vec!["\u{1}".into(), stop.clone()]);
     let all = outputs(&echo().build(), run_of(task)).await.unwrap();
     assert_eq!(text(&all), format!("{}w", EchoWorker::token(SEED, 0).1));
-    assert_eq!(all.last(), Some(&end(Finish::Stop, 2)));
+    let Output::End { finish, usage, .. } = end(Finish::Stop, 2) else { unreachable!() };
+    let stop_text = Some(stop.into());
+    assert_eq!(all.last(), Some(&Output::End { finish, usage, stop_text }));
 }
 
 #[tokio::test]

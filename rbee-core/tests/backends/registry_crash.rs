@@ -128,6 +128,7 @@ async fn write(registry: &dyn Registry, epoch: Epoch, caller: u64, with_ends: bo
             outcome: Outcome::Complete {
                 finish: Finish::Stop,
                 usage: Usage { prompt_tokens: 2, completion_tokens: 9, ..Usage::default() },
+                stop_text: None,
             },
             at: WallTime::now(),
             used_tokens: 11,

@@ -223,13 +223,13 @@ impl Worker for Broken {
                     (Fault::NoEnd, Output::End { .. }) => Vec::new(),
                     (Fault::TwoEnds, end @ Output::End { .. }) => vec![Ok(end.clone()), Ok(end)],
                     (Fault::TokenAfterEnd, end @ Output::End { .. }) => vec![Ok(end), token()],
-                    (Fault::WrongUsage, Output::End { finish, mut usage }) => {
+                    (Fault::WrongUsage, Output::End { finish, mut usage, stop_text }) => {
                         usage.completion_tokens += 1;
-                        vec![Ok(Output::End { finish, usage })]
+                        vec![Ok(Output::End { finish, usage, stop_text })]
                     }
-                    (Fault::TooManyCachedTokens, Output::End { finish, mut usage }) => {
+                    (Fault::TooManyCachedTokens, Output::End { finish, mut usage, stop_text }) => {
                         usage.cached_tokens = Some(usage.prompt_tokens + 1);
-                        vec![Ok(Output::End { finish, usage })]
+                        vec![Ok(Output::End { finish, usage, stop_text })]
                     }
                     (Fault::HeartbeatsUnpromised, token @ Output::Token { .. }) => {
                         vec![Ok(Output::Heartbeat), Ok(token)]
@@ -243,7 +243,7 @@ impl Worker for Broken {
                         vec![Ok(Output::Token { id, text, logprobs: fault.bend(logprobs) })]
                     }
                     (Fault::WrongFinish, Output::End { usage, .. }) => {
-                        vec![Ok(Output::End { finish: Finish::Length, usage })]
+                        vec![Ok(Output::End { finish: Finish::Length, usage, stop_text: None })]
                     }
                     (Fault::NoIds, Output::Token { text, logprobs, .. }) => {
                         vec![Ok(Output::Token { id: None, text, logprobs })]

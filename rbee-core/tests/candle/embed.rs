@@ -74,7 +74,7 @@ async fn vectors(worker: &dyn Worker, run: Run) -> Result<(Vec<Vec<f32>>, Usage)
             Output::Vectors(vectors) => made = Some(vectors),
             Output::Metrics(_) | Output::Heartbeat => {}
             Output::Token { .. } => panic!("a token"),
-            Output::End { finish, usage } => {
+            Output::End { finish, usage, .. } => {
                 assert_eq!(finish, Finish::Stop);
                 return Ok((made.expect("vectors"), usage));
             }

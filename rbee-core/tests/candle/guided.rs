@@ -170,6 +170,59 @@ async fn a_model_that_may_call_does_it_when_it_wants_to_and_is_free_until_then()
 }
 
 #[tokio::test]
+async fn with_tools_and_a_schema_an_answer_is_either_calls_or_json_of_the_schema() {
+    let worker = bee().await;
+    let grammar = || Some(Grammar::JsonSchema(FLOWER.into()));
+    let (mut with_calls, mut with_json) = (0, 0);
+    for seed in 0..40 {
+        let mut chat = with_tools(ToolChoice::Auto);
+        if seed % 2 == 0 {
+            chat.messages = question("Describe a flower as JSON.").messages;
+        }
+        let whole = answer(&worker, run(chat.clone(), grammar(), seed, Resume::default())).await;
+        let mut options = worker.info().capabilities.answer.options(chat.callable());
+        options.calls_alone = true;
+        let parsed = ParsedAnswer::of(&whole.text(), options, JobId::from_random_bits(1), false);
+        match &parsed.tool_calls[..] {
+            [] => {
+                assert_eq!(parsed.content, whole.text());
+                flower(&whole);
+                with_json += 1;
+            }
+            calls => {
+                assert!(parsed.content.is_empty() && parsed.is_complete, "{}", whole.text());
+                assert!(calls.len() == 1 && ["weather", "now"].contains(&&*calls[0].name));
+                with_calls += 1;
+            }
+        }
+    }
+    assert!(with_json > 0, "{with_calls} calls and {with_json} texts");
+    // One that must call has no other answer, and one that cannot call has no call.
+    let must = with_tools(ToolChoice::Required);
+    let whole = answer(&worker, run(must.clone(), grammar(), 3, Resume::default())).await;
+    assert_eq!(calls(&worker, &must, &whole).tool_calls.len(), 1, "{}", whole.text());
+    let cannot = with_tools(ToolChoice::None);
+    flower(&answer(&worker, run(cannot, grammar(), 3, Resume::default())).await);
+}
+
+#[tokio::test]
+async fn an_answer_with_tools_and_a_schema_that_is_cut_anywhere_goes_on_as_if_it_had_not_been() {
+    let worker = bee().await;
+    let grammar = || Some(Grammar::JsonObject);
+    let chat = || with_tools(ToolChoice::Auto);
+    let whole = answer(&worker, run(chat(), grammar(), 5, Resume::default())).await;
+    for cut in (0..=whole.tokens.len()).step_by(3) {
+        let (before, after) = whole.tokens.split_at(cut);
+        let resume = Resume {
+            tokens: before.iter().map(|(id, _)| *id).collect(),
+            text_bytes: before.iter().map(|(_, text)| text.len()).sum(),
+        };
+        let rest = answer(&worker, run(chat(), grammar(), 5, resume)).await;
+        assert_eq!((&*rest.tokens, rest.finish), (after, whole.finish), "cut at {cut}");
+    }
+}
+
+#[tokio::test]
 async fn a_grammar_that_cannot_be_used_is_refused_by_the_field_and_with_the_reason() {
     let worker = bee().await;
     let refused = async |chat: Chat, grammar| -> Error {

@@ -81,7 +81,7 @@ async fn scores(worker: &dyn Worker, run: Run) -> Result<(Vec<f32>, Usage)> {
             Output::Vectors(vectors) => made = Some(vectors),
             Output::Metrics(_) | Output::Heartbeat => {}
             Output::Token { .. } => panic!("a token"),
-            Output::End { finish, usage } => {
+            Output::End { finish, usage, .. } => {
                 assert_eq!(finish, Finish::Stop);
                 let mut vectors = made.expect("scores");
                 assert_eq!(vectors.len(), 1);

@@ -106,6 +106,7 @@ async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
         (whole.finish, whole.text()),
         (Finish::Stop, text[..text.find(&stop).unwrap()].to_owned())
     );
+    assert_eq!(whole.stop_text.as_deref(), Some(&*stop));
     for cut in 0..=whole.tokens.len() {
         let (before, after) = whole.tokens.split_at(cut);
         let resume = Resume {
@@ -114,7 +115,7 @@ async fn a_cut_inside_a_held_back_stop_text_is_no_gap() {
         };
         let rest = answer(&*worker, run("bees", 9, resume, sampling)).await;
         assert_eq!((&rest.tokens[..], rest.finish), (after, whole.finish));
-        assert_eq!(counts(&rest), counts(&whole));
+        assert_eq!((counts(&rest), &rest.stop_text), (counts(&whole), &whole.stop_text));
     }
 }
 

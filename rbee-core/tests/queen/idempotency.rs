@@ -99,7 +99,7 @@ impl Worker for CountsOneMore {
             output.map(|output| match output {
                 Output::End { mut usage, .. } => {
                     usage.completion_tokens += 1;
-                    Output::End { finish: Finish::Stop, usage }
+                    Output::End { finish: Finish::Stop, usage, stop_text: None }
                 }
                 other => other,
             })

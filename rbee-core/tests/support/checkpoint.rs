@@ -221,6 +221,7 @@ pub struct Answer {
     pub logprobs: Vec<Option<Box<Logprobs>>>,
     pub finish: Finish,
     pub usage: Usage,
+    pub stop_text: Option<Box<str>>,
 }
 
 impl Answer {
@@ -244,9 +245,9 @@ pub async fn collect(mut stream: OutputStream) -> Result<Answer> {
             }
             Output::Metrics(_) | Output::Heartbeat => {}
             Output::Vectors(_) => panic!("vectors"),
-            Output::End { finish, usage } => {
+            Output::End { finish, usage, stop_text } => {
                 assert!(stream.next().await.is_none());
-                return Ok(Answer { tokens, logprobs, finish, usage });
+                return Ok(Answer { tokens, logprobs, finish, usage, stop_text });
             }
         }
     }

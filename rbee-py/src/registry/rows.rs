@@ -32,16 +32,23 @@ struct Status {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum PlainOutcome {
-    Complete { finish: rbee_core::Finish, usage: rbee_core::Usage },
-    Failed { error: rbee_core::Error },
+    Complete {
+        finish: rbee_core::Finish,
+        usage: rbee_core::Usage,
+        #[serde(default)]
+        stop_text: Option<Box<str>>,
+    },
+    Failed {
+        error: rbee_core::Error,
+    },
     Cancelled,
 }
 
 impl From<&Outcome> for PlainOutcome {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Complete { finish, usage } => {
-                Self::Complete { finish: *finish, usage: *usage }
+            Outcome::Complete { finish, usage, stop_text } => {
+                Self::Complete { finish: *finish, usage: *usage, stop_text: stop_text.clone() }
             }
             Outcome::Failed(error) => Self::Failed { error: error.clone() },
             Outcome::Cancelled => Self::Cancelled,
@@ -52,7 +59,9 @@ impl From<&Outcome> for PlainOutcome {
 impl From<PlainOutcome> for Outcome {
     fn from(outcome: PlainOutcome) -> Self {
         match outcome {
-            PlainOutcome::Complete { finish, usage } => Self::Complete { finish, usage },
+            PlainOutcome::Complete { finish, usage, stop_text } => {
+                Self::Complete { finish, usage, stop_text }
+            }
             PlainOutcome::Failed { error } => Self::Failed(error),
             PlainOutcome::Cancelled => Self::Cancelled,
         }

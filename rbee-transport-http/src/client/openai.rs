@@ -2,11 +2,13 @@
 
 mod ask;
 mod chat;
+mod count;
 mod logprobs;
 mod parts;
 mod refusal;
 mod rerank;
 mod stream;
+mod vectors;
 
 use std::{
     fmt,
@@ -22,7 +24,7 @@ use bytes::Bytes;
 use futures_util::stream as streams;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use rbee_core::{
-    Error, ErrorKind, Finish, Output, OutputStream, Result, Run, Worker, WorkerInfo,
+    Error, ErrorKind, OutputStream, Result, Run, Worker, WorkerInfo,
     answer::AnswerFormat,
     request::{Prompt, Task},
     worker::WorkerHealth,
@@ -32,6 +34,7 @@ use tokio::time::timeout;
 
 use super::{Body, HttpClient, HttpError, Trust, chain};
 use ask::Ask;
+use count::Counter;
 use refusal::Refusal;
 use stream::Chunks;
 
@@ -41,8 +44,6 @@ const ANSWER: Duration = Duration::from_secs(4);
 const MOST_ERROR: usize = 64 << 10;
 /// The allowed addresses of an API.
 const ALLOWED: &str = "allowed is http://HOST:PORT/v1 or https://HOST/v1";
-/// The longest response with vectors, in bytes.
-const MOST_VECTORS: usize = 256 << 20;
 
 /// A server with an OpenAI-compatible API as a worker: llama.cpp, vLLM or another one, also one that rbee did not
 /// start.
@@ -68,6 +69,8 @@ pub struct OpenAiWorker {
     extended: bool,
     info: Arc<WorkerInfo>,
     busy: Arc<AtomicU32>,
+    /// How the server counts tokens.
+    counter: Arc<Counter>,
 }
 
 impl fmt::Debug for OpenAiWorker {
@@ -126,6 +129,7 @@ impl OpenAiWorker {
             extended: false,
             info: Arc::new(info),
             busy: Arc::default(),
+            counter: Arc::default(),
         })
     }
 
@@ -282,54 +286,6 @@ impl OpenAiWorker {
             .with_param(param)
     }
 
-    /// The body of a response that is not streamed.
-    async fn whole(&self, answer: Response<Body>, what: &str) -> Result<Bytes> {
-        answer.into_body().read(MOST_VECTORS).await.map_err(|cause| match cause {
-            HttpError::TooLarge(most) => {
-                self.fault(format_args!("more than {most} bytes of {what}"))
-            }
-            cause => self.lost(cause),
-        })
-    }
-
-    async fn vectors(
-        &self,
-        answer: Response<Body>,
-        inputs: usize,
-        dimensions: Option<u32>,
-    ) -> Result<[Result<Output>; 2]> {
-        #[derive(Deserialize)]
-        struct Vectors {
-            data: Vec<Vector>,
-            #[serde(default)]
-            usage: Option<Counted>,
-        }
-        #[derive(Deserialize)]
-        struct Vector {
-            index: usize,
-            embedding: Vec<f32>,
-        }
-        let bytes = self.whole(answer, "vectors").await?;
-        let Vectors { mut data, usage } = serde_json::from_slice(&bytes)
-            .map_err(|cause| self.fault(format_args!("no vectors: {cause}")).with_source(cause))?;
-        data.sort_by_key(|vector| vector.index);
-        if data.len() != inputs || data.iter().enumerate().any(|(n, vector)| vector.index != n) {
-            return Err(self.fault(format_args!("{} vectors for {inputs} inputs", data.len())));
-        }
-        let vectors: Vec<_> = data.into_iter().map(|vector| vector.embedding).collect();
-        // Some servers ignore the field.
-        if let Some(asked) = dimensions
-            && let Some(length) =
-                vectors.iter().map(Vec::len).find(|length| *length != asked as usize)
-        {
-            let message = format!("dimensions is {asked}; allowed for this model is {length}");
-            return Err(
-                Error::for_client(ErrorKind::InvalidRequest, message).with_param("dimensions")
-            );
-        }
-        Ok(outputs(vectors, usage.map_or(0, |usage| usage.prompt_tokens)))
-    }
-
     fn slot(&self) -> Result<Slot> {
         let slots = self.info.slots;
         let more = |busy: u32| (busy < slots).then_some(busy + 1);
@@ -362,12 +318,6 @@ impl OpenAiWorker {
             _ => Ok(()),
         }
     }
-}
-
-/// The outputs of a run that is not streamed.
-fn outputs(vectors: Vec<Vec<f32>>, prompt_tokens: u32) -> [Result<Output>; 2] {
-    let usage = rbee_core::Usage { prompt_tokens, ..rbee_core::Usage::default() };
-    [Ok(Output::Vectors(vectors)), Ok(Output::End { finish: Finish::Stop, usage })]
 }
 
 /// A run in progress.
@@ -408,6 +358,11 @@ impl Worker for OpenAiWorker {
                 Ok(Box::pin(streams::iter(outputs)))
             }
         }
+    }
+
+    /// Asks llama.cpp's server and vLLM, which have routes for this.
+    async fn count_tokens(&self, task: Arc<Task>) -> Result<u32> {
+        self.count(&task).await
     }
 
     /// Asks the server for its models, to check that it responds and accepts the key.

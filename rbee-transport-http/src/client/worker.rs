@@ -171,8 +171,8 @@ fn output(event: &Event) -> Result<Option<Output>> {
         frame::METRICS => Output::Metrics(read(event)?),
         frame::HEARTBEAT => Output::Heartbeat,
         frame::END => {
-            let End { finish, usage } = read(event)?;
-            Output::End { finish, usage }
+            let End { finish, usage, stop_text } = read(event)?;
+            Output::End { finish, usage, stop_text }
         }
         frame::ERROR => return Err(read::<ErrorInfo>(event)?.into()),
         _ => return Ok(None),

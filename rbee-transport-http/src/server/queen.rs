@@ -31,6 +31,7 @@ mod openai;
 mod openapi;
 mod policy;
 mod replays;
+mod requested_name;
 mod rerank;
 mod responses;
 mod retry;

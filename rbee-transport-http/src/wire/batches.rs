@@ -32,11 +32,15 @@ pub enum BatchEndpoint {
     /// `/v1/embeddings`.
     #[serde(rename = "/v1/embeddings")]
     Embeddings,
+    /// `/v1/responses`.
+    #[serde(rename = "/v1/responses")]
+    Responses,
 }
 
 impl BatchEndpoint {
     /// All endpoints.
-    pub const ALL: [Self; 3] = [Self::ChatCompletions, Self::Completions, Self::Embeddings];
+    pub const ALL: [Self; 4] =
+        [Self::ChatCompletions, Self::Completions, Self::Embeddings, Self::Responses];
 
     /// Its path.
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +48,7 @@ impl BatchEndpoint {
             Self::ChatCompletions => super::queen::CHAT,
             Self::Completions => super::queen::COMPLETIONS,
             Self::Embeddings => super::queen::EMBEDDINGS,
+            Self::Responses => super::responses::RESPONSES,
         }
     }
 }

@@ -239,7 +239,7 @@ pub struct OutputTokensDetails {
 }
 
 /// A page of items.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ItemList {
     /// `list`.

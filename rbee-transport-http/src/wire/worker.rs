@@ -168,12 +168,15 @@ pub struct Token<'a> {
 }
 
 /// The proper end of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// Why it ended.
     pub finish: rbee_core::Finish,
     /// Token counts.
     pub usage: rbee_core::Usage,
+    /// The stop text that ended the answer, if one did and the worker reports it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_text: Option<Box<str>>,
 }
 
 /// The run to end.
@@ -287,7 +290,7 @@ mod tests {
     fn the_end_of_a_worker_that_does_not_count_cached_tokens_is_read_and_written() {
         let older = r#"{"finish":"stop","usage":{"prompt_tokens":3,"completion_tokens":4}}"#;
         let end: End = serde_json::from_str(older).unwrap();
-        assert_eq!(end.usage.cached_tokens, None);
+        assert_eq!((end.usage.cached_tokens, &end.stop_text), (None, &None));
         assert_eq!(serde_json::to_string(&end).unwrap(), older);
         let older = r#"{"prompt_tokens":3,"prefill":{"secs":0,"nanos":1}}"#;
         let metrics: rbee_core::event::Metrics = serde_json::from_str(older).unwrap();

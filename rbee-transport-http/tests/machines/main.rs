@@ -10,6 +10,7 @@ mod http_hive;
 mod http_models;
 mod link;
 #[cfg(feature = "openai")]
+mod openai_count;
 mod openai_worker;
 #[cfg(unix)]
 mod process_hive;

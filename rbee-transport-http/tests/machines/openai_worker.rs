@@ -105,7 +105,7 @@ async fn a_streamed_answer_becomes_outputs_and_every_token_counts() {
             token(" bées"),
             token(""),
             token(""),
-            Output::End { finish: Finish::Stop, usage }
+            Output::End { finish: Finish::Stop, usage, stop_text: None }
         ]
     );
     let asked = server.asked.lock().await.clone();
@@ -140,8 +140,30 @@ async fn the_cached_tokens_of_a_prompt_are_read_in_every_form_that_servers_have(
         let server = Server::streams(&[text, &last, "[DONE]"]).await;
         let usage =
             rbee_core::Usage { prompt_tokens: 9, completion_tokens: 1, cached_tokens: cached };
-        let end = Output::End { finish: Finish::Stop, usage };
+        let end = Output::End { finish: Finish::Stop, usage, stop_text: None };
         assert_eq!(outputs(&server.worker()).await.unwrap(), [token("Hi"), end], "{last}");
+    }
+}
+
+#[tokio::test]
+async fn the_stop_text_that_a_server_reports_is_known_if_the_request_has_it() {
+    for (reason, stop_text) in [
+        (r#","stop_reason":"\n\n""#, Some("\n\n")),
+        (r#","stop_reason":"END""#, None),
+        (r#","stop_reason":128001"#, None),
+        (r#","stop_reason":null"#, None),
+        ("", None),
+    ] {
+        let end =
+            format!(r#"{{"choices":[{{"index":0,"text":"Hi","finish_reason":"stop"{reason}}}]}}"#);
+        let server = Server::streams(&[&end, "[DONE]"]).await;
+        let mut run = run(8);
+        if let Task::Generate { sampling, .. } = &mut Arc::make_mut(&mut run.job).task {
+            sampling.stop = vec!["###".into(), "\n\n".into()];
+        }
+        let all: Vec<_> = server.worker().execute(run).await.unwrap().collect().await;
+        let Some(Ok(Output::End { stop_text: found, .. })) = all.last() else { panic!("{all:?}") };
+        assert_eq!(found.as_deref(), stop_text, "{reason}");
     }
 }
 
@@ -207,7 +229,7 @@ async fn a_server_that_ends_without_saying_so_has_ended() {
     let usage = rbee_core::Usage { completion_tokens: 1, ..rbee_core::Usage::default() };
     assert_eq!(
         outputs(&server.worker()).await.unwrap(),
-        [token("Hi"), Output::End { finish: Finish::Length, usage }]
+        [token("Hi"), Output::End { finish: Finish::Length, usage, stop_text: None }]
     );
 }
 
@@ -330,7 +352,7 @@ async fn scores_come_in_the_order_of_the_documents_however_the_server_sorts_them
     let usage = Usage { prompt_tokens: 12, ..Usage::default() };
     let expected = [
         Ok(Output::Vectors(vec![vec![-1.0, 0.5, 0.75]])),
-        Ok(Output::End { finish: Finish::Stop, usage }),
+        Ok(Output::End { finish: Finish::Stop, usage, stop_text: None }),
     ];
     assert_eq!(outputs, expected);
     let asked = server.asked.lock().await.clone();

@@ -1,8 +1,10 @@
 //! OpenAI's Batch API: files, batches, and what is left of them after a restart.
 
+mod deadlines;
 mod disconnects;
 mod files;
 mod limits;
+mod responses;
 mod restart;
 mod results;
 

@@ -41,6 +41,7 @@ impl Actor {
         info.capabilities.answer = AnswerFormat {
             tools: Some(ToolFormat::Hermes),
             reasoning: Some(ReasoningFormat::Think),
+            ..AnswerFormat::default()
         };
         info.capabilities.grammar = true;
         Self { info: Arc::new(info), outputs, asked: Mutex::default(), counts: None }
@@ -77,7 +78,8 @@ fn recited(tokens: &[&str], finish: Finish) -> Vec<Result<Output>> {
     let usage = Usage { prompt_tokens, completion_tokens, cached_tokens };
     let begin = [Output::Metrics(metrics)];
     let tokens = tokens.iter().map(token);
-    begin.into_iter().chain(tokens).chain([Output::End { finish, usage }]).map(Ok).collect()
+    let end = Output::End { finish, usage, stop_text: None };
+    begin.into_iter().chain(tokens).chain([end]).map(Ok).collect()
 }
 
 async fn hall_of(actor: Actor, queen: QueenBuilder) -> (Hall, Arc<Actor>) {

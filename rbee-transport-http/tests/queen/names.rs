@@ -1,8 +1,8 @@
 //! Names of models as people type them: with slashes and colons, with `:latest`, and wrong ones.
 
-use crate::common::{Hall, Reply, chat, echo, job, model, request};
+use crate::common::{self, Hall, Reply, chat, echo, job, model, request};
 use http::{HeaderValue, Method, StatusCode, header};
-use rbee_core::{Queen, Settings, settings::TenantReferences};
+use rbee_core::{Queen, Settings, settings::TenantReferences, worker::EchoWorker};
 use rbee_transport_http::Token;
 use serde_json::{Value, json};
 
@@ -118,13 +118,28 @@ async fn an_unknown_name_is_404_on_every_route_whatever_it_looks_like() {
             ("/v1/completions", json!({"model": name, "prompt": "Hi"})),
             ("/v1/embeddings", json!({"model": name, "input": "Hi"})),
             ("/v1/rerank", json!({"model": name, "query": "Hi", "documents": ["Hello"]})),
+            ("/v1/responses", json!({"model": name, "input": "Hi"})),
         ] {
             let reply = hall.post(path, body).await;
             assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path} {name}: {}", reply.text());
             let error = &reply.json()["error"];
             assert_eq!(error["code"], "model_not_found", "{path} {name}");
             assert_eq!(error["param"], "model");
-            assert!(message(&reply).len() < 600, "{}", message(&reply));
+            assert!(message(&reply).contains("; known are "), "{}", message(&reply));
+            assert!(message(&reply).len() < 700, "{}", message(&reply));
+        }
+        let body = json!({"model": name, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]});
+        let reply = hall.post("/v1/messages", body).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{name}: {}", reply.text());
+        assert_eq!(reply.json()["error"]["type"], "not_found_error", "{name}");
+        for (path, body) in [
+            ("/api/generate", json!({"model": name, "prompt": "Hi"})),
+            ("/api/embed", json!({"model": name, "input": "Hi"})),
+        ] {
+            let reply = hall.post(path, body).await;
+            assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path} {name}: {}", reply.text());
+            let told = reply.json()["error"].as_str().unwrap().to_owned();
+            assert!(told.contains("; known are "), "{told}");
         }
         let reply = hall.get(&format!("/v1/models/{}", encoded(name))).await;
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{name}: {}", reply.text());
@@ -161,9 +176,40 @@ async fn an_unknown_name_suggests_what_it_may_have_meant() {
         ("/models/x.gguf", "; to load a file: file:/models/x.gguf"),
         ("./x.gguf", "; to load a file: file:/absolute/path"),
         ("wasp", "; allowed are also hf:org/repo and file:/absolute/path"),
+        // Of more than five names the most similar ones.
+        (
+            "wasp",
+            "; known are llama3.2:3b, registry.local:5000/team/bee, bee, echo, hf.co/org/model:Q4_K_M and 1 more; allowed are also hf:org/repo and file:/absolute/path",
+        ),
     ] {
         let said = message(&hall.chat(json!({"model": name})).await);
         assert!(said.ends_with(suggested), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_model_cannot_do_is_told_with_the_name_that_the_client_sent() {
+    for reference in ["hf:org/repo", "file:/models/a bee.gguf"] {
+        let echo = EchoWorker::builder(reference.parse().unwrap()).build();
+        let queen =
+            Queen::builder().worker(echo).alias("short", reference).alias("other", reference);
+        let hall = Hall::of(common::echo(), queen, |server| server).await;
+        for (path, body) in [
+            ("/v1/embeddings", json!({"input": "Hi"})),
+            ("/v1/completions", json!({"prompt": "a", "suffix": "b"})),
+            ("/v1/completions", json!({"prompt": "a", "suffix": "b", "stream": true})),
+            ("/api/embed", json!({"input": "Hi"})),
+            ("/api/generate", json!({"prompt": "a", "suffix": "b"})),
+        ] {
+            for name in ["other", "other:latest"] {
+                let reply =
+                    hall.post(path, common::over(body.clone(), json!({"model": name}))).await;
+                assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{path}: {}", reply.text());
+                let told = reply.text();
+                assert!(told.contains(&format!("model {name}")), "{path}: {told}");
+                assert!(!told.contains(reference) && !told.contains("short"), "{path}: {told}");
+            }
+        }
     }
 }
 
@@ -220,15 +266,22 @@ async fn a_tenant_reads_no_name_that_is_not_for_it_and_no_path() {
         assert_eq!(chat_with(&wide, "echo:latest").await.status, StatusCode::OK);
 
         let said = message(&chat_with(&narrow, "org modle").await);
-        assert_eq!(said, "the model \"org modle\" is not known here; did you mean org/model?");
+        let unknown = "the model \"org modle\" is not known here";
+        let ours = "; known are bee, org/model, team/secret";
+        assert_eq!(said, format!("{unknown}{ours}; did you mean org/model?"));
         let said = message(&chat_with(&wide, "on disk").await);
-        assert_eq!(said, "the model \"on disk\" is not known here; did you mean on-disk?");
+        let unknown = "the model \"on disk\" is not known here";
+        let all = "; known are bee, on-disk, org/model, team/secret";
+        assert_eq!(said, format!("{unknown}{all}; did you mean on-disk?"));
         let said = message(&chat_with(&narrow, "on disk").await);
-        assert_eq!(said, "the model \"on disk\" is not known here");
+        assert_eq!(said, format!("{unknown}{ours}"));
         let said = message(&chat_with(&wide, "org/modle").await);
         assert_eq!(
             said,
-            format!("the model org/modle is not known here; did you mean org/model?{hint}")
+            format!(
+                "the model org/modle is not known here; known are bee, echo, on-disk, org/model, team/secret; did you mean \
+                 org/model?{hint}"
+            )
         );
         for path in ["/models/x.gguf", "./x.gguf"] {
             let said = message(&chat_with(&wide, path).await);

@@ -146,6 +146,7 @@ async fn a_model_has_its_context_and_what_it_can_do_loaded_or_not() {
         info.capabilities.answer = AnswerFormat {
             tools: Some(ToolFormat::Hermes),
             reasoning: Some(ReasoningFormat::Think),
+            ..AnswerFormat::default()
         };
     });
     let bee_tiny =
@@ -194,6 +195,7 @@ async fn text_of_any_kind_survives_the_stream() {
     let end = Ok(Output::End {
         finish: Finish::Stop,
         usage: Usage { prompt_tokens: 1, completion_tokens: 8, ..Usage::default() },
+        stop_text: None,
     });
     let hall = Hall::with(common::echo().script(outputs.into_iter().chain([end]))).await;
     let whole = hall.chat(json!({"max_tokens": 100})).await.json();

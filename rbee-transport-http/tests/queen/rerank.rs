@@ -189,7 +189,7 @@ async fn a_rerank_is_a_job_with_a_priority_a_deadline_and_a_key() {
 
 #[tokio::test]
 async fn a_worker_with_too_few_scores_or_none_is_at_fault() {
-    let end = || Ok(Output::End { finish: Finish::Stop, usage: Usage::default() });
+    let end = || Ok(Output::End { finish: Finish::Stop, usage: Usage::default(), stop_text: None });
     for scores in [vec![], vec![vec![1.0]], vec![vec![1.0, 2.0, f32::NAN, 3.0]], vec![vec![0.0; 5]]]
     {
         let outputs = [Ok(Output::Vectors(scores.clone())), end()];

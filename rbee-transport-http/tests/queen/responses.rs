@@ -2,6 +2,7 @@
 
 mod codex;
 mod input;
+mod logprobs;
 mod stored;
 mod stream;
 
@@ -16,6 +17,7 @@ use rbee_core::{
     Worker, WorkerInfo,
     answer::{AnswerFormat, ReasoningFormat, ToolFormat},
     async_trait,
+    event::{Logprobs, TokenLogprob},
     request::{Chat, Prompt, Task},
     worker::WorkerHealth,
 };
@@ -38,8 +40,10 @@ impl Scripted {
         info.capabilities.answer = AnswerFormat {
             tools: Some(ToolFormat::Hermes),
             reasoning: Some(ReasoningFormat::Think),
+            calls_alone: false,
         };
         info.capabilities.grammar = true;
+        info.capabilities.logprobs = true;
         let answers = answers.iter().map(|(tokens, finish)| (tokens.to_vec(), *finish));
         Arc::new(Self {
             info: Arc::new(info),
@@ -63,7 +67,9 @@ impl Worker for Scripted {
     }
 
     async fn execute(&self, run: Run) -> Result<OutputStream> {
-        self.asked.lock().unwrap().push(run.job);
+        let Task::Generate { sampling, .. } = &run.job.task else { panic!("a chat") };
+        let top = sampling.logprobs;
+        self.asked.lock().unwrap().push(run.job.clone());
         let mut answers = self.answers.lock().unwrap();
         let (tokens, finish) = match answers.len() {
             0 | 1 => answers.front().unwrap().clone(),
@@ -72,14 +78,21 @@ impl Worker for Scripted {
         if tokens == ["!"] {
             return Err(Error::for_client(ErrorKind::ContextExceeded, "the prompt is too long"));
         }
-        let token =
-            |text: &&str| Ok(Output::Token { id: None, text: (*text).into(), logprobs: None });
+        let logprob =
+            |text: &str| TokenLogprob { id: None, text: text.into(), bytes: None, logprob: -0.5 };
+        let logprobs = |text: &str| {
+            let all = (0..top?).map(|at| logprob(["x", "y"][usize::from(at) % 2])).collect();
+            Some(Box::new(Logprobs { chosen: logprob(text), top: all }))
+        };
+        let token = |text: &&str| {
+            Ok(Output::Token { id: None, text: (*text).into(), logprobs: logprobs(text) })
+        };
         let usage = Usage {
             prompt_tokens: 10,
             completion_tokens: tokens.len() as u32,
             cached_tokens: Some(6),
         };
-        let end = Ok(Output::End { finish, usage });
+        let end = Ok(Output::End { finish, usage, stop_text: None });
         let outputs: Vec<_> = tokens.iter().map(token).chain([end]).collect();
         Ok(Box::pin(futures_util::stream::iter(outputs)))
     }
@@ -273,6 +286,19 @@ async fn an_error_before_the_answer_has_its_status_and_openais_shape() {
         assert_eq!(reply.status, StatusCode::NOT_FOUND, "{}", reply.text());
         assert_eq!(reply.json()["error"]["code"], "model_not_found");
     }
+    // What the worker says of a parameter has the place in the request.
+    let top = json!({"top_logprobs": 2, "model": "bee"});
+    let unknown = json!({"type": "json_object"});
+    for stream in [false, true] {
+        let fields = json!({"text": {"format": unknown}, "model": "bee", "stream": stream});
+        let reply = hall.respond(request(fields)).await;
+        assert_eq!(reply.json()["error"]["param"], "text.format", "{}", reply.text());
+    }
+    assert_eq!(
+        hall.respond(request(top)).await.status,
+        StatusCode::OK,
+        "echo has log probabilities"
+    );
     // A worker has begun: clients look for the code in the event.
     let events = events(&hall.respond(request(json!({"stream": true}))).await);
     let response = &events.last().unwrap()["response"];
@@ -290,7 +316,7 @@ async fn a_format_is_enforced_and_repeated() {
     let job = worker.asked.lock().unwrap()[0].clone();
     let Task::Generate { sampling, .. } = &job.task else { panic!("text") };
     assert!(sampling.grammar.is_some());
-    let both = with_tools(json!({"text": {"format": format}}));
-    let reply = hall.respond(both).await;
-    assert_eq!(reply.json()["error"]["param"], "text.format", "{}", reply.text());
+    // With tools the answer is either calls or this text.
+    let both = hall.response(with_tools(json!({"text": {"format": format}}))).await;
+    assert_eq!(both["output"][0]["content"][0]["text"], "{}");
 }

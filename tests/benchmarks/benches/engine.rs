@@ -167,7 +167,8 @@ impl Shell {
 }
 
 fn done(lease: LeaseId) -> Input {
-    let result = AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() };
+    let result =
+        AttemptResult::Done { finish: Finish::Stop, usage: Usage::default(), stop_text: None };
     Input::AttemptEnded { lease, end: AttemptEnd { result, produced: 1, resumable: true } }
 }
 

@@ -55,7 +55,7 @@ impl Worker for Stamp {
             Task::Embed { .. } | Task::Rerank { .. } => 0,
         };
         let token = |id| Output::Token { id: Some(id), text: " bee".into(), logprobs: None };
-        let end = Output::End { finish: Finish::Length, usage: Usage::default() };
+        let end = Output::End { finish: Finish::Length, usage: Usage::default(), stop_text: None };
         let outputs = (0..tokens).map(token).chain([end]);
         Ok(Box::pin(futures_util::stream::iter(outputs.map(Ok))))
     }

@@ -64,6 +64,7 @@ fn end(job: JobId) -> Change {
         outcome: Outcome::Complete {
             finish: Finish::Stop,
             usage: Usage { prompt_tokens: 20, completion_tokens: 100, ..Usage::default() },
+            stop_text: None,
         },
         at: WallTime::now(),
         used_tokens: 120,

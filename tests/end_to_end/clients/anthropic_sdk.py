@@ -44,6 +44,19 @@ assert count == usage.input_tokens + usage.cache_read_input_tokens, (count, usag
 assert 1 <= usage.output_tokens <= 12, usage
 step("count_tokens")
 
+stopped = client.messages.create(
+    model=MODEL, max_tokens=60, messages=ASK, stop_sequences=["\u0001", " "], extra_body=GREEDY
+)
+assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", " "), stopped
+with client.messages.stream(
+    model=MODEL, max_tokens=60, messages=ASK, stop_sequences=[" "], extra_body=GREEDY
+) as stream:
+    final = stream.get_final_message()
+assert (final.stop_reason, final.stop_sequence) == ("stop_sequence", " "), final
+assert final.content[0].text == stopped.content[0].text, (final, stopped)
+step("stop sequence")
+
+
 with client.messages.stream(model=MODEL, max_tokens=12, messages=ASK, system="Be brief.", extra_body=GREEDY) as stream:
     text = "".join(stream.text_stream)
     final = stream.get_final_message()

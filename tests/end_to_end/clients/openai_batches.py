@@ -101,6 +101,9 @@ assert [vector["embedding"] for vector in vectors] == [vector.embedding for vect
 batch = ended(begin([{"model": MODEL, "prompt": "a", "seed": 7}], "/v1/completions"))
 text = results(batch.output_file_id)["request-0"]["response"]["body"]["choices"][0]["text"]
 assert text == client.completions.create(model=MODEL, prompt="a", seed=7).choices[0].text
+batch = ended(begin([{"model": MODEL, "input": "a", "max_output_tokens": 4}], "/v1/responses"))
+response = results(batch.output_file_id)["request-0"]["response"]["body"]
+assert client.responses.retrieve(response["id"]).output_text == response["output"][0]["content"][0]["text"]
 step("endpoints")
 
 # A file that is not valid.

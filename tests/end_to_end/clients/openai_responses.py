@@ -49,6 +49,21 @@ assert answer.usage.output_tokens == 4 and answer.usage.total_tokens == answer.u
 assert answer.instructions == "Be brief." and answer.metadata == {"a": "b"} and answer.store, answer
 step("create")
 
+INCLUDED = ["message.output_text.logprobs"]
+likely = create(max_output_tokens=4, temperature=0, include=INCLUDED, top_logprobs=2)
+part = likely.output[0].content[0]
+assert "".join(one.token for one in part.logprobs).strip() == part.text.strip(), part
+assert all(one.logprob <= 0 and len(one.top_logprobs) == 2 for one in part.logprobs), part
+with client.responses.stream(
+    model=MODEL, input="Visit a flower.", max_output_tokens=4, temperature=0, include=INCLUDED, top_logprobs=2
+) as stream:
+    events = list(stream)
+deltas = [event for event in events if event.type == "response.output_text.delta"]
+final = events[-1].response
+assert sum(len(event.logprobs) for event in deltas) == len(part.logprobs), deltas
+assert [one.token for one in final.output[0].content[0].logprobs] == [one.token for one in part.logprobs], final
+step("logprobs")
+
 again = client.responses.retrieve(answer.id)
 assert again.output_text == answer.output_text and again.usage == answer.usage, again
 [item] = client.responses.input_items.list(answer.id)
@@ -148,7 +163,7 @@ step("cancel and delete")
 
 refused(openai.BadRequestError, "previous_response_id", previous_response_id=long.id)
 refused(openai.BadRequestError, "tools[0].type", tools=[{"type": "code_interpreter", "container": {"type": "auto"}}])
-refused(openai.BadRequestError, "text.format", tools=[VISIT], text={"format": {"type": "json_object"}})
+refused(openai.BadRequestError, "text.format", text={"format": {"type": "json_schema", "name": "x", "schema": {"not": {}}}})
 refused(openai.BadRequestError, "input[0].content[0].type", input=[
     {"role": "user", "content": [{"type": "input_image", "image_url": "data:", "detail": "auto"}]},
 ])

@@ -82,6 +82,25 @@ for seed in range(10):
     assert isinstance(flower, Flower) and len(flower.name) <= 12, answer
 step("parse")
 
+
+class Plant(BaseModel):
+    kind: Literal["rose", "clover"]
+
+
+# An agent with structured output: each answer is either calls or an object of the type.
+for seed in range(10):
+    answer = client.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "Describe a flower."}], response_format=Flower, seed=seed,
+        tools=[openai.pydantic_function_tool(Plant)], parallel_tool_calls=False, max_tokens=120,
+    )
+    message = answer.choices[0].message
+    if message.tool_calls:
+        assert message.parsed is None and answer.choices[0].finish_reason == "tool_calls", answer
+        assert isinstance(message.tool_calls[0].function.parsed_arguments, Plant), answer
+    else:
+        assert isinstance(message.parsed, Flower), answer
+step("parse with tools")
+
 WEATHER = {
     "type": "function",
     "function": {
@@ -119,7 +138,7 @@ step("JSON")
 
 for arguments, param in (
     ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice"),
-    ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
+    ({"tools": TOOLS, "response_format": {"type": "regex", "regex": "a"}}, "response_format"),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}},
         "response_format",

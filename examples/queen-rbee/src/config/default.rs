@@ -62,6 +62,7 @@ macro_rules! settings {
                     drain_grace: Duration::from_secs(30).into(),
                     log_format: LogFormat::default(),
                     log_level: "info".into(),
+                    batch_limits: Yaml::default(),
                     tenants: Yaml::default(),
                     keep_alive: settings.keep_alive.map(Into::into),
                     model_keep_alive: Yaml::default(),

@@ -393,6 +393,21 @@ fn variables_and_flags_are_refused_in_the_same_words_as_the_file() {
         ),
         ("hive_memory", "{attic: lots}", "hive_memory.attic is \"lots\"; allowed is a size"),
         ("default_limits", "{weight: 0}", "default_limits: weight is 0; allowed is"),
+        (
+            "batch_limits",
+            "{tenant_active: 0}",
+            "batch_limits: tenant_active is 0; allowed is 1 to 1000",
+        ),
+        (
+            "batch_limits",
+            "{file_bytes: lots}",
+            "batch_limits.file_bytes is \"lots\"; allowed is a size",
+        ),
+        (
+            "batch_limits",
+            "{file_byte: 1MiB}",
+            "batch_limits has no \"file_byte\"; allowed are file_bytes",
+        ),
         ("allow_origins", "*", "allow_origins: \"*\" is not an origin that can be allowed"),
     ] {
         let variable = format!("RBEE_{}", key.to_ascii_uppercase());

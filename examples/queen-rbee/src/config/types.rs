@@ -14,6 +14,7 @@ use serde::{
 };
 
 use super::{
+    BatchKeys,
     refusal::{Problem, Refusal},
     yaml::read,
 };
@@ -167,7 +168,7 @@ macro_rules! checked {
         }
     )*};
 }
-checked!(EngineCommand, TenantLimits);
+checked!(EngineCommand, TenantLimits, BatchKeys);
 
 /// One of the names of an enum.
 pub(super) fn named<T: DeserializeOwned>(text: &str) -> Result<T, serde::de::value::Error> {

@@ -100,6 +100,7 @@ fn a_broken_configuration_fails_the_check_and_the_start_alike() {
         // Tenants and settings that name models.
         (&["--tenants", "{acme: {models: ['hf:org']}}"], "tenants"),
         (&["--default-limits", "{models: ['hf:org']}"], "default_limits"),
+        (&["--batch-limits", "{lines_in_flight: 0}"], "lines_in_flight"),
         // The policy is compiled.
         (&["--policy", &none], "setting policy"),
         (&["--policy", &bad], "idel"),

@@ -64,7 +64,7 @@ async fn tables_fit_the_terminal_and_are_never_wrapped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_cannot_steer_the_terminal() {
     let token = |text: &str| Ok(Output::Token { id: None, text: text.into(), logprobs: None });
-    let end = Output::End { finish: Finish::Stop, usage: Usage::default() };
+    let end = Output::End { finish: Finish::Stop, usage: Usage::default(), stop_text: None };
     let attack = ["ok\t\n", "\x1b]0;owned\x07", "\u{9b}2J", "\x08\x7f", "\r", "end"];
     let outputs: Vec<_> = attack.iter().map(|text| token(text)).chain([Ok(end)]).collect();
     let hall = Hall::with(echo().script(outputs)).await;

@@ -121,7 +121,7 @@ mod tests {
     use crate::event::{Finish, Metrics, Usage};
 
     fn end() -> Output {
-        Output::End { finish: Finish::Stop, usage: Usage::default() }
+        Output::End { finish: Finish::Stop, usage: Usage::default(), stop_text: None }
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub(super) fn check_bytes(tags: &StructuralTags) -> Result<(), Error> {
             )));
         }
     }
-    let (bytes, most) =
-        (tags.tags.iter().map(|tag| tag.schema.len()).sum::<usize>(), limits::MAX_GRAMMAR_BYTES);
+    let schemas = tags.tags.iter().map(|tag| &tag.schema).chain(&tags.otherwise);
+    let (bytes, most) = (schemas.map(String::len).sum::<usize>(), limits::MAX_GRAMMAR_BYTES);
     if bytes > most {
         return Err(Error::too_complex(format!(
             "the schemas of the structural tags have {bytes} bytes together; allowed are {most}"
@@ -86,12 +86,18 @@ pub(super) fn to_lark(
     let _ = writeln!(lark, "FREE: /(?s:.*)/");
     let _ = writeln!(lark, "call: {}", calls.join(" | "));
     let _ = writeln!(lark, "only: {}", required.join(" | "));
-    let start = match (tags.required, tags.parallel) {
+    let mut start = match (tags.required, tags.parallel) {
         (true, true) => format!("only ({} only)*", context.sequence(&tags.separator)?),
         (true, false) => "only".into(),
         (false, true) => "call* FREE".into(),
         (false, false) => "call | FREE".into(),
     };
+    if let Some(schema) = tags.otherwise.as_ref().filter(|_| tags.required) {
+        let schema = schema::normalize_within(schema, &mut budget)
+            .map_err(|error| error.within("the answer without tags"))?;
+        let _ = writeln!(lark, "otherwise: %json {schema}");
+        start.push_str(" | otherwise");
+    }
     let _ = writeln!(lark, "start: {start}");
     Ok(lark)
 }

@@ -159,9 +159,14 @@ impl Detokenizer {
         Ok(())
     }
 
+    /// The stop text that was generated.
+    pub(in crate::candle) fn stop_text(&self) -> Option<&str> {
+        self.filter.found()
+    }
+
     /// True if a stop text was generated.
     pub(in crate::candle) fn stopped(&self) -> bool {
-        self.filter.stopped()
+        self.stop_text().is_some()
     }
 
     /// The text to send with this token.

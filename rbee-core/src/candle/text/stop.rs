@@ -8,7 +8,7 @@
 pub(in crate::candle) struct StopFilter {
     stops: Vec<String>,
     held: String,
-    stopped: bool,
+    found: Option<Box<str>>,
 }
 
 impl StopFilter {
@@ -16,13 +16,13 @@ impl StopFilter {
         Self {
             stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
             held: String::new(),
-            stopped: false,
+            found: None,
         }
     }
 
-    /// True if a stop text was found. No text is passed on after it.
-    pub(in crate::candle) fn stopped(&self) -> bool {
-        self.stopped
+    /// The stop text that was found. No text is passed on after it.
+    pub(in crate::candle) fn found(&self) -> Option<&str> {
+        self.found.as_deref()
     }
 
     /// The text that is held back now.
@@ -32,17 +32,17 @@ impl StopFilter {
 
     /// Takes the next text and returns the part that is certainly not part of a stop text.
     pub(in crate::candle) fn push(&mut self, text: &str) -> String {
-        if self.stopped {
+        if self.found.is_some() {
             return String::new();
         }
         self.held.push_str(text);
         let first = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop).map(|at| (at + stop.len(), at)))
+            .filter_map(|stop| self.held.find(stop).map(|at| (at + stop.len(), at, stop)))
             .min();
-        if let Some((_, at)) = first {
-            self.stopped = true;
+        if let Some((_, at, stop)) = first {
+            self.found = Some(stop.as_str().into());
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
         }
@@ -71,7 +71,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run<'a>(stops: &[&str], chunks: impl IntoIterator<Item = &'a str>) -> (String, bool) {
+    fn run<'a>(
+        stops: &[&str],
+        chunks: impl IntoIterator<Item = &'a str>,
+    ) -> (String, Option<String>) {
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
         let mut filter = StopFilter::new(&stops);
         let mut out = String::new();
@@ -79,15 +82,16 @@ mod tests {
             out += &filter.push(chunk);
         }
         out += &filter.finish();
-        (out, filter.stopped())
+        (out, filter.found().map(ToOwned::to_owned))
     }
 
     #[test]
     fn a_stop_text_is_met_across_chunks_and_never_shown() {
-        assert_eq!(run(&["END"], ["abc E", "N", "D more"]), ("abc ".into(), true));
-        assert_eq!(run(&["END"], ["abc E", "N"]), ("abc EN".into(), false));
-        assert_eq!(run(&["aab"], ["aa", "a", "b"]), ("a".into(), true));
-        assert_eq!(run(&["🐝é"], ["x🐝", "🐝", "é"]), ("x🐝".into(), true));
+        let found = |text: &str, stop: &str| (text.to_owned(), Some(stop.to_owned()));
+        assert_eq!(run(&["END"], ["abc E", "N", "D more"]), found("abc ", "END"));
+        assert_eq!(run(&["END"], ["abc E", "N"]), ("abc EN".into(), None));
+        assert_eq!(run(&["aab"], ["aa", "a", "b"]), found("a", "aab"));
+        assert_eq!(run(&["🐝é"], ["x🐝", "🐝", "é"]), found("x🐝", "🐝é"));
     }
 
     #[test]
@@ -100,9 +104,10 @@ mod tests {
 
     #[test]
     fn the_stop_text_that_is_complete_first_counts() {
-        assert_eq!(run(&["abc", "b"], ["abc"]), ("a".into(), true));
-        assert_eq!(run(&["abc", "b"], ["a", "b", "c"]), ("a".into(), true));
-        assert_eq!(run(&["b", "ab"], ["ab"]), (String::new(), true));
+        let found = |text: &str, stop: &str| (text.to_owned(), Some(stop.to_owned()));
+        assert_eq!(run(&["abc", "b"], ["abc"]), found("a", "b"));
+        assert_eq!(run(&["abc", "b"], ["a", "b", "c"]), found("a", "b"));
+        assert_eq!(run(&["b", "ab"], ["ab"]), found("", "ab"));
     }
 
     proptest! {
@@ -117,7 +122,9 @@ mod tests {
             prop_assert_eq!(&cut, &run(&stops, [whole.as_str()]));
             prop_assert!(whole.starts_with(&cut.0));
             prop_assert!(stops.iter().all(|stop| !cut.0.contains(stop)));
-            prop_assert_eq!(cut.1, stops.iter().any(|stop| whole.contains(stop)));
+            prop_assert_eq!(cut.1.is_some(), stops.iter().any(|stop| whole.contains(stop)));
+            let ended = cut.1.map(|stop| format!("{}{stop}", cut.0));
+            prop_assert!(ended.is_none_or(|ended| whole.starts_with(&ended)));
         }
     }
 }

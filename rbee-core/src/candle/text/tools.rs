@@ -45,7 +45,7 @@ pub(super) fn answer_format(syntax: ToolSyntax, source: &str, prompt: &str) -> A
     } else {
         source.contains("</think>").then_some(ReasoningFormat::Think)
     };
-    AnswerFormat { tools: Some(syntax.format), reasoning }
+    AnswerFormat { tools: Some(syntax.format), reasoning, ..AnswerFormat::default() }
 }
 
 /// The same conversation for a template that does not write tools: the instructions describe them, and calls and

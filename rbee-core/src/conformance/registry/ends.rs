@@ -52,6 +52,7 @@ pub async fn every_outcome_comes_back(store: &dyn Subject) {
     let stop = Outcome::Complete {
         finish: Finish::Stop,
         usage: Usage { prompt_tokens: 7, completion_tokens: 900, cached_tokens: Some(5) },
+        stop_text: Some("\n\"é".into()),
     };
     let failure =
         Error::new(ErrorKind::ModelNotFound, "model \"x\" is nowhere; allowed is 'y' – é")

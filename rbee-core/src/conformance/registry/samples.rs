@@ -91,7 +91,11 @@ pub(super) fn queued(record: &JobRecord) -> Change {
 pub(super) fn format_of(numerics: &str) -> AnswerFormat {
     let last = usize::from(numerics.bytes().last().unwrap_or_default());
     let tools = ToolFormat::ALL.get(last % (ToolFormat::ALL.len() + 1)).copied();
-    AnswerFormat { tools, reasoning: tools.map(|_| ReasoningFormat::Thinking) }
+    AnswerFormat {
+        tools,
+        reasoning: tools.map(|_| ReasoningFormat::Thinking),
+        calls_alone: tools.is_some(),
+    }
 }
 
 pub(super) fn running(job: JobId, attempt: u32, at: WallTime, numerics: &str) -> Change {
@@ -134,7 +138,7 @@ pub(super) fn vectors(job: JobId) -> Change {
 
 pub(super) fn complete(prompt_tokens: u32, completion_tokens: u32) -> Outcome {
     let usage = Usage { prompt_tokens, completion_tokens, cached_tokens: Some(prompt_tokens / 2) };
-    Outcome::Complete { finish: Finish::Length, usage }
+    Outcome::Complete { finish: Finish::Length, usage, stop_text: None }
 }
 
 /// The end, with nothing kept and no tokens used.

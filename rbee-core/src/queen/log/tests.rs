@@ -16,7 +16,7 @@ const MOST: usize = 1_000;
 const STARTED: Started = Started {
     worker: None,
     queue_wait: std::time::Duration::ZERO,
-    format: AnswerFormat { tools: None, reasoning: None },
+    format: AnswerFormat { tools: None, reasoning: None, calls_alone: false },
 };
 
 fn token(id: u32) -> Output {
@@ -24,7 +24,11 @@ fn token(id: u32) -> Output {
 }
 
 fn done() -> Outcome {
-    Outcome::Complete { finish: Finish::Stop, usage: crate::event::Usage::default() }
+    Outcome::Complete {
+        finish: Finish::Stop,
+        usage: crate::event::Usage::default(),
+        stop_text: None,
+    }
 }
 
 struct Count(AtomicUsize);

@@ -1,5 +1,7 @@
 //! The error about a name that is no known model, with what may have been meant.
 
+use std::collections::BTreeSet;
+
 use super::Models;
 use crate::{
     cluster::ClusterView,
@@ -14,10 +16,14 @@ use crate::{
 const COMPARED: usize = 200;
 /// The longest name that is compared with others, in bytes.
 const MOST_COMPARED: usize = 64;
+/// The words before the name that was probably meant.
+const MEANT: &str = "; did you mean ";
+/// The most known names in an error.
+const MOST_LISTED: usize = 5;
 
 impl Models<'_> {
-    /// The error about a name that is no known model: what is known under a similar name, and the reference that the
-    /// name looks like. A tenant reads only names that it may use. The names of the workers' models are those of
+    /// The error about a name that is no known model: the known names (of many the five most similar), the one that was
+    /// probably meant, and the reference that the name looks like. A tenant reads only names that it may use. The names of the workers' models are those of
     /// `cluster`, if it is given.
     ///
     /// ```
@@ -52,39 +58,56 @@ impl Models<'_> {
         let mut told = message.clone();
         if let Some(tenant) = tenant {
             let may_use = |known: &&str| self.queen.tenants().may_use(tenant, known).is_ok();
-            told += &self.near(name, cluster, may_use);
+            told += &self.known(name, cluster, may_use);
         }
         if may_refer {
             told += &of_hub;
         }
         message += ": no worker serves it, no hive has it, and it is no alias";
-        let mut meant = self.near(name, cluster, |_| true);
+        let known = self.known(name, cluster, |_| true);
+        let mut meant = String::new();
         meant += &of_hub;
         if let Some(file) = ModelRef::file_suggestion(name) {
             meant += &format!("; to load a file: {file}");
         }
-        if meant.is_empty() {
+        if meant.is_empty() && !known.contains(MEANT) {
             meant += "; allowed are also hf:org/repo and file:/absolute/path";
         }
+        message += &known;
         message += &meant;
         Error::new(ErrorKind::ModelNotFound, message).with_client_message(told).with_param("model")
     }
 
-    /// A similar name that fulfills the condition.
-    fn near(
+    /// The known names that fulfill the condition, and which of them was probably meant.
+    fn known(
         self,
         name: &str,
         cluster: Option<&ClusterView>,
         may_use: impl Fn(&&str) -> bool,
     ) -> String {
-        if name.len() > MOST_COMPARED {
-            return String::new();
-        }
         let served = cluster.into_iter().flat_map(|cluster| cluster.workers());
         let served = served.map(|worker| &worker.info.model);
         let served = served.filter(|model| matches!(model.source(), ModelSource::Alias(_)));
         let known = self.aliases().keys().map(String::as_str).chain(served.map(ModelRef::as_str));
-        let near = similar::names(name, known.take(COMPARED)).into_iter().find(may_use);
-        near.map(|near| format!("; did you mean {near}?")).unwrap_or_default()
+        let known: BTreeSet<&str> = known.take(COMPARED).filter(may_use).collect();
+        let compared = if name.len() > MOST_COMPARED { "" } else { name };
+        let near = similar::names(compared, known.iter().copied()).into_iter().next();
+        let near = near.filter(|_| !compared.is_empty());
+        let more = known.len().saturating_sub(MOST_LISTED);
+        let listed = match more {
+            0 => Vec::from_iter(known),
+            _ => similar::by_similarity(compared, known).into_iter().take(MOST_LISTED).collect(),
+        };
+        let mut told = match &listed[..] {
+            [] => String::new(),
+            [only] if near == Some(only) => String::new(),
+            [only] => format!("; known is {only}"),
+            all if more == 0 => format!("; known are {}", all.join(", ")),
+            all => format!("; known are {} and {more} more", all.join(", ")),
+        };
+        if let Some(near) = near {
+            told += &format!("{MEANT}{near}?");
+        }
+        told
     }
 }

@@ -54,8 +54,16 @@ struct KeptEnd {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum KeptOutcome {
-    Complete { finish: Finish, usage: Usage },
-    Failed { code: ErrorKind, message: String },
+    Complete {
+        finish: Finish,
+        usage: Usage,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_text: Option<Box<str>>,
+    },
+    Failed {
+        code: ErrorKind,
+        message: String,
+    },
     Cancelled,
 }
 
@@ -102,9 +110,11 @@ impl KeptEnd {
             return None;
         };
         let outcome = match outcome {
-            Outcome::Complete { finish, usage } => {
-                KeptOutcome::Complete { finish: *finish, usage: *usage }
-            }
+            Outcome::Complete { finish, usage, stop_text } => KeptOutcome::Complete {
+                finish: *finish,
+                usage: *usage,
+                stop_text: stop_text.clone().filter(|text| text.len() <= MESSAGE),
+            },
             Outcome::Failed(error) => KeptOutcome::Failed {
                 code: error.kind(),
                 message: error.message().chars().take(MESSAGE).collect(),
@@ -125,7 +135,9 @@ impl KeptEnd {
         Change::JobEnded {
             job: self.job,
             outcome: match self.outcome {
-                KeptOutcome::Complete { finish, usage } => Outcome::Complete { finish, usage },
+                KeptOutcome::Complete { finish, usage, stop_text } => {
+                    Outcome::Complete { finish, usage, stop_text }
+                }
                 KeptOutcome::Failed { code, message } => Outcome::Failed(Error::new(code, message)),
                 KeptOutcome::Cancelled => Outcome::Cancelled,
             },

@@ -28,17 +28,18 @@ impl<'a> Columns<'a> {
     pub(super) fn of(outcome: &'a Outcome) -> Result<Self, Fault> {
         let none = Self::default();
         Ok(match outcome {
-            Outcome::Complete { finish, usage } => Self {
+            Outcome::Complete { finish, usage, stop_text } => Self {
                 finish: Some(finish.as_str()),
                 prompt_tokens: Some(usage.prompt_tokens),
                 cached_tokens: usage.cached_tokens,
                 answer: Some(usage.completion_tokens),
+                details: Details { stop_text: stop_text.clone(), ..Details::default() }.encode()?,
                 ..none
             },
             Outcome::Failed(error) => Self {
                 code: Some(error.kind().code()),
                 message: Some(error.message()),
-                details: encode(error)?,
+                details: Details::of(error).encode()?,
                 ..none
             },
             Outcome::Cancelled => none,
@@ -73,6 +74,7 @@ impl Stored {
                     completion_tokens: self.answer,
                     cached_tokens: self.cached_tokens,
                 },
+                stop_text: Details::read(self.details.as_deref()).stop_text,
             }),
             JobState::Failed => {
                 // A code that this build does not know comes from another version; its message still describes the
@@ -80,14 +82,16 @@ impl Stored {
                 let kind = self.code.as_deref().and_then(ErrorKind::from_code);
                 let kind = kind.unwrap_or(ErrorKind::Internal);
                 let error = Error::new(kind, self.message.unwrap_or_default());
-                Some(Outcome::Failed(decode(error, self.details.as_deref())))
+                let details = Details::read(self.details.as_deref());
+                Some(Outcome::Failed(details.applied_to(error)))
             }
             JobState::Cancelled => Some(Outcome::Cancelled),
         }
     }
 }
 
-/// The parts of an error other than its code and its message, so that the error read back equals the original.
+/// The parts of an outcome without a column of their own: of an error, other than its code and its message, so that the
+/// error read back equals the original, and the stop text of an answer.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Details {
@@ -100,36 +104,46 @@ struct Details {
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     short_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_text: Option<Box<str>>,
 }
 
-/// The details as JSON; nothing if there are none.
-fn encode(error: &Error) -> Result<Option<String>, Fault> {
-    let millis = |after: Duration| u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-    let details = Details {
-        client_message: error.client_message().map(ToOwned::to_owned),
-        param: error.param().map(ToOwned::to_owned),
-        retry_after_ms: error.retry_after().map(millis),
-        short_bytes: error.short_bytes(),
-    };
-    (details != Details::default()).then(|| json(&details)).transpose()
-}
+impl Details {
+    fn of(error: &Error) -> Self {
+        let millis = |after: Duration| u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            client_message: error.client_message().map(ToOwned::to_owned),
+            param: error.param().map(ToOwned::to_owned),
+            retry_after_ms: error.retry_after().map(millis),
+            short_bytes: error.short_bytes(),
+            stop_text: None,
+        }
+    }
 
-/// The error with its details. Details that cannot be read are left out: the code and the message remain.
-fn decode(mut error: Error, details: Option<&str>) -> Error {
-    let Some(details) = details.and_then(|text| serde_json::from_str::<Details>(text).ok()) else {
-        return error;
-    };
-    if let Some(message) = details.client_message {
-        error = error.with_client_message(message);
+    /// The details as JSON; nothing if there are none.
+    fn encode(&self) -> Result<Option<String>, Fault> {
+        (*self != Self::default()).then(|| json(self)).transpose()
     }
-    if let Some(param) = details.param {
-        error = error.with_param(param);
+
+    /// Details that cannot be read are left out: the other columns remain.
+    fn read(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
-    if let Some(after) = details.retry_after_ms {
-        error = error.with_retry_after(Duration::from_millis(after));
+
+    /// The error with these details.
+    fn applied_to(self, mut error: Error) -> Error {
+        if let Some(message) = self.client_message {
+            error = error.with_client_message(message);
+        }
+        if let Some(param) = self.param {
+            error = error.with_param(param);
+        }
+        if let Some(after) = self.retry_after_ms {
+            error = error.with_retry_after(Duration::from_millis(after));
+        }
+        if let Some(bytes) = self.short_bytes {
+            error = error.with_short_bytes(bytes);
+        }
+        error
     }
-    if let Some(bytes) = details.short_bytes {
-        error = error.with_short_bytes(bytes);
-    }
-    error
 }

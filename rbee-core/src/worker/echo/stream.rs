@@ -94,8 +94,8 @@ enum Stage {
     Vectors,
     Scores,
     Script(usize),
-    /// A stop text was generated.
-    Stopped,
+    /// This stop text was generated.
+    Stopped(Box<str>),
     /// The end was sent; with the fault [`EchoFault::TalkAfterEnd`], this many outputs follow.
     Done(u8),
 }
@@ -110,6 +110,7 @@ struct EchoAnswer {
     prompt_tokens: u32,
     /// Text of earlier attempts that no reader has yet; sent with the next token.
     held_back: String,
+    stop_text: Option<Box<str>>,
     metrics: bool,
     delay: Duration,
     /// True if it hangs, and therefore sends no heartbeats.
@@ -168,6 +169,7 @@ pub(super) fn answer(
     let answer = EchoAnswer {
         position: u32::try_from(run.resume.tokens.len()).unwrap_or(u32::MAX),
         held_back: held_back(&run.resume)?,
+        stop_text: None,
         metrics: script.metrics,
         delay: script.first_delay,
         hangs: Arc::default(),
@@ -272,7 +274,10 @@ impl EchoAnswer {
                 self.stage = Stage::Script(at + 1);
                 Some(output.clone())
             }
-            Stage::Stopped => Some(Ok(self.finish(Finish::Stop))),
+            Stage::Stopped(ref text) => {
+                self.stop_text = Some(text.clone());
+                Some(Ok(self.finish(Finish::Stop)))
+            }
             Stage::Done(0) => None,
             Stage::Done(left) => {
                 self.stage = Stage::Done(left - 1);
@@ -345,13 +350,13 @@ impl EchoAnswer {
         Some(Box::new(Logprobs { chosen: of(id), top }))
     }
 
-    /// The position of the first stop text in this word.
-    fn stop_in(&self, word: &str) -> Option<usize> {
+    /// The first stop text in this word, and its position.
+    fn stop_in(&self, word: &str) -> Option<(usize, &str)> {
         let Task::Generate { sampling, .. } = &self.run.job.task else {
             return None;
         };
-        let stops = sampling.stop.iter();
-        stops.filter_map(|stop| word.find(stop.as_str())).min()
+        let stops = sampling.stop.iter().map(String::as_str);
+        stops.filter_map(|stop| Some((word.find(stop)?, stop))).min_by_key(|(at, _)| *at)
     }
 
     fn token(&mut self) -> Output {
@@ -359,9 +364,9 @@ impl EchoAnswer {
         self.position = self.position.saturating_add(1);
         let word = word(id);
         let mut word = word.as_str();
-        if let Some(stop) = self.stop_in(word) {
-            word = &word[..stop];
-            self.stage = Stage::Stopped;
+        if let Some((at, stop)) = self.stop_in(word) {
+            word = &word[..at];
+            self.stage = Stage::Stopped(stop.into());
         }
         let text = if self.held_back.is_empty() {
             Box::from(word)
@@ -386,7 +391,7 @@ impl EchoAnswer {
             completion_tokens: self.position,
             ..Usage::default()
         };
-        Output::End { finish, usage }
+        Output::End { finish, usage, stop_text: self.stop_text.clone() }
     }
 }
 

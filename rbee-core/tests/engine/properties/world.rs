@@ -350,5 +350,5 @@ fn lost() -> Error {
 }
 
 fn done() -> AttemptResult {
-    AttemptResult::Done { finish: Finish::Stop, usage: Usage::default() }
+    AttemptResult::Done { finish: Finish::Stop, usage: Usage::default(), stop_text: None }
 }

@@ -20,7 +20,7 @@ fn completed(submitted: u64, started: u64, ended: u64) -> JobRecord {
     let wall = WallTime::from_millis;
     let mut record = JobRecord::queued(Arc::new(job), 1, wall(submitted), Epoch(1));
     let usage = Usage { prompt_tokens: 9, completion_tokens: 5, ..Usage::default() };
-    let outcome = Outcome::Complete { finish: Finish::Stop, usage };
+    let outcome = Outcome::Complete { finish: Finish::Stop, usage, stop_text: None };
     let live = LiveJob::queued().started(WorkerId::random(), wall(started));
     record.status = live.ended(outcome, wall(ended)).into();
     record

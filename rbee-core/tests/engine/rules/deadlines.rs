@@ -42,7 +42,7 @@ fn learned() -> Hand {
     let lease = hand.start().0;
     hand.wait(Duration::from_secs(10));
     let usage = Usage { prompt_tokens: 1, completion_tokens: 100, ..Usage::default() };
-    hand.end(lease, AttemptResult::Done { finish: Finish::Stop, usage }, 100);
+    hand.end(lease, AttemptResult::Done { finish: Finish::Stop, usage, stop_text: None }, 100);
     assert_eq!(submit(&mut hand, job(2, "acme")), None);
     hand
 }

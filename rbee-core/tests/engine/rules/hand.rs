@@ -157,7 +157,7 @@ impl Hand {
 
     pub(crate) fn done(&mut self, lease: LeaseId) {
         let (finish, usage) = (Finish::Stop, Usage::default());
-        self.end(lease, AttemptResult::Done { finish, usage }, 1);
+        self.end(lease, AttemptResult::Done { finish, usage, stop_text: None }, 1);
     }
 
     pub(crate) fn fail(&mut self, lease: LeaseId, kind: ErrorKind) {

@@ -44,7 +44,7 @@ fn submit(hand: &mut Hand, n: u128, change: impl FnOnce(&mut rbee_core::Job)) ->
 /// The job completes, and has used this many tokens.
 fn end(hand: &mut Hand, lease: LeaseId, tokens: u32) {
     let usage = Usage { prompt_tokens: 1, completion_tokens: tokens - 1, ..Usage::default() };
-    let result = AttemptResult::Done { finish: Finish::Stop, usage };
+    let result = AttemptResult::Done { finish: Finish::Stop, usage, stop_text: None };
     let end = AttemptEnd { result, produced: 0, resumable: true };
     hand.feed(Input::AttemptEnded { lease, end });
 }

@@ -235,7 +235,7 @@ class AsyncQueen:
             parallel_tool_calls: Whether an answer may have several calls.
             response_format: What the answer must look like, as OpenAI's API has it: `{"type": "json_object"}`,
                 `{"type": "json_schema", "json_schema": {"schema": …}}`, and also `{"type": "regex", "regex": …}` and
-                `{"type": "lark", "lark": …}`.
+                `{"type": "lark", "lark": …}`. With tools, the answer is either calls or this, and this is JSON.
             thinking: Turns the thinking of a model on or off that has a switch for it.
             max_tokens: The longest answer, in tokens.
             temperature: 0 for the most likely token each time, up to 2.
@@ -445,6 +445,7 @@ class AsyncQueen:
         token: str | None = None,
         allow_origins: Sequence[str] = (),
         allow_hosts: Sequence[str] = (),
+        batches: str | PathLike[str] | None = None,
     ) -> AsyncServer:
         """Serves the HTTP API of this queen, with the paths that OpenAI's clients know.
 
@@ -454,15 +455,21 @@ class AsyncQueen:
             token: What clients must send, at least 32 characters.
             allow_origins: Web pages that may use it: `"https://chat.example"`.
             allow_hosts: Names under which it is reached, besides its address.
+            batches: A directory for files and batches of requests (OpenAI's Batch API), which is created if it is
+                missing. One server at a time can use it. Batches that have not ended go on with the next server on the
+                same directory and store. Without it, the routes of files and batches are refused.
 
         Returns:
             The server, which runs until it is closed or dropped.
 
         Raises:
-            Conflict: The port is taken.
+            Config: `batches` cannot be used.
+            Conflict: The port is taken, or another server uses `batches`.
             ValueError: Others can reach the address, and there is no token.
         """
-        serving = self._open.serve(host, port, token, list(allow_origins), list(allow_hosts))
+        serving = self._open.serve(
+            host, port, token, list(allow_origins), list(allow_hosts), None if batches is None else fspath(batches)
+        )
         return AsyncServer(await done(serving))
 
     @property

@@ -35,11 +35,13 @@ class Complete(TypedDict):
         kind: The state of the job.
         finish: The reason: `"stop"` or `"length"`.
         usage: The tokens; `usage["completion_tokens"]` are those of the answer.
+        stop_text: The stop text that ended the answer, if one did. Rows of earlier versions do not have it.
     """
 
     kind: Literal["complete"]
     finish: Literal["stop", "length"]
     usage: dict[str, int]
+    stop_text: str | None
 
 
 class Failed(TypedDict):

@@ -100,6 +100,7 @@ class JobAnswer:
         content: The text without reasoning and calls.
         reasoning: The reasoning of a model that thinks before it answers.
         tool_calls: The calls of tools. One that was cut off by `max_tokens` is not complete: `finish` is `"length"`.
+        stop_text: The stop text that ended it, if one did and the worker reports it. It is no part of `text`.
     """
 
     text: str
@@ -113,6 +114,7 @@ class JobAnswer:
     content: str = ""
     reasoning: str = ""
     tool_calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    stop_text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -228,11 +230,13 @@ class End:
         seq: The number of the event.
         finish: Why it ended: `"stop"` or `"length"`.
         usage: The tokens.
+        stop_text: The stop text that ended it, if one did and the worker reports it.
     """
 
     seq: int | None = None
     finish: Literal["stop", "length"] = "stop"
     usage: Usage = field(default_factory=Usage)
+    stop_text: str | None = None
 
 
 Event = Union[Started, Token, Vectors, Metrics, End]

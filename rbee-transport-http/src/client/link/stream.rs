@@ -165,8 +165,8 @@ impl RunStream {
             },
             kind::METRICS => Output::Metrics(self.read(payload, read_json)?),
             kind::END => {
-                let End { finish, usage } = self.read(payload, read_json)?;
-                Output::End { finish, usage }
+                let End { finish, usage, stop_text } = self.read(payload, read_json)?;
+                Output::End { finish, usage, stop_text }
             }
             kind::ERROR => return Err(self.read(payload, read_error)?),
             _ => return Ok(None),

@@ -156,7 +156,14 @@ impl<'a> Ask<'a> {
         };
         Ok(match prompt {
             Prompt::Chat(chat) => {
-                let words = ChatWords::new(chat, sampling.grammar.as_ref(), extended)?;
+                let grammar = match &sampling.grammar {
+                    // The answer is a call.
+                    Some(_) if chat.requires_call() => None,
+                    // Some servers then allow no calls.
+                    Some(_) if chat.can_call() => return Err(with_tools()),
+                    grammar => grammar.as_ref(),
+                };
+                let words = ChatWords::new(chat, grammar, extended)?;
                 Self::Chat(generate(Words::Chat(words))?)
             }
             Prompt::Text(_) | Prompt::Raw(_) if sampling.grammar.is_some() => {
@@ -205,6 +212,13 @@ fn more(sampling: &Sampling, extended: bool) -> Result<Option<Extended>> {
                 .with_param(name))
         }
     }
+}
+
+/// The error for a format of an answer that may also be calls.
+fn with_tools() -> Error {
+    let message = "response_format together with tools is not passed on to other engines; leave out one of them, or set \
+                   tool_choice to \"none\"";
+    Error::for_client(ErrorKind::Unsupported, message).with_param("response_format")
 }
 
 #[cfg(test)]
@@ -293,8 +307,15 @@ mod tests {
         assert_eq!(sent["parallel_tool_calls"], false);
         let json_schema = serde_json::json!({"name": "answer", "schema": schema, "strict": true});
         let format = serde_json::json!({"type": "json_schema", "json_schema": json_schema});
-        assert_eq!(sent["response_format"], format);
+        assert!(sent.get("response_format").is_none(), "the answer is a call");
         assert_eq!(sent["chat_template_kwargs"], serde_json::json!({"enable_thinking": false}));
+        let with_choice = |choice: &str| {
+            let mut task = task.clone();
+            task["generate"]["prompt"]["chat"]["tool_choice"] = choice.into();
+            body(task, true)
+        };
+        assert_eq!(with_choice("none").unwrap()["response_format"], format);
+        assert_eq!(with_choice("auto").unwrap_err().param(), Some("response_format"));
         let plain = body(task, false).unwrap();
         assert!(plain.get("chat_template_kwargs").is_none(), "OpenAI does not know it");
     }

@@ -97,6 +97,18 @@ struct TemplateValues {
 }
 
 impl<'a> ChatWords<'a> {
+    /// A conversation without messages.
+    pub(super) fn empty() -> Self {
+        Self {
+            messages: Vec::new(),
+            tools: Vec::new(),
+            tool_choice: None,
+            parallel_tool_calls: None,
+            response_format: None,
+            chat_template_kwargs: None,
+        }
+    }
+
     /// `extended`: the server knows `chat_template_kwargs`.
     ///
     /// # Errors

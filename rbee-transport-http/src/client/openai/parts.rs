@@ -11,8 +11,11 @@ use rbee_core::{
 use serde::Deserialize;
 
 /// The syntax of what [`Parts`] writes.
-pub(super) const FORMAT: AnswerFormat =
-    AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: Some(ReasoningFormat::Think) };
+pub(super) const FORMAT: AnswerFormat = AnswerFormat {
+    tools: Some(ToolFormat::Hermes),
+    reasoning: Some(ReasoningFormat::Think),
+    calls_alone: false,
+};
 
 /// A part of a call, as a server streams it.
 #[derive(Debug, Deserialize)]

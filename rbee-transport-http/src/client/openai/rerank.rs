@@ -4,7 +4,7 @@ use http::Response;
 use rbee_core::{Output, Result};
 use serde::Deserialize;
 
-use super::{Body, OpenAiWorker, outputs};
+use super::{Body, OpenAiWorker, vectors::outputs};
 
 #[derive(Deserialize)]
 struct Ranked {

@@ -47,6 +47,9 @@ struct Choice {
     text: Option<Box<str>>,
     #[serde(default)]
     finish_reason: Option<Box<str>>,
+    /// vLLM's field: the stop text that ended the answer, or the id of the token that did.
+    #[serde(default)]
+    stop_reason: Option<serde_json::Value>,
     #[serde(default)]
     logprobs: Option<Received>,
 }
@@ -106,6 +109,7 @@ impl Chunks {
                 most: sampling.max_tokens,
                 logprobs: sampling.logprobs,
                 needs_call,
+                stops: sampling.stop.clone(),
                 ..Reader::default()
             },
             done: false,
@@ -165,6 +169,10 @@ struct Reader {
     parts: Parts,
     /// The request requires a call.
     needs_call: bool,
+    /// The stop texts of the request.
+    stops: Vec<String>,
+    /// The one that ended the answer.
+    stop_text: Option<Box<str>>,
     finish: Option<Finish>,
     usage: Option<Counted>,
     /// The cached tokens according to an event outside of its usage.
@@ -206,6 +214,10 @@ impl Reader {
         self.take_tokens(text, found)?;
         if choice.finish_reason.is_some() {
             self.finish = Some(if length { Finish::Length } else { Finish::Stop });
+            // Other servers may give other reasons here.
+            let reason = choice.stop_reason.as_ref().and_then(serde_json::Value::as_str);
+            let text = reason.filter(|text| !length && self.stops.iter().any(|stop| stop == text));
+            self.stop_text = text.map(Box::from);
         }
         Ok(())
     }
@@ -274,7 +286,8 @@ impl Reader {
             completion_tokens: self.tokens,
             cached_tokens: cached.map(|tokens| tokens.min(prompt_tokens)),
         };
-        self.ready.push_back(Output::End { finish, usage });
+        let stop_text = self.stop_text.take();
+        self.ready.push_back(Output::End { finish, usage, stop_text });
         Ok(())
     }
 }

@@ -35,8 +35,10 @@ pub(super) const MOST_TOGETHER: usize = 16 << 10;
 
 /// The end of an answer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AnswerEnd {
+pub(super) struct AnswerEnd<'a> {
     pub(super) finish: Finish,
+    /// The stop text that ended the answer, if the worker reports it.
+    pub(super) stop_text: Option<&'a str>,
     /// The answer has tool calls, and all of them are complete.
     pub(super) has_calls: bool,
     pub(super) usage: Usage,
@@ -56,11 +58,14 @@ pub(super) trait AnswerWriter: Send + Unpin + 'static {
     /// The next part of the answer.
     fn delta(&mut self, delta: Delta, out: &mut BytesMut);
 
-    /// The log probabilities of a token, whose text is in the parts.
+    /// The log probabilities of the next token, before the parts that it completes.
+    fn next_logprobs(&mut self, _logprobs: &Logprobs) {}
+
+    /// The log probabilities of a token, after the parts that it completes.
     fn logprobs(&mut self, _logprobs: &Logprobs, _out: &mut BytesMut) {}
 
     /// The answer has ended.
-    fn end(&mut self, end: AnswerEnd, out: &mut BytesMut);
+    fn end(&mut self, end: AnswerEnd<'_>, out: &mut BytesMut);
 
     /// The stream ends with this error, as the client may know it. With [`ErrorKind::Interrupted`] the job goes on: the
     /// queen shuts down.
@@ -252,6 +257,9 @@ impl<W: AnswerWriter> AnswerStream<W> {
                         writer.started(&now, buffer);
                     }
                     EventRef::Token { text, logprobs, .. } => {
+                        if let Some(logprobs) = logprobs {
+                            writer.next_logprobs(logprobs);
+                        }
                         reader.push(text, writer, buffer);
                         if let Some(logprobs) = logprobs {
                             writer.logprobs(logprobs, buffer);
@@ -259,10 +267,10 @@ impl<W: AnswerWriter> AnswerStream<W> {
                     }
                     EventRef::Metrics(metrics) => writer.prompt(&metrics, buffer),
                     EventRef::Vectors(_) => {}
-                    EventRef::End { finish, usage } => {
+                    EventRef::End { finish, usage, stop_text } => {
                         *is_over = true;
                         let has_calls = reader.finish(finish, writer, buffer);
-                        writer.end(AnswerEnd { finish, has_calls, usage }, buffer);
+                        writer.end(AnswerEnd { finish, has_calls, usage, stop_text }, buffer);
                     }
                     EventRef::Error(error) => failed = Some(error.clone()),
                 }

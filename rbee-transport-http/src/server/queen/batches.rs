@@ -6,6 +6,7 @@
 //! ([`results`]). Each job has a key that is made of the batch and the line. So a runner that takes up a batch after a
 //! restart submits the lines without a result again, and gets the jobs of the previous run.
 
+mod ask;
 mod batch_store;
 mod disk;
 mod file_routes;
@@ -14,6 +15,7 @@ mod input;
 mod line;
 mod page;
 mod records;
+mod removed_tenants;
 mod results;
 mod routes;
 mod runner;
@@ -73,7 +75,8 @@ pub struct BatchLimits {
     /// All files of one tenant together, including output files, in bytes. 4 GiB by default. More uploads are refused.
     /// Lines whose answers would be more fail, and then the lines of their batch that have not begun.
     pub tenant_bytes: u64,
-    /// The free space that uploads and results leave on the disk, in bytes. 1 GiB by default. Results wait for it.
+    /// The free space that uploads and results leave on the disk, in bytes. 1 GiB by default. Results wait for it, until
+    /// their batch is cancelled or expires; it can always end, because errors are written below this limit too.
     pub free_bytes: u64,
     /// Concurrent uploads of one tenant; all tenants together have four times as many, and those of the operator do not
     /// count. 4 by default.

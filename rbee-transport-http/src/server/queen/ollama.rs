@@ -116,12 +116,16 @@ async fn respond(shared: Shared, kind: Kind, sender: Sender, request: Request) -
         let reason = load::run(&shared, who, &ask.model, ask.keep_alive).await?;
         return Ok(answer::empty(&ask, reason));
     };
-    let handle = shared.submit_one(&sender, body.into_permit(), request).await?;
+    let name = ask.model.clone();
+    let named = |error| shared.by_requested_name(&name, error);
+    let submitted = shared.submit_one(&sender, body.into_permit(), request).await;
+    let handle = submitted.map_err(named)?;
     if !ask.is_streamed {
-        return Ok(answer::whole(handle, &ask, &sender, clock).await?);
+        return Ok(answer::whole(handle, &ask, &sender, clock).await.map_err(named)?);
     }
     let writer = stream::Lines::new(&ask, handle.id(), clock);
     let (source, model, tools) = (Source::Job(handle), &*ask.model, ask.tools);
     let subject = Subject { source, model, tools, sender: &sender };
-    Ok(answer_stream::stream(&shared, subject, writer, Some(NDJSON)).await?)
+    let begun = answer_stream::stream(&shared, subject, writer, Some(NDJSON)).await;
+    Ok(begun.map_err(named)?)
 }

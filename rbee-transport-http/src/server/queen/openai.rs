@@ -8,7 +8,10 @@
 
 mod answer;
 mod detached;
+mod embed_request;
 mod embeddings;
+mod job_request;
+mod kind;
 mod logprobs;
 mod messages;
 mod models;
@@ -16,6 +19,7 @@ mod parts;
 mod request;
 mod response_format;
 mod rules;
+mod sampling;
 mod stream;
 pub(super) mod thinking;
 mod tools;
@@ -29,12 +33,14 @@ pub(super) use detached::DetachedAsk;
 #[cfg(feature = "openapi")]
 pub(super) use embeddings::__path_embeddings;
 pub(super) use embeddings::embeddings;
+pub(super) use job_request::job;
+pub(super) use logprobs::of_token;
 #[cfg(feature = "openapi")]
 pub(super) use models::{__path_model, __path_models};
 pub(super) use models::{known, model, models, visible};
-pub(super) use request::{Clocks, job};
 #[cfg(test)]
 pub(super) use rules::TABLES;
+pub(super) use sampling::{Clocks, top_logprobs};
 
 use super::{Shared, caller::Caller, middleware::HandlerResult, sender::Sender};
 use crate::wire::{
@@ -43,7 +49,8 @@ use crate::wire::{
     queen::{CHAT, COMPLETIONS},
     sse::ServerSentEvent,
 };
-use request::{Ask, Kind};
+use kind::Kind;
+use request::Ask;
 
 /// Continue a conversation.
 #[cfg_attr(
@@ -101,11 +108,19 @@ async fn generate(shared: Shared, kind: Kind, sender: Sender, request: Request) 
     let streamed = ask.stream.is_some();
     let requests = std::mem::take(&mut ask.requests);
     let requests = requests.into_iter().map(|request| request.streamed(streamed)).collect();
-    let handles = shared.submit(&sender, body.into_permit(), requests).await?;
+    let named = |error| shared.by_requested_name(&ask.model, error);
+    let submitted = shared.submit(&sender, body.into_permit(), requests).await;
+    let handles = submitted.map_err(named)?;
     let origin = Origin::new(&ask, &handles, sender.caller, sender.mark);
     Ok(match ask.stream {
-        None => answer::whole(handles, &origin).await?.into_response(&origin.caller),
-        Some(options) => stream::stream(&shared.queen, handles, &origin, options).await?,
+        None => {
+            let whole = answer::whole(handles, &origin).await;
+            whole.map_err(named)?.into_response(&origin.caller)
+        }
+        Some(options) => {
+            let begun = stream::stream(&shared.queen, handles, &origin, options).await;
+            begun.map_err(named)?
+        }
     })
 }
 

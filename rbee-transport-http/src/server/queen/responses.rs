@@ -4,6 +4,7 @@
 //! needs besides in the metadata of the job ([`extras`]). A conversation is continued from the record of the job
 //! before. Events are made of the events of the job, always in the same way, so that a stream can be resumed.
 
+mod detached;
 mod extras;
 mod input;
 mod items;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use http::StatusCode;
 use rbee_core::{
-    Error, ErrorKind, JobHandle, JobId, Result,
-    event::Started,
+    Error, ErrorKind, Finish, JobHandle, JobId, Result, Usage,
+    answer::AnswerFormat,
+    event::{EventKind, Logprobs, Started},
     request::{Chat, Sampling},
     settings::KeepRequests,
 };
@@ -47,9 +49,10 @@ use crate::{
         sse::ServerSentEvent,
     },
 };
+pub(super) use detached::{DetachedResponse, PreparedResponse};
 use extras::Extras;
 use output::Output;
-use request::Ask;
+use request::{Ask, Places};
 use stored::{Stored, not_found};
 use stream::Writer;
 
@@ -89,22 +92,21 @@ pub(super) async fn create(
                 .into());
         }
     }
-    let before = shared.conversation_before(&sender.caller, ask.previous.as_ref()).await?;
-    ask.items = shared.resolve(&sender.caller, std::mem::take(&mut ask.items)).await?;
     let is_streamed = ask.stream;
-    let (request, places, extras) = ask.into_request(before)?;
-    let draft = Draft::of(&request, extras)?;
+    let (request, places, draft) = shared.prepare_response(&sender.caller, ask).await?;
     let submitted = shared.submit_one(&sender, body.into_permit(), request).await;
     let mut handle = submitted.map_err(|error| places.rename(error))?;
     let job = handle.id();
     if is_streamed {
-        return draft.stream(&shared, Source::Job(handle), &sender, |writer| writer).await;
+        let streamed = draft.stream(&shared, Source::Job(handle), &sender, |writer| writer).await;
+        return Ok(streamed.map_err(|error| places.rename(error))?);
     }
     if draft.extras.background {
         handle.detach();
         return Ok(draft.background(job));
     }
-    Ok(draft.whole(handle, &sender.caller).await?)
+    let whole = draft.whole(handle, &sender.caller).await;
+    Ok(whole.map_err(|error| places.rename(error))?)
 }
 
 /// A response whose job is known, or will be soon.
@@ -142,13 +144,13 @@ impl Draft {
         source: Source,
         sender: &Sender,
         set: impl FnOnce(Writer) -> Writer,
-    ) -> HandlerResult {
+    ) -> Result<axum::response::Response> {
         let job = source.job();
         let output = Output::new(job, &self.chat, &self.extras);
         let writer = set(Writer::new(self.begun(job), output));
         let tools = Some(self.chat.callable());
         let subject = Subject { source, model: &self.extras.model, tools, sender };
-        Ok(answer_stream::stream(shared, subject, writer, None).await?)
+        answer_stream::stream(shared, subject, writer, None).await
     }
 
     fn background(&self, job: JobId) -> axum::response::Response {
@@ -160,16 +162,62 @@ impl Draft {
 
     async fn whole(&self, handle: JobHandle, caller: &Caller) -> Result<axum::response::Response> {
         let job = handle.id();
-        let answer = handle.answer().await?;
-        let options = options(Some(&self.chat.callable()), answer.format);
-        let output = Output::new(job, &self.chat, &self.extras);
-        let output = output.of_text([&*answer.text], options, Some(answer.finish));
-        let whole = object::ended(self.begun(job), &output, answer.finish, answer.usage);
+        let (whole, started) = self.answer(handle).await?;
         let mut response = response::json(StatusCode::OK, &whole);
-        let (worker, queue_wait) = (answer.worker, answer.queue_wait);
-        let started = Started { worker, queue_wait, format: answer.format };
         put_origin(response.headers_mut(), caller, job, Some(started));
         Ok(response)
+    }
+
+    /// Waits for the answer.
+    async fn answer(&self, handle: JobHandle) -> Result<(Response, Started)> {
+        let output = Output::new(handle.id(), &self.chat, &self.extras);
+        let begun = self.begun(handle.id());
+        let tools = self.chat.callable();
+        if self.sampling.logprobs.is_none() {
+            let answer = handle.answer().await?;
+            let options = options(Some(&tools), answer.format);
+            let output = output.of_tokens([(&*answer.text, None)], options, Some(answer.finish));
+            let (worker, queue_wait) = (answer.worker, answer.queue_wait);
+            let started = Started { worker, queue_wait, format: answer.format };
+            return Ok((object::ended(begun, &output, answer.finish, answer.usage), started));
+        }
+        let Tokens { started, tokens, finish, usage } = Tokens::read(handle).await?;
+        let options = options(Some(&tools), started.format);
+        let tokens = tokens.iter().map(|(text, logprobs)| (&**text, logprobs.as_deref()));
+        let output = output.of_tokens(tokens, options, Some(finish));
+        Ok((object::ended(begun, &output, finish, usage), started))
+    }
+}
+
+/// The tokens of a whole answer, each with its log probabilities.
+struct Tokens {
+    started: Started,
+    tokens: Vec<(Box<str>, Option<Box<Logprobs>>)>,
+    finish: Finish,
+    usage: Usage,
+}
+
+impl Tokens {
+    async fn read(mut handle: JobHandle) -> Result<Self> {
+        let (mut started, mut tokens) = (None, Vec::new());
+        while let Some(event) = handle.next().await {
+            match event.kind {
+                EventKind::Started(now) => drop(started.get_or_insert(now)),
+                EventKind::Token { text, logprobs, .. } => tokens.push((text, logprobs)),
+                EventKind::Vectors(_) | EventKind::Metrics(_) => {}
+                EventKind::End { finish, usage, .. } => {
+                    let queue_wait = Duration::ZERO;
+                    let format = AnswerFormat::default();
+                    let unknown = Started { worker: None, queue_wait, format };
+                    return Ok(Self { started: started.unwrap_or(unknown), tokens, finish, usage });
+                }
+                EventKind::Error(error) => return Err(error),
+            }
+        }
+        Err(handle
+            .interruption()
+            .cloned()
+            .unwrap_or_else(|| Error::new(ErrorKind::Internal, "the events of the job broke off")))
     }
 }
 
@@ -214,7 +262,7 @@ pub(super) async fn retrieve(
         Draft { chat: chat.clone(), sampling: sampling.clone(), extras: stored.extras.clone() };
     let source = Source::Events(job, events);
     let after = query.starting_after;
-    draft.stream(&shared, source, &sender, |writer| writer.replay(after, place)).await
+    Ok(draft.stream(&shared, source, &sender, |writer| writer.replay(after, place)).await?)
 }
 
 /// Delete a stored response: its request and its answer. One that runs is cancelled first.
@@ -300,6 +348,22 @@ pub(super) async fn input_items(
 }
 
 impl Inner {
+    /// The request for the job of a response, and what is known of the response before it has an answer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRequest`] with the place.
+    async fn prepare_response(
+        &self,
+        caller: &Caller,
+        mut ask: Ask,
+    ) -> Result<(rbee_core::Request, Places, Draft)> {
+        let before = self.conversation_before(caller, ask.previous.as_ref()).await?;
+        ask.items = self.resolve(caller, std::mem::take(&mut ask.items)).await?;
+        let (request, places, extras) = ask.into_request(before)?;
+        let draft = Draft::of(&request, extras)?;
+        Ok((request, places, draft))
+    }
+
     /// Cancels a response that has not ended, and waits for its end.
     async fn end_response(&self, stored: &Stored) -> Result<()> {
         if !stored.is_live() {

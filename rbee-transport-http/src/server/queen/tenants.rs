@@ -100,11 +100,12 @@ pub(super) async fn put(
             }
         }
     }
+    shared.clear_for(&tenant).await?;
     shared.queen.tenants().put(tenant.clone(), limits).await?;
     Ok(response::json(StatusCode::OK, &view(&shared, &tenant).await?))
 }
 
-/// Remove a tenant and its keys. A tenant with jobs that have not ended stays.
+/// Remove a tenant, its keys, and its files and batches. A tenant with jobs or batches that have not ended stays.
 #[cfg_attr(
     feature = "openapi",
     utoipa::path(
@@ -120,7 +121,13 @@ pub(super) async fn put(
 )]
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     shared.note_tenants().await?;
-    shared.queen.tenants().remove(&known(&name)?).await?;
+    let tenant = known(&name)?;
+    shared.check_batches_ended(&tenant)?;
+    shared.queen.tenants().remove(&tenant).await?;
+    if let Err(error) = shared.remove_files_of(&tenant).await {
+        // It is removed before a tenant of this name is added again.
+        tracing::warn!(%tenant, error = error.for_log(), "the files of a removed tenant cannot be removed yet");
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -59,8 +59,8 @@ fn put(out: &mut BytesMut, item: Result<Output>) {
         Ok(Output::Vectors(vectors)) => (frame::VECTORS, serde_json::to_vec(&vectors)),
         Ok(Output::Heartbeat) => (frame::HEARTBEAT, Ok(b"{}".to_vec())),
         Ok(Output::Metrics(metrics)) => (frame::METRICS, serde_json::to_vec(&metrics)),
-        Ok(Output::End { finish, usage }) => {
-            (frame::END, serde_json::to_vec(&End { finish, usage }))
+        Ok(Output::End { finish, usage, stop_text }) => {
+            (frame::END, serde_json::to_vec(&End { finish, usage, stop_text }))
         }
         Err(error) => (frame::ERROR, serde_json::to_vec(&ErrorBody::for_queen(&error, None).error)),
     };

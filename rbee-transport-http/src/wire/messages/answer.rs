@@ -25,7 +25,7 @@ pub struct MessageAnswer {
     pub content: Vec<AnswerBlock>,
     /// Why it ended; `None` in the first event of a stream.
     pub stop_reason: Option<StopReason>,
-    /// The stop text that ended it; always `null`: rbee does not report it.
+    /// The stop text that ended it, if `stop_reason` is `stop_sequence`.
     pub stop_sequence: Option<String>,
     /// Token counts.
     pub usage: MessageUsage,
@@ -36,10 +36,12 @@ pub struct MessageAnswer {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// The model ended it, or generated a stop text.
+    /// The model ended it.
     EndTurn,
     /// It reached its maximum length.
     MaxTokens,
+    /// The model generated a stop text. If the worker does not report which one, the reason is `end_turn`.
+    StopSequence,
     /// The model waits for the results of its calls.
     ToolUse,
 }
@@ -182,7 +184,7 @@ pub enum BlockDelta {
 pub struct MessageEnd {
     /// Why it ended.
     pub stop_reason: StopReason,
-    /// The stop text that ended it; always `null`.
+    /// The stop text that ended it, if `stop_reason` is `stop_sequence`.
     pub stop_sequence: Option<String>,
 }
 

@@ -37,6 +37,9 @@ pub struct ListedModel {
     pub digest: String,
     /// Facts from its files.
     pub details: ModelDetails,
+    /// What it can do, as [`ShowResponse`] has it; empty if unknown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
 }
 
 /// Facts from the files of a model. A text is empty if the fact is unknown.
@@ -86,7 +89,7 @@ pub struct ShowResponse {
     /// More facts, with the names that GGUF files have for them: `general.architecture`, `llama.context_length`.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub model_info: BTreeMap<String, Value>,
-    /// What it can do: `completion`, `tools`, `thinking`, `embedding`.
+    /// What it can do: `completion`, `tools`, `thinking`, `embedding`, `insert`.
     pub capabilities: Vec<String>,
     /// When the queen began to serve.
     pub modified_at: String,

@@ -53,6 +53,10 @@ pub struct GenerateRequest {
     /// The message of the user; with `raw`, the whole text that the model continues.
     #[serde(default)]
     pub prompt: String,
+    /// The text after a gap: the answer is what goes between `prompt` and this. Only for models with the capability
+    /// `insert`, and not together with `system`, `raw` or `think`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<String>,
     /// Instructions for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,

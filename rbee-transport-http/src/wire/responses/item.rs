@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::openai::ChatTokenLogprob;
+
 /// The progress of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -17,7 +19,7 @@ pub enum ItemStatus {
 }
 
 /// An item of a conversation: what the model wrote, and what it read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ResponseItem {
@@ -115,7 +117,7 @@ impl ResponseItem {
 }
 
 /// A part of an item.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ContentPart {
@@ -127,10 +129,9 @@ pub enum ContentPart {
         #[serde(default)]
         #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
         annotations: [(); 0],
-        /// Always empty.
+        /// The log probabilities of its tokens, if they were requested.
         #[serde(default)]
-        #[cfg_attr(feature = "openapi", schema(value_type = Vec<Object>))]
-        logprobs: [(); 0],
+        logprobs: Vec<ChatTokenLogprob>,
     },
     /// A text that the model read.
     InputText {

@@ -73,7 +73,7 @@ impl Worker for Chatter {
             let text = "x".repeat(TOKEN_BYTES).into();
             Ok(Output::Token { id: Some(1), text, logprobs: None })
         });
-        let end = Output::End { finish: Finish::Length, usage: Usage::default() };
+        let end = Output::End { finish: Finish::Length, usage: Usage::default(), stop_text: None };
         Ok(stream::iter(tokens.chain([Ok(end)])).boxed())
     }
 

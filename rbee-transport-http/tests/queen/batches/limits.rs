@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Method, StatusCode};
 use rbee_core::{
-    Queen, Settings,
+    Queen, Settings, TenantId,
     worker::{EchoBuilder, EchoGate},
 };
 use rbee_transport_http::{Token, server::BatchLimits};
@@ -119,6 +119,48 @@ async fn a_tenant_has_files_and_batches_of_its_own_and_sees_no_others() {
     // A key that says nothing of itself, and no key.
     let nobody = house.hall.send(upload("{}")).await;
     assert_eq!(nobody.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn files_and_batches_of_a_removed_tenant_are_removed_and_a_new_one_of_its_name_has_none() {
+    let gate = EchoGate::new();
+    let house = House::new(echo().gate(&gate), limits()).await;
+    let (first, other) =
+        (house.tenant("acme", json!({})).await, house.tenant("other", json!({})).await);
+    file(&house.hall, "{}", Some(&other)).await;
+    let id = house.batch(&first, &chat_line("a", json!({}))).await;
+    active(&house.hall, 1).await;
+    let remove = async || house.ask(&house.token, Method::DELETE, "/v1/tenants/acme", None).await;
+    let refused = remove().await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    assert!(refused.text().contains("1 batches that have not ended"), "{}", refused.text());
+    gate.open();
+    house.until(&first, &id, |batch| batch["status"] == "completed").await;
+    let removed = remove().await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT, "{}", removed.text());
+    let again = house.tenant("acme", json!({})).await;
+    let count = |reply: Reply| reply.json()["data"].as_array().unwrap().len();
+    for path in ["/v1/files", "/v1/batches"] {
+        assert_eq!(count(house.ask(&again, Method::GET, path, None).await), 0, "{path}");
+    }
+    let gone = house.ask(&house.token, Method::GET, &format!("/v1/batches/{id}"), None).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND, "{}", gone.text());
+    assert_eq!(count(house.ask(&house.token, Method::GET, "/v1/files", None).await), 1);
+}
+
+#[tokio::test]
+async fn what_a_tenant_left_that_was_removed_without_the_server_is_gone_before_the_name_is_used_again()
+ {
+    let house = House::new(echo(), limits()).await;
+    let first = house.tenant("acme", json!({})).await;
+    let id = house.batch(&first, &chat_line("a", json!({}))).await;
+    house.until(&first, &id, |batch| batch["status"] == "completed").await;
+    house.hall.queen.tenants().remove(&TenantId::new("acme").unwrap()).await.unwrap();
+    let again = house.tenant("acme", json!({})).await;
+    let count = |reply: Reply| reply.json()["data"].as_array().unwrap().len();
+    for path in ["/v1/files", "/v1/batches"] {
+        assert_eq!(count(house.ask(&again, Method::GET, path, None).await), 0, "{path}");
+    }
 }
 
 #[tokio::test]

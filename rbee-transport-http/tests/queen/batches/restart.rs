@@ -5,10 +5,12 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{begin, chat_line, ended, ids, limits, lines_of, names, until};
 use crate::common::{Hall, TIMEOUT, echo};
+use http::StatusCode;
 use rbee_core::{
     Queen, SqliteRegistry,
     registry::JobFilter,
@@ -198,6 +200,41 @@ async fn results_that_do_not_fit_on_the_disk_wait_until_there_is_room() {
     let batch = ended(&third.hall, &id).await;
     assert_eq!(batch["request_counts"], json!({"total": 2, "completed": 2, "failed": 0}));
     assert_eq!(third.hall.echo.started(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_whose_results_do_not_fit_on_the_disk_ends_with_an_error_for_each() {
+    for (window, status, code) in [
+        (Duration::from_secs(3_600), "cancelled", None),
+        (Duration::from_secs(2), "expired", Some("batch_expired")),
+    ] {
+        let (data, gate) = (Data::new(), EchoGate::new());
+        let first = data.start(echo().gate(&gate), BatchLimits { window, ..limits() }).await;
+        let id = begin(&first.hall, "/v1/chat/completions", &lines(2)).await;
+        first.hall.echo.until_active(2).await;
+        first.end(&data.batches()).await;
+        let full = BatchLimits { free_bytes: u64::MAX, ..limits() };
+        let second = data.start(echo(), full).await;
+        until(&second.hall, &id, |batch| batch["request_counts"]["total"] == 2).await;
+        second.hall.echo.until_started(2).await;
+        second.hall.quiet().await;
+        if code.is_none() {
+            let path = format!("/v1/batches/{id}/cancel");
+            assert_eq!(second.hall.post(&path, Value::Null).await.status, StatusCode::OK);
+        }
+        let batch = ended(&second.hall, &id).await;
+        assert_eq!((&batch["status"], &batch["output_file_id"]), (&json!(status), &Value::Null));
+        if let Some(code) = code {
+            let errors = lines_of(&second.hall, &batch["error_file_id"]).await;
+            assert_eq!(ids(&errors), ["line-0", "line-1"]);
+            for error in errors {
+                assert_eq!(error["error"]["code"], code, "{error}");
+                let message = error["error"]["message"].as_str().unwrap();
+                assert!(message.contains("free space on the disk"), "{message}");
+            }
+        }
+        second.end(&data.batches()).await;
+    }
 }
 
 #[tokio::test]

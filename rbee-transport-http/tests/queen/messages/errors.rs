@@ -1,7 +1,10 @@
 //! Errors, in the shape of Anthropic's API.
 
 use http::{Method, StatusCode};
-use rbee_core::Finish;
+use rbee_core::{
+    Finish,
+    request::{Prompt, Task},
+};
 use rbee_transport_http::wire::messages::{COUNT_TOKENS, MESSAGES};
 use serde_json::{Value, json};
 
@@ -26,13 +29,17 @@ async fn an_error_names_the_place_in_anthropics_shape() {
 }
 
 #[tokio::test]
-async fn a_format_together_with_tools_is_refused_by_its_name() {
-    let (hall, _) = hall(&["ok"], Finish::Stop).await;
+async fn a_format_and_tools_go_to_the_worker_together() {
+    let (hall, actor) = hall(&["{}"], Finish::Stop).await;
     let format = json!({"format": {"type": "json_schema", "schema": {"type": "object"}}});
     let reply = hall.message(json!({"output_config": format})).await;
-    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
-    let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.starts_with("output_config.format cannot be used"), "{message}");
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    assert_eq!(reply.json()["content"], json!([{"type": "text", "text": "{}"}]));
+    let job = actor.asked.lock().unwrap().take().unwrap();
+    let Task::Generate { prompt: Prompt::Chat(chat), sampling } = &job.task else {
+        panic!("a chat")
+    };
+    assert!(chat.can_call() && sampling.grammar.is_some());
 }
 
 #[tokio::test]

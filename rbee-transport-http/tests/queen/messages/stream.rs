@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use rbee_core::{Error, ErrorKind, Finish, Queen, worker::EchoGate};
+use rbee_core::{Error, ErrorKind, Finish, Output, Queen, worker::EchoGate};
 use rbee_transport_http::wire::messages::{MESSAGES, SIGNATURE, StreamEvent};
 use serde_json::{Value, json};
 
@@ -109,6 +109,30 @@ async fn an_answer_may_begin_with_a_call_or_be_empty() {
     let events = streamed(&empty, json!({})).await;
     assert_eq!(outline(&events), ["message_start", "message_delta", "message_stop"]);
     assert_eq!(events[1]["delta"]["stop_reason"], "end_turn");
+}
+
+#[tokio::test]
+async fn the_stop_text_that_ended_an_answer_is_named_whole_and_streamed() {
+    let call = "<tool_call>{\"name\": \"weather\", \"arguments\": {}}</tool_call>";
+    for (text, finish, reason) in [
+        ("One.", Finish::Stop, "stop_sequence"),
+        (call, Finish::Stop, "tool_use"),
+        ("One.", Finish::Length, "max_tokens"),
+    ] {
+        let mut outputs = recited(&[text], finish);
+        if let Some(Ok(Output::End { stop_text, .. })) = outputs.last_mut() {
+            *stop_text = Some("END".into());
+        }
+        let (hall, _) = hall_of(Actor::new(outputs), Queen::builder()).await;
+        let sequence = (reason == "stop_sequence").then_some("END");
+        let expected = json!({"stop_reason": reason, "stop_sequence": sequence});
+        let whole = hall.message(json!({"stop_sequences": ["END"]})).await.json();
+        assert_eq!(whole["stop_reason"], expected["stop_reason"]);
+        assert_eq!(whole["stop_sequence"], expected["stop_sequence"]);
+        let events = streamed(&hall, json!({"stop_sequences": ["END"]})).await;
+        let end = events.iter().find(|event| event["type"] == "message_delta").unwrap();
+        assert_eq!(end["delta"], expected);
+    }
 }
 
 #[tokio::test]

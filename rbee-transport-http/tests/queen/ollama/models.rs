@@ -104,7 +104,7 @@ async fn a_model_is_described_before_and_after_it_is_loaded() {
 async fn a_worker_without_files_is_described_by_what_it_can_do() {
     let (hall, _) = super::scripted::hall(&["ok"], rbee_core::Finish::Stop).await;
     let shown = ask(&hall, "/api/show", json!({"model": "script"})).await.json();
-    assert_eq!(shown["capabilities"], json!(["completion", "tools", "thinking"]));
+    assert_eq!(shown["capabilities"], json!(["completion", "tools", "thinking", "insert"]));
     assert_eq!(
         shown["model_info"],
         json!({

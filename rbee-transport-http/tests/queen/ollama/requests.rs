@@ -211,6 +211,40 @@ async fn fields_that_ask_for_nothing_are_accepted() {
 }
 
 #[tokio::test]
+async fn a_suffix_is_the_text_after_a_gap_for_a_model_that_can_fill_it() {
+    let (hall, worker) = scripted::hall(&["return"], Finish::Stop).await;
+    for prompt in ["fn f() {", ""] {
+        let body = json!({
+            "model": "script", "prompt": prompt, "suffix": " 1 }", "stream": false, "raw": false,
+            "system": "", "think": false, "options": {"num_predict": 9},
+        });
+        let answer = ask(&hall, "/api/generate", body).await.json();
+        assert_eq!(
+            (&answer["response"], &answer["done_reason"]),
+            (&json!("return"), &json!("stop"))
+        );
+        let (asked, sampling) = worker.asked();
+        assert_eq!(asked, Prompt::Infill { prefix: prompt.into(), suffix: " 1 }".into() });
+        assert_eq!(sampling.max_tokens, Some(9));
+    }
+    for model in ["script", "script:latest"] {
+        let shown = ask(&hall, "/api/show", json!({"model": model})).await.json();
+        assert!(shown["capabilities"].as_array().unwrap().contains(&json!("insert")), "{shown}");
+    }
+    let listed = hall.get("/api/tags").await.json();
+    let can = |name: &str| {
+        let mut models = listed["models"].as_array().unwrap().iter();
+        let model = models.find(|model| model["name"] == name).unwrap();
+        model["capabilities"].as_array().unwrap().contains(&json!("insert"))
+    };
+    assert!(can("script:latest") && !can("bee:latest"), "{listed}");
+    let body = json!({"model": "echo", "prompt": "a", "suffix": "b"});
+    let reply = hall.post("/api/generate", body).await;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    assert!(error(&reply).starts_with("suffix is not supported by model echo"), "{}", reply.text());
+}
+
+#[tokio::test]
 async fn what_would_change_an_answer_and_is_not_supported_is_refused_by_its_place() {
     let (hall, _) = scripted::hall(&["ok"], Finish::Stop).await;
     let options = |options: Value| json!({"options": options});
@@ -224,7 +258,6 @@ async fn what_would_change_an_answer_and_is_not_supported_is_refused_by_its_plac
         (json!({"keep_alive": "soon"}), "keep_alive"),
         (json!({"think": "much"}), "think"),
         (json!({"format": "yaml"}), "format"),
-        (json!({"format": "json", "tools": [{"function": {"name": "f"}}]}), "format"),
         (json!({"template": "{{ .Prompt }}"}), "template"),
         (json!({"system": "Be brief."}), "system"),
         (json!({"top_logprobs": 3}), "top_logprobs"),
@@ -277,7 +310,10 @@ async fn what_would_change_an_answer_and_is_not_supported_is_refused_by_its_plac
     let prompt = |fields: Value| common::over(json!({"model": "script", "prompt": "Hi"}), fields);
     for (fields, place) in [
         (json!({"prompt": ["a"]}), "prompt"),
-        (json!({"suffix": "end"}), "suffix"),
+        (json!({"suffix": 7}), "suffix"),
+        (json!({"suffix": "end", "raw": true}), "suffix"),
+        (json!({"suffix": "end", "system": "Be brief."}), "system"),
+        (json!({"suffix": "end", "think": true}), "think"),
         (json!({"context": [1, 2]}), "context"),
         (json!({"images": ["aGk="]}), "images"),
         (json!({"raw": true, "system": "Be brief."}), "system"),

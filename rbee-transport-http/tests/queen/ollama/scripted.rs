@@ -62,7 +62,7 @@ impl Worker for Scripted {
             cached_tokens: Some(5),
         };
         let begin = [Output::Metrics(metrics)].into_iter();
-        let end = Output::End { finish: self.finish, usage };
+        let end = Output::End { finish: self.finish, usage, stop_text: None };
         let outputs: Vec<_> =
             begin.chain(self.tokens.iter().map(token)).chain([end]).map(Ok).collect();
         Ok(Box::pin(futures_util::stream::iter(outputs)))
@@ -76,9 +76,13 @@ impl Worker for Scripted {
 /// A queen with the model `script`, which thinks and calls tools, and always answers this.
 pub(super) async fn hall(tokens: &[&'static str], finish: Finish) -> (Hall, Arc<Scripted>) {
     let mut info = WorkerInfo::new("script".parse().unwrap(), "test");
-    info.capabilities.answer =
-        AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: Some(ReasoningFormat::Think) };
+    info.capabilities.answer = AnswerFormat {
+        tools: Some(ToolFormat::Hermes),
+        reasoning: Some(ReasoningFormat::Think),
+        calls_alone: false,
+    };
     info.capabilities.grammar = true;
+    info.capabilities.infill = true;
     info.capabilities.penalties = true;
     info.capabilities.context_tokens = Some(4_096);
     let worker = Arc::new(Scripted {

@@ -438,7 +438,7 @@ impl Worker for Witness {
 
     async fn execute(&self, run: Run) -> Result<OutputStream> {
         *self.0.lock().unwrap() = Some(run.job);
-        let end = Output::End { finish: Finish::Stop, usage: Usage::default() };
+        let end = Output::End { finish: Finish::Stop, usage: Usage::default(), stop_text: None };
         Ok(Box::pin(futures_util::stream::iter([Ok(end)])))
     }
 

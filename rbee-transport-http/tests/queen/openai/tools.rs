@@ -43,7 +43,7 @@ impl Worker for Reciter {
         *self.asked.lock().unwrap() = Some(run.job);
         let token = |text: &&str| Output::Token { id: None, text: (*text).into(), logprobs: None };
         let usage = Usage { completion_tokens: self.tokens.len() as u32, ..Usage::default() };
-        let end = Output::End { finish: self.finish, usage };
+        let end = Output::End { finish: self.finish, usage, stop_text: None };
         let outputs: Vec<_> = self.tokens.iter().map(token).chain([end]).map(Ok).collect();
         Ok(Box::pin(futures_util::stream::iter(outputs)))
     }
@@ -53,8 +53,11 @@ impl Worker for Reciter {
     }
 }
 
-const FORMAT: AnswerFormat =
-    AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: Some(ReasoningFormat::Think) };
+const FORMAT: AnswerFormat = AnswerFormat {
+    tools: Some(ToolFormat::Hermes),
+    reasoning: Some(ReasoningFormat::Think),
+    calls_alone: false,
+};
 
 pub(super) async fn hall(tokens: &[&'static str], finish: Finish) -> (Hall, Arc<Reciter>) {
     let mut info = WorkerInfo::new("reciter".parse().unwrap(), "test");

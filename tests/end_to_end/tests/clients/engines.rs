@@ -15,7 +15,7 @@ use rbee_core::{
     conformance,
     hive::{HiveEvent, Progress},
     id::Epoch,
-    request::{Grammar, Prompt, Tool, ToolCall},
+    request::{Grammar, Prompt, Sampling, Task, Tool, ToolCall},
 };
 use rbee_end_to_end::{Environment, are_clients_skipped, built};
 use rbee_transport_http::{LocalHive, ProcessHive, wire::engine::EngineCommand};
@@ -182,6 +182,11 @@ async fn another_engine_is_a_worker_like_any_other() {
         conformance::worker::Subject::new(worker.clone(), Prompt::Text("The bees".into()));
     subject.promptness = Duration::from_secs(20);
     conformance::worker::check(&subject).await;
+    // Also those of a conversation, which it counts with its template.
+    subject.prompt = Prompt::Chat(vec![Message::new(Role::User, "Tell me about a flower.")].into());
+    let task = Task::Generate { prompt: subject.prompt.clone(), sampling: Sampling::default() };
+    assert!(worker.count_tokens(task.into()).await.unwrap() > 8);
+    conformance::worker::a_counted_prompt_has_the_tokens_of_its_usage(&subject).await;
     let (guard, engine) = (pid_of(&dir, info.id), engine_of(pid_of(&dir, info.id)));
     hive.stop(info.id, Duration::from_secs(10)).await.unwrap();
     until_gone(guard).await;

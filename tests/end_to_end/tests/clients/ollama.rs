@@ -32,9 +32,12 @@ fn script(name: &str) -> PathBuf {
 fn caller() -> Arc<EchoWorker> {
     let token = |text: &str| Output::Token { id: None, text: text.into(), logprobs: None };
     let call = "<tool_call>{\"name\": \"visit\", \"arguments\": {\"flower\": \"rose\", \"times\": 2}}</tool_call>";
-    let end = Output::End { finish: Finish::Stop, usage: Usage::default() };
-    let answer =
-        AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: Some(ReasoningFormat::Think) };
+    let end = Output::End { finish: Finish::Stop, usage: Usage::default(), stop_text: None };
+    let answer = AnswerFormat {
+        tools: Some(ToolFormat::Hermes),
+        reasoning: Some(ReasoningFormat::Think),
+        calls_alone: false,
+    };
     EchoWorker::builder("caller".parse().unwrap())
         .script([Ok(token("<think>Hm.</think>")), Ok(token(call)), Ok(end)])
         .info(|info| info.capabilities.answer = answer)

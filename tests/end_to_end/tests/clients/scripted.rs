@@ -30,7 +30,7 @@ impl Scripted {
     pub(crate) fn new(answer: impl Fn(&Chat) -> String + Send + Sync + 'static) -> Arc<Self> {
         let mut info = WorkerInfo::new("scripted".parse().unwrap(), "test");
         info.capabilities.answer =
-            AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: None };
+            AnswerFormat { tools: Some(ToolFormat::Hermes), reasoning: None, calls_alone: false };
         Arc::new(Self { info: Arc::new(info), answer: Box::new(answer) })
     }
 }
@@ -61,7 +61,7 @@ impl Worker for Scripted {
         let usage = Usage { prompt_tokens: 1, completion_tokens: 1, cached_tokens: None };
         let outputs = [
             Output::Token { id: None, text, logprobs: None },
-            Output::End { finish: Finish::Stop, usage },
+            Output::End { finish: Finish::Stop, usage, stop_text: None },
         ];
         Ok(Box::pin(futures_util::stream::iter(outputs.map(Ok))))
     }

@@ -20,6 +20,7 @@ fn two_tools(required: bool, parallel: bool) -> StructuralTags {
         required,
         parallel,
         separator: "\n".into(),
+        otherwise: None,
     }
 }
 
@@ -99,6 +100,51 @@ fn without_parallel_calls_the_answer_ends_after_the_first() {
 }
 
 #[test]
+fn an_answer_is_either_calls_or_a_value_of_the_schema_and_nothing_beside_them() {
+    for (parallel, otherwise) in [
+        (
+            true,
+            r#"{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}"#,
+        ),
+        (false, r#"{"type":"object"}"#),
+        (true, r#"{"type":"array","items":{"type":"string"}}"#),
+        (true, r#"{"type":"string"}"#),
+    ] {
+        let mut tags = two_tools(true, parallel);
+        tags.otherwise = Some(otherwise.into());
+        let grammar = Grammar::StructuralTags(tags);
+        let of_schema = |text: &str| match otherwise {
+            schema if schema.contains("array") => text == r#"["<tool_call>"]"#,
+            schema if schema.contains("string") => text == "\"<tool_call>\"",
+            schema if schema.contains("required") => text == r#"{"a":7}"#,
+            _ => text == r#"{"a":7}"# || text == r#"{"name": "f"}"#,
+        };
+        for vocabulary in both() {
+            assert!(vocabulary.allows(&grammar, F) && vocabulary.allows(&grammar, G));
+            assert_eq!(vocabulary.allows(&grammar, &format!("{F}\n{G}")), parallel);
+            for text in [r#"{"a":7}"#, r#"{"name": "f"}"#, r#"["<tool_call>"]"#, "\"<tool_call>\""]
+            {
+                assert_eq!(
+                    vocabulary.allows(&grammar, text),
+                    of_schema(text),
+                    "{otherwise}: {text}"
+                );
+            }
+            for text in [
+                "",
+                "Hello",
+                WRONG,
+                &format!("{{\"a\":7}}\n{F}"),
+                &format!("{F}{{\"a\":7}}"),
+                "<tool_call>",
+            ] {
+                assert!(!vocabulary.allows(&grammar, text), "{otherwise}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn one_named_tool_is_a_single_tag() {
     let mut tags = two_tools(true, false);
     tags.tags.truncate(1);
@@ -114,6 +160,7 @@ fn control_tags(required: bool) -> Grammar {
         required,
         parallel: true,
         separator: String::new(),
+        otherwise: None,
     })
 }
 
@@ -247,6 +294,7 @@ fn texts_of_tags_are_taken_literally() {
         required: false,
         parallel: true,
         separator: String::new(),
+        otherwise: None,
     });
     for vocabulary in both() {
         assert!(vocabulary.allows(&grammar, "a /.*\"\\\n(é{\"x\":3}|]/i\u{1}$ b"));

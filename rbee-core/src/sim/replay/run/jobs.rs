@@ -97,7 +97,7 @@ impl Running<'_> {
             completion_tokens: arrival.tokens,
             ..Usage::default()
         };
-        let result = AttemptResult::Done { finish: Finish::Stop, usage };
+        let result = AttemptResult::Done { finish: Finish::Stop, usage, stop_text: None };
         let end = AttemptEnd { result, produced: arrival.tokens, resumable: true };
         self.inputs.push_back(Input::AttemptEnded { lease, end });
     }

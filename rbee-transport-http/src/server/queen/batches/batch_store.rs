@@ -4,7 +4,7 @@
 //! restart.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -206,6 +206,57 @@ impl BatchStore {
         }
     }
 
+    /// The tenants that have batches.
+    pub(super) fn tenants(&self) -> BTreeSet<TenantId> {
+        self.lock().values().filter_map(|entry| entry.record.tenant.clone()).collect()
+    }
+
+    /// The number of batches of a tenant that have not ended.
+    pub(super) fn unfinished(&self, tenant: &TenantId) -> usize {
+        let state = self.lock();
+        let own = state.values().filter(|entry| entry.record.tenant.as_ref() == Some(tenant));
+        own.filter(|entry| !entry.record.status.is_ended()).count()
+    }
+
+    /// Removes the batches of a tenant that have ended, and has those cancelled that have not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if one cannot be removed.
+    pub(super) async fn remove_of(self: &Arc<Self>, tenant: &TenantId) -> Result<()> {
+        let own: Vec<(String, bool)> = {
+            let state = self.lock();
+            let own =
+                state.iter().filter(|(_, entry)| entry.record.tenant.as_ref() == Some(tenant));
+            own.map(|(id, entry)| (id.clone(), entry.record.status.is_ended())).collect()
+        };
+        for (id, is_over) in own {
+            if is_over {
+                self.remove(&id).await?;
+                continue;
+            }
+            let cancel = |record: &mut BatchRecord| {
+                if !record.status.is_ended() && record.status != BatchStatus::Cancelling {
+                    record.enter(BatchStatus::Cancelling);
+                }
+                Ok(())
+            };
+            match self.update(&id, cancel).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                updated => drop(updated?),
+            }
+            self.cancel(&id);
+        }
+        Ok(())
+    }
+
+    /// Removes a batch that has ended.
+    async fn remove(&self, id: &str) -> Result<()> {
+        let path = self.path(id);
+        blocking(move || disk::remove(&path).map_err(|cause| disk::failed(&path, cause))).await?;
+        self.lock().remove(id);
+        Ok(())
+    }
+
     /// Chooses the batches that may begin to run now, and marks them as running: the oldest of each tenant first, and all
     /// that are to be cancelled. Returns each id with the token that cancels it.
     pub(super) fn take_startable(&self) -> Vec<(String, CancellationToken)> {
@@ -254,14 +305,8 @@ impl BatchStore {
     /// Removes the batches that ended before the retention, and the oldest of tenants that have too many.
     pub(super) async fn remove_old(&self, now_ms: u64) {
         for id in self.old(now_ms) {
-            let path = self.path(&id);
-            let removed =
-                blocking(move || disk::remove(&path).map_err(|cause| disk::failed(&path, cause)));
-            match removed.await {
-                Ok(()) => drop(self.lock().remove(&id)),
-                Err(error) => {
-                    tracing::warn!(batch = id, error = error.for_log(), "it cannot be removed");
-                }
+            if let Err(error) = self.remove(&id).await {
+                tracing::warn!(batch = id, error = error.for_log(), "it cannot be removed");
             }
         }
     }

@@ -4,9 +4,10 @@
 //! without a record is of no use, and is removed at the next start.
 
 mod guards;
+mod room;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::server::queen::caller::Caller;
 pub(super) use guards::{Reading, ResultRoom};
+use room::Held;
 
 /// The files of a directory.
 #[derive(Debug)]
@@ -49,14 +51,6 @@ struct State {
     /// What each tenant has; `None` is the operator.
     held: HashMap<Option<TenantId>, Held>,
     /// The uploads of all tenants. Those of the operator do not count, so that tenants cannot lock it out.
-    uploads: usize,
-}
-
-/// The files of one tenant, including those that are being uploaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Held {
-    files: usize,
-    bytes: u64,
     uploads: usize,
 }
 
@@ -169,83 +163,6 @@ impl FileStore {
         files
     }
 
-    /// Takes the room for one more upload of a tenant.
-    ///
-    /// # Errors
-    /// [`ErrorKind::QuotaExceeded`] if the tenant has too many files, [`ErrorKind::RateLimited`] if it has too many
-    /// uploads at once, [`ErrorKind::SystemAtCapacity`] if all tenants together have.
-    pub(super) fn begin_upload(&self, tenant: &Option<TenantId>) -> Result<()> {
-        let most = self.limits.tenant_uploads;
-        let mut state = self.lock();
-        let held = state.held.get(tenant).copied().unwrap_or_default();
-        if held.files >= self.limits.tenant_files {
-            let message = format!(
-                "there are {} files already; allowed are {}. Delete files that are no longer needed",
-                held.files, self.limits.tenant_files
-            );
-            return Err(Error::for_client(ErrorKind::QuotaExceeded, message));
-        }
-        if held.uploads >= most {
-            let message =
-                format!("{} files are uploaded at once; allowed are {most}", held.uploads);
-            let error = Error::for_client(ErrorKind::RateLimited, message);
-            return Err(error.with_retry_after(disk::RETRY_AFTER));
-        }
-        if tenant.is_some() && state.uploads >= most.saturating_mul(4) {
-            let message = "too many files are uploaded at once; try again later";
-            let error = Error::for_client(ErrorKind::SystemAtCapacity, message);
-            return Err(error.with_retry_after(disk::RETRY_AFTER));
-        }
-        state.uploads += usize::from(tenant.is_some());
-        let held = state.held.entry(tenant.clone()).or_default();
-        held.uploads += 1;
-        held.files += 1;
-        Ok(())
-    }
-
-    /// Takes the room for more bytes of an upload.
-    ///
-    /// # Errors
-    /// [`ErrorKind::QuotaExceeded`] if the tenant then has too many.
-    pub(super) fn take_bytes(&self, tenant: &Option<TenantId>, bytes: u64) -> Result<()> {
-        let most = self.limits.tenant_bytes;
-        let mut state = self.lock();
-        let held = state.held.entry(tenant.clone()).or_default();
-        let all = held.bytes.saturating_add(bytes);
-        if all > most {
-            let message = format!(
-                "all files together would have more than {most} bytes, which is the limit. Delete files that are no \
-                 longer needed"
-            );
-            return Err(Error::for_client(ErrorKind::QuotaExceeded, message));
-        }
-        held.bytes = all;
-        Ok(())
-    }
-
-    /// Takes the room for more bytes, also beyond the limit.
-    fn count_bytes(&self, tenant: &Option<TenantId>, bytes: u64) {
-        let mut state = self.lock();
-        let held = state.held.entry(tenant.clone()).or_default();
-        held.bytes = held.bytes.saturating_add(bytes);
-    }
-
-    fn release_bytes(&self, tenant: &Option<TenantId>, bytes: u64) {
-        let release = |held: &mut Held| held.bytes = held.bytes.saturating_sub(bytes);
-        self.lock().change(tenant, release);
-    }
-
-    /// Ends an upload, and releases the room that it took.
-    pub(super) fn end_upload(&self, tenant: &Option<TenantId>, bytes: u64) {
-        let mut state = self.lock();
-        state.uploads = state.uploads.saturating_sub(usize::from(tenant.is_some()));
-        state.change(tenant, |held| {
-            held.uploads = held.uploads.saturating_sub(1);
-            held.files = held.files.saturating_sub(1);
-            held.bytes = held.bytes.saturating_sub(bytes);
-        });
-    }
-
     /// Adds a file whose content is complete. Does nothing if it was added before.
     ///
     /// # Errors
@@ -320,6 +237,26 @@ impl FileStore {
                 held.files = held.files.saturating_sub(1);
                 held.bytes = held.bytes.saturating_sub(record.bytes);
             });
+        }
+        Ok(())
+    }
+
+    /// The tenants that have files.
+    pub(super) fn tenants(&self) -> BTreeSet<TenantId> {
+        self.lock().files.values().filter_map(|file| file.tenant.clone()).collect()
+    }
+
+    /// Removes the files of a tenant that no batch reads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Storage`] if one cannot be removed.
+    pub(super) async fn remove_of(&self, tenant: &TenantId) -> Result<()> {
+        for file in self.list(&Caller::Tenant(tenant.clone())) {
+            match self.remove(&Caller::Operator, &file.id).await {
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {
+                }
+                removed => removed?,
+            }
         }
         Ok(())
     }

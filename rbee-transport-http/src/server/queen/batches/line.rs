@@ -11,17 +11,19 @@ use std::{
 use http::StatusCode;
 use rbee_core::{
     CorrelationId, Error, ErrorKind, JobHandle, JobId, Result, private_files::open_own,
+    time::WallTime,
 };
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
+    ask::{LineAsk, PreparedLine},
     disk::{self, blocking},
     input::{self, Line},
-    records::BatchRecord,
+    records::{BatchRecord, now_ms},
     results::{Response, ResultLine},
 };
 use crate::{
-    server::queen::{Shared, caller::Caller, local_user::Locality, openai::DetachedAsk, retry},
+    server::queen::{Shared, caller::Caller, local_user::Locality, retry},
     wire::{OpenAiErrorBody, batches::BatchResultError},
 };
 
@@ -59,7 +61,7 @@ pub(super) enum Submission {
 pub(super) struct Accepted {
     pub(super) line: Line,
     custom_id: String,
-    ask: DetachedAsk,
+    ask: PreparedLine,
     handles: Vec<JobHandle>,
     mark: CorrelationId,
 }
@@ -92,7 +94,7 @@ impl LineContext {
         let refused = |error: &Error| {
             Ok(Submission::Ended(self.failed(line, &request.custom_id, error, &mark)))
         };
-        let ask = match DetachedAsk::read(self.record.endpoint, request.body.get().as_bytes()) {
+        let ask = match LineAsk::read(self.record.endpoint, request.body.get().as_bytes()) {
             Ok(ask) => ask,
             Err(error) => return refused(&error),
         };
@@ -103,12 +105,19 @@ impl LineContext {
         if ask.jobs() > room {
             return Ok(Submission::NoRoom(ask.jobs()));
         }
-        match self.submit_jobs(line, &ask, &mark).await {
-            Ok(handles) => {
+        let submitted = async {
+            let ask = ask.prepare(shared, &self.caller).await?;
+            let handles = self.submit_jobs(line, &ask, &mark).await?;
+            Ok::<_, Error>((ask, handles))
+        };
+        match submitted.await {
+            Ok((ask, handles)) => {
                 let custom_id = request.custom_id;
                 let accepted = Accepted { line, custom_id, ask, handles, mark };
                 Ok(Submission::Accepted(Box::new(accepted)))
             }
+            // The batch expires now.
+            Err(_) if self.is_expired() => Ok(Submission::Later(PAUSE)),
             Err(error) => match error.kind() {
                 ErrorKind::ShuttingDown | ErrorKind::Fenced => Ok(Submission::Gone),
                 ErrorKind::Storage | ErrorKind::Interrupted => {
@@ -125,16 +134,12 @@ impl LineContext {
     async fn submit_jobs(
         &self,
         line: Line,
-        ask: &DetachedAsk,
+        ask: &PreparedLine,
         mark: &CorrelationId,
     ) -> Result<Vec<JobHandle>> {
         let key = format!("{}/{}", self.record.id, line.number);
-        // The whole window, not what is left of it: the request must be the same each time. The runner cancels the jobs of
-        // a batch that expires.
-        let window = Duration::from_millis(
-            self.record.expires_at_ms.saturating_sub(self.record.created_at_ms).max(1),
-        );
-        let submit = async |key| ask.submit(&self.shared, &self.caller, key, mark, window).await;
+        let end = WallTime::from_millis(self.record.expires_at_ms);
+        let submit = async |key| ask.submit(&self.shared, &self.caller, key, mark, end).await;
         match submit(key.clone()).await {
             // The name or a setting of the queen stands for something else now, or the answer was kept no longer. So the
             // request is another one, with a key of its own.
@@ -145,16 +150,22 @@ impl LineContext {
         }
     }
 
+    fn is_expired(&self) -> bool {
+        self.record.expires_at_ms <= now_ms()
+    }
+
     /// Waits for the answer of a line. `None` if its jobs go on without this run of the queen, or if the line is to be
     /// submitted again.
     pub(super) async fn answer(&self, accepted: Box<Accepted>) -> Option<Finished> {
         let Accepted { line, custom_id, ask, handles, mark } = *accepted;
         let jobs: Vec<JobId> = handles.iter().map(JobHandle::id).collect();
-        match ask.answer(handles, self.caller.clone(), mark.clone()).await {
+        match ask.answer(&self.shared, handles, self.caller.clone(), mark.clone()).await {
             Ok(body) => {
                 let text = self.text(line, &custom_id, StatusCode::OK, &body, &mark);
                 Some(Finished { is_success: true, is_cancelled: false, text })
             }
+            // The batch expires now, and the line with it.
+            Err(error) if error.kind() == ErrorKind::DeadlineExceeded && self.is_expired() => None,
             Err(error)
                 if matches!(
                     error.kind(),
@@ -177,12 +188,16 @@ impl LineContext {
     ///
     /// # Errors
     /// The error of reading the input file.
-    pub(super) async fn expired(&self, line: Line) -> Result<Vec<u8>> {
+    pub(super) async fn expired(&self, line: Line, is_disk_full: bool) -> Result<Vec<u8>> {
         let custom_id = self.custom_id(line).await?;
         let id = self.record.result_id(line.number);
         let error = BatchResultError {
             code: "batch_expired".into(),
-            message: "the batch expired before this request was answered".into(),
+            message: match is_disk_full {
+                true => "the batch expired while its results waited for free space on the disk of the server",
+                false => "the batch expired before this request was answered",
+            }
+            .into(),
         };
         let result =
             ResultLine { id: &id, custom_id: &custom_id, response: None, error: Some(error) };

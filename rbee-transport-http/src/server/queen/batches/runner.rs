@@ -35,6 +35,9 @@ use crate::{
     wire::batches::{BatchStatus, RequestCounts},
 };
 
+/// Errors, which are short, are written as long as the disk has any room: so that a batch can end, they use the space that
+/// results and uploads leave free.
+const RESERVED: u64 = 0;
 /// How long a line whose events broke off waits until it is submitted again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest time between two looks at the clock: it may be set.
@@ -62,6 +65,7 @@ pub(super) fn start_waiting(shared: &Shared, batches: &Arc<Batches>) {
 async fn run(shared: &Shared, batches: &Arc<Batches>, id: &str, cancel: CancellationToken) -> bool {
     loop {
         let Ok(record) = batches.batches.get(&Caller::Operator, id) else { return true };
+        let (expires_at_ms, was_cancelled) = (record.expires_at_ms, cancel.is_cancelled());
         let stopped = async {
             match Run::prepare(shared, batches, record, cancel.clone()).await? {
                 Some(run) => run.run().await,
@@ -79,8 +83,14 @@ async fn run(shared: &Shared, batches: &Arc<Batches>, id: &str, cancel: Cancella
             "a batch is interrupted; it goes on soon"
         );
         let pause = error.retry_after().unwrap_or_default().max(disk::RETRY_AFTER);
-        if shared.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return false;
+        let pause = match expires_at_ms.saturating_sub(now_ms()) {
+            0 => pause,
+            left => pause.min(Duration::from_millis(left)),
+        };
+        tokio::select! {
+            () = shared.stop.cancelled() => return false,
+            () = cancel.cancelled(), if !was_cancelled => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -138,6 +148,8 @@ struct Run {
     counts: RequestCounts,
     /// True if a previous run may have submitted lines that have no result.
     is_taken_up: bool,
+    /// The batch was cancelled or has expired.
+    is_ending: bool,
 }
 
 impl Run {
@@ -276,13 +288,24 @@ impl Run {
             self.room.count(finished.text.len() as u64);
             self.full = Some(error);
         }
-        let free = self.batches.limits.free_bytes;
-        let (file, count) = match finished.is_success {
-            true => (&mut self.output, &mut self.counts.completed),
-            false => (&mut self.errors, &mut self.counts.failed),
-        };
-        append(file, finished.text, free).await?;
-        *count += 1;
+        if finished.is_success {
+            let free = self.batches.limits.free_bytes;
+            match append(&mut self.output, finished.text, free).await {
+                Ok(()) => {
+                    self.counts.completed += 1;
+                    self.batches.batches.count(&self.context.record.id, self.counts);
+                    return Ok(());
+                }
+                // The batch must end, also if its results cannot wait for room on the disk.
+                Err(error) if self.is_ending => {
+                    finished = self.context.clone().refuse(line, error).await?;
+                    self.room.count(finished.text.len() as u64);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        append(&mut self.errors, finished.text, RESERVED).await?;
+        self.counts.failed += 1;
         self.batches.batches.count(&self.context.record.id, self.counts);
         Ok(())
     }

@@ -15,6 +15,9 @@ pub(super) async fn run(server: Weak<Inner>, stop: CancellationToken) {
     loop {
         {
             let Some(shared) = server.upgrade() else { return };
+            shared.remove_files_of_removed().await;
+            // Some of their batches may have to be cancelled.
+            super::start(&shared);
             if let Some(batches) = &shared.batches {
                 batches.sweep(now_ms()).await;
             }

@@ -112,8 +112,9 @@ fn put(out: &mut BytesMut, origin: &Origin, seq: Option<u64>, event: EventRef<'_
             };
             put_json(out, seq, job_event::METRICS, &metrics);
         }
-        EventRef::End { finish, usage } => {
-            put_json(out, seq, job_event::END, &End { finish, usage });
+        EventRef::End { finish, usage, stop_text } => {
+            let stop_text = stop_text.map(Box::from);
+            put_json(out, seq, job_event::END, &End { finish, usage, stop_text });
         }
         EventRef::Error(error) => {
             let Origin { job, mark, caller } = origin;

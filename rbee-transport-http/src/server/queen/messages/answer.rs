@@ -63,9 +63,12 @@ fn message(answer: &JobAnswer, about: &About) -> MessageAnswer {
             _ => are_complete = false,
         }
     }
+    let stop_text = answer.stop_text.as_deref();
+    let (stop_reason, stop_sequence) = why_ended(answer.finish, are_complete, stop_text);
     MessageAnswer {
         content,
-        stop_reason: Some(stop_reason(answer.finish, are_complete)),
+        stop_reason: Some(stop_reason),
+        stop_sequence,
         usage: answer.usage.into(),
         ..about.empty_message()
     }
@@ -87,11 +90,17 @@ impl About {
     }
 }
 
-/// Why an answer ended. `has_calls`: it has calls, and all of them are complete.
-pub(super) fn stop_reason(finish: Finish, has_calls: bool) -> StopReason {
-    match finish {
-        Finish::Length => StopReason::MaxTokens,
-        Finish::Stop if has_calls => StopReason::ToolUse,
-        Finish::Stop => StopReason::EndTurn,
+/// Why an answer ended, and the stop text if that is the reason. `has_calls`: it has calls, and all of them are
+/// complete; a client has to execute them, whatever was written after them.
+pub(super) fn why_ended(
+    finish: Finish,
+    has_calls: bool,
+    stop_text: Option<&str>,
+) -> (StopReason, Option<String>) {
+    match (finish, stop_text) {
+        (Finish::Length, _) => (StopReason::MaxTokens, None),
+        (Finish::Stop, _) if has_calls => (StopReason::ToolUse, None),
+        (Finish::Stop, Some(text)) => (StopReason::StopSequence, Some(text.to_owned())),
+        (Finish::Stop, None) => (StopReason::EndTurn, None),
     }
 }

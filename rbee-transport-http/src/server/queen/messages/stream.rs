@@ -10,7 +10,7 @@ use rbee_core::{
 };
 use serde::Serialize;
 
-use super::{About, answer::stop_reason, tool_use_id};
+use super::{About, answer::why_ended, tool_use_id};
 use crate::{
     server::queen::{
         answer_stream::{AnswerEnd, AnswerWriter},
@@ -143,11 +143,11 @@ impl AnswerWriter for EventWriter {
         }
     }
 
-    fn end(&mut self, end: AnswerEnd, out: &mut BytesMut) {
+    fn end(&mut self, end: AnswerEnd<'_>, out: &mut BytesMut) {
         self.begin(Some(MessageUsage { output_tokens: 0, ..end.usage.into() }), out);
         self.close(out);
-        let stop_reason = stop_reason(end.finish, end.has_calls);
-        let delta = MessageEnd { stop_reason, stop_sequence: None };
+        let (stop_reason, stop_sequence) = why_ended(end.finish, end.has_calls, end.stop_text);
+        let delta = MessageEnd { stop_reason, stop_sequence };
         put(out, "message_delta", &StreamEvent::MessageDelta { delta, usage: end.usage.into() });
         put(out, "message_stop", &StreamEvent::MessageStop);
     }

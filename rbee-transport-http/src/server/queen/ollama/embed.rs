@@ -84,9 +84,10 @@ impl Ask {
         }
         let request = rbee_core::Request::embed(&self.model, self.texts.iter().map(String::as_str));
         let request = self.dimensions.into_iter().fold(request, rbee_core::Request::dimensions);
-        let handle = shared.submit_one(sender, permit, request).await?;
+        let named = |error| shared.by_requested_name(&self.model, error);
+        let handle = shared.submit_one(sender, permit, request).await.map_err(named)?;
         let job = handle.id();
-        let answer = handle.answer().await?;
+        let answer = handle.answer().await.map_err(named)?;
         let (found, wanted) = (answer.vectors.len(), self.texts.len());
         if found != wanted {
             let message = format!("the worker gave {found} vectors for {wanted} texts");

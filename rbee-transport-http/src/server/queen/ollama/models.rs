@@ -91,8 +91,10 @@ pub(in crate::server::queen) async fn tags(
     let list = |name: &String| {
         let model = shared.queen.models().resolve_in(name, &cluster).ok();
         let held = model.as_ref().and_then(|model| on_disk(&cluster, model));
+        let facts = model.map(|model| ModelFacts::of(&cluster, &model)).unwrap_or_default();
         let name = tagged(name, &names);
         ListedModel {
+            capabilities: capabilities(facts.capabilities),
             model: name.clone(),
             modified_at: modified_at.clone(),
             size: held.map_or(0, |held| held.bytes),
@@ -155,13 +157,7 @@ pub(in crate::server::queen) async fn show(
         template: template(&model).await,
         details: details(info),
         model_info: model_info(&name, info, facts.context),
-        // Ollama has no name for the others.
-        capabilities: facts
-            .capabilities
-            .into_iter()
-            .filter(|name| !matches!(name, Capability::StructuredOutput | Capability::Rerank))
-            .map(|capability| capability.as_str().into())
-            .collect(),
+        capabilities: capabilities(facts.capabilities),
         modified_at: rfc3339(shared.began_at),
     };
     Ok(response::json(StatusCode::OK, &shown))
@@ -305,6 +301,13 @@ fn model_info(
         put(&of_family(name), fact.map(u64::from));
     }
     facts
+}
+
+/// The names of capabilities. Ollama has none for the others.
+fn capabilities(known: Vec<Capability>) -> Vec<String> {
+    let is_named =
+        |known: &Capability| !matches!(known, Capability::StructuredOutput | Capability::Rerank);
+    known.into_iter().filter(is_named).map(|known| known.as_str().to_owned()).collect()
 }
 
 /// What a model can do that no worker has loaded and no hive has.

@@ -1,6 +1,6 @@
 //! Reads requests for text.
 
-use rbee_core::{Error, ErrorKind, Request, Result, request::Sampling};
+use rbee_core::{Error, ErrorKind, Request, Result};
 use serde_json::value::RawValue;
 
 use super::{
@@ -46,7 +46,7 @@ impl Ask {
         let (sampling, seed) = options::take(&mut fields)?;
         let thinking = thinking(&mut fields)?;
         let (request, tools) = match kind {
-            Kind::Chat => chat(&mut fields, &model, &sampling)?,
+            Kind::Chat => chat(&mut fields, &model)?,
             Kind::Generate => prompt(&mut fields, &model, thinking)?,
         };
         let own = match kind {
@@ -71,13 +71,9 @@ pub(super) fn model(fields: &mut Fields<'_>) -> Result<String> {
 /// A request, and the tools that the model may call in it.
 type Prompt = (Option<Request>, Option<Vec<String>>);
 
-fn chat(fields: &mut Fields<'_>, model: &str, sampling: &Sampling) -> Result<Prompt> {
+fn chat(fields: &mut Fields<'_>, model: &str) -> Result<Prompt> {
     let turns = fields.take_raw("messages").map_or_else(|| Ok(Vec::new()), messages::read)?;
     let tools = messages::tools(fields)?;
-    if sampling.grammar.is_some() && !tools.is_empty() {
-        let message = "format cannot be used together with tools; leave out one of them";
-        return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param("format"));
-    }
     let names = tools.iter().map(|tool| tool.name.clone()).collect();
     if turns.is_empty() {
         return Ok((None, None));
@@ -92,13 +88,30 @@ fn prompt(fields: &mut Fields<'_>, model: &str, thinking: Option<bool>) -> Resul
     let system: Option<String> = fields.take("system", TEXT)?;
     let system = system.filter(|system| !system.is_empty());
     let is_raw = fields.take("raw", "true or false")?.unwrap_or(false);
+    let suffix: Option<String> = fields.take("suffix", TEXT)?;
+    let suffix = suffix.filter(|suffix| !suffix.is_empty());
+    let beside = |field: &str, other: &str, why: &str| {
+        let message = format!("{field} cannot be used together with {other}: {why}");
+        Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(field.to_owned()))
+    };
     for (field, is_there) in [("system", system.is_some()), ("think", thinking == Some(true))] {
         if is_raw && is_there {
-            let message = format!(
-                "{field} cannot be used together with raw: a raw prompt goes to the model as it is"
-            );
-            return Err(Error::for_client(ErrorKind::InvalidRequest, message).with_param(field));
+            return beside(field, "raw", "a raw prompt goes to the model as it is");
         }
+        if suffix.is_some() && is_there {
+            return beside(
+                field,
+                "suffix",
+                "the model gets only the text before and after the gap",
+            );
+        }
+    }
+    if let Some(suffix) = suffix {
+        if is_raw {
+            return beside("suffix", "raw", "a raw prompt goes to the model as it is");
+        }
+        // A gap at the beginning of a file has an empty prompt.
+        return Ok((Some(Request::infill(model, prompt, suffix)), None));
     }
     if prompt.is_empty() {
         return Ok((None, None));

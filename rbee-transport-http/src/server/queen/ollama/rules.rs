@@ -29,7 +29,6 @@ pub(super) const GENERATE: &[(&str, Rule)] = &[
     ("height", Nothing),
     ("images", Empty),
     ("steps", Nothing),
-    ("suffix", Empty),
     ("width", Nothing),
 ];
 

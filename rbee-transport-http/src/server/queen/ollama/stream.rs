@@ -66,7 +66,7 @@ impl AnswerWriter for Lines {
         put_line(&self.frame, &line, out);
     }
 
-    fn end(&mut self, end: AnswerEnd, out: &mut BytesMut) {
+    fn end(&mut self, end: AnswerEnd<'_>, out: &mut BytesMut) {
         let Self { frame, parts, clock } = self;
         parts.finish(|part| put_part(frame, &part, out));
         let end = Some((end.finish.as_str(), Some(clock.timings(end.usage))));

@@ -8,7 +8,7 @@ use rbee_core::{
 };
 use serde::Serialize;
 
-use super::{Origin, logprobs, parts::finish_reason, request::Kind, started};
+use super::{Origin, kind::Kind, logprobs, parts::finish_reason, started};
 use crate::{
     server::{
         queen::{answer_stream::options, caller::Caller, sender::put_origin},

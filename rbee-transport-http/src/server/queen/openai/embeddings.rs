@@ -7,7 +7,7 @@ use rbee_core::{Error, ErrorKind, JobHandle, Result};
 use super::{
     super::{Shared, middleware::HandlerResult, sender::Sender},
     answer::{AnswerBody, WholeAnswer},
-    request::EmbedAsk,
+    embed_request::EmbedAsk,
 };
 use crate::wire::{
     OpenAiErrorBody,
@@ -36,8 +36,10 @@ pub(in crate::server::queen) async fn embeddings(
 ) -> HandlerResult {
     let body = shared.read_body(request).await?;
     let ask = EmbedAsk::read(body.bytes())?;
-    let handle = shared.submit_one(&sender, body.into_permit(), ask.request.clone()).await?;
-    Ok(vectors(handle, &ask).await?.into_response(&sender.caller))
+    let named = |error| shared.by_requested_name(&ask.model, error);
+    let request = ask.request.clone();
+    let handle = shared.submit_one(&sender, body.into_permit(), request).await.map_err(named)?;
+    Ok(vectors(handle, &ask).await.map_err(named)?.into_response(&sender.caller))
 }
 
 /// Waits for the vectors.

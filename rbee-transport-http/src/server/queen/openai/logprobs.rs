@@ -8,13 +8,17 @@ use crate::wire::openai::{ChatLogprobs, ChatTokenLogprob, ChatTopLogprob, Comple
 
 /// Those of a chat.
 pub(super) fn of_chat<'a>(tokens: impl IntoIterator<Item = &'a Logprobs>) -> ChatLogprobs {
-    let content = tokens.into_iter().map(|Logprobs { chosen, top }| ChatTokenLogprob {
+    ChatLogprobs { content: tokens.into_iter().map(of_token).collect(), refusal: () }
+}
+
+/// That of one token of a chat.
+pub(in crate::server::queen) fn of_token(Logprobs { chosen, top }: &Logprobs) -> ChatTokenLogprob {
+    ChatTokenLogprob {
         token: chosen.text.to_string(),
         logprob: chosen.logprob,
         bytes: chosen.as_bytes().to_vec(),
         top_logprobs: top.iter().map(of_top).collect(),
-    });
-    ChatLogprobs { content: content.collect(), refusal: () }
+    }
 }
 
 fn of_top(token: &TokenLogprob) -> ChatTopLogprob {

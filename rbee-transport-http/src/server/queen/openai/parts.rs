@@ -99,6 +99,7 @@ mod tests {
             format: Some(ToolFormat::Hermes),
             reasoning: Some(ReasoningFormat::Think.tags()),
             tools: vec!["f".into()],
+            ..AnswerOptions::default()
         };
         let mut parts =
             Parts::new("67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap(), options);

@@ -23,7 +23,7 @@ use rbee_core::{
     event::{EventRef, Logprobs, Started},
 };
 
-use super::{Origin, logprobs, parts::Parts, request::Kind};
+use super::{Origin, kind::Kind, logprobs, parts::Parts};
 use crate::{
     server::queen::{
         answer_stream::{HEAD_TIMEOUT, MOST_TOGETHER, options},
@@ -232,7 +232,7 @@ impl Chunks {
                     }
                 }
                 EventRef::Vectors(_) | EventRef::Metrics(_) => {}
-                EventRef::End { finish, usage: tokens } => {
+                EventRef::End { finish, usage: tokens, .. } => {
                     *over = true;
                     usage.add(tokens, *new_prompt);
                     let mut reason = finish.as_str();

@@ -59,7 +59,9 @@ impl Reader<'_> {
         if !message.content.is_empty() || message.tool_calls.is_empty() {
             let text = message.content.clone();
             let part = match message.role {
-                Role::Assistant => ContentPart::OutputText { text, annotations: [], logprobs: [] },
+                Role::Assistant => {
+                    ContentPart::OutputText { text, annotations: [], logprobs: Vec::new() }
+                }
                 Role::System | Role::User | Role::Tool => ContentPart::InputText { text },
             };
             let (id, role) = (self.id(), message.role.as_str().to_owned());

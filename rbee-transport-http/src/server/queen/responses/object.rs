@@ -56,7 +56,7 @@ pub(super) fn begun(job: JobId, chat: &Chat, sampling: &Sampling, extras: &Extra
         text: extras.describe_text(sampling.grammar.as_ref()),
         tool_choice: extras.describe_choice(chat),
         tools: extras.describe_tools(chat),
-        top_logprobs: 0,
+        top_logprobs: sampling.logprobs.unwrap_or(0),
         top_p: sampling.top_p,
         truncation: "disabled".into(),
         usage: None,

@@ -3,6 +3,7 @@
 use rbee_core::{
     Finish, JobId, Role, Usage,
     answer::{AnswerOptions, AnswerParser, Delta, call_id},
+    event::Logprobs,
     request::{Chat, ToolCall},
 };
 
@@ -14,6 +15,7 @@ use super::{
 use crate::wire::responses::{
     ContentPart, InputTokensDetails, ItemStatus, OutputTokensDetails, ResponseItem, ResponseUsage,
 };
+use crate::{server::queen::openai::of_token, wire::openai::ChatTokenLogprob};
 
 /// The kind of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +37,14 @@ pub(super) enum ItemKind {
 }
 
 /// An item of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct OutputItem {
     pub(super) id: String,
     pub(super) kind: ItemKind,
     /// The text so far; of a call its arguments.
     pub(super) text: String,
+    /// The log probabilities of the tokens of a message.
+    pub(super) logprobs: Vec<ChatTokenLogprob>,
     pub(super) status: ItemStatus,
 }
 
@@ -48,8 +52,8 @@ pub(super) struct OutputItem {
 pub(super) enum Change<'a> {
     /// An item was added.
     Added(usize, &'a OutputItem),
-    /// The text of the last item has grown by this.
-    Text(usize, &'a OutputItem, &'a str),
+    /// The text of the last item has grown by this, with the log probabilities of these tokens.
+    Text(usize, &'a OutputItem, &'a str, &'a [ChatTokenLogprob]),
     /// The last item has ended.
     Done(usize, &'a OutputItem),
 }
@@ -65,6 +69,10 @@ pub(super) struct Output {
     items: Vec<OutputItem>,
     /// The call that began last is complete.
     is_complete: bool,
+    /// The log probabilities of tokens whose text belongs to no item yet.
+    logprobs: Vec<ChatTokenLogprob>,
+    /// No more text follows.
+    is_over: bool,
 }
 
 impl Output {
@@ -73,20 +81,34 @@ impl Output {
         let infos = extras.tools.iter().cloned();
         let tools = chat.tools.iter().map(|tool| tool.name.clone()).zip(infos).collect();
         let has_summary = extras.summary.is_some();
-        Self { job, tools, has_summary, items: Vec::new(), is_complete: true }
+        Self {
+            job,
+            tools,
+            has_summary,
+            items: Vec::new(),
+            is_complete: true,
+            logprobs: Vec::new(),
+            is_over: false,
+        }
     }
 
-    /// The items of a whole answer. `finish` is `None` if it was not completed.
-    pub(super) fn of_text<'a>(
+    /// The items of a whole answer, from its tokens. `finish` is `None` if it was not completed.
+    pub(super) fn of_tokens<'a>(
         mut self,
-        texts: impl IntoIterator<Item = &'a str>,
+        tokens: impl IntoIterator<Item = (&'a str, Option<&'a Logprobs>)>,
         options: Option<AnswerOptions>,
         finish: Option<Finish>,
     ) -> Self {
         let mut parser = AnswerParser::new(options.unwrap_or_default());
         let mut deltas = Vec::new();
-        for text in texts {
+        for (text, logprobs) in tokens {
+            if let Some(logprobs) = logprobs {
+                self.next_logprobs(logprobs);
+            }
             parser.push(text, &mut deltas);
+            for delta in deltas.drain(..) {
+                self.push(delta, &mut |_| {});
+            }
         }
         match finish {
             Some(Finish::Stop) => parser.finish(&mut deltas),
@@ -99,6 +121,11 @@ impl Output {
         self
     }
 
+    /// Takes the log probabilities of the next token. They belong to the message that its text is a part of.
+    pub(super) fn next_logprobs(&mut self, logprobs: &Logprobs) {
+        self.logprobs.push(of_token(logprobs));
+    }
+
     /// Adds a part of the answer, and passes each change to `on`.
     pub(super) fn push(&mut self, delta: Delta, on: &mut impl FnMut(Change<'_>)) {
         match delta {
@@ -107,6 +134,7 @@ impl Output {
             Delta::CallBegin { index, name } => {
                 self.end_last(self.last_status(), on);
                 self.is_complete = false;
+                self.logprobs.clear();
                 let found = self.tools.iter().find(|(full, _)| *full == name);
                 let info = found.map(|(_, info)| info);
                 let kind = ItemKind::Call {
@@ -121,6 +149,7 @@ impl Output {
             Delta::CallArguments { json, .. } => self.grow(&json, on),
             Delta::CallEnd { .. } => {
                 self.is_complete = true;
+                self.logprobs.clear();
                 self.end_last(ItemStatus::Completed, on);
             }
         }
@@ -128,6 +157,7 @@ impl Output {
 
     /// The answer has ended; `None` if it was not completed. An answer without any item has an empty message.
     pub(super) fn finish(&mut self, finish: Option<Finish>, on: &mut impl FnMut(Change<'_>)) {
+        self.is_over = true;
         if self.items.is_empty() && finish.is_some() {
             self.add(ItemKind::Message, on);
         }
@@ -169,7 +199,13 @@ impl Output {
             ItemKind::Call { .. } => "fc",
         };
         let id = format!("{prefix}_{}_{index}", hex(self.job));
-        let item = OutputItem { id, kind, text: String::new(), status: ItemStatus::InProgress };
+        let item = OutputItem {
+            id,
+            kind,
+            text: String::new(),
+            logprobs: Vec::new(),
+            status: ItemStatus::InProgress,
+        };
         on(Change::Added(index, &item));
         self.items.push(item);
     }
@@ -178,7 +214,23 @@ impl Output {
         let index = self.items.len().saturating_sub(1);
         if let Some(last) = self.items.last_mut() {
             last.text.push_str(text);
-            on(Change::Text(index, last, text));
+            let mut logprobs = std::mem::take(&mut self.logprobs);
+            // Tokens before those of the text were a tag or white space, which is left out.
+            let mut bytes = 0;
+            let first = logprobs.iter().rposition(|token| {
+                bytes += token.bytes.len();
+                bytes >= text.len()
+            });
+            logprobs.drain(..first.unwrap_or(0));
+            match last.kind {
+                ItemKind::Message => {
+                    on(Change::Text(index, last, text, &logprobs));
+                    last.logprobs.extend(logprobs);
+                }
+                ItemKind::Reasoning | ItemKind::Call { .. } => {
+                    on(Change::Text(index, last, text, &[]));
+                }
+            }
         }
     }
 
@@ -188,6 +240,10 @@ impl Output {
             && last.status == ItemStatus::InProgress
         {
             last.status = status;
+            if last.kind == ItemKind::Message && self.is_over {
+                // Tokens without a text of their own: the end of the answer, a part of a stop text.
+                last.logprobs.append(&mut self.logprobs);
+            }
             on(Change::Done(index, last));
         }
     }
@@ -265,9 +321,11 @@ impl OutputItem {
     pub(super) fn part(&self, has_summary: bool) -> Option<ContentPart> {
         let text = self.text.clone();
         match &self.kind {
-            ItemKind::Message => {
-                Some(ContentPart::OutputText { text, annotations: [], logprobs: [] })
-            }
+            ItemKind::Message => Some(ContentPart::OutputText {
+                text,
+                annotations: [],
+                logprobs: self.logprobs.clone(),
+            }),
             ItemKind::Reasoning if has_summary => Some(ContentPart::SummaryText { text }),
             ItemKind::Reasoning => Some(ContentPart::ReasoningText { text }),
             ItemKind::Call { .. } => None,

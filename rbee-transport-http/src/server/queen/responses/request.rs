@@ -17,7 +17,7 @@ use super::{
 use crate::server::queen::{
     field_rules::finish,
     fields::{Fields, missing, not_allowed, parse},
-    openai::{Clocks, thinking},
+    openai::{Clocks, thinking, top_logprobs},
     unix_seconds,
 };
 
@@ -28,8 +28,11 @@ const MOST_METADATA: usize = 16;
 const LONGEST_KEY: usize = 64;
 const LONGEST_VALUE: usize = 512;
 
-/// What a client can ask to include. rbee has none of it, except for log probabilities, which it refuses.
-const INCLUDABLE: [&str; 7] = [
+/// What a client includes to get log probabilities.
+const LOGPROBS: &str = "message.output_text.logprobs";
+/// What a client can ask to include. rbee has nothing of it but log probabilities.
+const INCLUDABLE: [&str; 8] = [
+    LOGPROBS,
     "reasoning.encrypted_content",
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
@@ -51,7 +54,7 @@ pub(super) struct Ask {
     tools: Tools,
     sampling: Sampling,
     thinking: Option<bool>,
-    clocks: Clocks,
+    pub(super) clocks: Clocks,
 }
 
 /// Where the parts of a job come from, to name their places in errors.
@@ -87,13 +90,14 @@ impl Ask {
         };
         extras.background = background(&mut fields, extras.store)?;
         let stream = stream(&mut fields)?;
-        include(&mut fields)?;
+        let logprobs = logprobs(&mut fields)?;
         let tools = Tools::take(&mut fields)?;
         extras.tools.clone_from(&tools.infos);
         let thinking = reasoning(&mut fields, &mut extras)?;
         let mut sampling = Sampling {
             grammar: text(&mut fields, &mut extras)?,
             max_tokens: fields.take_whole("max_output_tokens", TOKENS)?,
+            logprobs,
             ..Sampling::default()
         };
         let numbers = [("temperature", &mut sampling.temperature), ("top_p", &mut sampling.top_p)];
@@ -182,6 +186,7 @@ impl Places {
             "messages" => Some("input".into()),
             "response_format" => Some("text.format".into()),
             "max_tokens" => Some("max_output_tokens".into()),
+            "logprobs" => Some("top_logprobs".into()),
             _ => numbered("messages", &self.messages).or_else(|| numbered("tools", &self.tools)),
         }
     }
@@ -232,8 +237,20 @@ fn stream(fields: &mut Fields<'_>) -> Result<bool> {
     Ok(stream)
 }
 
-fn include(fields: &mut Fields<'_>) -> Result<()> {
-    let Some(value) = fields.take_raw("include") else { return Ok(()) };
+/// Reads how many of the likeliest tokens get log probabilities, if they are requested: by including them, or by a number
+/// of them.
+fn logprobs(fields: &mut Fields<'_>) -> Result<Option<u8>> {
+    const NAME: &str = "top_logprobs";
+    let top = fields.take_raw(NAME).map(|value| top_logprobs(value, NAME)).transpose()?;
+    let is_included = includes(fields, LOGPROBS)?;
+    let is_wanted = is_included || top.is_some_and(|top| top > 0);
+    Ok(is_wanted.then_some(top.unwrap_or(0)))
+}
+
+/// Reads what to include. Returns true if it has this.
+fn includes(fields: &mut Fields<'_>, wanted: &str) -> Result<bool> {
+    let mut is_included = false;
+    let Some(value) = fields.take_raw("include") else { return Ok(false) };
     let items: Vec<&RawValue> = parse(value, "include", "a list of texts")?;
     for (at, item) in items.into_iter().enumerate() {
         let place = format!("include[{at}]");
@@ -241,8 +258,9 @@ fn include(fields: &mut Fields<'_>) -> Result<()> {
         if !INCLUDABLE.contains(&name.as_str()) {
             return Err(not_allowed(item, &place, &INCLUDABLE.join(", ")));
         }
+        is_included |= name == wanted;
     }
-    Ok(())
+    Ok(is_included)
 }
 
 fn metadata(fields: &mut Fields<'_>) -> Result<BTreeMap<String, String>> {

@@ -1,7 +1,7 @@
 //! The fields of the Responses API that rbee does not support, and the values of them that are accepted anyway.
 
 use crate::server::queen::field_rules::Rule::{
-    self, AnyBool, AnyObject, AnyText, Empty, False, Ignored, Nothing, OneOf, Zero,
+    self, AnyBool, AnyObject, AnyText, Empty, False, Ignored, Nothing, OneOf,
 };
 
 /// All tables.
@@ -38,7 +38,6 @@ pub(super) const REQUEST: &[(&str, Rule)] = &[
     ("prompt_cache_retention", AnyText),
     ("safety_identifier", AnyText),
     ("service_tier", OneOf(&["auto", "default"])),
-    ("top_logprobs", Zero),
     ("truncation", OneOf(&["disabled"])),
     ("user", AnyText),
 ];

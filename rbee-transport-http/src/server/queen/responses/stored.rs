@@ -171,8 +171,9 @@ impl Stored {
             JobStatus::Live(_) => None,
         };
         let options = options(Some(&chat.callable()), self.record.format);
-        let texts = self.record.chunks.iter().map(|chunk| &*chunk.text);
-        Output::new(self.record.id, chat, &self.extras).of_text(texts, options, finish)
+        let tokens = self.record.chunks.iter();
+        let tokens = tokens.map(|chunk| (&*chunk.text, chunk.logprobs.as_deref()));
+        Output::new(self.record.id, chat, &self.extras).of_tokens(tokens, options, finish)
     }
 
     /// The response as it is now, with an error as this caller may know it.
@@ -187,7 +188,9 @@ impl Stored {
         };
         let output = self.output(chat);
         let mut response = match &ended.outcome {
-            Outcome::Complete { finish, usage } => object::ended(begun, &output, *finish, *usage),
+            Outcome::Complete { finish, usage, .. } => {
+                object::ended(begun, &output, *finish, *usage)
+            }
             Outcome::Failed(error) => object::failed(begun, &output, &caller.error(error)),
             Outcome::Cancelled => {
                 let error = Error::new(ErrorKind::Cancelled, "the response was cancelled");

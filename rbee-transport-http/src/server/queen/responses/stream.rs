@@ -4,7 +4,11 @@
 //! can go on after the last one that it has received.
 
 use bytes::BytesMut;
-use rbee_core::{Error, ErrorKind, answer::Delta, event::Started};
+use rbee_core::{
+    Error, ErrorKind,
+    answer::Delta,
+    event::{Logprobs, Started},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -20,6 +24,7 @@ use crate::{
     },
     wire::{
         OpenAiErrorBody,
+        openai::ChatTokenLogprob,
         responses::{Response, ResponseStatus},
         sse,
     },
@@ -102,12 +107,16 @@ impl AnswerWriter for Writer {
         self.start(out);
     }
 
+    fn next_logprobs(&mut self, logprobs: &Logprobs) {
+        self.output.next_logprobs(logprobs);
+    }
+
     fn delta(&mut self, delta: Delta, out: &mut BytesMut) {
         let Self { output, events, .. } = self;
         output.push(delta, &mut |change| events.change(change, out));
     }
 
-    fn end(&mut self, end: AnswerEnd, out: &mut BytesMut) {
+    fn end(&mut self, end: AnswerEnd<'_>, out: &mut BytesMut) {
         self.start(out);
         let Self { output, events, .. } = self;
         output.finish(Some(end.finish), &mut |change| events.change(change, out));
@@ -171,7 +180,9 @@ impl Events {
     fn change(&mut self, change: Change<'_>, out: &mut BytesMut) {
         match change {
             Change::Added(index, item) => self.added(index, item, out),
-            Change::Text(index, item, text) => self.text(index, item, text, out),
+            Change::Text(index, item, text, logprobs) => {
+                self.text(index, item, (text, logprobs), out);
+            }
             Change::Done(index, item) => self.done(index, item, out),
         }
     }
@@ -213,7 +224,13 @@ impl Events {
     }
 
     /// Nearly all events are these: they are written directly.
-    fn text(&mut self, index: usize, item: &OutputItem, text: &str, out: &mut BytesMut) {
+    fn text(
+        &mut self,
+        index: usize,
+        item: &OutputItem,
+        (text, logprobs): (&str, &[ChatTokenLogprob]),
+        out: &mut BytesMut,
+    ) {
         // The input of a custom tool is a text within the arguments: it is sent as a whole.
         if matches!(item.kind, ItemKind::Call { is_custom: true, .. }) {
             return;
@@ -221,7 +238,11 @@ impl Events {
         let Some(number) = self.number() else { return };
         let (name, of_part) = self.text_names(&item.kind);
         let part = if of_part.is_empty() { String::new() } else { format!("\"{of_part}\":0,") };
-        let logprobs = if item.kind == ItemKind::Message { "\"logprobs\":[]," } else { "" };
+        let logprobs = match item.kind {
+            ItemKind::Message if logprobs.is_empty() => "\"logprobs\":[],".into(),
+            ItemKind::Message => format!("\"logprobs\":{},", json!(logprobs)),
+            ItemKind::Reasoning | ItemKind::Call { .. } => String::new(),
+        };
         let head = format!(
             "event: {name}.delta\ndata: {{\"type\":\"{name}.delta\",\"sequence_number\":{number},\"item_id\":\"{}\",\
              \"output_index\":{index},{part}{logprobs}\"delta\":\"",
@@ -240,7 +261,7 @@ impl Events {
                 body[of_part] = 0.into();
                 body["text"] = item.text.as_str().into();
                 if item.kind == ItemKind::Message {
-                    body["logprobs"] = json!([]);
+                    body["logprobs"] = json!(item.logprobs);
                 }
             }
             ItemKind::Call { is_custom: true, .. } => {

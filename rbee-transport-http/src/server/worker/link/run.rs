@@ -175,8 +175,8 @@ impl<'a> Frames<'a> {
                 link::finish(self.out, at)
             }
             Ok(Output::Metrics(metrics)) => self.put_json(kind::METRICS, &metrics),
-            Ok(Output::End { finish, usage }) => {
-                self.put_json(kind::END, &End { finish, usage });
+            Ok(Output::End { finish, usage, stop_text }) => {
+                self.put_json(kind::END, &End { finish, usage, stop_text });
                 return false;
             }
             Ok(Output::Heartbeat | Output::Token { .. }) => {

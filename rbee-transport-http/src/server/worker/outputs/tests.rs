@@ -8,7 +8,7 @@ fn token(text: &str) -> Result<Output> {
 }
 
 fn end() -> Result<Output> {
-    Ok(Output::End { finish: Finish::Stop, usage: Usage::default() })
+    Ok(Output::End { finish: Finish::Stop, usage: Usage::default(), stop_text: None })
 }
 
 /// The outputs of a worker that sends each of these after this many milliseconds.

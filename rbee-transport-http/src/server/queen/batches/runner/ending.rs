@@ -5,7 +5,7 @@ use std::time::Duration;
 use rbee_core::{JobState, Result, registry::JobFilter};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Outcome, Run, Stopped, append};
+use super::{Outcome, RESERVED, Run, Stopped, append};
 use crate::{
     server::queen::batches::{
         disk::{self, blocking},
@@ -28,6 +28,7 @@ impl Run {
     /// Ends the batch.
     pub(super) async fn end(mut self: Box<Self>, outcome: Outcome) -> Result<Stopped> {
         if outcome != Outcome::Complete {
+            self.is_ending = true;
             let stop = self.context.shared.stop.clone();
             match stop.run_until_cancelled(self.cancel_jobs()).await {
                 Some(cancelled) => cancelled?,
@@ -128,13 +129,14 @@ impl Run {
     /// Writes an error for each line without a result.
     async fn write_expired(&mut self) -> Result<()> {
         let (mut text, mut count) = (Vec::new(), 0);
+        let (path, free) = (self.output.path().to_owned(), self.batches.limits.free_bytes);
+        let is_full = blocking(move || Ok(disk::check_free(&path, free).is_err())).await?;
         while let Some(line) = self.waiting.pop_front() {
-            text.extend(self.context.expired(line).await?);
+            text.extend(self.context.expired(line, is_full).await?);
             count += 1;
             if text.len() >= WRITE_BYTES || self.waiting.is_empty() {
                 self.room.count(text.len() as u64);
-                let free = self.batches.limits.free_bytes;
-                append(&mut self.errors, std::mem::take(&mut text), free).await?;
+                append(&mut self.errors, std::mem::take(&mut text), RESERVED).await?;
                 self.counts.failed += std::mem::take(&mut count);
             }
         }

@@ -108,6 +108,7 @@ impl Run {
             full: None,
             counts,
             is_taken_up,
+            is_ending: false,
         })))
     }
 }

@@ -1,0 +1,197 @@
+//! Counts the tokens of prompts, with the routes that llama.cpp's server and vLLM have besides OpenAI's.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use rbee_core::{
+    Error, ErrorKind, Result,
+    request::{Prompt, Task},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{OpenAiWorker, chat::ChatWords};
+
+/// The longest response, in bytes: the tokens of a prompt as numbers.
+const MOST_BYTES: usize = 64 << 20;
+
+/// How a server counts tokens, once that is known.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU8);
+
+/// The routes of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Routes {
+    /// `/apply-template` and `/tokenize` with `content`.
+    LlamaCpp = 1,
+    /// `/tokenize` with `messages` or `prompt`.
+    Vllm = 2,
+    /// It has no such route.
+    None = 3,
+}
+
+impl Counter {
+    fn known(&self) -> Option<Routes> {
+        let known = self.0.load(Ordering::Relaxed);
+        [Routes::LlamaCpp, Routes::Vllm, Routes::None].into_iter().find(|one| *one as u8 == known)
+    }
+
+    fn learn(&self, routes: Routes) {
+        self.0.store(routes as u8, Ordering::Relaxed);
+    }
+}
+
+/// A prompt as vLLM's `/tokenize` and llama.cpp's `/apply-template` take it.
+#[derive(Serialize)]
+struct Conversation<'a> {
+    model: &'a str,
+    #[serde(flatten)]
+    words: ChatWords<'a>,
+    add_generation_prompt: bool,
+}
+
+/// A bare text as vLLM's `/tokenize` takes it.
+#[derive(Serialize)]
+struct BareText<'a> {
+    model: &'a str,
+    prompt: &'a str,
+    add_special_tokens: bool,
+}
+
+/// A text as llama.cpp's `/tokenize` takes it, read as its completions read it.
+#[derive(Serialize)]
+struct Content<'a> {
+    content: &'a str,
+    add_special: bool,
+    parse_special: bool,
+}
+
+#[derive(Deserialize)]
+struct Applied {
+    prompt: String,
+}
+
+#[derive(Deserialize)]
+struct Tokens {
+    tokens: Vec<serde::de::IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Count {
+    count: u32,
+}
+
+impl OpenAiWorker {
+    /// The number of tokens of a prompt.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] without a parameter if the server has no route for this, and the error of the server.
+    pub(super) async fn count(&self, task: &Task) -> Result<u32> {
+        let prompt = match task {
+            Task::Generate { prompt, .. } if !matches!(prompt, Prompt::Infill { .. }) => prompt,
+            _ => return Err(self.cannot_count()),
+        };
+        let known = self.counter.known();
+        if matches!(known, None | Some(Routes::LlamaCpp))
+            && let Some(tokens) = self.count_by_llama_cpp(prompt).await?
+        {
+            self.counter.learn(Routes::LlamaCpp);
+            return Ok(tokens);
+        }
+        if matches!(known, None | Some(Routes::Vllm))
+            && let Some(tokens) = self.count_by_vllm(prompt).await?
+        {
+            self.counter.learn(Routes::Vllm);
+            return Ok(tokens);
+        }
+        self.counter.learn(Routes::None);
+        Err(self.cannot_count())
+    }
+
+    fn cannot_count(&self) -> Error {
+        let message = format!("{} cannot count the tokens of this prompt", self.base);
+        Error::new(ErrorKind::Unsupported, message)
+    }
+
+    /// `None` if the server has no such routes.
+    async fn count_by_llama_cpp(&self, prompt: &Prompt) -> Result<Option<u32>> {
+        // Only llama.cpp has this route; both have the other one, for different bodies.
+        let empty = Conversation::empty(&self.model);
+        let conversation = match prompt {
+            Prompt::Chat(chat) => self.conversation(chat)?,
+            Prompt::Text(_) | Prompt::Raw(_) | Prompt::Infill { .. } => empty,
+        };
+        let needs_template = matches!(prompt, Prompt::Chat(_));
+        let mut applied = None;
+        if needs_template || self.counter.known().is_none() {
+            match self.post_beside::<Applied>("/apply-template", &conversation).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(found)) => applied = Some(found.prompt),
+                Err(error) if needs_template => return Err(error),
+                // It has the route, and a model without a template.
+                Err(_) => {}
+            }
+        }
+        let content = match (prompt, &applied) {
+            (Prompt::Text(text) | Prompt::Raw(text), _) => text,
+            (_, Some(applied)) => applied,
+            (_, None) => return Ok(None),
+        };
+        let body = Content { content, add_special: true, parse_special: true };
+        let found = self.post_beside::<Tokens>("/tokenize", &body).await?;
+        Ok(found.and_then(|found| found.tokens.len().try_into().ok()))
+    }
+
+    /// `None` if the server has no such route.
+    async fn count_by_vllm(&self, prompt: &Prompt) -> Result<Option<u32>> {
+        let found: Option<Count> = match prompt {
+            Prompt::Chat(chat) => self.post_beside("/tokenize", &self.conversation(chat)?).await?,
+            Prompt::Text(prompt) | Prompt::Raw(prompt) => {
+                let body = BareText { model: &self.model, prompt, add_special_tokens: true };
+                self.post_beside("/tokenize", &body).await?
+            }
+            Prompt::Infill { .. } => None,
+        };
+        Ok(found.map(|found| found.count))
+    }
+
+    fn conversation<'a>(&'a self, chat: &'a rbee_core::request::Chat) -> Result<Conversation<'a>> {
+        let words = ChatWords::new(chat, None, self.extended)?;
+        Ok(Conversation { model: &self.model, words, add_generation_prompt: true })
+    }
+
+    /// Posts to a route beside OpenAI's, which are below `/v1`. `None` if there is no such route.
+    async fn post_beside<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Option<T>> {
+        let body = serde_json::to_vec(body).map_err(|cause| self.unsendable(cause))?;
+        let root = self.base.strip_suffix("/v1").unwrap_or(&self.base);
+        let mut request = http::Request::builder()
+            .method(Method::POST)
+            .uri(format!("{root}{path}"))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, key);
+        }
+        let response = self.send(request.body(Bytes::from(body))).await?;
+        let status = response.status();
+        if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
+            return Ok(None);
+        }
+        if !status.is_success() {
+            return Err(self.refusal(response, None).await);
+        }
+        let read = response.into_body().read(MOST_BYTES).await;
+        let bytes = read.map_err(|cause| self.fault(format_args!("{path}: {cause}")))?;
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|cause| self.fault(format_args!("{path}: {cause}")))
+    }
+}
+
+impl<'a> Conversation<'a> {
+    fn empty(model: &'a str) -> Self {
+        Self { model, words: ChatWords::empty(), add_generation_prompt: true }
+    }
+}
