@@ -33,7 +33,7 @@
 //! A call begins ([`Delta::CallBegin`]) with its arguments, if its name is known. Text that turns out not to be a call
 //! before that is content, unchanged, with its tags. If a call that has begun is malformed, what was given out stays,
 //! there is no [`Delta::CallEnd`] for it, and the text from the first wrong character on is content. In such content,
-//! further calls are found only after `<tool_call>`, `<|python_tag|>` or `[TOOL_CALLS]`. Brackets in arguments may be
+//! further calls are found only after `<tool_call>` and the other tags that open a call. Brackets in arguments may be
 //! nested 100 deep; a call with deeper ones is malformed.
 //!
 //! The arguments of the formats in JSON are the text of the model, byte for byte. They are checked only as far as their
@@ -54,18 +54,29 @@ mod reasoning;
 #[cfg(test)]
 mod tests;
 mod text;
+pub(crate) mod xml;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::chat::CallableTool;
 
 pub use self::{
     format::{AnswerFormat, ReasoningFormat, ThinkingSwitch},
     parsed::{ParsedAnswer, call_id},
 };
 use self::{
-    hermes::Hermes, llama::Llama, mistral::Mistral, output::Output, pythonic::Pythonic,
+    hermes::Hermes,
+    llama::Llama,
+    mistral::Mistral,
+    output::Output,
+    pythonic::Pythonic,
     reasoning::Reasoning,
+    xml::{
+        XmlCalls,
+        syntax::{self, XmlSyntax},
+    },
 };
 
 /// The most bytes of text that are held back.
@@ -85,16 +96,44 @@ pub enum ToolFormat {
     /// further calls after `;`. Without the tag it is a call only if the tool is known. Models: Llama 3.1 to 3.3.
     Llama,
     /// `[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}]` or `[TOOL_CALLS]f[ARGS]{"a": 1}`, anywhere in the answer.
-    /// Models: Mistral and its relatives.
+    /// Models: Mistral's of 2024, and relatives.
     Mistral,
+    /// `[TOOL_CALLS]f[ARGS]{"a": 1}`, read in the same way as [`Mistral`](Self::Mistral). Models: Mistral's of 2025 and
+    /// later, such as Mistral Small 3.2, Magistral and Devstral.
+    #[serde(rename = "mistral_args")]
+    MistralArgs,
     /// `[f(a=1), g()]` as the beginning of the answer, if the first tool is known; also between `<|python_start|>` and
     /// `<|python_end|>` or in a fence of `tool_code`. Models: Llama 3.2 and Llama 4, Gemma 3.
     Pythonic,
+    /// `<tool_call><function=f><parameter=a>1</parameter></function></tool_call>`, anywhere in the answer, any number of
+    /// times. The schema of the tool decides whether a value is text or JSON. Models: Qwen 3 Coder, Qwen 3.5 and
+    /// relatives.
+    #[serde(rename = "qwen_xml")]
+    QwenXml,
+    /// `<tool_call>f<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>`, in the same way. Models: GLM 4.5 and
+    /// later.
+    Glm,
+    /// `<minimax:tool_call><invoke name="f"><parameter name="a">1</parameter></invoke></minimax:tool_call>`, in the same
+    /// way. Models: MiniMax M2.
+    Minimax,
+    /// `<seed:tool_call><function=f><parameter=a>1</parameter></function></seed:tool_call>`, in the same way. Models:
+    /// Seed-OSS.
+    Seed,
 }
 
 impl ToolFormat {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::Hermes, Self::Llama, Self::Mistral, Self::Pythonic];
+    pub const ALL: [Self; 9] = [
+        Self::Hermes,
+        Self::Llama,
+        Self::Mistral,
+        Self::MistralArgs,
+        Self::Pythonic,
+        Self::QwenXml,
+        Self::Glm,
+        Self::Minimax,
+        Self::Seed,
+    ];
 
     /// The name in settings.
     pub const fn as_str(self) -> &'static str {
@@ -102,7 +141,23 @@ impl ToolFormat {
             Self::Hermes => "hermes",
             Self::Llama => "llama",
             Self::Mistral => "mistral",
+            Self::MistralArgs => "mistral_args",
             Self::Pythonic => "pythonic",
+            Self::QwenXml => "qwen_xml",
+            Self::Glm => "glm",
+            Self::Minimax => "minimax",
+            Self::Seed => "seed",
+        }
+    }
+
+    /// The tags, if it is one of XML.
+    pub(crate) fn xml(self) -> Option<&'static XmlSyntax> {
+        match self {
+            Self::QwenXml => Some(&syntax::QWEN),
+            Self::Glm => Some(&syntax::GLM),
+            Self::Minimax => Some(&syntax::MINIMAX),
+            Self::Seed => Some(&syntax::SEED),
+            Self::Hermes | Self::Llama | Self::Mistral | Self::MistralArgs | Self::Pythonic => None,
         }
     }
 }
@@ -136,10 +191,11 @@ pub struct AnswerOptions {
     pub format: Option<ToolFormat>,
     /// The tags around reasoning. If `None`, no reasoning is looked for.
     pub reasoning: Option<ReasoningTags>,
-    /// The names of the tools of the request. [`Llama`](ToolFormat::Llama) without a tag and
-    /// [`Pythonic`](ToolFormat::Pythonic) need them to tell a call from other text. The other formats have tags and
-    /// also give out calls of tools that do not exist.
-    pub tools: Vec<String>,
+    /// The tools of the request. [`Llama`](ToolFormat::Llama) without a tag and [`Pythonic`](ToolFormat::Pythonic) need
+    /// their names to tell a call from other text. The other formats have tags and also give out calls of tools that do
+    /// not exist. Those of XML need the schemas: a value is a text or JSON by the types that its parameter can have, and
+    /// without a schema it is a text if it is not JSON of another type.
+    pub tools: Vec<CallableTool>,
     /// True if calls are looked for only at the beginning of the text after the reasoning: if it begins with anything
     /// else than whitespace or a call, all of it is content.
     pub calls_alone: bool,
@@ -186,8 +242,24 @@ pub struct AnswerParser {
 }
 
 /// The tags around calls and reasoning.
-const TAGS: [&str; 6] =
-    ["<tool_call>", "</tool_call>", "<|python_tag|>", "[TOOL_CALLS]", "<think>", "</think>"];
+const TAGS: [&str; 16] = [
+    "<tool_call>",
+    "</tool_call>",
+    "<function=",
+    "<minimax:tool_call>",
+    "</minimax:tool_call>",
+    "<invoke name=\"",
+    "<seed:tool_call>",
+    "</seed:tool_call>",
+    "<seed:think>",
+    "</seed:think>",
+    "<|python_tag|>",
+    "[TOOL_CALLS]",
+    "<think>",
+    "</think>",
+    "[THINK]",
+    "[/THINK]",
+];
 
 /// True if this is text that was held back because of a tag: the beginning of one, or one with what follows it.
 fn is_markup(delta: &Delta) -> bool {
@@ -204,9 +276,14 @@ enum CallParser {
     Llama(Llama),
     Mistral(Mistral),
     Pythonic(Pythonic),
+    Xml(XmlCalls),
 }
 
 impl CallParser {
+    fn xml(syntax: &'static XmlSyntax, tools: Vec<CallableTool>) -> Self {
+        Self::Xml(XmlCalls::new(syntax, tools))
+    }
+
     fn push(&mut self, text: &str, out: &mut Output<'_>) {
         match self {
             Self::Plain => out.content(text),
@@ -214,6 +291,7 @@ impl CallParser {
             Self::Llama(llama) => text.chars().for_each(|c| llama.step(c, out)),
             Self::Mistral(mistral) => text.chars().for_each(|c| mistral.step(c, out)),
             Self::Pythonic(pythonic) => text.chars().for_each(|c| pythonic.step(c, out)),
+            Self::Xml(xml) => text.chars().for_each(|c| xml.step(c, out)),
         }
     }
 
@@ -239,6 +317,7 @@ impl CallParser {
             Self::Llama(llama) => llama.finish(out),
             Self::Mistral(mistral) => mistral.finish(out),
             Self::Pythonic(pythonic) => pythonic.finish(out),
+            Self::Xml(xml) => xml.finish(out),
         }
     }
 }
@@ -250,8 +329,14 @@ impl AnswerParser {
             None => CallParser::Plain,
             Some(ToolFormat::Hermes) => CallParser::Hermes(Hermes::default()),
             Some(ToolFormat::Llama) => CallParser::Llama(Llama::new(options.tools)),
-            Some(ToolFormat::Mistral) => CallParser::Mistral(Mistral::default()),
+            Some(ToolFormat::Mistral | ToolFormat::MistralArgs) => {
+                CallParser::Mistral(Mistral::default())
+            }
             Some(ToolFormat::Pythonic) => CallParser::Pythonic(Pythonic::new(options.tools)),
+            Some(ToolFormat::QwenXml) => CallParser::xml(&syntax::QWEN, options.tools),
+            Some(ToolFormat::Glm) => CallParser::xml(&syntax::GLM, options.tools),
+            Some(ToolFormat::Minimax) => CallParser::xml(&syntax::MINIMAX, options.tools),
+            Some(ToolFormat::Seed) => CallParser::xml(&syntax::SEED, options.tools),
         };
         Self {
             reasoning: Reasoning::new(options.reasoning),

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bert;
+mod call_syntax;
 mod causal_lm;
 mod closed_schema;
 mod config_fields;

@@ -1,9 +1,12 @@
 //! A conversation, and the tools that the model may call in it.
 
+pub(crate) mod callable;
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::callable::CallableTool;
 use crate::error::{Result, invalid};
 
 /// The most tools of a conversation.
@@ -196,14 +199,14 @@ impl Chat {
         !self.tools.is_empty() && self.tool_choice != ToolChoice::None
     }
 
-    /// The names of the tools that the model may call.
-    pub fn callable(&self) -> Vec<String> {
+    /// The tools that the model may call.
+    pub fn callable(&self) -> Vec<CallableTool> {
         let tools = self.tools.iter().filter(|tool| match &self.tool_choice {
             ToolChoice::Auto | ToolChoice::Required => true,
             ToolChoice::None => false,
             ToolChoice::Named(name) => tool.name == *name,
         });
-        tools.map(|tool| tool.name.clone()).collect()
+        tools.map(CallableTool::from).collect()
     }
 
     /// True if the answer must be a call.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use crate::{
-    chat::{Chat, Message, Role, Tool, ToolCall, ToolChoice},
+    chat::{CallableTool, Chat, Message, Role, Tool, ToolCall, ToolChoice},
     grammar::Grammar,
     task::{EmbedInput, Prompt, Sampling, Task},
 };

@@ -6,7 +6,7 @@ use pyo3::{IntoPyObjectExt, prelude::*};
 use rbee_core::{
     Finish, JobId,
     answer::{AnswerFormat, AnswerParser, Delta, ParsedAnswer, call_id},
-    request::{Prompt, Task, ToolCall},
+    request::{CallableTool, Prompt, Task, ToolCall},
 };
 
 use crate::job::object;
@@ -15,7 +15,7 @@ use crate::job::object;
 pub(crate) struct Parts {
     job: JobId,
     /// The tools that the model may call; `None` if the prompt is no conversation.
-    tools: Option<Vec<String>>,
+    tools: Option<Vec<CallableTool>>,
     parser: Option<AnswerParser>,
     found: VecDeque<Delta>,
     /// The name of the open call.
@@ -30,7 +30,7 @@ pub(crate) enum Part {
 }
 
 /// The tools that the model may call in this task; `None` if its prompt is no conversation.
-pub(crate) fn tools(task: &Task) -> Option<Vec<String>> {
+pub(crate) fn tools(task: &Task) -> Option<Vec<CallableTool>> {
     match task {
         Task::Generate { prompt: Prompt::Chat(chat), .. } => Some(chat.callable()),
         Task::Generate { .. } | Task::Embed { .. } | Task::Rerank { .. } => None,
@@ -38,7 +38,7 @@ pub(crate) fn tools(task: &Task) -> Option<Vec<String>> {
 }
 
 impl Parts {
-    pub(crate) fn new(job: JobId, tools: Option<Vec<String>>) -> Self {
+    pub(crate) fn new(job: JobId, tools: Option<Vec<CallableTool>>) -> Self {
         Self { job, tools, parser: None, found: VecDeque::new(), name: String::new() }
     }
 

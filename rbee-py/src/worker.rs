@@ -165,8 +165,10 @@ fn of_reasoning(name: &str) -> PyResult<ReasoningFormat> {
     match name {
         "think" => Ok(ReasoningFormat::Think),
         "thinking" => Ok(ReasoningFormat::Thinking),
+        "mistral" => Ok(ReasoningFormat::Mistral),
+        "seed" => Ok(ReasoningFormat::Seed),
         _ => Err(PyValueError::new_err(format!(
-            "reasoning of a worker is {name:?}; allowed are think and thinking"
+            "reasoning of a worker is {name:?}; allowed are think, thinking, mistral and seed"
         ))),
     }
 }

@@ -161,5 +161,6 @@ def test_the_bundled_model_calls_a_tool_and_follows_a_schema() -> None:
 def test_a_worker_with_an_unknown_syntax_is_refused() -> None:
     worker = Caller()
     worker.tools = "xml"  # pyright: ignore[reportAttributeAccessIssue]
-    with pytest.raises(ValueError, match="tools of a worker is \"xml\"; allowed are hermes, llama, mistral, pythonic"):
+    allowed = "hermes, llama, mistral, mistral_args, pythonic, qwen_xml, glm, minimax, seed"
+    with pytest.raises(ValueError, match=f'tools of a worker is "xml"; allowed are {allowed}$'):
         rbee.Queen(local_hive=False, workers=[worker]).open()

@@ -9,6 +9,7 @@ use super::{
     output::Output,
     text::hold,
 };
+use crate::chat::CallableTool;
 
 /// Longer keys are not stored, because all known ones are shorter.
 const LONGEST_KEY: usize = 16;
@@ -18,7 +19,7 @@ const LONGEST_KEY: usize = 16;
 pub(super) enum Names<'a> {
     Any,
     /// One of these, and the first key is `name`, or `type` with the value `function`.
-    Known(&'a [String]),
+    Known(&'a [CallableTool]),
 }
 
 /// What a character did.
@@ -165,8 +166,8 @@ impl CallObject {
                 let ended = text.step(c, |c| name.push(c));
                 let possible = match names {
                     Names::Any => !ended || !name.is_empty(),
-                    Names::Known(tools) if ended => tools.contains(name),
-                    Names::Known(tools) => tools.iter().any(|tool| tool.starts_with(&*name)),
+                    Names::Known(tools) if ended => tools.iter().any(|tool| tool.name() == name),
+                    Names::Known(tools) => tools.iter().any(|tool| tool.name().starts_with(&*name)),
                 };
                 if !possible {
                     return Step::Malformed;

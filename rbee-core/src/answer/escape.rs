@@ -5,6 +5,8 @@
 pub(super) enum Dialect {
     Json,
     Python,
+    /// Python with the escapes of JSON.
+    Both,
 }
 
 /// Decodes the escapes of one string, character by character.
@@ -57,7 +59,8 @@ impl Escapes {
 
     /// The character after the backslash.
     fn kind(&mut self, c: char, out: &mut impl FnMut(char)) {
-        let python = self.dialect == Dialect::Python;
+        let python = self.dialect != Dialect::Json;
+        let json = self.dialect != Dialect::Python;
         let decoded = match c {
             'x' | 'U' | '0'..='7' if python => return self.pending.push(c),
             'u' => return self.pending.push(c),
@@ -66,7 +69,7 @@ impl Escapes {
             'a' if python => '\u{7}',
             'v' if python => '\u{b}',
             '\'' if python => '\'',
-            '/' if !python => '/',
+            '/' if json => '/',
             '"' | '\\' => c,
             'b' => '\u{8}',
             'f' => '\u{c}',

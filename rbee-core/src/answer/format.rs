@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AnswerOptions, ReasoningTags, ToolFormat};
+use crate::chat::CallableTool;
 
 /// The syntax in which a model writes the parts of its answers. Its worker says it in its
 /// [`Capabilities`](crate::worker::Capabilities), and the readers of a job learn it when the job
@@ -29,6 +30,10 @@ pub enum ReasoningFormat {
     Think,
     /// The same, and the prompt ends with `<think>`: the answer begins inside.
     Thinking,
+    /// `[THINK]…[/THINK]` before the rest of the answer. Models: Magistral and other models of Mistral that think.
+    Mistral,
+    /// `<seed:think>…</seed:think>` before the rest of the answer. Models: Seed-OSS.
+    Seed,
 }
 
 /// The syntax of reasoning in answers to requests that turn [thinking](crate::request::Chat::thinking) on or off.
@@ -45,18 +50,20 @@ pub struct ThinkingSwitch {
 impl ReasoningFormat {
     /// The tags.
     pub fn tags(self) -> ReasoningTags {
-        ReasoningTags {
-            open: "<think>".into(),
-            close: "</think>".into(),
-            starts_inside: self == Self::Thinking,
-        }
+        let (open, close) = match self {
+            Self::Think | Self::Thinking => ("<think>", "</think>"),
+            Self::Mistral => ("[THINK]", "[/THINK]"),
+            Self::Seed => ("<seed:think>", "</seed:think>"),
+        };
+        let starts_inside = self == Self::Thinking;
+        ReasoningTags { open: open.into(), close: close.into(), starts_inside }
     }
 }
 
 impl AnswerFormat {
     /// What to look for in an answer to a conversation in which the model may [call](crate::request::Chat::callable)
     /// these tools. In the answer to a bare text nothing is looked for.
-    pub fn options(self, tools: Vec<String>) -> AnswerOptions {
+    pub fn options(self, tools: Vec<CallableTool>) -> AnswerOptions {
         AnswerOptions {
             format: self.tools.filter(|_| !tools.is_empty()),
             reasoning: self.reasoning.map(ReasoningFormat::tags),

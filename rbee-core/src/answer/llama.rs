@@ -10,13 +10,14 @@ use super::{
     output::Output,
     text::{Text, hold},
 };
+use crate::chat::CallableTool;
 
 const TAG: &str = "<|python_tag|>";
 
 /// The parser of this format.
 #[derive(Debug)]
 pub(super) struct Llama {
-    tools: Vec<String>,
+    tools: Vec<CallableTool>,
     /// True if the calls stand after the tag.
     tagged: bool,
     place: Place,
@@ -31,7 +32,7 @@ enum Place {
 }
 
 impl Llama {
-    pub(super) fn new(tools: Vec<String>) -> Self {
+    pub(super) fn new(tools: Vec<CallableTool>) -> Self {
         Self { tools, tagged: false, place: Place::Text(Text::default()) }
     }
 

@@ -9,10 +9,11 @@
 
 mod number;
 mod string;
-mod value;
+pub(super) mod value;
 
 use self::value::{PythonValue, Step};
 use super::{escape::write_json_char, json::is_space, output::Output, text::hold};
+use crate::chat::CallableTool;
 
 const FENCE: &str = "```tool_code";
 const FENCE_END: &str = "```";
@@ -22,7 +23,7 @@ const END: &str = "<|python_end|>";
 /// The parser of this format.
 #[derive(Debug)]
 pub(super) struct Pythonic {
-    tools: Vec<String>,
+    tools: Vec<CallableTool>,
     place: Place,
     /// The text since the beginning or the last call, which is content if no call follows.
     held: String,
@@ -75,7 +76,7 @@ enum Call {
 }
 
 impl Pythonic {
-    pub(super) fn new(tools: Vec<String>) -> Self {
+    pub(super) fn new(tools: Vec<CallableTool>) -> Self {
         Self {
             tools,
             place: Place::Before(String::new()),
@@ -161,7 +162,7 @@ impl Pythonic {
                 if c != '(' {
                     return is_space(c);
                 }
-                if !self.list_begun && !self.tools.contains(name) {
+                if !self.list_begun && !self.tools.iter().any(|tool| tool.name() == name) {
                     return false;
                 }
                 self.place = Place::BeforeKey(Call::New { name: std::mem::take(name) });
@@ -195,7 +196,7 @@ impl Pythonic {
                     return true;
                 }
                 let mut json = String::new();
-                let mut value = PythonValue::default();
+                let mut value = PythonValue::new();
                 if value.step(c, &mut json) != Step::More {
                     return false;
                 }
@@ -249,7 +250,8 @@ impl Pythonic {
     /// Adds a character to the name of a tool, or returns false if no call can come of it.
     fn name(&mut self, mut name: String, c: char) -> bool {
         name.push(c);
-        let possible = self.list_begun || self.tools.iter().any(|tool| tool.starts_with(&name));
+        let possible =
+            self.list_begun || self.tools.iter().any(|tool| tool.name().starts_with(&name));
         self.place = Place::Name(name);
         possible
     }

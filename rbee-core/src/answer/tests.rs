@@ -7,14 +7,17 @@ mod mistral;
 mod plain;
 mod pythonic;
 mod random;
+mod xml;
 
-use super::{AnswerOptions, AnswerParser, Delta, ReasoningTags, ToolFormat};
+use crate::chat::CallableTool;
+
+use super::{AnswerOptions, AnswerParser, Delta, ReasoningFormat, ReasoningTags, ToolFormat};
 
 /// The tools of all examples.
 const TOOLS: [&str; 4] = ["get_weather", "f", "g", "get-time"];
 
 fn options(format: impl Into<Option<ToolFormat>>) -> AnswerOptions {
-    let tools = TOOLS.map(str::to_owned).to_vec();
+    let tools = TOOLS.map(CallableTool::from).to_vec();
     AnswerOptions { format: format.into(), tools, ..AnswerOptions::default() }
 }
 
@@ -48,6 +51,7 @@ fn corpus() -> Vec<Example> {
         llama::examples(),
         mistral::examples(),
         pythonic::examples(),
+        xml::examples(),
     ]
     .into_iter()
     .flatten()

@@ -25,12 +25,14 @@
 //! Control tokens have no text: only a grammar that names them allows them.
 
 mod cache;
+mod control_tokens;
 mod error;
 mod factory;
 mod lark;
 mod limits;
 mod mask;
 mod matcher;
+mod parameters;
 mod schema;
 mod tags;
 mod token_table;
@@ -62,7 +64,7 @@ pub(in crate::candle) enum Grammar {
 /// Free text in which certain beginnings must continue as a JSON value with an end, such as calls of tools.
 ///
 /// The text is free until it contains a trigger. Then one of the tags follows that begin with this trigger: its
-/// beginning, a value of its schema, and its end. After it the text is free again. The answer may end wherever it is
+/// beginning, its body, and its end. After it the text is free again. The answer may end wherever it is
 /// not inside a tag.
 ///
 /// A name of a control token in `begin`, `end` or a trigger stands for this token or for its text.
@@ -70,7 +72,8 @@ pub(in crate::candle) enum Grammar {
 pub(in crate::candle) struct StructuralTags {
     /// The allowed tags; at least one.
     pub(in crate::candle) tags: Vec<StructuralTag>,
-    /// The texts that begin tags. Each tag begins with exactly one of them, and none contains another.
+    /// The texts that begin tags. Each tag begins with exactly one of them, and none contains another. If the tags are
+    /// `required`, it can be one empty text.
     pub(in crate::candle) triggers: Vec<String>,
     /// If true, the answer consists of tags, at least one, with `separator` between them, and has no free text.
     pub(in crate::candle) required: bool,
@@ -81,15 +84,51 @@ pub(in crate::candle) struct StructuralTags {
     /// The schema of an answer without tags, if they are `required`: the answer is then either tags or a value of this
     /// schema. No value may begin with a tag.
     pub(in crate::candle) otherwise: Option<String>,
+    /// The text before the first tag and after the last one, if they are `required`. Both may be empty.
+    pub(in crate::candle) around: [String; 2],
 }
 
 /// One beginning, and what follows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::candle) struct StructuralTag {
-    /// The text before the JSON value; it begins with a trigger.
+    /// The name of the tool, for errors.
+    pub(in crate::candle) name: String,
+    /// The text before the body; it begins with a trigger.
     pub(in crate::candle) begin: String,
-    /// The schema of the value.
-    pub(in crate::candle) schema: String,
-    /// The text after the value. It may be empty.
+    pub(in crate::candle) body: TagBody,
+    /// The text after the body. It may be empty.
     pub(in crate::candle) end: String,
+}
+
+/// What is between the beginning and the end of a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::candle) enum TagBody {
+    /// A JSON value of this schema.
+    Json(String),
+    /// The properties of an object of this schema, each with its name.
+    Parameters { schema: String, syntax: ParameterSyntax },
+}
+
+impl TagBody {
+    fn schema(&self) -> &str {
+        match self {
+            Self::Json(schema) | Self::Parameters { schema, .. } => schema,
+        }
+    }
+}
+
+/// How a parameter is written: `key_begin` name `key_end` value `value_end` `end`, with `separator` between two of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::candle) struct ParameterSyntax {
+    pub(in crate::candle) key_begin: String,
+    pub(in crate::candle) key_end: String,
+    /// A text without quotes does not have this in it.
+    pub(in crate::candle) value_end: String,
+    pub(in crate::candle) end: String,
+    pub(in crate::candle) separator: String,
+    /// True if there is a line break before `value_end`.
+    pub(in crate::candle) own_lines: bool,
+    /// True if values are literals of Python, with texts in quotes. `true`, `false` and `null` within another value are
+    /// written as in JSON.
+    pub(in crate::candle) is_python: bool,
 }

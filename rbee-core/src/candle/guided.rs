@@ -6,17 +6,14 @@ use std::{
 };
 
 use super::{
-    closed_schema::{closed, closed_arguments},
+    call_syntax::{Calls, calls_of, of_tools},
+    closed_schema::closed,
     generate::Vocabulary,
-    guide::{
-        self, Grammar as Guide, GuideFactory, Mask, Matcher, StructuralTag, StructuralTags,
-        TokenTable,
-    },
+    guide::{self, Grammar as Guide, GuideFactory, Mask, Matcher, TokenTable},
     token_mask::{FORBIDDEN, TokenMask},
 };
 use crate::{
-    answer::{AnswerFormat, ReasoningFormat, ToolFormat},
-    chat::{Chat, Tool, ToolChoice},
+    answer::{AnswerFormat, ReasoningFormat},
     error::{Error, ErrorKind, Result},
     grammar::Grammar,
     task::{Prompt, Sampling},
@@ -26,7 +23,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Guides {
     factory: OnceLock<std::result::Result<GuideFactory, guide::Error>>,
+    /// The tokens that can end the reasoning and begin the answer at once.
+    crossing: OnceLock<CrossingTokens>,
 }
+
+/// Tokens, each with its bytes.
+type CrossingTokens = Arc<[(u32, Box<[u8]>)]>;
 
 impl Guides {
     /// The mask for an answer to this prompt; `None` if every token is allowed. It takes up to a second.
@@ -75,15 +77,22 @@ impl Guides {
             Err(error) => return Err(refused(&error)),
         };
         let reasoning = format.reasoning.filter(|_| chat.is_some());
+        let tags = reasoning.map(ReasoningFormat::tags);
+        let [open, close] = tags.map_or_else(Default::default, |tags| [tags.open, tags.close]);
+        let crossing =
+            reasoning.map(|_| self.crossing.get_or_init(|| crossing(vocabulary, &close)));
         Ok(Some(Box::new(GuideMask {
             matcher: Matcher::new(&grammar),
             mask: Mask::new(vocabulary.size),
             reasoning: match reasoning {
                 Some(ReasoningFormat::Thinking) => Reasoning::Inside(Vec::new()),
                 // A grammar that is needed leaves no room for reasoning before it.
-                Some(ReasoningFormat::Think) if !is_needed => Reasoning::Before(Vec::new()),
-                Some(ReasoningFormat::Think) | None => Reasoning::After,
+                Some(_) if !is_needed => Reasoning::Before(Vec::new()),
+                Some(_) | None => Reasoning::After,
             },
+            open: open.into_bytes(),
+            close: close.into_bytes(),
+            crossing: crossing.cloned().unwrap_or_default(),
             failed: None,
             param,
             vocabulary: vocabulary.clone(),
@@ -117,157 +126,24 @@ fn of_grammar(grammar: &Grammar) -> Guide {
     }
 }
 
-/// Which calls an answer has.
-enum Calls {
-    /// As the model decides, anywhere in the text.
-    Optional,
-    /// At least one, and no other text.
-    Required,
-    /// At least one and no other text, or a value of this schema instead.
-    OrValue(String),
-}
-
-impl Calls {
-    /// The parameter of the request that says so.
-    fn param(&self) -> &'static str {
-        match self {
-            Self::Optional => "tools",
-            Self::Required => "tool_choice",
-            Self::OrValue(_) => "response_format",
-        }
-    }
-}
-
-/// Which calls an answer to this conversation has, whose tools can be called.
-fn calls_of(chat: &Chat, sampling: &Sampling) -> Calls {
-    match &sampling.grammar {
-        _ if chat.requires_call() => Calls::Required,
-        Some(Grammar::JsonSchema(schema)) => Calls::OrValue(closed(schema)),
-        Some(Grammar::JsonObject) => Calls::OrValue(r#"{"type": "object"}"#.into()),
-        // The request was refused.
-        Some(Grammar::Regex(_) | Grammar::Lark(_)) | None => Calls::Optional,
-    }
-}
-
-/// The grammar of answers with calls; `None` if the format has no mark that begins a call, and none is required.
-fn of_tools(chat: &Chat, format: Option<ToolFormat>, calls: Calls) -> Result<Option<Guide>> {
-    let syntax = match (format, &calls) {
-        (Some(ToolFormat::Hermes), _) => &HERMES,
-        (Some(ToolFormat::Mistral), _) => &MISTRAL,
-        (Some(ToolFormat::Llama), Calls::Required) => &LLAMA,
-        (Some(ToolFormat::Llama), Calls::OrValue(schema)) => {
-            if may_look_like_call(schema) {
-                let message = "response_format: an answer of this schema could look like a call of this model, which begins \
-                               with {\"name\": …}. Give the schema the type object without the properties name and type \
-                               and without further properties, leave out tools, or set tool_choice to \"none\"";
-                let error = Error::for_client(ErrorKind::InvalidRequest, message);
-                return Err(error.with_param("response_format"));
-            }
-            &LLAMA
-        }
-        (Some(ToolFormat::Pythonic), Calls::Required) => {
-            let message = "tool_choice can only be \"auto\" or \"none\" for this model: it writes calls in the syntax of \
-                           Python, which rbee does not enforce";
-            let error = Error::for_client(ErrorKind::Unsupported, message);
-            return Err(error.with_param("tool_choice"));
-        }
-        (Some(ToolFormat::Pythonic), Calls::OrValue(_)) => {
-            let message = "response_format cannot be used together with tools for this model: it writes calls in the syntax \
-                           of Python, which rbee does not enforce; leave out one of them, or set tool_choice to \"none\"";
-            let error = Error::for_client(ErrorKind::Unsupported, message);
-            return Err(error.with_param("response_format"));
-        }
-        // The answer may be JSON without being a call.
-        (Some(ToolFormat::Llama | ToolFormat::Pythonic), Calls::Optional) | (None, _) => {
-            return Ok(None);
-        }
-    };
-    let (required, otherwise) = match calls {
-        Calls::Optional => (false, None),
-        Calls::Required => (true, None),
-        Calls::OrValue(schema) => (true, Some(schema)),
-    };
-    let is_chosen = |tool: &&Tool| match &chat.tool_choice {
-        ToolChoice::Named(name) => tool.name == *name,
-        _ => true,
-    };
-    let tags = chat.tools.iter().filter(is_chosen).map(|tool| StructuralTag {
-        begin: syntax.begin.replace("NAME", &tool.name),
-        schema: tool.parameters.as_deref().map_or_else(|| NO_PARAMETERS.into(), closed_arguments),
-        end: syntax.end.into(),
+/// The tokens with text after the last character of this tag. The answer would begin with this text, and the grammar
+/// would not know it.
+fn crossing(vocabulary: &Vocabulary, close: &str) -> CrossingTokens {
+    let Some(last) = close.bytes().last() else { return CrossingTokens::default() };
+    let tokens = (0..u32::try_from(vocabulary.size).unwrap_or(u32::MAX)).filter_map(|token| {
+        let bytes = vocabulary.codec.token_bytes(token);
+        let end = bytes.iter().position(|byte| *byte == last)?;
+        let has_text = !bytes[end + 1..].trim_ascii().is_empty();
+        has_text.then(|| (token, bytes.into_boxed_slice()))
     });
-    Ok(Some(Guide::StructuralTags(StructuralTags {
-        tags: tags.collect(),
-        triggers: vec![syntax.trigger.into()],
-        required,
-        // One tool that must be called is called once, as in other servers.
-        parallel: chat.parallel_tool_calls
-            && syntax.parallel
-            && !matches!(chat.tool_choice, ToolChoice::Named(_)),
-        separator: syntax.separator.into(),
-        otherwise,
-    })))
+    tokens.collect()
 }
 
-/// Returns false if no value of this schema can be taken for a call in bare JSON: it is no object, or an object with
-/// named properties only, none of which a call begins with.
-fn may_look_like_call(schema: &str) -> bool {
-    let Ok(serde_json::Value::Object(schema)) = serde_json::from_str(schema) else { return true };
-    let kind = schema.get("type").and_then(serde_json::Value::as_str);
-    if matches!(kind, Some("array" | "string" | "number" | "integer" | "boolean" | "null")) {
-        return false;
-    }
-    let is_closed = schema.get("additionalProperties") == Some(&serde_json::Value::Bool(false))
-        && !schema.contains_key("patternProperties");
-    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
-    let begins_no_call = properties.is_some_and(|properties| {
-        ["name", "type"].iter().all(|name| !properties.contains_key(*name))
-    });
-    !(kind == Some("object") && is_closed && begins_no_call)
+/// Returns true if the tag is in the text, with other text than white space after it.
+fn crosses(text: &[u8], close: &[u8]) -> bool {
+    let at = text.windows(close.len()).position(|window| window == close);
+    at.is_some_and(|at| !text[at + close.len()..].trim_ascii().is_empty())
 }
-
-const NO_PARAMETERS: &str =
-    r#"{"type": "object", "properties": {}, "additionalProperties": false}"#;
-
-/// The texts of a call.
-struct Syntax {
-    trigger: &'static str,
-    begin: &'static str,
-    end: &'static str,
-    separator: &'static str,
-    /// False if the templates of such models refuse an answer with several calls.
-    parallel: bool,
-}
-
-const HERMES: Syntax = Syntax {
-    trigger: "<tool_call>",
-    begin: "<tool_call>\n{\"name\": \"NAME\", \"arguments\": ",
-    end: "}\n</tool_call>",
-    separator: "\n",
-    parallel: true,
-};
-
-const MISTRAL: Syntax = Syntax {
-    trigger: "[TOOL_CALLS]",
-    begin: "[TOOL_CALLS][{\"name\": \"NAME\", \"arguments\": ",
-    end: "}]",
-    separator: "",
-    parallel: true,
-};
-
-const LLAMA: Syntax = Syntax {
-    trigger: "{\"name\": \"",
-    begin: "{\"name\": \"NAME\", \"parameters\": ",
-    end: "}",
-    separator: "; ",
-    parallel: false,
-};
-
-/// The tag that ends reasoning.
-const END_OF_REASONING: &[u8] = b"</think>";
-
-/// The tag that begins it.
-const BEGIN_OF_REASONING: &[u8] = b"<think>";
 
 /// Where an answer is. The grammar restricts nothing in the reasoning but its end.
 enum Reasoning {
@@ -283,6 +159,10 @@ struct GuideMask {
     matcher: Matcher,
     mask: Mask,
     reasoning: Reasoning,
+    /// The tags around the reasoning.
+    open: Vec<u8>,
+    close: Vec<u8>,
+    crossing: CrossingTokens,
     failed: Option<guide::Error>,
     param: &'static str,
     vocabulary: Arc<Vocabulary>,
@@ -299,11 +179,17 @@ impl TokenMask for GuideMask {
         if let Some(error) = &self.failed {
             return Err(refused(error, self.param));
         }
-        if let Reasoning::Inside(_) = self.reasoning {
-            // The answer comes after it.
-            for end in &self.vocabulary.eos {
-                if let Some(logit) = logits.get_mut(*end as usize) {
+        if let Reasoning::Inside(text) = &self.reasoning {
+            let mut forbid = |token: u32| {
+                if let Some(logit) = logits.get_mut(token as usize) {
                     *logit = FORBIDDEN;
+                }
+            };
+            // The answer comes after it.
+            self.vocabulary.eos.iter().for_each(|end| forbid(*end));
+            for (token, bytes) in self.crossing.iter() {
+                if crosses(&[text, &**bytes].concat(), &self.close) {
+                    forbid(*token);
                 }
             }
             return Ok(());
@@ -317,10 +203,10 @@ impl TokenMask for GuideMask {
         match &mut self.reasoning {
             Reasoning::Inside(text) => {
                 text.extend_from_slice(&self.vocabulary.codec.token_bytes(token));
-                if contains(text, END_OF_REASONING) {
+                if contains(text, &self.close) {
                     self.reasoning = Reasoning::After;
                 } else {
-                    let old = text.len().saturating_sub(END_OF_REASONING.len());
+                    let old = text.len().saturating_sub(self.close.len());
                     text.drain(..old);
                 }
                 return;
@@ -328,9 +214,9 @@ impl TokenMask for GuideMask {
             Reasoning::Before(text) => {
                 text.extend_from_slice(&self.vocabulary.codec.token_bytes(token));
                 let begun = text.trim_ascii_start();
-                if begun.starts_with(BEGIN_OF_REASONING) {
+                if begun.starts_with(&self.open) {
                     self.reasoning = Reasoning::Inside(Vec::new());
-                } else if !BEGIN_OF_REASONING.starts_with(begun) {
+                } else if !self.open.starts_with(begun) {
                     self.reasoning = Reasoning::After;
                 }
             }
@@ -352,5 +238,35 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-#[path = "guided_tests.rs"]
-mod tests;
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::candle::text::tokenizer::Codec;
+
+    #[test]
+    fn a_token_must_not_end_the_reasoning_and_begin_the_answer_at_once() {
+        let close = b"</think>";
+        for (text, expected) in [
+            (&b"so</think>{"[..], true),
+            (b"</think>\n\n{", true),
+            (b"</think>\n\n", false),
+            (b"</think>", false),
+            (b"</think", false),
+            (b"a > b", false),
+        ] {
+            assert_eq!(crosses(text, close), expected, "{}", String::from_utf8_lossy(text));
+        }
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
+        let codec = Codec::load(Path::new(dir), 1_024, "").unwrap();
+        let vocabulary = Vocabulary { codec, size: 1_024, eos: vec![6] };
+        // The model has no such token for a tag, but some for a letter.
+        let found = crossing(&vocabulary, "</the");
+        assert!(found.iter().any(|(_, bytes)| **bytes == *b"er"), "{found:?}");
+        for (token, bytes) in found.iter() {
+            assert_eq!(**bytes, *vocabulary.codec.token_bytes(*token));
+            let at = bytes.iter().position(|byte| *byte == b'e').unwrap();
+            assert!(!bytes[at + 1..].trim_ascii().is_empty(), "{bytes:?}");
+        }
+    }
+}

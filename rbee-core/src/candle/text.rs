@@ -12,6 +12,7 @@ mod jinja;
 mod late_instructions;
 pub(super) mod prompt;
 mod scored;
+mod single_calls;
 mod stop;
 mod strftime;
 pub(super) mod template;

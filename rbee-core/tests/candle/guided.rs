@@ -1,6 +1,6 @@
 //! Answers that follow a grammar: JSON schemas and calls of tools, by a real small model.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use rbee_core::{
     Error, ErrorKind, Finish, Message, Role, Run, Worker,
@@ -19,7 +19,7 @@ async fn bee() -> CandleWorker {
 }
 
 fn run(chat: Chat, grammar: Option<Grammar>, seed: u64, resume: Resume) -> Run {
-    let sampling = Sampling { grammar, max_tokens: Some(120), ..Sampling::default() };
+    let sampling = Sampling { grammar, max_tokens: Some(250), ..Sampling::default() };
     Run {
         job: job(Task::Generate { prompt: Prompt::Chat(chat), sampling }, seed),
         attempt: 1,
@@ -137,6 +137,67 @@ async fn a_required_call_is_valid_with_every_seed() {
             "now" => assert_eq!(arguments, serde_json::json!({})),
             other => panic!("{other} is no tool"),
         }
+    }
+}
+
+/// The bundled model with a template that has the texts of another syntax in a comment.
+async fn bee_that_writes(comment: &str) -> (tempfile::TempDir, CandleWorker) {
+    let from = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(Path::new(from).join(name), dir.path().join(name)).unwrap();
+    }
+    let template = fs::read_to_string(Path::new(from).join("chat_template.jinja")).unwrap();
+    let template = format!("{{# tools {comment} #}}{template}");
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let worker = load(dir.path().to_str().unwrap()).await.unwrap();
+    (dir, worker)
+}
+
+#[tokio::test]
+async fn a_required_call_is_valid_in_every_syntax() {
+    let schema = r#"{
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["Bern", "La Paz"]},
+            "days": {"type": "integer", "minimum": 1, "maximum": 14},
+            "note": {"type": "string", "maxLength": 6},
+            "now": {"anyOf": [{"type": "boolean"}, {"type": "null"}]}
+        },
+        "required": ["city", "now"]
+    }"#;
+    for (comment, format) in [
+        ("<tool_call><function=f><parameter=a>", ToolFormat::QwenXml),
+        ("<tool_call><arg_key><arg_value>", ToolFormat::Glm),
+        ("<minimax:tool_call><invoke name=\"f\"><parameter name=\"a\">", ToolFormat::Minimax),
+        ("<seed:tool_call><function=f><parameter=a>", ToolFormat::Seed),
+        ("[TOOL_CALLS][ARGS]", ToolFormat::MistralArgs),
+        ("[TOOL_CALLS]", ToolFormat::Mistral),
+        ("[func_name1(params_name1=1)]", ToolFormat::Pythonic),
+    ] {
+        let (_dir, worker) = bee_that_writes(comment).await;
+        let mut different = BTreeSet::new();
+        for seed in 0..12 {
+            let mut chat = with_tools(ToolChoice::Named("weather".into()));
+            chat.tools[0].parameters = Some(schema.into());
+            let options = worker.info().capabilities.answer.options(chat.callable());
+            assert_eq!(options.format, Some(format));
+            let answer = answer(&worker, run(chat, None, seed, Resume::default())).await;
+            let text = answer.text();
+            let parsed = ParsedAnswer::of(&text, options, JobId::from_random_bits(1), false);
+            assert_eq!((&*parsed.content, parsed.tool_calls.len()), ("", 1), "{text}");
+            assert!(parsed.is_complete, "{text}");
+            let arguments: Value = serde_json::from_str(&parsed.tool_calls[0].arguments).unwrap();
+            assert!(["Bern", "La Paz"].contains(&arguments["city"].as_str().unwrap()), "{text}");
+            let days = &arguments["days"];
+            assert!(days.is_null() || (1..=14).contains(&days.as_i64().unwrap()), "{text}");
+            let note = arguments["note"].as_str().unwrap_or_default();
+            assert!(note.chars().count() <= 6, "{text}");
+            let now = arguments.get("now").unwrap();
+            assert!(now.is_boolean() || now.is_null(), "{text}");
+            different.insert(text);
+        }
+        assert!(different.len() > 3, "the model still chooses: {different:?}");
     }
 }
 

@@ -25,9 +25,10 @@ class Worker(Protocol):
     Besides `model`, a worker can have the attributes `slots` (how many runs it does at once; 1), `backend` (the name
     of the engine), `generate`, `embed`, `rerank`, `resume`, `logprobs`, `logit_bias`, `penalties`, `min_tokens`,
     `grammar` and `infill` (what it can; only `generate` is `True` by default), `context_tokens`, `numerics`, `tools`
-    (the syntax in which it writes tool calls: `"hermes"`, `"llama"`, `"mistral"` or `"pythonic"`; without it, it gets
-    no jobs with tools), and `reasoning` (`"think"` if it can begin with `<think>…</think>`, `"thinking"` if its
-    prompts end with `<think>`).
+    (the syntax in which it writes tool calls: `"hermes"`, `"llama"`, `"mistral"`, `"mistral_args"`, `"pythonic"`, `"qwen_xml"`, `"glm"`,
+    `"minimax"` or `"seed"`; without it, it gets no jobs with tools), and `reasoning` (`"think"` if it can begin with
+    `<think>…</think>`, `"thinking"` if its prompts end with `<think>`, `"mistral"` if it can begin with
+    `[THINK]…[/THINK]`, `"seed"` if with `<seed:think>…</seed:think>`).
 
     Attributes:
         model: The name of the model.

@@ -34,8 +34,8 @@ enum Place {
 }
 
 impl PythonString {
-    pub(super) fn new(quote: char, raw: bool) -> Self {
-        Self { quote, raw, place: Place::OneQuote, escapes: Escapes::new(Dialect::Python) }
+    pub(super) fn new(quote: char, raw: bool, dialect: Dialect) -> Self {
+        Self { quote, raw, place: Place::OneQuote, escapes: Escapes::new(dialect) }
     }
 
     /// Takes the next character and appends the text that is decided now. At the end of the string it returns whether

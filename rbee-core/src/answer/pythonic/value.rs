@@ -11,14 +11,14 @@
 //! All else is malformed: names, calls, operators, sets and comments.
 
 use super::{
-    super::{MAX_DEPTH, json::is_space, text::hold},
+    super::{MAX_DEPTH, escape::Dialect, json::is_space, text::hold},
     number,
     string::{PythonString, is_quote},
 };
 
 /// What a character did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::answer) enum Step {
     More,
     /// The value ends with this character.
     Done,
@@ -29,10 +29,11 @@ pub(super) enum Step {
 }
 
 /// The converter of one value that begins with the first character.
-#[derive(Debug, Default)]
-pub(super) struct PythonValue {
+#[derive(Debug)]
+pub(in crate::answer) struct PythonValue {
     open: Vec<Open>,
     place: Place,
+    dialect: Dialect,
 }
 
 /// An open bracket.
@@ -77,8 +78,18 @@ enum Place {
 }
 
 impl PythonValue {
+    /// A value of Python.
+    pub(super) fn new() -> Self {
+        Self { open: Vec::new(), place: Place::BeforeValue, dialect: Dialect::Python }
+    }
+
+    /// A value of JSON or Python.
+    pub(in crate::answer) fn lenient() -> Self {
+        Self { dialect: Dialect::Both, ..Self::new() }
+    }
+
     /// Takes the next character and appends the JSON that is decided now.
-    pub(super) fn step(&mut self, c: char, json: &mut String) -> Step {
+    pub(in crate::answer) fn step(&mut self, c: char, json: &mut String) -> Step {
         match &mut self.place {
             Place::BeforeValue | Place::BeforeKey | Place::AfterKey | Place::AfterValue
                 if is_space(c) => {}
@@ -97,7 +108,7 @@ impl PythonValue {
                     && let Some(raw) = prefix_is_raw(text)
                 {
                     json.push('"');
-                    let string = PythonString::new(c, raw);
+                    let string = PythonString::new(c, raw, self.dialect);
                     self.place = Place::String { string, key: *key };
                     return Step::More;
                 }
@@ -121,7 +132,8 @@ impl PythonValue {
             Place::AfterString { key } => {
                 let key = *key;
                 if is_quote(c) {
-                    self.place = Place::String { string: PythonString::new(c, false), key };
+                    self.place =
+                        Place::String { string: PythonString::new(c, false, self.dialect), key };
                 } else {
                     json.push('"');
                     return self.scalar_ended(key, c, json);
@@ -146,7 +158,7 @@ impl PythonValue {
     }
 
     /// The text is cut off here: appends what is held back.
-    pub(super) fn cut_off(&mut self, json: &mut String) {
+    pub(in crate::answer) fn cut_off(&mut self, json: &mut String) {
         match &mut self.place {
             Place::Token { text, .. } => json.push_str(text),
             Place::String { string, .. } => string.cut_off(json),
@@ -156,7 +168,7 @@ impl PythonValue {
     }
 
     /// The text that is held back if the value is malformed.
-    pub(super) fn held(&self) -> &str {
+    pub(in crate::answer) fn held(&self) -> &str {
         match &self.place {
             Place::Token { text, .. } => text,
             _ => "",
@@ -194,7 +206,7 @@ impl PythonValue {
             }
             None if is_quote(c) => {
                 json.push('"');
-                Place::String { string: PythonString::new(c, false), key }
+                Place::String { string: PythonString::new(c, false, self.dialect), key }
             }
             None => Place::Token { text: c.into(), key },
         };
@@ -235,7 +247,7 @@ fn prefix_is_raw(prefix: &str) -> Option<bool> {
 }
 
 /// A number or word as JSON.
-fn scalar(text: &str) -> Option<String> {
+pub(in crate::answer) fn scalar(text: &str) -> Option<String> {
     match text {
         "True" | "true" => Some("true".into()),
         "False" | "false" => Some("false".into()),

@@ -60,8 +60,16 @@ fn a_closing_bracket_is_never_added() {
                 ("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [\"x", "{\"a\": [\"x")
             }
             ToolFormat::Llama => ("{\"name\": \"f\", \"parameters\": {\"a\": [\"x", "{\"a\": [\"x"),
-            ToolFormat::Mistral => ("[TOOL_CALLS]f[ARGS]{\"a\": [\"x", "{\"a\": [\"x"),
+            ToolFormat::Mistral | ToolFormat::MistralArgs => {
+                ("[TOOL_CALLS]f[ARGS]{\"a\": [\"x", "{\"a\": [\"x")
+            }
             ToolFormat::Pythonic => ("[f(a=['x", "{\"a\":[\"x"),
+            ToolFormat::QwenXml => ("<tool_call><function=f><parameter=a>['x", "{\"a\":\"['x"),
+            ToolFormat::Seed => ("<seed:tool_call><function=f><parameter=a>['x", "{\"a\":\"['x"),
+            ToolFormat::Glm => ("<tool_call>f<arg_key>a</arg_key><arg_value>['x", "{\"a\":\"['x"),
+            ToolFormat::Minimax => {
+                ("<minimax:tool_call><invoke name=\"f\"><parameter name=\"a\">['x", "{\"a\":\"['x")
+            }
         };
         assert_eq!(parts(&options(format), [text]), [open_call("f", arguments)]);
     }

@@ -8,7 +8,17 @@ pub(super) fn examples() -> Vec<Example> {
         text: text.into(),
         parts: parts.to_vec(),
     };
+    let mistral = || AnswerOptions {
+        reasoning: Some(ReasoningFormat::Mistral.tags()),
+        ..options(ToolFormat::MistralArgs)
+    };
     let mut examples = vec![
+        thought(
+            mistral(),
+            "[THINK]Is it [INST]?[/THINK]\nYes.[TOOL_CALLS]f[ARGS]{}",
+            &[reasoning("Is it [INST]?"), content("Yes."), call("f", "{}")],
+        ),
+        thought(mistral(), "[TOOL_CALLS]f[ARGS]{}", &[call("f", "{}")]),
         example(None, "", []),
         example(None, "Hello 🐝!\n", [content("Hello 🐝!\n")]),
         example(

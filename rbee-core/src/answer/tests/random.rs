@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Pieces of all formats.
-const CHUNKS: [&str; 56] = [
+const CHUNKS: [&str; 70] = [
     "<tool_call>",
     "</tool_call>",
     "<tool_cal",
@@ -22,6 +22,20 @@ const CHUNKS: [&str; 56] = [
     "[TOOL_",
     "```tool_code\n",
     "```",
+    "<function=f>",
+    "<function=",
+    "</function>",
+    "<parameter=a>\n",
+    "<parameter=",
+    "\n</parameter>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<minimax:tool_call>",
+    "<invoke name=\"f\">",
+    "</invoke>",
+    "<parameter name=\"a\">",
     "<think>",
     "</think>",
     "{\"name\": \"f\", \"arguments\": {",
@@ -174,14 +188,33 @@ proptest! {
             let places: Vec<usize> = (1..chunks).map(|chunk| chunk * 1_000 / chunks).collect();
             prop_assert_eq!(parts(&options(format), cut(&text, &places)), [call("f", &arguments)]);
         }
-        let text = format!("[f(a={})]", python(&value));
-        let found = parts(&options(ToolFormat::Pythonic), [text.as_str()]);
-        let [Part::Call { arguments, ended: true, .. }] = &found[..] else {
-            panic!("{text}: {found:?}");
-        };
-        // Both are read from text, because reading can change the last digit of a number.
-        let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
-        prop_assert_eq!(read(arguments), read(&serde_json::json!({ "a": value }).to_string()));
+        // A text is written as it is, and other values as JSON.
+        let written = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let types = serde_json::json!({"properties": {"a": {"type": match value {
+            serde_json::Value::Null => "null",
+            serde_json::Value::Bool(_) => "boolean",
+            serde_json::Value::Number(_) => "number",
+            serde_json::Value::String(_) => "string",
+            serde_json::Value::Array(_) => "array",
+            serde_json::Value::Object(_) => "object",
+        }}}});
+        let tool = CallableTool::from(&crate::chat::Tool::new("f", "", types.to_string()));
+        for (format, text) in [
+            (ToolFormat::Pythonic, format!("[f(a={})]", python(&value))),
+            (ToolFormat::QwenXml, format!("<tool_call>\n<function=f>\n<parameter=a>\n{written}\n</parameter>\n</function>\n</tool_call>")),
+            (ToolFormat::Glm, format!("<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>{written}</arg_value>\n</tool_call>")),
+            (ToolFormat::Minimax, format!("<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"a\">{written}</parameter>\n</invoke>\n</minimax:tool_call>")),
+        ] {
+            let places: Vec<usize> = (1..chunks).map(|chunk| chunk * 1_000 / chunks).collect();
+            let options = AnswerOptions { tools: vec![tool.clone()], ..options(format) };
+            let found = parts(&options, cut(&text, &places));
+            let [Part::Call { arguments, ended: true, .. }] = &found[..] else {
+                panic!("{text}: {found:?}");
+            };
+            // Both are read from text, because reading can change the last digit of a number.
+            let read = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+            prop_assert_eq!(read(arguments), read(&serde_json::json!({ "a": value }).to_string()));
+        }
     }
 }
 

@@ -72,6 +72,13 @@ pub(super) const MAX_TAGS: usize = 128;
 /// The longest name, begin or end of structural tags, in bytes.
 pub(super) const MAX_TAG_BYTES: usize = 1_024;
 
+/// The most values of the parameters of one tool, each alternative counted. A definition counts in each place where it
+/// is used.
+pub(super) const MAX_PARAMETER_VALUES: usize = 5_000;
+
+/// The most bytes of the schemas of the parameters of one tool, each with all definitions.
+pub(super) const MAX_PARAMETER_BYTES: usize = 512 * 1024;
+
 /// The most tokens that the trie of the library can number.
 pub(super) const MAX_VOCAB: usize = 4_000_000;
 

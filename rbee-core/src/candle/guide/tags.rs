@@ -1,13 +1,12 @@
-//! Structural tags as a grammar: free text, triggers, and tags with JSON in them.
+//! Structural tags as a grammar: free text, triggers, and tags with JSON or parameters in them.
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use super::{
-    StructuralTag, StructuralTags,
-    error::Error,
-    lark::{escaped, quoted},
-    limits, schema,
-    token_table::TokenTable,
+    StructuralTag, StructuralTags, TagBody, control_tokens::Context, error::Error, lark::escaped,
+    limits, parameters, schema, token_table::TokenTable,
 };
 
 /// Checks the number and the sizes of the texts.
@@ -26,7 +25,9 @@ pub(super) fn check_bytes(tags: &StructuralTags) -> Result<(), Error> {
     }
     let texts = tags.tags.iter().flat_map(|tag| [("begin", &tag.begin), ("end", &tag.end)]);
     let triggers = tags.triggers.iter().map(|trigger| ("trigger", trigger));
-    for (what, text) in texts.chain(triggers).chain([("separator", &tags.separator)]) {
+    let between =
+        [&tags.separator, &tags.around[0], &tags.around[1]].map(|text| ("separator", text));
+    for (what, text) in texts.chain(triggers).chain(between) {
         let (bytes, most) = (text.len(), limits::MAX_TAG_BYTES);
         if bytes > most {
             return Err(Error::too_complex(format!(
@@ -34,8 +35,8 @@ pub(super) fn check_bytes(tags: &StructuralTags) -> Result<(), Error> {
             )));
         }
     }
-    let schemas = tags.tags.iter().map(|tag| &tag.schema).chain(&tags.otherwise);
-    let (bytes, most) = (schemas.map(String::len).sum::<usize>(), limits::MAX_GRAMMAR_BYTES);
+    let schemas = tags.tags.iter().map(|tag| tag.body.schema()).chain(tags.otherwise.as_deref());
+    let (bytes, most) = (schemas.map(str::len).sum::<usize>(), limits::MAX_GRAMMAR_BYTES);
     if bytes > most {
         return Err(Error::too_complex(format!(
             "the schemas of the structural tags have {bytes} bytes together; allowed are {most}"
@@ -50,19 +51,27 @@ pub(super) fn to_lark(
     table: &TokenTable,
     ends: &[u32],
 ) -> Result<String, Error> {
-    let context = Context { table, ends };
+    let context = Context::new(table, ends);
     check_triggers(tags)?;
     let mut budget = schema::Budget::default();
     let mut lark = String::new();
     let mut bodies = vec![Vec::new(); tags.triggers.len()];
     for (at, tag) in tags.tags.iter().enumerate() {
-        let trigger = trigger_of(tags, tag, at)?;
-        let subject = format!("tag {at}");
+        let trigger = trigger_of(tags, tag)?;
+        let subject = format!("tool {:?}", tag.name);
         let rest = &tag.begin[tags.triggers[trigger].len()..];
-        let schema = schema::normalize_within(&tag.schema, &mut budget)
+        let schema = schema::normalize_within(tag.body.schema(), &mut budget)
             .map_err(|error| error.within(&subject))?;
         let (begin, end) = (context.sequence(rest)?, context.sequence(&tag.end)?);
-        let _ = writeln!(lark, "tag{at}: {begin} %json {schema} {end}");
+        let body = match (&tag.body, &schema) {
+            (TagBody::Parameters { syntax, .. }, Value::Object(schema)) => {
+                let prefix = format!("tag{at}_");
+                let rules = parameters::rules(&mut lark, &prefix, schema, syntax, &context);
+                rules.map_err(|error| error.within(&subject))?
+            }
+            _ => format!("%json {schema}"),
+        };
+        let _ = writeln!(lark, "tag{at}: {begin} {body} {end}");
         bodies[trigger].push(format!("tag{at}"));
     }
     let mut calls = Vec::new();
@@ -75,6 +84,9 @@ pub(super) fn to_lark(
         }
         let _ = writeln!(lark, "body{at}: {}", bodies.join(" | "));
         required.push(format!("{} body{at}", context.sequence(trigger)?));
+        if tags.required {
+            continue;
+        }
         // Free text up to the first trigger. A lazy terminal ends as soon as it matches, so no trigger is missed.
         let _ = writeln!(lark, "seek{at}[lazy]: /(?s:.*){}/", escaped(trigger));
         calls.push(format!("seek{at} body{at}"));
@@ -83,12 +95,19 @@ pub(super) fn to_lark(
             calls.push(format!("FREE <[{token}]> {} body{at}", context.sequence(rest)?));
         }
     }
-    let _ = writeln!(lark, "FREE: /(?s:.*)/");
-    let _ = writeln!(lark, "call: {}", calls.join(" | "));
-    let _ = writeln!(lark, "only: {}", required.join(" | "));
+    if tags.required {
+        let _ = writeln!(lark, "only: {}", required.join(" | "));
+    } else {
+        let _ = writeln!(lark, "FREE: /(?s:.*)/\ncall: {}", calls.join(" | "));
+    }
     let mut start = match (tags.required, tags.parallel) {
-        (true, true) => format!("only ({} only)*", context.sequence(&tags.separator)?),
-        (true, false) => "only".into(),
+        (true, parallel) => {
+            let [before, after] =
+                [&tags.around[0], &tags.around[1]].map(|text| context.sequence(text));
+            let (before, after, separator) = (before?, after?, context.sequence(&tags.separator)?);
+            let more = if parallel { format!("({separator} only)*") } else { String::new() };
+            format!("{before} only {more} {after}")
+        }
         (false, true) => "call* FREE".into(),
         (false, false) => "call | FREE".into(),
     };
@@ -105,7 +124,7 @@ pub(super) fn to_lark(
 /// Checks that each trigger can be recognized.
 fn check_triggers(tags: &StructuralTags) -> Result<(), Error> {
     for (at, trigger) in tags.triggers.iter().enumerate() {
-        if trigger.is_empty() {
+        if trigger.is_empty() && !tags.required {
             return Err(Error::invalid("the structural tags have an empty trigger"));
         }
         let others = tags.triggers.iter().enumerate().filter(|(other, _)| *other != at);
@@ -121,59 +140,12 @@ fn check_triggers(tags: &StructuralTags) -> Result<(), Error> {
 }
 
 /// The trigger that a tag begins with.
-fn trigger_of(tags: &StructuralTags, tag: &StructuralTag, at: usize) -> Result<usize, Error> {
+fn trigger_of(tags: &StructuralTags, tag: &StructuralTag) -> Result<usize, Error> {
     let found = tags.triggers.iter().position(|trigger| tag.begin.starts_with(trigger.as_str()));
     found.ok_or_else(|| {
         Error::invalid(format!(
-            "tag {at} begins with {:?}, which is none of the triggers {:?}",
-            tag.begin, tags.triggers
+            "tool {:?} begins with {:?}, which is none of the triggers {:?}",
+            tag.name, tag.begin, tags.triggers
         ))
     })
-}
-
-/// The tokens of the model, for texts that name control tokens.
-struct Context<'a> {
-    table: &'a TokenTable,
-    ends: &'a [u32],
-}
-
-impl Context<'_> {
-    /// The control token that a text begins with, and the rest of the text; of several, the longest.
-    fn control_prefix<'t>(&self, text: &'t str) -> Result<Option<(u32, &'t str)>, Error> {
-        let found = self
-            .table
-            .controls()
-            .filter_map(|(token, name)| Some((token, text.strip_prefix(name)?)))
-            .min_by_key(|(_, rest)| rest.len());
-        match found {
-            Some((token, _)) if self.ends.contains(&token) => Err(Error::invalid(format!(
-                "the structural tags have the end-of-text token in {text:?}; leave it out: it ends the answer"
-            ))),
-            found => Ok(found),
-        }
-    }
-
-    /// The grammar of a text: for each name of a control token, the token or its text.
-    fn sequence(&self, text: &str) -> Result<String, Error> {
-        let mut parts = Vec::new();
-        let (mut plain, mut rest) = (String::new(), text);
-        let flush = |plain: &mut String, parts: &mut Vec<String>| {
-            if !plain.is_empty() {
-                parts.push(quoted(&std::mem::take(plain)));
-            }
-        };
-        while let Some(first) = rest.chars().next() {
-            if let Some((token, after)) = self.control_prefix(rest)? {
-                flush(&mut plain, &mut parts);
-                let name = &rest[..rest.len() - after.len()];
-                parts.push(format!("(<[{token}]> | {})", quoted(name)));
-                rest = after;
-            } else {
-                plain.push(first);
-                rest = &rest[first.len_utf8()..];
-            }
-        }
-        flush(&mut plain, &mut parts);
-        Ok(if parts.is_empty() { "\"\"".into() } else { parts.join(" ") })
-    }
 }

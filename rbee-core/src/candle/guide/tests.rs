@@ -4,6 +4,7 @@ mod grammars;
 mod hostile;
 mod json;
 mod oracle;
+mod parameters;
 mod resume;
 mod strictness;
 mod tags;

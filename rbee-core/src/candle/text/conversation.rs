@@ -45,7 +45,7 @@ impl Conversation {
             if message.role == Role::Tool && message.name.is_none() {
                 message.name = called.map(|name| (*name).to_owned());
             }
-            if format == ToolFormat::Mistral {
+            if matches!(format, ToolFormat::Mistral | ToolFormat::MistralArgs) {
                 let ids = message.tool_calls.iter_mut().map(|call| &mut call.id);
                 ids.chain(&mut message.tool_call_id).for_each(|id| *id = short_id(id));
             }

@@ -27,6 +27,7 @@ use super::{
     jinja::{self, RAISED},
     late_instructions,
     prompt::{PromptText, StandIns, places, without},
+    single_calls,
     tools::{self, ToolSyntax},
 };
 use crate::{
@@ -176,14 +177,22 @@ impl ChatTemplate {
         chat: &Chat,
         tokens: &AddedTokens,
     ) -> Result<PromptText> {
-        match self.render_with_tools(chat, tokens) {
-            // Many templates allow instructions only as the first message.
-            Err(error) if error.kind() == ErrorKind::InvalidRequest => {
-                let Some(other) = late_instructions::of_user(chat) else { return Err(error) };
-                self.render_with_tools(&other, tokens).map_err(|_| error)
+        let error = match self.render_with_tools(chat, tokens) {
+            Err(error) => error,
+            rendered => return rendered,
+        };
+        let others = match error.kind() {
+            ErrorKind::InvalidRequest => {
+                // Many templates allow instructions only as the first message, and some only one call in an answer.
+                let late = late_instructions::of_user(chat);
+                let both = late.as_ref().and_then(single_calls::of_several);
+                [late, single_calls::of_several(chat), both]
             }
-            rendered => rendered,
-        }
+            // Some templates cannot write a tool without a description.
+            _ => [tools::with_descriptions(chat), None, None],
+        };
+        let mut others = others.into_iter().flatten();
+        others.find_map(|other| self.render_with_tools(&other, tokens).ok()).ok_or(error)
     }
 
     fn render_with_tools(&self, chat: &Chat, tokens: &AddedTokens) -> Result<PromptText> {

@@ -283,3 +283,77 @@ fn tools_are_described_to_the_user_if_the_template_refuses_instructions() {
     assert!(text.starts_with("[user]You can call these functions."), "{text}");
     assert!(text.contains("\n\nRain?[assistant]"), "{text}");
 }
+
+/// The syntax of calls that iterates over the arguments, as templates of Qwen Coder have it.
+const QWEN_XML: &str = "{% if tools %}{% for t in tools %}{{ t.function.name }}: {% for name, field in t.function.parameters.properties|items %}\
+    {{ name }} {{ field.type | string }};{% endfor %}{% endfor %}Write <tool_call>\n<function=name>\n<parameter=key>\n{% endif %}\
+    {% for m in messages %}{{ m.role }}|{{ m.content }}{% for c in m.tool_calls or [] %}{% set c = c.function %}\
+    {{- '<tool_call>\n<function=' + c.name + '>\n' }}{% for key, value in c.arguments|items %}\
+    {%- set value = value | tojson | safe if value is mapping or (value is sequence and value is not string) else value | string %}\
+    {{- '<parameter=' + key + '>\n' }}{{- value }}{{- '\n</parameter>\n' }}{% endfor %}{{- '</function>\n</tool_call>' }}{% endfor %}{% endfor %}";
+
+/// The same, as templates of GLM have it.
+const GLM: &str = "{% if tools %}{{ tools | tojson }}Write <tool_call>name\n<arg_key>key</arg_key>\n<arg_value>value</arg_value>{% endif %}\
+    {% for m in messages %}{{ m.role }}|{{ m.content }}{% for c in m.tool_calls or [] %}{% set args = c.function.arguments %}\
+    {{- '\n<tool_call>' + c.function.name }}{% for k, v in args.items() %}\
+    {{- '\n<arg_key>' ~ k ~ '</arg_key>\n<arg_value>' }}{{ v | tojson(ensure_ascii=False) if v is not string else v }}{{ '</arg_value>' }}\
+    {%- endfor %}{{ '\n</tool_call>' }}{% endfor %}{% endfor %}";
+
+#[test]
+fn calls_in_xml_are_written_as_the_parser_reads_them() {
+    use crate::{
+        answer::{ParsedAnswer, ToolFormat},
+        id::JobId,
+    };
+    let schema = json!({"type": "object", "properties": {
+        "city": {"type": "string"}, "days": {"type": "integer"}, "now": {"type": "boolean"}, "list": {"type": "array"},
+        "none": {"type": ["string", "null"]},
+    }});
+    let arguments = r#"{"city":"Zürich\n\"a\" </parameter> <b>","days":3,"now":true,"list":[1,{"a":null}],"none":null}"#;
+    for (source, format) in [(QWEN_XML, ToolFormat::QwenXml), (GLM, ToolFormat::Glm)] {
+        let template = template(source);
+        assert_eq!(template.answer_format().tools, Some(format));
+        let mut chat = with_tools("Tells the weather.");
+        chat.tools =
+            vec![crate::chat::Tool::new("weather", "Tells the weather.", schema.to_string())];
+        chat.messages.truncate(2);
+        chat.messages[1].tool_calls.truncate(1);
+        chat.messages[1].tool_calls[0].arguments = arguments.into();
+        let text = template.render(&chat, &AddedTokens::default()).unwrap().text;
+        let (prompt, answer) = text.rsplit_once("assistant|").unwrap();
+        assert!(prompt.contains("weather") && prompt.contains("city"), "{prompt}");
+        let options = template.answer_format().options(chat.callable());
+        let parsed = ParsedAnswer::of(answer, options, JobId::from_random_bits(1), false);
+        let [call] = &parsed.tool_calls[..] else { panic!("{answer}: {parsed:?}") };
+        assert_eq!((&*call.name, &*call.arguments), ("weather", arguments), "{answer}");
+        assert!(parsed.is_complete);
+    }
+}
+
+#[test]
+fn a_template_that_needs_a_description_of_each_tool_gets_an_empty_one() {
+    let source = "{% for t in tools %}{{ t.function.name + ': ' + t.function.description }}|{% endfor %}\
+        <tool_call>\"arguments\"{% for m in messages %}{{ m.content }}{% endfor %}";
+    let mut chat = with_tools("Tells the weather.");
+    chat.tools.push(crate::chat::Tool { name: "now".into(), description: None, parameters: None });
+    let text = template(source).render(&chat, &AddedTokens::default()).unwrap().text;
+    assert!(text.starts_with("weather: Tells the weather.|now: |"), "{text}");
+}
+
+#[test]
+fn a_template_that_allows_one_call_in_an_answer_gets_several_answers() {
+    let source = "{% for m in messages %}{% if m.tool_calls and m.tool_calls|length != 1 %}{{ raise_exception('one call') }}\
+        {% elif m.role == 'system' and not loop.first %}{{ raise_exception('late') }}{% endif %}\
+        [{{ m.role }}{% for c in m.tool_calls or [] %} {{ c.id }}{% endfor %}{{ m.tool_call_id }}]{% endfor %}\
+        {% if tools %}<tool_call>\"arguments\"{% endif %}";
+    let mut chat = with_tools("x");
+    let mut call = chat.messages[1].tool_calls[0].clone();
+    call.id = "b".into();
+    chat.messages[1].tool_calls.push(call);
+    chat.messages.push(Message::tool_result("b", "yes"));
+    let text = template(source).render(&chat, &AddedTokens::default()).unwrap().text;
+    assert!(text.starts_with("[user][assistant a][toola][assistant b][toolb]"), "{text}");
+    chat.messages.push(Message::new(Role::System, "Be kind."));
+    let text = template(source).render(&chat, &AddedTokens::default()).unwrap().text;
+    assert!(text.starts_with("[user][assistant a][toola][assistant b][toolb][user]"), "{text}");
+}

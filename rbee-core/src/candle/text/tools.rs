@@ -15,8 +15,13 @@ pub(super) struct ToolSyntax {
     pub(super) is_native: bool,
 }
 
-/// Each syntax, and texts in the templates that have it; all of them must be there.
-const NATIVE: [(ToolFormat, &[&str]); 5] = [
+/// Each syntax, and texts in the templates that have it; all of them must be there. The first one counts.
+const NATIVE: [(ToolFormat, &[&str]); 10] = [
+    (ToolFormat::QwenXml, &["tools", "<tool_call>", "<function=", "<parameter="]),
+    (ToolFormat::Glm, &["tools", "<tool_call>", "<arg_key>", "<arg_value>"]),
+    (ToolFormat::Seed, &["tools", "<seed:tool_call>", "<function=", "<parameter="]),
+    (ToolFormat::Minimax, &["tools", "<minimax:tool_call>", "<invoke name=", "<parameter name="]),
+    (ToolFormat::MistralArgs, &["tools", "[TOOL_CALLS]", "[ARGS]"]),
     (ToolFormat::Mistral, &["tools", "[TOOL_CALLS]"]),
     (ToolFormat::Hermes, &["tools", "<tool_call>", "\"arguments\""]),
     (ToolFormat::Pythonic, &["tools", "func_name1(params_name1"]),
@@ -27,11 +32,11 @@ const NATIVE: [(ToolFormat, &[&str]); 5] = [
 impl ToolSyntax {
     /// The syntax of a template.
     pub(super) fn of(source: &str) -> Self {
-        // Calls as XML, in the same tags.
-        let is_other = source.contains("<function=") || source.contains("<arg_key>");
         let native =
             NATIVE.iter().find(|(_, texts)| texts.iter().all(|text| source.contains(text)));
-        match native.filter(|_| !is_other) {
+        // Calls as a list in one pair of tags.
+        let is_other = |format| format == ToolFormat::Hermes && source.contains("<tool_calls>");
+        match native.filter(|(format, _)| !is_other(*format)) {
             Some((format, _)) => Self { format: *format, is_native: true },
             None => Self { format: ToolFormat::Hermes, is_native: false },
         }
@@ -42,8 +47,12 @@ impl ToolSyntax {
 pub(super) fn answer_format(syntax: ToolSyntax, source: &str, prompt: &str) -> AnswerFormat {
     let reasoning = if prompt.trim_end().ends_with("<think>") {
         Some(ReasoningFormat::Thinking)
+    } else if source.contains("</think>") {
+        Some(ReasoningFormat::Think)
     } else {
-        source.contains("</think>").then_some(ReasoningFormat::Think)
+        let others =
+            [("[/THINK]", ReasoningFormat::Mistral), ("</seed:think>", ReasoningFormat::Seed)];
+        others.into_iter().find_map(|(tag, format)| source.contains(tag).then_some(format))
     };
     AnswerFormat { tools: Some(syntax.format), reasoning, ..AnswerFormat::default() }
 }
@@ -101,6 +110,18 @@ pub(super) fn described(chat: &Chat, in_system: bool) -> Chat {
     Chat { thinking: chat.thinking, ..messages.into() }
 }
 
+/// The same conversation with an empty description of each tool that has none; `None` if all have one.
+pub(super) fn with_descriptions(chat: &Chat) -> Option<Chat> {
+    if chat.tools.iter().all(|tool| tool.description.is_some()) {
+        return None;
+    }
+    let mut chat = chat.clone();
+    for tool in &mut chat.tools {
+        tool.description.get_or_insert_default();
+    }
+    Some(chat)
+}
+
 /// The text of a call, in the format of [`ToolFormat::Hermes`].
 fn written(call: &ToolCall) -> String {
     let name = serde_json::Value::from(call.name.as_str());
@@ -147,10 +168,26 @@ mod tests {
             ),
             ("{{ tools }}[func_name1(params_name1=params_value1...)]", ToolFormat::Pythonic, true),
             (
-                "{% for tool in tools %}<tool_call><function=f>\"arguments\"",
-                ToolFormat::Hermes,
-                false,
+                "{% for tool in tools %}<tool_call><function=f><parameter=a>\"arguments\"",
+                ToolFormat::QwenXml,
+                true,
             ),
+            ("{{ tools }}<tool_call>f<arg_key>a</arg_key><arg_value>1", ToolFormat::Glm, true),
+            (
+                "{{ tools }}'<minimax:tool_call>'<invoke name=\"f\"><parameter name=\"a\">",
+                ToolFormat::Minimax,
+                true,
+            ),
+            (
+                "{{ tools }}<seed:tool_call><function=f><parameter=a>1</parameter>",
+                ToolFormat::Seed,
+                true,
+            ),
+            ("{{ tools }}[TOOL_CALLS]{{ name }}[ARGS]", ToolFormat::MistralArgs, true),
+            // Calls of which rbee does not know the syntax.
+            ("{{ tools }}<function=f>{}</function>", ToolFormat::Hermes, false),
+            ("{{ tools }}<tool_call><arg_key>a</arg_key>", ToolFormat::Hermes, false),
+            ("{{ tools }}<tool_call><tool_calls>[{\"arguments\"", ToolFormat::Hermes, false),
             ("{{ tools }}<｜tool▁calls▁begin｜>", ToolFormat::Hermes, false),
             ("{{ messages[0].content }}", ToolFormat::Hermes, false),
         ];
@@ -166,6 +203,11 @@ mod tests {
         assert_eq!(of("{{ 'x' }}", "user: x"), None);
         assert_eq!(of("...split('</think>')", "user: x"), Some(ReasoningFormat::Think));
         assert_eq!(of("</think>", "assistant:<think>\n"), Some(ReasoningFormat::Thinking));
+        assert_eq!(of("'</seed:think>'", "assistant\n"), Some(ReasoningFormat::Seed));
+        assert_eq!(
+            of("'[THINK]' + text + '[/THINK]'", "[INST]x[/INST]"),
+            Some(ReasoningFormat::Mistral)
+        );
     }
 
     #[test]

@@ -24,6 +24,7 @@ use rbee_core::{
     answer::{AnswerFormat, AnswerOptions, AnswerParser, Delta},
     event::{EventRef, Logprobs, Metrics, Started},
     queen::JobEvents,
+    request::CallableTool,
 };
 
 use super::{Inner, keep_alive::Waiting, sender::Sender, sender::put_origin, stream_headers};
@@ -124,13 +125,16 @@ pub(super) struct Subject<'a> {
     /// The model, as requested.
     pub(super) model: &'a str,
     /// The tools that the model may call; `None` if the prompt is no conversation.
-    pub(super) tools: Option<Vec<String>>,
+    pub(super) tools: Option<Vec<CallableTool>>,
     pub(super) sender: &'a Sender,
 }
 
 /// What to look for in an answer with this format, if the model may call these tools. `None` if its whole text is
 /// content.
-pub(super) fn options(tools: Option<&Vec<String>>, format: AnswerFormat) -> Option<AnswerOptions> {
+pub(super) fn options(
+    tools: Option<&Vec<CallableTool>>,
+    format: AnswerFormat,
+) -> Option<AnswerOptions> {
     let options = format.options(tools?.clone());
     (options.format.is_some() || options.reasoning.is_some()).then_some(options)
 }
@@ -181,7 +185,7 @@ pub(super) async fn stream(
 /// Finds the parts of an answer.
 #[derive(Debug)]
 struct Reader {
-    tools: Option<Vec<String>>,
+    tools: Option<Vec<CallableTool>>,
     /// `None` if the whole text is content.
     parser: Option<AnswerParser>,
     found: Vec<Delta>,

@@ -14,7 +14,7 @@ mod turns;
 
 use axum::extract::{Request, State};
 use http::StatusCode;
-use rbee_core::JobId;
+use rbee_core::{JobId, request::CallableTool};
 
 #[cfg(test)]
 pub(super) use rules::TABLES;
@@ -126,7 +126,7 @@ struct About {
     /// The model, as requested.
     model: String,
     /// The tools that the model may call.
-    tools: Vec<String>,
+    tools: Vec<CallableTool>,
     /// False if blocks of thinking have no text.
     shows_thinking: bool,
 }

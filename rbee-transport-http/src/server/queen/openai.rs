@@ -27,7 +27,10 @@ mod tools;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use rbee_core::{CorrelationId, JobHandle, JobId, WorkerId, answer::AnswerFormat, event::Started};
+use rbee_core::{
+    CorrelationId, JobHandle, JobId, WorkerId, answer::AnswerFormat, event::Started,
+    request::CallableTool,
+};
 
 pub(super) use detached::DetachedAsk;
 #[cfg(feature = "openapi")]
@@ -135,7 +138,7 @@ struct Origin {
     /// True if log probabilities were requested.
     logprobs: bool,
     /// The tools that the model may call, if it is a chat.
-    tools: Option<Vec<String>>,
+    tools: Option<Vec<CallableTool>>,
     /// The caller.
     caller: Caller,
     /// The correlation id of the request.

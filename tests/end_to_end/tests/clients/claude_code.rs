@@ -19,7 +19,7 @@ const TEXT: &str = "a bee was here";
 
 /// Writes a file, reads it, and says what it has read.
 fn answer(chat: &Chat, file: &Path) -> String {
-    let has_tool = |name: &str| chat.callable().iter().any(|tool| tool == name);
+    let has_tool = |name: &str| chat.callable().iter().any(|tool| tool.name() == name);
     match results(chat)[..] {
         [] if has_tool("Bash") => {
             let command = format!("printf '%s' '{TEXT}' > '{}'", file.display());

@@ -18,7 +18,7 @@ const SHELL: &str = "exec_command";
 
 /// Writes a file, reads it, and says what it has read.
 fn answer(chat: &Chat, file: &Path) -> String {
-    assert!(chat.callable().iter().any(|tool| tool == SHELL), "{:?}", chat.callable());
+    assert!(chat.callable().iter().any(|tool| tool.name() == SHELL), "{:?}", chat.callable());
     let run = |command: String| call(SHELL, &json!({"cmd": command}));
     match results(chat)[..] {
         [] => run(format!("printf '%s' '{TEXT}' > '{}'", file.display())),

@@ -2,12 +2,17 @@
 
 use serde_json::json;
 
-use super::super::{StructuralTag, StructuralTags};
+use super::super::{StructuralTag, StructuralTags, TagBody};
 use super::{BEE, Error, Grammar, LARGE, Mask, Random, Vocabulary, both, walk};
 
 fn tag(begin: &str, name: &str, end: &str) -> StructuralTag {
     let schema = json!({"type": "object", "properties": {name: {"type": "integer"}}, "required": [name], "additionalProperties": false});
-    StructuralTag { begin: begin.into(), schema: schema.to_string(), end: end.into() }
+    StructuralTag {
+        name: name.into(),
+        begin: begin.into(),
+        body: TagBody::Json(schema.to_string()),
+        end: end.into(),
+    }
 }
 
 fn two_tools(required: bool, parallel: bool) -> StructuralTags {
@@ -21,6 +26,7 @@ fn two_tools(required: bool, parallel: bool) -> StructuralTags {
         parallel,
         separator: "\n".into(),
         otherwise: None,
+        around: Default::default(),
     }
 }
 
@@ -161,6 +167,7 @@ fn control_tags(required: bool) -> Grammar {
         parallel: true,
         separator: String::new(),
         otherwise: None,
+        around: Default::default(),
     })
 }
 
@@ -271,9 +278,9 @@ fn mistakes_in_tags_are_named() {
         ("empty trigger", |tags| tags.triggers[0].clear()),
         ("one within the other", |tags| tags.triggers.push("tool_call".into())),
         ("begins no tag", |tags| tags.triggers.push("[x]".into())),
-        ("tag 1 begins with \"call\"", |tags| tags.tags[1].begin = "call".into()),
-        ("tag 1: not at /not is not supported", |tags| {
-            tags.tags[1].schema = r#"{"not": {}}"#.into()
+        ("tool \"y\" begins with \"call\"", |tags| tags.tags[1].begin = "call".into()),
+        ("tool \"y\": not at /not is not supported", |tags| {
+            tags.tags[1].body = TagBody::Json(r#"{"not": {}}"#.into())
         }),
         ("have a text of 2000 bytes as end; allowed are 1024", |tags| {
             tags.tags[0].end = "x".repeat(2_000)
@@ -295,6 +302,7 @@ fn texts_of_tags_are_taken_literally() {
         parallel: true,
         separator: String::new(),
         otherwise: None,
+        around: Default::default(),
     });
     for vocabulary in both() {
         assert!(vocabulary.allows(&grammar, "a /.*\"\\\n(é{\"x\":3}|]/i\u{1}$ b"));

@@ -2,7 +2,7 @@
 
 use rbee_core::{
     Request, Result,
-    request::{Prompt, Task},
+    request::{CallableTool, Prompt, Task},
 };
 
 use super::{options, places::placed, rules, tools, turns::Turns};
@@ -23,7 +23,7 @@ pub(super) struct Ask {
     pub(super) model: String,
     pub(super) request: Request,
     /// The tools that the model may call.
-    pub(super) tools: Vec<String>,
+    pub(super) tools: Vec<CallableTool>,
     pub(super) is_streamed: bool,
     /// False if blocks of thinking have no text.
     pub(super) shows_thinking: bool,

@@ -1,6 +1,6 @@
 //! Reads requests for text.
 
-use rbee_core::{Error, ErrorKind, Request, Result};
+use rbee_core::{Error, ErrorKind, Request, Result, request::CallableTool};
 use serde_json::value::RawValue;
 
 use super::{
@@ -30,7 +30,7 @@ pub(super) struct Ask {
     /// True if the answer is to be streamed.
     pub(super) is_streamed: bool,
     /// The tools that the model may call; `None` if the prompt is no conversation.
-    pub(super) tools: Option<Vec<String>>,
+    pub(super) tools: Option<Vec<CallableTool>>,
 }
 
 impl Ask {
@@ -69,17 +69,17 @@ pub(super) fn model(fields: &mut Fields<'_>) -> Result<String> {
 }
 
 /// A request, and the tools that the model may call in it.
-type Prompt = (Option<Request>, Option<Vec<String>>);
+type Prompt = (Option<Request>, Option<Vec<CallableTool>>);
 
 fn chat(fields: &mut Fields<'_>, model: &str) -> Result<Prompt> {
     let turns = fields.take_raw("messages").map_or_else(|| Ok(Vec::new()), messages::read)?;
     let tools = messages::tools(fields)?;
-    let names = tools.iter().map(|tool| tool.name.clone()).collect();
+    let callable = tools.iter().map(CallableTool::from).collect();
     if turns.is_empty() {
         return Ok((None, None));
     }
     let request = turns.into_iter().fold(Request::chat(model), Request::turn);
-    Ok((Some(tools.into_iter().fold(request, Request::tool)), Some(names)))
+    Ok((Some(tools.into_iter().fold(request, Request::tool)), Some(callable)))
 }
 
 fn prompt(fields: &mut Fields<'_>, model: &str, thinking: Option<bool>) -> Result<Prompt> {

@@ -2,7 +2,7 @@
 
 use rbee_core::{
     Error, ErrorKind, Request, Result,
-    request::{Prompt, Task},
+    request::{CallableTool, Prompt, Task},
 };
 use serde_json::value::RawValue;
 
@@ -38,7 +38,7 @@ pub(super) struct Ask {
     /// True if log probabilities were requested.
     pub(super) logprobs: bool,
     /// The tools that the model may call, if it is a chat.
-    pub(super) tools: Option<Vec<String>>,
+    pub(super) tools: Option<Vec<CallableTool>>,
     /// The priority and the time limits, which the requests have already.
     pub(super) clocks: Clocks,
 }

@@ -21,6 +21,7 @@ use futures_core::Stream;
 use rbee_core::{
     CorrelationId, Error, ErrorKind, JobHandle, Queen, Result,
     event::{EventRef, Logprobs, Started},
+    request::CallableTool,
 };
 
 use super::{Origin, kind::Kind, logprobs, parts::Parts};
@@ -112,7 +113,7 @@ struct Chunks {
     over: bool,
     waiting: Waiting,
     /// The tools that the model may call, if it is a chat.
-    tools: Option<Vec<String>>,
+    tools: Option<Vec<CallableTool>>,
     caller: Caller,
     mark: CorrelationId,
 }
