@@ -9,7 +9,11 @@ fn alone(options: AnswerOptions) -> AnswerOptions {
 const HERMES: &str = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>";
 const LLAMA: &str = "{\"name\": \"f\", \"parameters\": {\"a\": 1}}";
 const MISTRAL: &str = "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}}]";
+const MISTRAL_ARGS: &str = "[TOOL_CALLS]f[ARGS]{\"a\": 1}";
 const PYTHONIC: &str = "[f(a=1)]";
+const QWEN_XML: &str =
+    "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>";
+const GLM: &str = "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>";
 
 #[test]
 fn text_that_does_not_begin_with_a_call_has_none() {
@@ -17,7 +21,10 @@ fn text_that_does_not_begin_with_a_call_has_none() {
         (ToolFormat::Hermes, HERMES),
         (ToolFormat::Llama, "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}"),
         (ToolFormat::Mistral, MISTRAL),
+        (ToolFormat::MistralArgs, MISTRAL_ARGS),
         (ToolFormat::Pythonic, PYTHONIC),
+        (ToolFormat::QwenXml, QWEN_XML),
+        (ToolFormat::Glm, GLM),
     ] {
         for text in [
             format!("{{\"text\": {markup:?}}}"),
@@ -47,7 +54,10 @@ fn calls_at_the_beginning_are_calls_also_after_reasoning() {
         (ToolFormat::Hermes, HERMES),
         (ToolFormat::Llama, LLAMA),
         (ToolFormat::Mistral, MISTRAL),
+        (ToolFormat::MistralArgs, MISTRAL_ARGS),
         (ToolFormat::Pythonic, PYTHONIC),
+        (ToolFormat::QwenXml, QWEN_XML),
+        (ToolFormat::Glm, GLM),
     ] {
         let plain = alone(options(format));
         let expected = parts(&options(format), [text]);
