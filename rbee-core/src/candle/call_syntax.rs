@@ -243,6 +243,8 @@ fn of_xml(chat: &Chat, xml: &XmlSyntax, required: bool, otherwise: Option<String
         end: "\n".into(),
         separator: String::new(),
         own_lines: xml.own_lines,
+        // Some models with such a syntax write each call in one line.
+        loose: !xml.own_lines,
         is_python: false,
     };
     let tags = chosen(chat).map(|tool| StructuralTag {

@@ -110,6 +110,11 @@ pub(in crate::candle) enum TagBody {
 }
 
 impl TagBody {
+    /// True if line breaks around it may be absent.
+    fn is_loose(&self) -> bool {
+        matches!(self, Self::Parameters { syntax, .. } if syntax.loose)
+    }
+
     fn schema(&self) -> &str {
         match self {
             Self::Json(schema) | Self::Parameters { schema, .. } => schema,
@@ -128,6 +133,8 @@ pub(in crate::candle) struct ParameterSyntax {
     pub(in crate::candle) separator: String,
     /// True if there is a line break before `value_end`.
     pub(in crate::candle) own_lines: bool,
+    /// True if line breaks between tags may be absent, also those around the parameters and between tags.
+    pub(in crate::candle) loose: bool,
     /// True if values are literals of Python, with texts in quotes. `true`, `false` and `null` within another value are
     /// written as in JSON.
     pub(in crate::candle) is_python: bool,

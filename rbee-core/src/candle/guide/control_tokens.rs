@@ -31,6 +31,23 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The grammar of a text in which line breaks may be absent, if `loose`.
+    pub(super) fn lines(&self, text: &str, loose: bool) -> Result<String, Error> {
+        if !loose {
+            return self.sequence(text);
+        }
+        let mut parts = Vec::new();
+        for (at, line) in text.split('\n').enumerate() {
+            if at > 0 {
+                parts.push(format!("{}?", quoted("\n")));
+            }
+            if !line.is_empty() {
+                parts.push(self.sequence(line)?);
+            }
+        }
+        Ok(if parts.is_empty() { "\"\"".into() } else { parts.join(" ") })
+    }
+
     /// The grammar of a text: for each name of a control token, the token or its text.
     pub(super) fn sequence(&self, text: &str) -> Result<String, Error> {
         let mut parts = Vec::new();

@@ -50,14 +50,13 @@ pub(super) fn rules(
     named.extend(
         required.iter().filter(|name| !properties.contains_key(**name)).map(|name| (*name, &any)),
     );
-    let separator = context.sequence(&syntax.separator)?;
+    let lines = |text: &str| context.lines(text, syntax.loose);
+    let separator = lines(&syntax.separator)?;
     for (at, (name, value)) in named.iter().enumerate() {
         check_name(name, syntax)?;
         let next = at + 1;
-        let (begin, end) = (
-            context.sequence(&[&*syntax.key_begin, name, &syntax.key_end].concat())?,
-            context.sequence(&syntax.end)?,
-        );
+        let (begin, end) =
+            (lines(&[&*syntax.key_begin, name, &syntax.key_end].concat())?, lines(&syntax.end)?);
         let value = writer.value(value, 0)?.rule();
         let _ = writeln!(lark, "{prefix}p{at}: {begin} ({value}) {end}");
         let (first, rest) =
@@ -75,11 +74,8 @@ pub(super) fn rules(
     if *additional == Value::Bool(false) {
         let _ = writeln!(lark, "{prefix}s{count}: \"\"\n{prefix}r{count}: \"\"");
     } else {
-        let (begin, key_end, end) = (
-            context.sequence(&syntax.key_begin)?,
-            context.sequence(&syntax.key_end)?,
-            context.sequence(&syntax.end)?,
-        );
+        let (begin, key_end, end) =
+            (lines(&syntax.key_begin)?, lines(&syntax.key_end)?, lines(&syntax.end)?);
         let value = writer.value(additional, 0)?.rule();
         let _ = writeln!(
             lark,

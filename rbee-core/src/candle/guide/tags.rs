@@ -62,7 +62,8 @@ pub(super) fn to_lark(
         let rest = &tag.begin[tags.triggers[trigger].len()..];
         let schema = schema::normalize_within(tag.body.schema(), &mut budget)
             .map_err(|error| error.within(&subject))?;
-        let (begin, end) = (context.sequence(rest)?, context.sequence(&tag.end)?);
+        let loose = tag.body.is_loose();
+        let (begin, end) = (context.lines(rest, loose)?, context.lines(&tag.end, loose)?);
         let body = match (&tag.body, &schema) {
             (TagBody::Parameters { syntax, .. }, Value::Object(schema)) => {
                 let prefix = format!("tag{at}_");
@@ -100,11 +101,13 @@ pub(super) fn to_lark(
     } else {
         let _ = writeln!(lark, "FREE: /(?s:.*)/\ncall: {}", calls.join(" | "));
     }
+    let loose = tags.tags.iter().any(|tag| tag.body.is_loose());
     let mut start = match (tags.required, tags.parallel) {
         (true, parallel) => {
             let [before, after] =
                 [&tags.around[0], &tags.around[1]].map(|text| context.sequence(text));
-            let (before, after, separator) = (before?, after?, context.sequence(&tags.separator)?);
+            let (before, after, separator) =
+                (before?, after?, context.lines(&tags.separator, loose)?);
             let more = if parallel { format!("({separator} only)*") } else { String::new() };
             format!("{before} only {more} {after}")
         }

@@ -87,6 +87,24 @@ fn required_parameters_come_in_the_order_of_the_schema_and_others_may_be_absent(
 }
 
 #[test]
+fn an_answer_is_calls_or_a_value_of_another_schema_also_if_both_begin_alike() {
+    let schema = object(json!({"a": {"type": "integer"}}), &["a"]);
+    for (syntax, calls) in [(xml(), written(&[("a", "1")])), (python(), "[f(a=1)]".to_owned())] {
+        let mut grammar = call(&schema, syntax);
+        let Grammar::StructuralTags(tags) = &mut grammar else { unreachable!("it was made so") };
+        tags.otherwise = Some(r#"{"type": "array", "items": {"type": "integer"}}"#.into());
+        for vocabulary in both() {
+            for text in [&*calls, "[]", "[1, 2]"] {
+                assert!(vocabulary.allows(&grammar, text), "{text}");
+            }
+            for text in ["[f(a=1), 2]", "[1, f(a=1)]", "[f]", "7", "f(a=1)", "", "[1] [f(a=1)]"] {
+                assert!(!vocabulary.allows(&grammar, text), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn values_of_tags_are_text_or_json_by_the_schema() {
     let schema = json!({
         "type": "object", "additionalProperties": false,
@@ -192,6 +210,28 @@ fn a_tag_that_is_a_control_token_ends_a_text() {
     matcher.resume(&tokens).unwrap();
     assert!(matcher.is_complete());
     assert!(LARGE.allows(&grammar, "<function=f>\n<parameter=a>\nsome text\n[ARGS]\n</function>"));
+}
+
+#[test]
+fn line_breaks_between_tags_may_be_absent_if_the_syntax_is_loose() {
+    let syntax = ParameterSyntax {
+        key_begin: "<arg_key>".into(),
+        key_end: "</arg_key>\n<arg_value>".into(),
+        value_end: "</arg_value>".into(),
+        end: "\n".into(),
+        ..ParameterSyntax::default()
+    };
+    let schema = object(json!({"a": {"type": "string"}, "b": {"type": "integer"}}), &["a"]);
+    let lines = "<function=f>\n<arg_key>a</arg_key>\n<arg_value>x\n</arg_value>\n<arg_key>b</arg_key>\n<arg_value>1</arg_value>\n</function>";
+    let one = "<function=f><arg_key>a</arg_key><arg_value>x</arg_value><arg_key>b</arg_key><arg_value>1</arg_value></function>";
+    for vocabulary in both() {
+        for loose in [true, false] {
+            let grammar = call(&schema, ParameterSyntax { loose, ..syntax.clone() });
+            assert!(vocabulary.allows(&grammar, lines));
+            assert_eq!(vocabulary.allows(&grammar, one), loose);
+            assert!(!vocabulary.allows(&grammar, &lines.replace(">1<", "> 1<")));
+        }
+    }
 }
 
 #[test]
