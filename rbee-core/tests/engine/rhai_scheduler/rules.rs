@@ -42,7 +42,7 @@ fn a_mistake_is_named_with_its_line_and_key() {
         ),
         (
             "rules:\n  - when: {capability: logprobs}\n    then: {wait: true}\n",
-            "capability: \"logprobs\" is not allowed; allowed are generate, embed, resume, gpu",
+            "capability: \"logprobs\" is not allowed; allowed are generate, embed, rerank, resume, gpu",
         ),
         (
             "rules:\n  - when: {region: eu}\n    then: {rank: 1}\n",
