@@ -176,9 +176,14 @@ impl WorkerInfo {
                 if self.capabilities.generate
                     && let Some(param) = self.capabilities.unsupported_param(prompt, sampling)
                 {
+                    let why = match param {
+                        "tools" => {
+                            "takes no tools: the model has no chat template, or its engine is not configured for tools"
+                        }
+                        _ => "does not know the parameter",
+                    };
                     let message = format!(
-                        "{param} is not supported by model {model}: worker {id} ({backend}) has it loaded and does not \
-                         know the parameter"
+                        "{param} is not supported by model {model}: worker {id} ({backend}) has it loaded and {why}"
                     );
                     return unsupported(message)
                         .with_client_message(format!("{param} is not supported by this model"))
