@@ -10,12 +10,12 @@ import rbee
 
 
 def test_the_pieces_of_a_job_are_its_answer(queen: rbee.Queen) -> None:
-    job = queen.submit(prompt="What is a bee?", seed=1, max_tokens=24)
+    job = queen.submit(prompt="What is a bee?", seed=1, max_tokens=12)
     pieces = list(job)
     answer = job.result()
     assert "".join(pieces) == answer.text
     assert answer.text.startswith("Bees ")
-    assert (answer.finish, answer.usage.completion_tokens, len(answer.tokens)) == ("length", 24, 24)
+    assert (answer.finish, answer.usage.completion_tokens, len(answer.tokens)) == ("length", 12, 12)
     assert answer.worker is not None
 
 
