@@ -280,10 +280,6 @@ enum CallParser {
 }
 
 impl CallParser {
-    fn xml(syntax: &'static XmlSyntax, tools: Vec<CallableTool>) -> Self {
-        Self::Xml(XmlCalls::new(syntax, tools))
-    }
-
     fn push(&mut self, text: &str, out: &mut Output<'_>) {
         match self {
             Self::Plain => out.content(text),
@@ -325,18 +321,17 @@ impl CallParser {
 impl AnswerParser {
     /// A parser for one answer.
     pub fn new(options: AnswerOptions) -> Self {
-        let answer = match options.format {
-            None => CallParser::Plain,
-            Some(ToolFormat::Hermes) => CallParser::Hermes(Hermes::default()),
-            Some(ToolFormat::Llama) => CallParser::Llama(Llama::new(options.tools)),
-            Some(ToolFormat::Mistral | ToolFormat::MistralArgs) => {
+        let answer = match (options.format, options.format.and_then(ToolFormat::xml)) {
+            (_, Some(syntax)) => CallParser::Xml(XmlCalls::new(syntax, options.tools)),
+            (Some(ToolFormat::Hermes), None) => CallParser::Hermes(Hermes::default()),
+            (Some(ToolFormat::Llama), None) => CallParser::Llama(Llama::new(options.tools)),
+            (Some(ToolFormat::Mistral | ToolFormat::MistralArgs), None) => {
                 CallParser::Mistral(Mistral::default())
             }
-            Some(ToolFormat::Pythonic) => CallParser::Pythonic(Pythonic::new(options.tools)),
-            Some(ToolFormat::QwenXml) => CallParser::xml(&syntax::QWEN, options.tools),
-            Some(ToolFormat::Glm) => CallParser::xml(&syntax::GLM, options.tools),
-            Some(ToolFormat::Minimax) => CallParser::xml(&syntax::MINIMAX, options.tools),
-            Some(ToolFormat::Seed) => CallParser::xml(&syntax::SEED, options.tools),
+            (Some(ToolFormat::Pythonic), None) => {
+                CallParser::Pythonic(Pythonic::new(options.tools))
+            }
+            (None | Some(_), None) => CallParser::Plain,
         };
         Self {
             reasoning: Reasoning::new(options.reasoning),

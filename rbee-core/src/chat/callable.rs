@@ -124,6 +124,7 @@ impl ValueTypes {
 }
 
 /// The types that a schema allows; all types if it does not say.
+#[cfg(any(feature = "candle", test))]
 pub(crate) fn types_of(schema: &Value, root: &Map<String, Value>) -> ValueTypes {
     TypeReader { root, parts: 0 }.types(schema, 0).unwrap_or(ValueTypes::ANY)
 }

@@ -1,4 +1,4 @@
-//! Instructions in the middle of a conversation, for templates that allow them only as the first message.
+//! Instructions as text of the user, for templates that allow them only as the first message, or not at all.
 
 use crate::chat::{Chat, Message, Role};
 
@@ -9,12 +9,27 @@ pub(super) fn of_user(chat: &Chat) -> Option<Chat> {
     if !chat.messages.iter().enumerate().any(is_late) {
         return None;
     }
+    Some(with_roles(chat, |before, role| match role {
+        Role::System if before.iter().any(|before| before.role != Role::System) => Role::User,
+        role => role,
+    }))
+}
+
+/// The same conversation with all instructions as text of the user; `None` if it has none.
+pub(super) fn all_of_user(chat: &Chat) -> Option<Chat> {
+    let is_system = |role| role == Role::System;
+    chat.messages
+        .iter()
+        .any(|message| is_system(message.role))
+        .then(|| with_roles(chat, |_, role| if is_system(role) { Role::User } else { role }))
+}
+
+/// The same conversation with the role that `role_of` gives for the messages before one and its role. Neighboring
+/// instructions, and neighboring messages of the user, become one.
+fn with_roles(chat: &Chat, role_of: impl Fn(&[Message], Role) -> Role) -> Chat {
     let mut messages: Vec<Message> = Vec::with_capacity(chat.messages.len());
     for message in &chat.messages {
-        let role = match message.role {
-            Role::System if messages.iter().any(|before| before.role != Role::System) => Role::User,
-            role => role,
-        };
+        let role = role_of(&messages, message.role);
         match messages.last_mut() {
             Some(last) if last.role == role && matches!(role, Role::System | Role::User) => {
                 last.content.push_str("\n\n");
@@ -23,7 +38,7 @@ pub(super) fn of_user(chat: &Chat) -> Option<Chat> {
             _ => messages.push(Message { role, ..message.clone() }),
         }
     }
-    Some(Chat { messages, ..chat.clone() })
+    Chat { messages, ..chat.clone() }
 }
 
 #[cfg(test)]
@@ -54,5 +69,8 @@ mod tests {
         assert_eq!(of_user(&chat).map(|chat| chat.messages), Some(expected));
         let plain = Chat::from(vec![turn(system, "a"), turn(user, "b"), turn(user, "c")]);
         assert_eq!(of_user(&plain), None);
+        let all = all_of_user(&plain).map(|chat| chat.messages);
+        assert_eq!(all, Some(vec![turn(user, "a\n\nb\n\nc")]));
+        assert_eq!(all_of_user(&vec![turn(user, "b"), turn(user, "c")].into()), None);
     }
 }

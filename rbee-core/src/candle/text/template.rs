@@ -183,13 +183,16 @@ impl ChatTemplate {
         };
         let others = match error.kind() {
             ErrorKind::InvalidRequest => {
-                // Many templates allow instructions only as the first message, and some only one call in an answer.
+                // Many templates allow instructions only as the first message, some none, and some only one call in an
+                // answer.
                 let late = late_instructions::of_user(chat);
                 let both = late.as_ref().and_then(single_calls::of_several);
-                [late, single_calls::of_several(chat), both]
+                let all = late_instructions::all_of_user(chat);
+                let all_single = all.as_ref().and_then(single_calls::of_several);
+                vec![late, single_calls::of_several(chat), both, all, all_single]
             }
             // Some templates cannot write a tool without a description.
-            _ => [tools::with_descriptions(chat), None, None],
+            _ => vec![tools::with_descriptions(chat)],
         };
         let mut others = others.into_iter().flatten();
         others.find_map(|other| self.render_with_tools(&other, tokens).ok()).ok_or(error)

@@ -34,7 +34,7 @@ fn conversations_are_rendered_with_the_names_and_methods_templates_use() {
 }
 
 #[test]
-fn a_template_that_allows_instructions_only_at_the_beginning_gets_later_ones_from_the_user() {
+fn a_template_gets_instructions_that_it_does_not_allow_from_the_user() {
     let source = "{% for m in messages %}{% if m.role == 'system' and not loop.first %}\
         {{ raise_exception('System message must be at the beginning') }}{% endif %}\
         {{ m.role }}: {{ m.content }}|{% endfor %}";
@@ -45,6 +45,9 @@ fn a_template_that_allows_instructions_only_at_the_beginning_gets_later_ones_fro
         template(source).render(&messages.into(), &AddedTokens::default())
     };
     assert_eq!(render(source).unwrap().text, "system: a|user: b\n\nc|assistant: d|");
+    // Some have no place for instructions.
+    let strict = source.replace("and not loop.first", "");
+    assert_eq!(render(&strict).unwrap().text, "user: a\n\nb\n\nc|assistant: d|");
     let lenient = source.replace("and not loop.first", "and false");
     assert_eq!(render(&lenient).unwrap().text, "system: a|user: b|system: c|assistant: d|");
     let error = render("{{ raise_exception('No') }}").unwrap_err();
