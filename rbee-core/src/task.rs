@@ -286,7 +286,7 @@ impl Task {
         Self::Rerank { query: query.into(), documents }
     }
 
-    /// The size of all its text, in bytes.
+    /// The size of all its text, in bytes. The query of a rerank counts for each document, as the model reads it.
     pub fn text_bytes(&self) -> usize {
         match self {
             Self::Generate { prompt: Prompt::Chat(chat), .. } => chat.text_bytes(),
@@ -296,9 +296,15 @@ impl Task {
             }
             Self::Embed { inputs, .. } => inputs.iter().map(EmbedInput::bytes).sum(),
             Self::Rerank { query, documents } => {
-                query.len() + documents.iter().map(String::len).sum::<usize>()
+                let queries = query.len().saturating_mul(documents.len());
+                queries.saturating_add(documents.iter().map(String::len).sum())
             }
         }
+    }
+
+    /// True if this text ends its answer.
+    pub(crate) fn has_stop(&self, text: &str) -> bool {
+        matches!(self, Self::Generate { sampling, .. } if sampling.stop.iter().any(|stop| stop == text))
     }
 
     /// The parameter with its text, in the APIs over HTTP.

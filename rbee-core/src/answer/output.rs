@@ -9,18 +9,21 @@ pub(super) struct Output<'a> {
     /// The deltas before this were there before; they are not changed.
     start: usize,
     calls: &'a mut u32,
+    /// True if content of this step is more than whitespace.
+    has_text: bool,
 }
 
 impl<'a> Output<'a> {
     pub(super) fn new(deltas: &'a mut Vec<Delta>, calls: &'a mut u32) -> Self {
         let start = deltas.len();
-        Self { deltas, start, calls }
+        Self { deltas, start, calls, has_text: false }
     }
 
     pub(super) fn content(&mut self, text: &str) {
         if text.is_empty() {
             return;
         }
+        self.has_text |= !text.trim_ascii_start().is_empty();
         match self.deltas[self.start..].last_mut() {
             Some(Delta::Content(last)) => last.push_str(text),
             _ => self.deltas.push(Delta::Content(text.to_owned())),
@@ -75,9 +78,7 @@ impl<'a> Output<'a> {
 
     /// True if content of this step is more than whitespace.
     pub(super) fn has_text(&self) -> bool {
-        self.deltas[self.start..].iter().any(
-            |delta| matches!(delta, Delta::Content(text) if !text.trim_ascii_start().is_empty()),
-        )
+        self.has_text
     }
 
     fn index(&self) -> u32 {

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::Tool;
 
-/// The most parts of a schema that are looked at for the types of its parameters. In a larger one, the other
-/// parameters can have any type.
+/// The most parts of a schema, and values in its lists, that are looked at for the types of its parameters. In a larger
+/// one, the other parameters can have any type.
 const MAX_PARTS: usize = 10_000;
 
 /// The most references and combinations within each other.
@@ -49,16 +49,13 @@ impl From<&Tool> for CallableTool {
         // A schema that is not valid is refused elsewhere.
         let Ok(root) = serde_json::from_str::<Value>(text) else { return none };
         let none_of_all = Map::new();
-        let mut reader = TypeReader { root: root.as_object().unwrap_or(&none_of_all), parts: 0 };
-        let of = |reader: &mut TypeReader<'_>, schema: &Value| {
-            reader.types(schema, 0).unwrap_or(ValueTypes::ANY)
-        };
+        let mut reader = TypeReader::new(root.as_object().unwrap_or(&none_of_all));
         let properties = root.get("properties").and_then(Value::as_object);
         let parameters = properties.into_iter().flatten();
-        let parameters = parameters.map(|(key, schema)| (key.clone(), of(&mut reader, schema)));
+        let parameters = parameters.map(|(key, schema)| (key.clone(), reader.types_of(schema)));
         let parameters = parameters.collect();
         let others = root.get("additionalProperties").filter(|schema| schema.is_object());
-        let others = others.map_or(ValueTypes::ANY, |schema| of(&mut reader, schema));
+        let others = others.map_or(ValueTypes::ANY, |schema| reader.types_of(schema));
         Self { parameters, others, ..none }
     }
 }
@@ -123,19 +120,30 @@ impl ValueTypes {
     }
 }
 
-/// The types that a schema allows; all types if it does not say.
-#[cfg(any(feature = "candle", test))]
-pub(crate) fn types_of(schema: &Value, root: &Map<String, Value>) -> ValueTypes {
-    TypeReader { root, parts: 0 }.types(schema, 0).unwrap_or(ValueTypes::ANY)
-}
-
-struct TypeReader<'s> {
+/// Reads types from schemas. All that one looks at counts together.
+pub(crate) struct TypeReader<'s> {
     root: &'s Map<String, Value>,
     /// The parts that were looked at.
     parts: usize,
 }
 
-impl TypeReader<'_> {
+impl<'s> TypeReader<'s> {
+    /// Reads schemas whose references are found in this root.
+    pub(crate) fn new(root: &'s Map<String, Value>) -> Self {
+        Self { root, parts: 0 }
+    }
+
+    /// The types that a schema allows; all types if it does not say.
+    pub(crate) fn types_of(&mut self, schema: &Value) -> ValueTypes {
+        self.types(schema, 0).unwrap_or(ValueTypes::ANY)
+    }
+
+    /// True if a schema was not read to its end, because there was too much to look at.
+    #[cfg(any(feature = "candle", test))]
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.parts > MAX_PARTS
+    }
+
     /// The types that a schema allows, or `None` if it is too large or allows none.
     fn types(&mut self, schema: &Value, nested: usize) -> Option<ValueTypes> {
         self.parts += 1;
@@ -145,6 +153,10 @@ impl TypeReader<'_> {
         let Value::Object(schema) = schema else { return Some(ValueTypes::ANY) };
         let mut types = own_types(schema);
         if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            self.parts += values.len();
+            if self.parts > MAX_PARTS {
+                return None;
+            }
             let of_values = values.iter().map(ValueTypes::of);
             types = types.and(of_values.fold(ValueTypes::NONE, ValueTypes::or));
         }
@@ -226,7 +238,9 @@ mod tests {
             (json!({"$ref": "#/$defs/loop"}), ValueTypes::ANY),
             (json!({"type": "string", "const": 1}), ValueTypes::ANY),
         ] {
-            assert_eq!(types_of(&schema, root.as_object().unwrap()), types, "{schema}");
+            let mut reader = TypeReader::new(root.as_object().unwrap());
+            assert_eq!(reader.types_of(&schema), types, "{schema}");
+            assert!(!reader.is_exhausted());
         }
     }
 
@@ -253,6 +267,15 @@ mod tests {
         }
         let root = json!({"$defs": defs});
         let root = root.as_object().unwrap();
-        assert_eq!(types_of(&json!({"$ref": "#/$defs/0"}), root), ValueTypes::ANY);
+        let mut reader = TypeReader::new(root);
+        assert_eq!(reader.types_of(&json!({"$ref": "#/$defs/0"})), ValueTypes::ANY);
+        assert!(reader.parts < MAX_PARTS + 100, "{}", reader.parts);
+        // The values of a list count each time that it is looked at.
+        let long = json!({"$defs": {"e": {"enum": vec![1; 3_000]}}});
+        let mut reader = TypeReader::new(long.as_object().unwrap());
+        let of_list = |reader: &mut TypeReader<'_>| reader.types_of(&json!({"$ref": "#/$defs/e"}));
+        let found: Vec<_> = (0..5).map(|_| of_list(&mut reader)).collect();
+        assert_eq!(found, [[ValueTypes::NUMBER; 3].as_slice(), &[ValueTypes::ANY; 2]].concat());
+        assert!(reader.is_exhausted());
     }
 }

@@ -158,6 +158,8 @@ impl Attempt {
                 }
                 Some(Err(error)) => return Err(error),
                 Some(Ok(Output::End { finish, usage, stop_text })) => {
+                    // A worker may claim anything.
+                    let stop_text = stop_text.filter(|text| self.job.task.has_stop(text));
                     return Ok(AttemptResult::Done { finish, usage, stop_text });
                 }
                 Some(Ok(Output::Heartbeat)) => {}

@@ -140,7 +140,7 @@ async fn a_required_call_is_valid_with_every_seed() {
     }
 }
 
-/// The bundled model with a template that has the texts of another syntax in a comment.
+/// The bundled model with a template that has the texts of another syntax in a comment, in place of its own.
 async fn bee_that_writes(comment: &str) -> (tempfile::TempDir, CandleWorker) {
     let from = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/bee-tiny");
     let dir = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ async fn bee_that_writes(comment: &str) -> (tempfile::TempDir, CandleWorker) {
         fs::copy(Path::new(from).join(name), dir.path().join(name)).unwrap();
     }
     let template = fs::read_to_string(Path::new(from).join("chat_template.jinja")).unwrap();
-    let template = format!("{{# tools {comment} #}}{template}");
+    let template = format!("{{# tools {comment} #}}{}", template.replace("tool_call>", "call>"));
     fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
     let worker = load(dir.path().to_str().unwrap()).await.unwrap();
     (dir, worker)

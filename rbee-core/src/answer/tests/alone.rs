@@ -80,3 +80,14 @@ fn calls_at_the_beginning_are_calls_also_after_reasoning() {
     let options = alone(options(ToolFormat::Hermes));
     assert_eq!(parts(&options, chars(&two)), vec![call("f", "{\"a\": 1}"); 2]);
 }
+
+#[test]
+fn white_space_before_the_answer_is_read_once() {
+    // Reading it again for each character would take minutes.
+    let text = " ".repeat(2 << 20);
+    let options = alone(options(ToolFormat::Hermes));
+    assert_eq!(parts(&options, [&*text]), [content(&text)]);
+    let schema = "<tool_call>\n<function=f>\n<parameter=a>\n";
+    let text = format!("{schema}{}1</parameter></function></tool_call>", " ".repeat(60_000));
+    assert_eq!(parts(&super::options(ToolFormat::QwenXml), [&*text]), [call("f", "{\"a\":1}")]);
+}

@@ -19,6 +19,8 @@ use crate::chat::callable::ValueTypes;
 pub(super) struct ParameterValue {
     types: ValueTypes,
     place: Place,
+    /// True as long as it has only white space.
+    is_blank: bool,
 }
 
 #[derive(Debug)]
@@ -34,21 +36,21 @@ enum Place {
 impl ParameterValue {
     /// A value of one of these types.
     pub(super) fn new(types: ValueTypes) -> Self {
-        Self { types, place: Place::Undecided(String::new()) }
+        Self { types, place: Place::Undecided(String::new()), is_blank: true }
     }
 
     /// Takes the next character, or returns false if it cannot be part of the value.
     pub(super) fn step(&mut self, c: char, out: &mut Output<'_>) -> bool {
+        let is_first = self.is_blank;
         match &mut self.place {
             Place::Undecided(text) => {
-                if is_space(c) && text.chars().all(is_space) && self.types != ValueTypes::TEXT {
+                if is_space(c) && is_first && self.types != ValueTypes::TEXT {
                     if !hold(text, c) {
                         self.text(out);
                         return self.step(c, out);
                     }
                     return true;
                 }
-                let is_first = text.chars().all(is_space);
                 if is_first && !self.types.has(beginning(c)) {
                     self.text(out);
                     return self.step(c, out);
@@ -61,6 +63,7 @@ impl ParameterValue {
                     self.text(out);
                     return self.step(c, out);
                 }
+                self.is_blank &= is_space(c);
             }
             Place::Text => text_char(c, out),
             Place::Value(value) => {

@@ -3,12 +3,12 @@
 //! They come in the order of the schema, and those that are not required can be absent. If their values are written
 //! without quotes, a text is free up to the text that ends it: `pattern` and `format` are not enforced then.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde_json::{Map, Value, json};
 
 use super::{ParameterSyntax, control_tokens::Context, error::Error, lark::escaped, limits};
-use crate::chat::callable::{ValueTypes, types_of};
+use crate::chat::callable::{TypeReader, ValueTypes};
 
 /// The most references and combinations within each other that are followed. In deeper ones a value is any text, or any
 /// value of the schema in JSON.
@@ -35,8 +35,16 @@ pub(super) fn rules(
             )));
         }
     }
-    let mut writer =
-        Writer { root: schema, syntax, context, prefix, texts: Vec::new(), values: 0, bytes: 0 };
+    let mut writer = Writer {
+        root: schema,
+        types: TypeReader::new(schema),
+        syntax,
+        context,
+        prefix,
+        texts: Vec::new(),
+        values: 0,
+        bytes: 0,
+    };
     let none = Map::new();
     let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
     let required: Vec<&str> = schema
@@ -47,9 +55,9 @@ pub(super) fn rules(
     let any = json!({});
     let mut named: Vec<(&str, &Value)> =
         properties.iter().map(|(name, value)| (&**name, value)).collect();
-    named.extend(
-        required.iter().filter(|name| !properties.contains_key(**name)).map(|name| (*name, &any)),
-    );
+    let unnamed: BTreeSet<&str> =
+        required.iter().copied().filter(|name| !properties.contains_key(*name)).collect();
+    named.extend(unnamed.into_iter().map(|name| (name, &any)));
     let lines = |text: &str| context.lines(text, syntax.loose);
     let separator = lines(&syntax.separator)?;
     for (at, (name, value)) in named.iter().enumerate() {
@@ -126,6 +134,7 @@ impl Written {
 /// Writes the values of one schema.
 struct Writer<'a> {
     root: &'a Map<String, Value>,
+    types: TypeReader<'a>,
     syntax: &'a ParameterSyntax,
     context: &'a Context<'a>,
     /// The beginning of the names of rules.
@@ -190,7 +199,12 @@ impl Writer<'_> {
 
     /// A value whose type has to be found.
     fn any(&mut self, schema: &Value) -> Result<Written, Error> {
-        let types = types_of(schema, self.root);
+        let types = self.types.types_of(schema);
+        if self.types.is_exhausted() {
+            return Err(Error::too_complex(
+                "the types of the parameters have too many parts together; use fewer alternatives, or fewer references",
+            ));
+        }
         match types.has(ValueTypes::TEXT) && !self.syntax.is_python {
             true => self.text(&Map::new()),
             false => self.json(schema),

@@ -14,7 +14,7 @@ use crate::{
 
 /// The names that are compared with an unknown one: this is done for every request that names an unknown model.
 const COMPARED: usize = 200;
-/// The longest name that is compared with others, in bytes.
+/// The longest name that is compared, in bytes. Longer ones are not named either.
 const MOST_COMPARED: usize = 64;
 /// The words before the name that was probably meant.
 const MEANT: &str = "; did you mean ";
@@ -89,7 +89,8 @@ impl Models<'_> {
         let served = served.map(|worker| &worker.info.model);
         let served = served.filter(|model| matches!(model.source(), ModelSource::Alias(_)));
         let known = self.aliases().keys().map(String::as_str).chain(served.map(ModelRef::as_str));
-        let known: BTreeSet<&str> = known.take(COMPARED).filter(may_use).collect();
+        let known = known.filter(|name| name.len() <= MOST_COMPARED).filter(may_use);
+        let known: BTreeSet<&str> = known.take(COMPARED).collect();
         let compared = if name.len() > MOST_COMPARED { "" } else { name };
         let near = similar::names(compared, known.iter().copied()).into_iter().next();
         let near = near.filter(|_| !compared.is_empty());

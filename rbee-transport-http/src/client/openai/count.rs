@@ -1,6 +1,9 @@
 //! Counts the tokens of prompts, with the routes that llama.cpp's server and vLLM have besides OpenAI's.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -9,35 +12,40 @@ use rbee_core::{
     request::{Prompt, Task},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use super::{OpenAiWorker, chat::ChatWords};
 
 /// The longest response, in bytes: the tokens of a prompt as numbers.
 const MOST_BYTES: usize = 64 << 20;
 
-/// How a server counts tokens, once that is known.
+/// How long a server that has no such route is not asked again: a gateway may have answered for it.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+
+/// How a server counts tokens, once that is known, and since when it is.
 #[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU8);
+pub(super) struct Counter(Mutex<Option<(Routes, Instant)>>);
 
 /// The routes of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Routes {
     /// `/apply-template` and `/tokenize` with `content`.
-    LlamaCpp = 1,
+    LlamaCpp,
     /// `/tokenize` with `messages` or `prompt`.
-    Vllm = 2,
+    Vllm,
     /// It has no such route.
-    None = 3,
+    None,
 }
 
 impl Counter {
     fn known(&self) -> Option<Routes> {
-        let known = self.0.load(Ordering::Relaxed);
-        [Routes::LlamaCpp, Routes::Vllm, Routes::None].into_iter().find(|one| *one as u8 == known)
+        let known = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (routes, since) = known?;
+        (routes != Routes::None || since.elapsed() < ASK_AGAIN).then_some(routes)
     }
 
     fn learn(&self, routes: Routes) {
-        self.0.store(routes as u8, Ordering::Relaxed);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((routes, Instant::now()));
     }
 }
 
@@ -104,7 +112,10 @@ impl OpenAiWorker {
             self.counter.learn(Routes::Vllm);
             return Ok(tokens);
         }
-        self.counter.learn(Routes::None);
+        // A server whose routes are known has lost them for a while only.
+        if known.is_none() {
+            self.counter.learn(Routes::None);
+        }
         Err(self.cannot_count())
     }
 

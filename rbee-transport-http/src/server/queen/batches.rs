@@ -122,6 +122,8 @@ pub(super) struct Batches {
     files: Arc<FileStore>,
     batches: Arc<BatchStore>,
     is_started: AtomicBool,
+    /// Held while a tenant is added or removed, with what belongs to it.
+    tenants: tokio::sync::Mutex<()>,
     /// Held as long as this is in use.
     _lock: File,
 }
@@ -145,6 +147,7 @@ impl Batches {
             files: Arc::new(files),
             batches: Arc::new(batches),
             is_started: AtomicBool::new(false),
+            tenants: tokio::sync::Mutex::default(),
             _lock: lock,
         })
     }

@@ -64,8 +64,10 @@ pub(super) async fn create(
     let body = shared.read_body(request).await?;
     let ask = Ask::read(body.bytes(), Purpose::Answer)?;
     let request = ask.request.streamed(ask.is_streamed);
+    let model = ask.model.clone();
+    let named = |error| places::renamed(shared.by_requested_name(&model, error));
     let submitted = shared.submit_one(&sender, body.into_permit(), request).await;
-    let handle = submitted.map_err(places::renamed)?;
+    let handle = submitted.map_err(named)?;
     let about = About {
         job: handle.id(),
         model: ask.model,
@@ -84,7 +86,7 @@ pub(super) async fn create(
     } else {
         answer::whole(handle, &about, &sender).await
     };
-    Ok(response.map_err(places::renamed)?)
+    Ok(response.map_err(named)?)
 }
 
 /// Count the tokens of a conversation, in the shape of Anthropic's API.

@@ -175,9 +175,11 @@ pub(super) async fn rerank(
     let mut ask = Ask::read(body.bytes())?;
     // A text of its own is kept only for the response; that of the request is the job's.
     let request = std::mem::replace(&mut ask.request, Request::rerank("", "", [""; 0]));
-    let handle = shared.submit_one(&sender, body.into_permit(), request).await?;
+    let named = |error| shared.by_requested_name(&ask.model, error);
+    let submitted = shared.submit_one(&sender, body.into_permit(), request).await;
+    let handle = submitted.map_err(named)?;
     let job = handle.id();
-    let answer = handle.answer().await?;
+    let answer = handle.answer().await.map_err(named)?;
     let started =
         Started { worker: answer.worker, queue_wait: answer.queue_wait, format: answer.format };
     let mut response = response::json(StatusCode::OK, &ask.response(job, &answer)?);

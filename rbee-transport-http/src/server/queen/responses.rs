@@ -94,19 +94,21 @@ pub(super) async fn create(
     }
     let is_streamed = ask.stream;
     let (request, places, draft) = shared.prepare_response(&sender.caller, ask).await?;
+    let model = draft.extras.model.clone();
+    let named = |error| places.rename(shared.by_requested_name(&model, error));
     let submitted = shared.submit_one(&sender, body.into_permit(), request).await;
-    let mut handle = submitted.map_err(|error| places.rename(error))?;
+    let mut handle = submitted.map_err(named)?;
     let job = handle.id();
     if is_streamed {
         let streamed = draft.stream(&shared, Source::Job(handle), &sender, |writer| writer).await;
-        return Ok(streamed.map_err(|error| places.rename(error))?);
+        return Ok(streamed.map_err(named)?);
     }
     if draft.extras.background {
         handle.detach();
         return Ok(draft.background(job));
     }
     let whole = draft.whole(handle, &sender.caller).await;
-    Ok(whole.map_err(|error| places.rename(error))?)
+    Ok(whole.map_err(named)?)
 }
 
 /// A response whose job is known, or will be soon.

@@ -100,6 +100,7 @@ pub(super) async fn put(
             }
         }
     }
+    let _held = shared.hold_tenants().await;
     shared.clear_for(&tenant).await?;
     shared.queen.tenants().put(tenant.clone(), limits).await?;
     Ok(response::json(StatusCode::OK, &view(&shared, &tenant).await?))
@@ -122,6 +123,7 @@ pub(super) async fn put(
 pub(super) async fn remove(State(shared): State<Shared>, Name(name): Name) -> HandlerResult {
     shared.note_tenants().await?;
     let tenant = known(&name)?;
+    let _held = shared.hold_tenants().await;
     shared.check_batches_ended(&tenant)?;
     shared.queen.tenants().remove(&tenant).await?;
     if let Err(error) = shared.remove_files_of(&tenant).await {

@@ -109,7 +109,7 @@ impl PreparedLine {
         let submitted = server.submit_jobs(caller, &key, mark, requests.collect()).await;
         submitted.map_err(|error| match self {
             Self::OpenAi(ask) => server.by_requested_name(ask.model(), error),
-            Self::Response(ask) => ask.rename(error),
+            Self::Response(ask) => ask.rename(server, error),
         })
     }
 
@@ -132,7 +132,7 @@ impl PreparedLine {
         let handle = handles.pop().ok_or_else(|| {
             Error::new(ErrorKind::Internal, "a request for a response has no job")
         })?;
-        to_raw_value(&ask.answer(handle).await?).map_err(|cause| {
+        to_raw_value(&ask.answer(server, handle).await?).map_err(|cause| {
             Error::new(ErrorKind::Internal, format!("an answer cannot be written: {cause}"))
         })
     }

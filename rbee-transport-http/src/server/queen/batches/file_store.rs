@@ -243,7 +243,7 @@ impl FileStore {
 
     /// The tenants that have files.
     pub(super) fn tenants(&self) -> BTreeSet<TenantId> {
-        self.lock().files.values().filter_map(|file| file.tenant.clone()).collect()
+        self.lock().held.keys().flatten().cloned().collect()
     }
 
     /// Removes the files of a tenant that no batch reads.

@@ -3,10 +3,19 @@
 use std::collections::BTreeSet;
 
 use rbee_core::{Error, ErrorKind, Result, TenantId};
+use tokio::sync::MutexGuard;
 
 use super::{super::Inner, Batches, disk};
 
 impl Inner {
+    /// Waits until nobody else adds or removes a tenant; nobody can as long as the result lives.
+    pub(in crate::server::queen) async fn hold_tenants(&self) -> Option<MutexGuard<'_, ()>> {
+        match &self.batches {
+            Some(batches) => Some(batches.tenants.lock().await),
+            None => None,
+        }
+    }
+
     /// Checks that a tenant can be removed.
     ///
     /// # Errors
@@ -26,7 +35,7 @@ impl Inner {
     ///
     /// # Errors
     /// [`ErrorKind::Storage`] if something cannot be removed, and [`ErrorKind::Conflict`] while a batch is being
-    /// cancelled.
+    /// cancelled or a file is uploaded.
     pub(in crate::server::queen) async fn remove_files_of(&self, tenant: &TenantId) -> Result<()> {
         match &self.batches {
             Some(batches) => batches.remove_tenant(tenant).await,
@@ -49,6 +58,7 @@ impl Inner {
     pub(super) async fn remove_files_of_removed(&self) {
         let Some(batches) = &self.batches else { return };
         for tenant in batches.tenants() {
+            let _held = self.hold_tenants().await;
             if let Err(error) = self.clear_for(&tenant).await {
                 tracing::warn!(%tenant, error = error.for_log(), "the files of a removed tenant cannot be removed yet");
             }
@@ -67,7 +77,9 @@ impl Batches {
         if !self.tenants().contains(tenant) {
             return Ok(());
         }
-        let message = format!("a removed tenant {tenant} has batches that are being cancelled");
+        let message = format!(
+            "a removed tenant {tenant} has batches that are being cancelled, or uploads that have not ended"
+        );
         Err(Error::new(ErrorKind::Conflict, message).with_retry_after(disk::RETRY_AFTER))
     }
 }

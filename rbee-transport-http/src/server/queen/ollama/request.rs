@@ -1,6 +1,9 @@
 //! Reads requests for text.
 
-use rbee_core::{Error, ErrorKind, Request, Result, request::CallableTool};
+use rbee_core::{
+    Error, ErrorKind, Request, Result,
+    request::{CallableTool, Prompt as CorePrompt, Task},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -74,12 +77,22 @@ type Prompt = (Option<Request>, Option<Vec<CallableTool>>);
 fn chat(fields: &mut Fields<'_>, model: &str) -> Result<Prompt> {
     let turns = fields.take_raw("messages").map_or_else(|| Ok(Vec::new()), messages::read)?;
     let tools = messages::tools(fields)?;
-    let callable = tools.iter().map(CallableTool::from).collect();
     if turns.is_empty() {
         return Ok((None, None));
     }
     let request = turns.into_iter().fold(Request::chat(model), Request::turn);
-    Ok((Some(tools.into_iter().fold(request, Request::tool)), Some(callable)))
+    let request = tools.into_iter().fold(request, Request::tool);
+    let callable = match request.task() {
+        Task::Generate { prompt: CorePrompt::Chat(chat), .. } => {
+            // The schemas are bounded before they are read.
+            if !chat.tools.is_empty() {
+                chat.validate()?;
+            }
+            chat.callable()
+        }
+        _ => Vec::new(),
+    };
+    Ok((Some(request), Some(callable)))
 }
 
 fn prompt(fields: &mut Fields<'_>, model: &str, thinking: Option<bool>) -> Result<Prompt> {

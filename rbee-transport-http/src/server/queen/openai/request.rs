@@ -60,10 +60,16 @@ impl Ask {
         let terms = Terms::take(&mut fields, kind)?;
         finish(fields, &kind.rules())?;
         let logprobs = terms.sampling.logprobs.is_some();
-        let tools = prompts.first().and_then(|request| match request.task() {
-            Task::Generate { prompt: Prompt::Chat(chat), .. } => Some(chat.callable()),
-            Task::Generate { .. } | Task::Embed { .. } | Task::Rerank { .. } => None,
-        });
+        let tools = match prompts.first().map(Request::task) {
+            Some(Task::Generate { prompt: Prompt::Chat(chat), .. }) => {
+                // The schemas are bounded before they are read.
+                if !chat.tools.is_empty() {
+                    chat.validate()?;
+                }
+                Some(chat.callable())
+            }
+            _ => None,
+        };
         let requests = prompts
             .into_iter()
             .flat_map(|prompt| (0..n).map(move |_| prompt.clone()))

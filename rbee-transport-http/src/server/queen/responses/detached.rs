@@ -65,17 +65,22 @@ impl DetachedResponse {
 }
 
 impl PreparedResponse {
-    /// An error about its job, with the place in the request that the client has sent.
-    pub(in crate::server::queen) fn rename(&self, error: Error) -> Error {
-        self.places.rename(error)
+    /// An error about its job, with the place in the request and the name of the model that the client has sent.
+    pub(in crate::server::queen) fn rename(&self, server: &Inner, error: Error) -> Error {
+        self.places.rename(server.by_requested_name(&self.draft.extras.model, error))
     }
 
     /// Waits for the response.
     ///
     /// # Errors
     /// The error of the job.
-    pub(in crate::server::queen) async fn answer(&self, handle: JobHandle) -> Result<Response> {
-        let (response, _) = self.draft.answer(handle).await.map_err(|error| self.rename(error))?;
+    pub(in crate::server::queen) async fn answer(
+        &self,
+        server: &Inner,
+        handle: JobHandle,
+    ) -> Result<Response> {
+        let answered = self.draft.answer(handle).await;
+        let (response, _) = answered.map_err(|error| self.rename(server, error))?;
         Ok(response)
     }
 }
