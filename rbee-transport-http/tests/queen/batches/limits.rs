@@ -46,6 +46,20 @@ impl House {
         issued.json()["key"].as_str().unwrap().to_owned()
     }
 
+    /// An upload that waits for its body, as long as the result lives. At most one is allowed at once.
+    async fn endless_upload(&self, key: &str) -> impl Future + use<> {
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
+        let request = crate::common::with_host(with_key(multipart(never), Some(key)));
+        let mut upload = Box::pin(self.hall.router.clone().oneshot(request));
+        while (&mut upload).now_or_never().is_none() {
+            let again = self.hall.send(with_key(self::upload("{}"), Some(key))).await;
+            if again.status == StatusCode::TOO_MANY_REQUESTS {
+                break;
+            }
+        }
+        upload
+    }
+
     async fn batch(&self, key: &str, lines: &str) -> String {
         let file = file(&self.hall, lines, Some(key)).await;
         let reply = create(&self.hall, "/v1/chat/completions", &file, Some(key)).await;
@@ -161,6 +175,22 @@ async fn what_a_tenant_left_that_was_removed_without_the_server_is_gone_before_t
     for path in ["/v1/files", "/v1/batches"] {
         assert_eq!(count(house.ask(&again, Method::GET, path, None).await), 0, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_name_is_not_used_again_while_a_removed_tenant_of_it_uploads_a_file() {
+    let house = House::new(echo(), BatchLimits { tenant_uploads: 1, ..limits() }).await;
+    let key = house.tenant("acme", json!({})).await;
+    let upload = house.endless_upload(&key).await;
+    let acme = "/v1/tenants/acme";
+    let removed = house.ask(&house.token, Method::DELETE, acme, None).await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT, "{}", removed.text());
+    let put = async || house.ask(&house.token, Method::PUT, acme, Some(json!({}))).await;
+    let refused = put().await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    drop(upload);
+    let added = put().await;
+    assert_eq!(added.status, StatusCode::OK, "{}", added.text());
 }
 
 #[tokio::test]
@@ -291,17 +321,7 @@ async fn uploads_of_tenants_do_not_lock_out_the_operator() {
     let mut uploads = Vec::new();
     for name in ["a", "b", "c", "d"] {
         let key = house.tenant(name, json!({})).await;
-        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, Infallible>>());
-        let request = crate::common::with_host(with_key(multipart(never), Some(&key)));
-        let mut upload = Box::pin(house.hall.router.clone().oneshot(request));
-        // Until it waits for its body.
-        while (&mut upload).now_or_never().is_none() {
-            let again = house.hall.send(with_key(self::upload("{}"), Some(&key))).await;
-            if again.status == StatusCode::TOO_MANY_REQUESTS {
-                break;
-            }
-        }
-        uploads.push(upload);
+        uploads.push(house.endless_upload(&key).await);
     }
     let fifth = house.tenant("e", json!({})).await;
     let refused = house.hall.send(with_key(upload("{}"), Some(&fifth))).await;
