@@ -241,7 +241,7 @@ impl FileStore {
         Ok(())
     }
 
-    /// The tenants that have files.
+    /// The tenants that have files or upload one.
     pub(super) fn tenants(&self) -> BTreeSet<TenantId> {
         self.lock().held.keys().flatten().cloned().collect()
     }
